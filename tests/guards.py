@@ -246,7 +246,7 @@ GUARDS = (
         file="text/sanitize.py",
         text='return "" if match["moves"] else escape_char(match["other"])',
         instead="return match[0]",
-        test="tests/logs/test_line_splitter.py::test_nothing_that_could_act_survives",
+        test="tests/logs/test_line_splitter.py::test_no_control_sequence_survives",
     ),
     Guard(
         name="frames are bounded",

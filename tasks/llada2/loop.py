@@ -273,7 +273,7 @@ def gpu_gb(device: torch.device) -> float | None:
 
 
 def _between_steps(run: Run, reporter: Reporter, done: int) -> None:
-    """Do what is due after ``done`` steps: write a checkpoint, compute a score."""
+    """Write a checkpoint or compute a score if it is due after ``done`` steps."""
     train = run.config.train
     last = done == run.steps
     by_step = bool(train.save_steps) and done % train.save_steps == 0

@@ -14,7 +14,7 @@ import pytest
 
 from fanout.agent import bundle
 from fanout.agent.probes import flight_dump
-from tests.diagnose.recorder import call, done, dump, write
+from tests.diagnose.recorder import build_dump, build_entry, build_finished, write_dumps
 
 
 class Trap:
@@ -34,8 +34,13 @@ def summarize(path: Path, data: bytes) -> dict[str, Any]:
 
 def test_a_summary_is_small_and_says_how_far_the_rank_came(tmp_path: Path) -> None:
     pair = {"5": ("tp", (2, 3))}
-    entries = [*done(117), call(118, state="started"), call(119, state="scheduled"), call(7, "send 0->1", p2p=True)]
-    (path,) = write(tmp_path, {3: dump([*entries, call(4, group=("5", "tp"), pg=1)], groups=pair)})
+    entries = [
+        *build_finished(117),
+        build_entry(118, state="started"),
+        build_entry(119, state="scheduled"),
+        build_entry(7, "send 0->1", p2p=True),
+    ]
+    (path,) = write_dumps(tmp_path, {3: build_dump([*entries, build_entry(4, group=("5", "tp"), pg=1)], groups=pair)})
     found = flight_dump.read_dump(path)
     assert (found["rank"], found["world"], found["whole"]) == (3, 4, True)
     everyone, two = found["groups"]
@@ -53,13 +58,13 @@ def test_a_summary_is_small_and_says_how_far_the_rank_came(tmp_path: Path) -> No
 
 
 def test_a_recreated_group_of_the_same_name_counts_from_one_again(tmp_path: Path) -> None:
-    (path,) = write(tmp_path, {0: dump([*done(500), *done(3, pg=2)])})
+    (path,) = write_dumps(tmp_path, {0: build_dump([*build_finished(500), *build_finished(3, pg=2)])})
     assert flight_dump.read_dump(path)["groups"][0]["enqueued"] == 3
 
 
 def test_a_pickle_that_calls_something_is_refused_and_harmless(tmp_path: Path) -> None:
     mark = tmp_path / "done"
-    trap = pickle.dumps(dump([{"frames": Trap(mark)}]), protocol=2)
+    trap = pickle.dumps(build_dump([{"frames": Trap(mark)}]), protocol=2)
     found = summarize(tmp_path / "nccl_trace_rank_0", trap)
     assert "it refers to posix.system, which no dump does" in found["untold"]
     assert not mark.exists()
@@ -72,7 +77,7 @@ def test_a_pickle_that_calls_something_is_refused_and_harmless(tmp_path: Path) -
     [
         (b"", "it is empty"),
         (b"step 1 loss 3\n", "it is not a complete dump"),
-        (pickle.dumps(dump(done(9)), protocol=2)[:-40], "it is not a complete dump"),
+        (pickle.dumps(build_dump(build_finished(9)), protocol=2)[:-40], "it is not a complete dump"),
         (pickle.dumps([1, 2]), "not a flight recorder dump"),
         (pickle.dumps({"version": "1.5", "entries": []}), "version 1.5 of the format is not supported"),
         (pickle.dumps({"version": "2.4", "entries": [{"pg_name": "0"}]}), "it is not a complete dump (KeyError"),
@@ -102,7 +107,7 @@ def test_a_file_made_to_exhaust_memory_ends_its_reader_only(tmp_path: Path) -> N
     wide, deep, good = (tmp_path / f"nccl_trace_rank_{rank}" for rank in range(3))
     wide.write_bytes(b"\x80\x02" + b"]" * (flight_dump.MOST_BYTES - 3) + b".")
     deep.write_bytes(b"\x80\x02})" + b"\x85" * 4_000_000 + b"K\x01s.")
-    write(tmp_path, {2: dump(done(3))})
+    write_dumps(tmp_path, {2: build_dump(build_finished(3))})
     lines = []
     for path in (wide, deep, good):
         argv = [sys.executable, "-I", "-S", "-c", bundle.read_dump_reader(), str(path)]

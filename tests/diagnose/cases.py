@@ -1,4 +1,4 @@
-"""The kinds of failure, as runs and what the verdict must say of them."""
+"""Kinds of failure as runs, each with the expected verdict."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Expected = tuple[str, str | None, int | None, str]  # signature, host, rank, con
 
 
 def exception(guilty: int = 3) -> History:
-    """A ValueError on one rank; gloo's complaints on all others; torchrun names a victim on the other host."""
+    """Raise a ValueError on one rank: gloo complains on all others, and torchrun names a victim on the other host."""
     run = Run().raises(guilty, "ValueError: bad sample 1234")
     for rank in range(4):
         if rank != guilty:
@@ -25,26 +25,26 @@ def exception(guilty: int = 3) -> History:
 
 
 def exits(code: int = 3, guilty: int = 1) -> History:
-    """sys.exit(3) says nothing; torchrun ends with 1 on both hosts."""
+    """Exit by sys.exit(3) without output; torchrun ends with 1 on both hosts."""
     run = Run().victims(0, 2, 3, peer="10.0.0.1")
     return run.torchrun("gpu01", (guilty, code), (0, -15)).torchrun("gpu02", (2, 1), (3, -15), after=1.0)
 
 
 def unmarked_exception() -> History:
-    """Before the process group exists torch puts no mark before a line: torchrun's pid says who it was."""
+    """Fail before the process group exists: torch puts no mark before a line, but torchrun's report has the pid."""
     run = Run().raises(3, "KeyError: 'input_ids'", mark=False).torchrun("gpu02", (3, 1), (2, -15))
     run.wait(12.0)
     return run.raises(0, STORE.format(rank=3), mark=False).torchrun("gpu01", (0, 1), (1, -15))
 
 
 def late_victim_first() -> History:
-    """The host of the victims ends long before torchrun notices the guilty one."""
+    """Let the host of the victims end long before torchrun notices the failed rank."""
     run = Run().victims(0, 1, peer="10.0.0.2").torchrun("gpu01", (0, 1), (1, -15))
     return run.torchrun("gpu02", (2, -9), (3, -15), after=2.0)
 
 
 def chained() -> History:
-    """An exception while handling another: the first one counts."""
+    """Raise an exception while handling another: the first one counts."""
     run = Run().raises(2, "OSError: [Errno 5] Input/output error: '/data/shard-7'")
     run.out(
         2, "[rank2]: ", "[rank2]: The above exception was the direct cause of the following exception:", "[rank2]: "
@@ -54,7 +54,7 @@ def chained() -> History:
 
 
 def victim_with_a_word_of_its_own() -> History:
-    """A program that catches gloo's error and raises its own: still a victim."""
+    """Catch gloo's error and raise another one: the rank is still a victim."""
     run = Run().raises(0, "ValueError: bad batch").victims(1, 3, peer="10.0.0.1")
     run.victims(2, peer="10.0.0.1")
     run.out(2, "[rank2]: The above exception was the direct cause of the following exception:", "[rank2]: ")
@@ -78,13 +78,13 @@ def gloo_timeout_one_silent() -> History:
 
 
 def partition() -> History:
-    """Both sides wait in vain for each other: nobody is guilty but what lies between."""
+    """Let both sides time out waiting for each other: no rank is blamed, only the network between them."""
     run = Run().victims(0, 1, 2, 3, text=TIMED_OUT)
     return run.torchrun("gpu01", (0, 1), (1, 1)).torchrun("gpu02", (2, 1), (3, 1))
 
 
 def partition_in_which_one_is_slower() -> History:
-    """Three wait in vain, and end; the fourth hears of the end of one before its own time is over."""
+    """Let three ranks time out and end; the fourth detects the end of one before its own timeout."""
     run = Run(hosts=4, each=1)
     run.victims(0, 2, 3, text=TIMED_OUT)
     run.wait(0.2)
@@ -100,7 +100,7 @@ def memory() -> History:
 
 
 def kernel_line() -> History:
-    """The kernel's line in the log (a script that prints dmesg): its pid is the rank's."""
+    """Print the kernel's line in the log (a script that prints dmesg): its pid is the rank's."""
     run = Run().victims(0, 1, 3).torchrun("gpu01", (0, 1), (1, -15))
     run.out(2, "Out of memory: Killed process 20002 (python3) total-vm:81234567kB, anon-rss:61234567kB")
     return run.torchrun("gpu02", (2, -9), (3, 1))
@@ -156,13 +156,13 @@ def lost_host() -> History:
 
 
 def blamed_host() -> History:
-    """Two hosts lost the third, which says nothing at all and was stopped with the rest."""
+    """Lose the third host on two hosts; it reports nothing and is stopped with the rest."""
     run = Run(hosts=3, each=1).victims(0, 1, peer="10.0.0.3").torchrun("gpu01", (0, 1)).torchrun("gpu02", (1, 1))
     return run.stop("gpu01 failed", "gpu03").wait(1.0).end("gpu03", code=None, signal=15)
 
 
 def cut_short() -> History:
-    """A traceback that breaks off (Python lost its stderr over another error): only what the others say tells whose."""
+    """Break off a traceback (Python lost its stderr over another error): only the other ranks' output identifies the rank."""
     run = Run().out(1, "Traceback (most recent call last):").out(1, '  File "task.py", line 174, in <module>')
     run.victims(0, 2, 3, peer="10.0.0.1")
     return run.torchrun("gpu01", (1, 1), (0, -15)).torchrun("gpu02", (2, 1), (3, -15))
@@ -175,7 +175,7 @@ def no_command() -> History:
 
 
 def thread() -> History:
-    """An exception in a thread has no mark; the only process of the host whose end is unexplained must have said it."""
+    """Raise in a thread, without a mark: it belongs to the only process of the host whose end is unexplained."""
     run = Run().raises(1, "ZeroDivisionError: division by zero", mark=False).victims(0, 2, 3, peer="10.0.0.1")
     return run.torchrun("gpu01", (1, 9), (0, 1)).torchrun("gpu02", (2, 1), (3, -15))
 

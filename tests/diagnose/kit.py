@@ -1,4 +1,4 @@
-"""Failures as histories: what ranks and torchrun print when a run of four ranks on two hosts (or more) goes wrong."""
+"""Histories of failures: the output of ranks and torchrun in a failing run of four ranks on two hosts (or more)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FRAMES = """Traceback (most recent call last):
 
 
 class Run(History):
-    """A run with ``each`` ranks a host, started; ranks are global."""
+    """A started run with ``each`` ranks per host; ranks are global."""
 
     def __init__(self, hosts: int = 2, each: int = 2, *, split: bool = False) -> None:
         super().__init__(*list(ADDRESS)[:hosts])
@@ -57,13 +57,13 @@ class Run(History):
         return self
 
     def raises(self, rank: int, error: str, *, mark: bool = True, after: float = 0.0) -> Run:
-        """The rank's traceback, each line marked as torch does once the process group exists."""
+        """Print the rank's traceback, each line marked as torch does once the process group exists."""
         self.at += after
         mark_ = f"[rank{rank}]: " if mark else ""
         return self.out(rank, *(f"{mark_}{line}" for line in (*FRAMES.splitlines(), error)))
 
     def torchrun(self, host: str, *codes: tuple[int, int], after: float = 0.2) -> Run:
-        """Its words about (rank, code), the first of them being the first that it noticed; then train.sh's end with 1."""
+        """Print torchrun's report about (rank, code), the first noticed failure first; then train.sh ends with 1."""
         self.at += after
         (first, code), *others = codes
         where = "torch/distributed/elastic/multiprocessing/api.py"
@@ -93,7 +93,7 @@ class Run(History):
 
 
 def verdict(run: History, *, each: int | None = 2, error: float = 0.25) -> Verdict:
-    """The verdict on the events of a run."""
+    """Return the verdict on the events of a run."""
     ranks = {host: (node, each) for node, host in enumerate(run.hosts)}
     collector = EvidenceCollector(run.hosts, ranks=ranks, error=error)
     collector.add_addresses({host: ADDRESS[host] for host in run.hosts if host in ADDRESS})

@@ -1,4 +1,4 @@
-"""Dumps of flight recorders in torch's own form (2.10), written as torch writes them: a pickle of plain values a rank."""
+"""Flight recorder dumps in torch's format (2.10): for each rank a pickle of plain values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TRAIN = "/home/ann/proj/train.py"
 TORCH = "/opt/venv/lib/python3.11/site-packages/torch/distributed/distributed_c10d.py"
 
 
-def call(
+def build_entry(
     number: int,
     op: str = "all_reduce",
     *,
@@ -26,7 +26,7 @@ def call(
     retired: bool | None = None,
     p2p: bool = False,
 ) -> dict[str, Any]:
-    """One entry."""
+    """Return one entry."""
     frames = [{"name": op, "filename": TORCH, "line": 3245}, {"name": "step", "filename": TRAIN, "line": line}]
     seen = {"started": (1, None), "completed": (1, 2)}.get(state, (None, None))
     return {
@@ -39,18 +39,18 @@ def call(
     }  # fmt: skip
 
 
-def done(up_to: int, **more: Any) -> list[dict[str, Any]]:
-    """Collectives that are over."""
-    return [call(number, **more) for number in range(1, up_to + 1)]
+def build_finished(up_to: int, **more: Any) -> list[dict[str, Any]]:
+    """Return finished collectives."""
+    return [build_entry(number, **more) for number in range(1, up_to + 1)]
 
 
-def dump(
+def build_dump(
     entries: Iterable[Mapping[str, Any]],
     *,
     world: int = 4,
     groups: Mapping[str, tuple[str, Iterable[int]]] | None = None,
 ) -> dict[str, Any]:
-    """What one rank's file holds; ``groups`` are further ones: name -> (description, ranks)."""
+    """Return the dump of one rank; ``groups`` are further groups: name -> (description, ranks)."""
     everyone = {"0": ("default_pg", range(world)), **(groups or {})}
     config = {name: {"name": name, "desc": desc, "ranks": str(list(ranks))} for name, (desc, ranks) in everyone.items()}
     return {
@@ -62,8 +62,8 @@ def dump(
     }
 
 
-def write(directory: Path, dumps: Mapping[int, Mapping[str, Any]], prefix: str = "nccl_trace_rank_") -> list[str]:
-    """The files."""
+def write_dumps(directory: Path, dumps: Mapping[int, Mapping[str, Any]], prefix: str = "nccl_trace_rank_") -> list[str]:
+    """Write the files."""
     directory.mkdir(parents=True, exist_ok=True)
     for rank, each in dumps.items():
         (directory / f"{prefix}{rank}").write_bytes(pickle.dumps(each, protocol=2))

@@ -1,4 +1,4 @@
-"""Hosts that were not there: one that ended with 0 too early, one that was frozen, one that was rebooted."""
+"""Absent hosts: one that ended with 0 too early, one that was frozen, one that was rebooted."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ COLLECTIVE = (
 )
 
 
-def loses_its_peer(run: Run, rank: int, text: str) -> None:
+def lose_peer(run: Run, rank: int, text: str) -> None:
     lines = ("Traceback (most recent call last):", '  File "/home/ann/proj/train.py", line 14, in step',
              "    dist.all_reduce(t)", *COLLECTIVE, text)  # fmt: skip
     run.out(rank, *(f"[rank{rank}]: {line}" for line in lines))
 
 
-def test_a_host_that_ends_with_0_while_the_others_go_on_is_named_as_that() -> None:
+def test_a_host_that_ends_with_0_before_the_others_is_named() -> None:
     run = Run()
     for step in range(1, 15):
         for rank in range(4):
@@ -27,7 +27,7 @@ def test_a_host_that_ends_with_0_while_the_others_go_on_is_named_as_that() -> No
         run.wait(0.2)
     for rank in (0, 1):
         run.out(rank, f"[rank{rank}]: step 15/60 loss 2.0")
-        loses_its_peer(run, rank, CLOSED.format(peer="10.0.0.2"))
+        lose_peer(run, rank, CLOSED.format(peer="10.0.0.2"))
     run.end("gpu02", code=0)
     run.torchrun("gpu01", (0, 1), (1, 1))
     found = verdict(run)
@@ -37,11 +37,11 @@ def test_a_host_that_ends_with_0_while_the_others_go_on_is_named_as_that() -> No
     assert not any("dmesg" in text for text in found.advice)
 
 
-def test_a_host_that_left_before_its_script_was_stopped_is_not_sent_to_dmesg_first() -> None:
+def test_the_advice_for_a_host_that_left_before_the_stop_is_not_dmesg_first() -> None:
     """Its ranks ended with 0, but its torchrun waited for the others until the launcher ended it."""
     run = Run(hosts=3, each=1)
     for rank in (0, 1):
-        loses_its_peer(run, rank, CLOSED.format(peer="10.0.0.3"))
+        lose_peer(run, rank, CLOSED.format(peer="10.0.0.3"))
     run.torchrun("gpu01", (0, 1)).torchrun("gpu02", (1, 1))
     found = verdict(run.stop("gpu01 failed", "gpu03").wait(1.0).end("gpu03", code=None, signal=15), each=1)
     assert found.cause is not None
@@ -61,11 +61,11 @@ def test_an_error_of_its_own_comes_before_an_early_end() -> None:
     assert (found.rule, found.cause.rank) == ("first", 0)
 
 
-def frozen(run: Run, host: str, seconds: float, *, boot: str = "one") -> Run:
+def freeze_host(run: Run, host: str, seconds: float, *, boot: str = "one") -> Run:
     run.add(Disconnected(at=run.at + 15.0, host=host, why="silent for 15 s", silent_for=15.0))
     run.at += 30.0
     for rank in (0, 1):
-        loses_its_peer(run, rank, TIMED_OUT)
+        lose_peer(run, rank, TIMED_OUT)
     run.torchrun("gpu01", (0, 1), (1, 1))
     run.at += seconds - 30.0
     run.add(Connecting(at=run.at, host=host, attempt=2))
@@ -73,7 +73,7 @@ def frozen(run: Run, host: str, seconds: float, *, boot: str = "one") -> Run:
     return run
 
 
-def with_boot_ids(run: Run) -> Run:
+def add_boot_ids(run: Run) -> Run:
     run.events = [
         replace(e, hello={**e.hello, "boot_id": "one"}) if isinstance(e, Connected) else e for e in run.events
     ]
@@ -81,10 +81,10 @@ def with_boot_ids(run: Run) -> Run:
 
 
 def test_a_host_that_was_frozen_when_the_others_timed_out_is_named() -> None:
-    """What it prints after it was thawed is late: it says the same as the others."""
-    run = frozen(with_boot_ids(Run()), "gpu02", 60.0)
+    """The output after the thaw is late: it equals that of the others."""
+    run = freeze_host(add_boot_ids(Run()), "gpu02", 60.0)
     for rank in (2, 3):
-        loses_its_peer(run, rank, CLOSED.format(peer="10.0.0.1"))
+        lose_peer(run, rank, CLOSED.format(peer="10.0.0.1"))
     run.stop("gpu01 failed", "gpu02").wait(1.0)
     run.torchrun("gpu02", (2, 1), (3, 1))
     found = verdict(run)
@@ -95,21 +95,21 @@ def test_a_host_that_was_frozen_when_the_others_timed_out_is_named() -> None:
     )
 
 
-def test_a_short_break_of_a_link_blames_nobody() -> None:
-    run = with_boot_ids(Run())
+def test_a_short_break_of_a_link_has_no_finding() -> None:
+    run = add_boot_ids(Run())
     run.add(
         Disconnected(at=run.at, host="gpu02", why="connection reset"), Connecting(at=run.at, host="gpu02", attempt=2)
     )
     run.add(Connected(at=run.at + 1.0, host="gpu02", attempt=2, took=0.1, hello={"boot_id": "one"}))
     run.wait(2.0)
     for rank in range(4):
-        loses_its_peer(run, rank, TIMED_OUT)
+        lose_peer(run, rank, TIMED_OUT)
     found = verdict(run.torchrun("gpu01", (0, 1), (1, 1)).torchrun("gpu02", (2, 1), (3, 1)))
     assert found.rule == "nobody"
 
 
-def test_all_hosts_silent_at_once_are_no_host_that_is_cut_off() -> None:
-    run = with_boot_ids(Run())
+def test_all_hosts_silent_at_once_are_not_taken_for_an_isolated_host() -> None:
+    run = add_boot_ids(Run())
     for host in run.hosts:
         run.add(Disconnected(at=run.at, host=host, why="silent for 15 s", silent_for=15.0))
     run.wait(20.0)
@@ -117,16 +117,16 @@ def test_all_hosts_silent_at_once_are_no_host_that_is_cut_off() -> None:
         run.add(Connecting(at=run.at, host=host, attempt=2))
         run.add(Connected(at=run.at, host=host, attempt=2, took=0.1, hello={"boot_id": "one"}))
     for rank in range(4):
-        loses_its_peer(run, rank, TIMED_OUT)
+        lose_peer(run, rank, TIMED_OUT)
     found = verdict(run.torchrun("gpu01", (0, 1), (1, 1)).torchrun("gpu02", (2, 1), (3, 1)))
     assert found.rule == "nobody"
 
 
-def test_a_host_that_was_rebooted_is_known_by_its_boot_id() -> None:
-    """Its keeper died without a record: that is an end of its own, also where all hosts were told to stop meanwhile."""
-    run = with_boot_ids(Run())
+def test_a_host_that_was_rebooted_is_recognised_by_its_boot_id() -> None:
+    """Its keeper died without a record: that is a failure of its own, even if all hosts were stopped meanwhile."""
+    run = add_boot_ids(Run())
     run.stop("gpu01 failed", "gpu02")
-    run = frozen(run, "gpu02", 90.0, boot="two")
+    run = freeze_host(run, "gpu02", 90.0, boot="two")
     run.add(Exited(at=run.at, host="gpu02", code=None, signal=None, why="the keeper on the host died without a record"))
     found = verdict(run)
     assert found.cause is not None

@@ -1,4 +1,4 @@
-"""Exceptions that carry the traceback of another process: what happened there is the cause."""
+"""Exceptions that contain the traceback of another process: the inner one is the cause."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def test_the_exception_of_a_spawned_rank_is_the_cause_and_its_peers_are_victims(
     assert [(each.host, each.rank) for each in found.victims] == [("gpu01", 0)]
 
 
-def test_the_words_of_another_rank_after_an_exception_are_no_part_of_its_message() -> None:
-    """Without marks and tracebacks, two ranks of one stream follow each other: the first has an error of its own."""
+def test_output_of_another_rank_after_an_exception_is_no_part_of_its_message() -> None:
+    """Without marks and tracebacks, the lines of two ranks alternate in one stream: the first has an error of its own."""
     run = Run().out(
         2, "ValueError: bad sample 7", "RuntimeError: [pair.cc:553] Connection closed by peer [10.0.0.1]:3."
     )

@@ -1,4 +1,4 @@
-"""Clocks: times that are wrong by less than the clock error make no innocent guilty."""
+"""Clock errors: times that are wrong by less than the clock error never make an innocent rank guilty."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ ERROR = 0.25
 SHIFTS = st.lists(st.floats(-ERROR / 2, ERROR / 2), min_size=4, max_size=4)
 
 
-def shifted(run: History, shifts: list[float]) -> History:
-    """Every host's clock wrong by a little of its own; events in the order that they seem to have."""
+def shift_clocks(run: History, shifts: list[float]) -> History:
+    """Shift every host's clock a little; return the events in their apparent order."""
     by_host = dict(zip(run.hosts, shifts, strict=False))
 
     def moved(event: Event) -> Event:
@@ -32,9 +32,9 @@ def shifted(run: History, shifts: list[float]) -> History:
 @pytest.mark.parametrize("name", CASES)
 @settings(max_examples=15, deadline=None)
 @given(shifts=SHIFTS)
-def test_the_guilty_one_stays_among_those_named(name: str, shifts: list[float]) -> None:
+def test_the_guilty_rank_stays_among_the_named_ones(name: str, shifts: list[float]) -> None:
     make, (_, host, rank, confidence) = CASES[name]
-    found = verdict(shifted(make(), shifts), each=1 if name in ONE_A_HOST else 2)
+    found = verdict(shift_clocks(make(), shifts), each=1 if name in ONE_A_HOST else 2)
     assert found.cause is not None
     assert (host, rank) in [(each.host, each.rank) for each in (found.cause, *found.also)] or (
         name == "missing everywhere" and found.cause.ranks == (0, 1, 2, 3)
@@ -49,12 +49,12 @@ def test_the_guilty_one_stays_among_those_named(name: str, shifts: list[float]) 
     shifts=SHIFTS,
     victim_says=st.sampled_from(["RuntimeError: unknown words", "AssertionError", "MyError: the other went away"]),
 )
-def test_an_unknown_error_of_a_victim_is_never_blamed_for_sure(
+def test_an_unknown_error_of_a_victim_is_never_blamed_with_high_confidence(
     gap: float, shifts: list[float], victim_says: str
 ) -> None:
-    """Rank 2 is killed, and nobody knows the words with which rank 0 suffers from it: high only for the right one."""
+    """Rank 2 is killed, and rank 0 suffers with an unknown text: only the right rank is named with high confidence."""
     run = Run().raises(0, victim_says).torchrun("gpu01", (0, 1), (1, -15), after=0.3)
     run.torchrun("gpu02", (2, -9), (3, -15), after=max(0.0, gap - 0.3))
-    found = verdict(shifted(run, shifts))
+    found = verdict(shift_clocks(run, shifts))
     assert found.cause is not None
     assert found.cause.rank == 2 or found.confidence != "high" or gap + ERROR >= 3.0

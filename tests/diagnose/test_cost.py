@@ -1,4 +1,4 @@
-"""What the diagnosis costs: little for ordinary lines, bounded memory for any, never the square of anything."""
+"""Cost of the diagnosis: little for ordinary lines, bounded memory, and never quadratic time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NOISY = b"".join(
 )
 
 
-def seconds(data: bytes, times: int) -> float:
+def measure_seconds(data: bytes, times: int) -> float:
     witness = EvidenceCollector(("gpu01",), ranks={"gpu01": (0, 8)})
     began = time.process_time()
     for number in range(times):
@@ -29,13 +29,16 @@ def seconds(data: bytes, times: int) -> float:
 
 @pytest.mark.slow
 def test_a_million_ordinary_lines_take_seconds() -> None:
-    assert seconds(ORDINARY, 1000) < 8
+    assert measure_seconds(ORDINARY, 1000) < 8
 
 
 def test_time_grows_with_the_lines_and_not_with_their_square() -> None:
-    """Four times the lines: about four times the time, also where every line is an error."""
+    """Four times the lines take about four times the time, also if every line is an error."""
     for data in (ORDINARY, NOISY):
-        small, large = min(seconds(data, 10) for _ in range(3)), min(seconds(data, 40) for _ in range(3))
+        small, large = (
+            min(measure_seconds(data, 10) for _ in range(3)),
+            min(measure_seconds(data, 40) for _ in range(3)),
+        )
         assert large < 12 * small + 0.2
 
 
@@ -68,8 +71,8 @@ EVIL = ("{} ", "{}x", "{}: ", "a{}", "[{}]", "9{}9", "socket {} connect to ")
 
 
 @pytest.mark.parametrize("filling", EVIL)
-def test_no_line_is_so_made_that_a_pattern_takes_long(filling: str) -> None:
-    """Every word that a pattern looks for, over and over, up to the longest line."""
+def test_no_line_makes_a_pattern_slow(filling: str) -> None:
+    """The lines repeat every word that a pattern searches, up to the longest line."""
     book = load_builtin()
     for word in {word for each in book.signatures for word in each.words}:
         text = (filling.format(word) * 4000)[:8192]
@@ -80,7 +83,7 @@ def test_no_line_is_so_made_that_a_pattern_takes_long(filling: str) -> None:
 
 
 @pytest.mark.parametrize("line", ["step " + "9" * 6000, "[rank" + "1" * 50 + "]: ValueError: x", "exitcode  : ²"])
-def test_numbers_that_are_none_do_no_harm(line: str) -> None:
+def test_malformed_numbers_do_no_harm(line: str) -> None:
     witness = EvidenceCollector(("gpu01",))
     witness.add_bytes(
         "gpu01", b"OSError: [Errno 28] No space left on device\nFailures:\n" + line.encode() + b"\n", at=1.0

@@ -1,4 +1,4 @@
-"""What a rank said where no stream of ours has it: in torch's error file, and in torchrun's summary, which quotes that."""
+"""Errors outside the streams: in torch's error file, and in torchrun's summary, which quotes it."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ Root Cause (first observed failure):
 """
 
 
-def test_a_traceback_that_torchrun_alone_tells_is_its_ranks_own() -> None:
-    """Ranks whose own streams went elsewhere (``--redirects``), and that are decorated with ``@record``."""
+def test_a_traceback_in_torchruns_report_only_belongs_to_its_rank() -> None:
+    """The streams of the ranks went elsewhere (``--redirects``), and the ranks are decorated with ``@record``."""
     run = Run()
     run.say("gpu01", REPORT.encode())
     found = verdict(run.end("gpu01", code=1))
@@ -50,7 +50,7 @@ def test_a_traceback_that_torchrun_alone_tells_is_its_ranks_own() -> None:
     assert people(found.victims) == [("gpu01", 0)]
 
 
-def test_what_a_rank_said_itself_is_not_counted_again_when_torchrun_quotes_it() -> None:
+def test_an_error_that_a_rank_printed_is_not_counted_again_in_torchruns_quote() -> None:
     run = Run().raises(1, "ValueError: bad sample 1234", mark=False).wait(1.0)
     run.say("gpu01", REPORT.encode())
     found = verdict(run.end("gpu01", code=1))
@@ -59,8 +59,8 @@ def test_what_a_rank_said_itself_is_not_counted_again_when_torchrun_quotes_it() 
     assert "it is the only failure that no other failure explains" in found.evidence
 
 
-def test_what_stands_in_an_error_file_alone_is_its_ranks_own() -> None:
-    """TORCHELASTIC_ERROR_FILE, of a rank whose streams were closed, with the time at which it was written."""
+def test_an_error_in_an_error_file_only_belongs_to_its_rank() -> None:
+    """The file is TORCHELASTIC_ERROR_FILE of a rank with closed streams, with the time at which it was written."""
     error: dict[str, Any] = {"local_rank": 1, "message": "ValueError: bad sample 1234", "age": 2.0, "path": "/var/tmp/error.json",
              "stack": 'Traceback (most recent call last):\n  File "train.py", line 13\nValueError: bad sample 1234'}  # fmt: skip
     run = Run().victims(0, 1, 2).torchrun("gpu02", (3, 1), (2, -15))

@@ -1,4 +1,4 @@
-"""Forms of logs from the field, of other launchers, shells, containers and accelerators, and what ``why`` says of them."""
+"""Logs from the field, of other launchers, shells, containers and accelerators, and the verdict of ``why`` on each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.diagnose.test_why import told
+from tests.diagnose.test_why import run_why
 
 TRACE = '{m}Traceback (most recent call last):\n{m}  File "/app/train.py", line 10, in <module>\n{m}    step(batch)\n{m}{e}\n'
 WAITED = (
@@ -32,7 +32,7 @@ def failed(code: int, local: int, pid: int, at: str = "0508 10:11:15.200000") ->
 
 
 def reported(host: str, *ranks: tuple[int, int, int, int]) -> str:
-    """torchrun's report: (rank, local rank, exit code, pid) of each."""
+    """Return torchrun's report: (rank, local rank, exit code, pid) of each."""
     entries = "".join(
         f"[{n}]:\n  time      : 2025-05-08_10:11:15\n  host      : {host}\n  rank      : {rank} (local_rank: {local})\n"
         f"  exitcode  : {code} (pid: {pid})\n  error_file: <N/A>\n  traceback : To enable traceback see: https://pytorch.org\n"
@@ -201,7 +201,7 @@ def found(place: Path, files: dict[str, str]) -> dict[str, Any]:
     place.mkdir()
     for name, text in files.items():
         (place / name).write_text(text)
-    _, text = told("--json", ".", cwd=place)
+    _, text = run_why("--json", ".", cwd=place)
     verdict: dict[str, Any] = json.loads(text)
     return verdict
 
@@ -218,7 +218,7 @@ def test_the_cause_is_named(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if len(case[0]) > 1])
-def test_without_the_log_of_one_host_nothing_wrong_is_said_with_high_confidence(name: str, tmp_path: Path) -> None:
+def test_without_the_log_of_one_host_no_wrong_verdict_has_high_confidence(name: str, tmp_path: Path) -> None:
     files, _, host, rank, _ = CASES[name]
     for number, left_out in enumerate(files):
         rest = {file: text for file, text in files.items() if file != left_out}

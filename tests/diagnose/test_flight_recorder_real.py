@@ -1,4 +1,4 @@
-"""Dumps that torch wrote, torch's own reader of them, and a run whose ranks leave some."""
+"""Dumps that torch wrote, torch's own reader, and a run whose ranks leave dumps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fanout.cli.parser import parse_arguments
 from fanout.commands.why import run_why
 from fanout.run.context import ProcessContext
 from tests.diagnose.kit import NCCL
-from tests.diagnose.recorder import call, done, dump, write
+from tests.diagnose.recorder import build_dump, build_entry, build_finished, write_dumps
 
 pytestmark = pytest.mark.process
 
@@ -41,7 +41,7 @@ sys.stdin.read()
 os._exit(0)
 """
 
-#: What torch makes of a folder: of each collective that is not whole, its number, who is missing, who differs.
+#: : Result of torch's reader for a folder: for each incomplete collective its number, the missing and the different ranks.
 READER = """
 import json, sys
 from torch.distributed.flight_recorder.components.builder import build_db
@@ -88,12 +88,17 @@ def test_dumps_of_real_ranks_name_the_one_that_did_not_come(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_torchs_own_reader_says_the_same_of_such_dumps(tmp_path: Path) -> None:
-    """Of a rank that did not come, and of one in another collective; in the form that NCCL's ranks write."""
-    waits = [*done(6), call(7, state="started")]
-    other = [*done(6), call(7, "broadcast", state="started")]
-    write(tmp_path / "absent", {0: dump(waits), 1: dump(waits), 2: dump(waits), 3: dump(done(6))})
-    write(tmp_path / "other", {0: dump(waits), 1: dump(other), 2: dump(waits), 3: dump(waits)})
+def test_torchs_own_reader_agrees_on_such_dumps(tmp_path: Path) -> None:
+    """The dumps are of a missing rank and of a rank in another collective, in the format of NCCL's ranks."""
+    waits = [*build_finished(6), build_entry(7, state="started")]
+    other = [*build_finished(6), build_entry(7, "broadcast", state="started")]
+    write_dumps(
+        tmp_path / "absent",
+        {0: build_dump(waits), 1: build_dump(waits), 2: build_dump(waits), 3: build_dump(build_finished(6))},
+    )
+    write_dumps(
+        tmp_path / "other", {0: build_dump(waits), 1: build_dump(other), 2: build_dump(waits), 3: build_dump(waits)}
+    )
     for kind, rank in (("absent", 3), ("other", 1)):
         done_ = subprocess.run(
             [sys.executable, "-c", READER, str(tmp_path / kind)],
@@ -107,11 +112,11 @@ def test_torchs_own_reader_says_the_same_of_such_dumps(tmp_path: Path) -> None:
         assert told(kind, cwd=tmp_path)["cause"]["rank"] == rank
 
 
-def test_dumps_among_logs_are_read_as_dumps_and_a_broken_one_is_said(tmp_path: Path) -> None:
-    """Their ranks are whose the logs say; under another name their first bytes tell; a text with a number is a log."""
-    waits = [*done(6), call(7, state="started")]
-    write(tmp_path, {rank: dump(waits) for rank in (0, 1, 2)}, prefix="fr_")
-    write(tmp_path, {3: dump(done(6))}, prefix="fr_")
+def test_dumps_among_logs_are_read_as_dumps_and_a_broken_one_is_reported(tmp_path: Path) -> None:
+    """The logs assign their ranks; under another name their first bytes identify them; a text with a number is a log."""
+    waits = [*build_finished(6), build_entry(7, state="started")]
+    write_dumps(tmp_path, {rank: build_dump(waits) for rank in (0, 1, 2)}, prefix="fr_")
+    write_dumps(tmp_path, {3: build_dump(build_finished(6))}, prefix="fr_")
     (tmp_path / "nccl_trace_rank_4").write_bytes(b"\x80\x02}")
     (tmp_path / "job.gpu01.log").write_text("".join(f"{NCCL.format(rank=rank)}\n" for rank in (0, 1, 2, 3)))
     (tmp_path / "epoch_7").write_text("step 1\n")
@@ -120,7 +125,7 @@ def test_dumps_among_logs_are_read_as_dumps_and_a_broken_one_is_said(tmp_path: P
     assert any("not read: ./nccl_trace_rank_4: it is not a complete dump" in text for text in found["hosts"])
 
 
-#: Ranks that leave a dump where train.sh says, tell that they waited in vain, and end with it.
+#: : Ranks that write a dump where train.sh configures it, report a timeout, and end with it.
 RANK = """
 import os, shutil, sys
 rank, place = os.environ["RANK"], os.environ["TORCH_FR_DUMP_TEMP_FILE"]
@@ -136,12 +141,16 @@ exit 1
 
 
 def test_a_run_reads_the_dumps_that_its_ranks_left(tmp_path: Path) -> None:
-    """Under a name that train.sh alone knows, and after the ranks are gone; one of an earlier run does not count."""
-    waits = [*done(6), call(7, state="started")]
-    dumps = {0: dump(waits, world=3), 1: dump(done(6, line=41), world=3), 2: dump(waits, world=3)}
-    write(tmp_path / "made", dumps)
+    """Only train.sh knows the name, and the ranks have exited; a dump of an earlier run does not count."""
+    waits = [*build_finished(6), build_entry(7, state="started")]
+    dumps = {
+        0: build_dump(waits, world=3),
+        1: build_dump(build_finished(6, line=41), world=3),
+        2: build_dump(waits, world=3),
+    }
+    write_dumps(tmp_path / "made", dumps)
     (tmp_path / "made/line").write_text(NCCL.format(rank="RANK"))
-    (old,) = write(tmp_path / "dumps", {3: dump(waits, world=3)}, prefix="of_rank_")
+    (old,) = write_dumps(tmp_path / "dumps", {3: build_dump(waits, world=3)}, prefix="of_rank_")
     os.utime(old, (1.0, 1.0))
     (tmp_path / "train.sh").write_text(SCRIPT.format(python=sys.executable))
     (tmp_path / "task.py").write_text(RANK)

@@ -1,4 +1,4 @@
-"""A run that hangs, and a healthy one that is asked: real processes on this machine, ranks that are no more than that."""
+"""A run that hangs, and a healthy one that is inspected: real processes on this machine with simple ranks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fanout.agent import processes
 
 pytestmark = pytest.mark.process
 
-#: Where torch's collectives would be: what a stack shows is a path and a name.
+#: : Path in the place of torch's collectives: a stack contains only a path and a name.
 COLLECTIVE = "import threading\ndef all_reduce():\n    threading.Event().wait()\n"
 TASK = """import os, sys, time
 sys.path.insert(0, "site-packages")
@@ -58,8 +58,8 @@ def running(*flags: str) -> list[str]:
     return command("run", *words, "localhost", "task.py")
 
 
-def test_a_hang_is_told_with_the_odd_one_out_and_ends_the_run(project: Path) -> None:
-    """``--hang-timeout 1 --on-hang stop``: who waits, who does not, and the verdict names the latter."""
+def test_a_hang_is_reported_with_the_outlier_and_ends_the_run(project: Path) -> None:
+    """With ``--hang-timeout 1 --on-hang stop`` the verdict names the rank that does not wait."""
     flags = ("--hang-timeout", "1", "--on-hang", "stop")
     done = subprocess.run(
         running(*flags), cwd=project, env=environment(project), capture_output=True, text=True, timeout=100, check=False
@@ -83,16 +83,16 @@ def test_a_hang_is_told_with_the_odd_one_out_and_ends_the_run(project: Path) -> 
     assert json.loads(told.stdout)["cause"]["signature"] == "apart"
 
 
-def heeding() -> None:
-    """Let the child heed SIGINT, also where the tests were started by a shell that ignores it (``make test &``)."""
+def enable_sigint() -> None:
+    """Reset SIGINT in the child, also if the tests were started by a shell that ignores it (``make test &``)."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def told_by(project: Path, text: str, *words: str, **more: str) -> str:
-    """What a command says on stderr up to the line in which the text stands; then it is left."""
+def read_until(project: Path, text: str, *words: str, **more: str) -> str:
+    """Return stderr of a command up to the line that contains the text; then detach from it."""
     child = subprocess.Popen(
         command(*words), cwd=project, env=environment(project) | more, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-        text=True, preexec_fn=heeding,
+        text=True, preexec_fn=enable_sigint,
     )  # fmt: skip
     said = []
     with child:
@@ -112,16 +112,16 @@ ODD = "rank 1 (localhost) is in load (task.py:5)"
 
 
 def test_ctrl_c_on_a_hang_keeps_the_verdict(project: Path) -> None:
-    """The user sees the hang and interrupts: the report still names the rank that holds the others up."""
-    said = told_by(project, ODD, *running("--hang-timeout", "1")[3:])
+    """The user sees the hang and interrupts: the report still names the rank that blocks the others."""
+    said = read_until(project, ODD, *running("--hang-timeout", "1")[3:])
     assert "HUNG, STOPPED BY YOU after" in said
     assert "hung, stopped by SIGINT" in said
     assert "first cause  rank 1 on localhost" in said
     assert "exit status  130" in said
 
 
-def test_a_hang_is_told_to_whoever_comes_later(project: Path) -> None:
-    """Here from the record, where the launcher has found it; elsewhere the hosts are asked as ``--hang-timeout`` says."""
+def test_a_hang_is_reported_to_later_commands(project: Path) -> None:
+    """Here the record has it, because the launcher found it; elsewhere the hosts are queried, as for ``--hang-timeout``."""
     own = environment(project)
     begun = subprocess.run(
         [*running("--hang-timeout", "1")[:-2], "-d", "localhost", "task.py"], cwd=project, env=own, capture_output=True, text=True,
@@ -134,7 +134,7 @@ def test_a_hang_is_told_to_whoever_comes_later(project: Path) -> None:
             (["attach"], {}),
             (["attach", "hosts.txt", "--hang-timeout", "1"], {"XDG_STATE_HOME": str(project / "elsewhere")}),
         ):
-            said = told_by(project, ODD, *words, **more)
+            said = read_until(project, ODD, *words, **more)
             assert "the run hangs: no output for" in said
             assert WAIT in said
             assert "left; the run goes on" in said
@@ -142,8 +142,8 @@ def test_a_hang_is_told_to_whoever_comes_later(project: Path) -> None:
         subprocess.run(command("stop"), cwd=project, env=own, capture_output=True, timeout=100, check=False)
 
 
-def test_who_takes_a_launchers_place_looks_for_hangs_too(project: Path) -> None:
-    """As the launcher was told to: with ``--on-hang stop`` the run is ended, and the verdict is the same."""
+def test_a_launcher_that_takes_over_detects_hangs_too(project: Path) -> None:
+    """It keeps the options of the first launcher: with ``--on-hang stop`` the run ends with the same verdict."""
     own = environment(project)
     flags = ("--hang-timeout", "6", "--on-hang", "stop")
     launcher = subprocess.Popen(
@@ -167,8 +167,8 @@ def test_who_takes_a_launchers_place_looks_for_hangs_too(project: Path) -> None:
 
 
 @pytest.fixture
-def healthy(project: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A run whose three ranks stand where they stand."""
+def run_healthy(project: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a run whose three ranks wait at fixed places."""
     child = subprocess.Popen(
         running(), cwd=project, env=environment(project), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
@@ -185,8 +185,8 @@ def healthy(project: Path) -> Iterator[subprocess.Popen[bytes]]:
     child.stdout.close()
 
 
-def test_a_run_that_goes_on_can_be_asked_where_its_ranks_stand(project: Path, healthy: subprocess.Popen[bytes]) -> None:
-    """As often as one likes, folded or whole; the run does not notice."""
+def test_stacks_of_a_healthy_run_can_be_read(project: Path, healthy: subprocess.Popen[bytes]) -> None:
+    """This can be repeated, grouped or whole; the run is not affected."""
     for flags in ([], ["--full"], ["--json"]):
         told = subprocess.run(
             command("stacks", *flags),

@@ -1,4 +1,4 @@
-"""A train.sh that ends with 0 although torchrun reported a failure; and which log the report says to read next."""
+"""A train.sh that ends with 0 although torchrun reported a failure, and the log that the report recommends."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def told(run: Run) -> tuple[outcome.RunOutcome, Verdict | None, str]:
     return ended, verdict, build_report(heading, state, ended, {}, diagnosis=shown, blamed=blamed)
 
 
-def with_status(run: Run, code: int) -> Run:
-    """The same, where train.sh ends with this status."""
+def replace_status(run: Run, code: int) -> Run:
+    """Replace the exit status of train.sh."""
     run.events = [replace(event, code=code) if isinstance(event, Exited) else event for event in run.events]
     run.wait(0.5).tidy(*run.hosts).wait(0.5)
     return run
@@ -37,8 +37,8 @@ def failing() -> Run:
     return run.torchrun("gpu02", (3, 1), (2, -15)).torchrun("gpu01", (0, 1), (1, -15))
 
 
-def test_a_failure_that_train_sh_hides_is_no_good_run() -> None:
-    ended, verdict, text = told(with_status(failing(), 0))
+def test_a_failure_that_train_sh_hides_is_no_success() -> None:
+    ended, verdict, text = told(replace_status(failing(), 0))
     assert verdict is not None
     assert verdict.cause is not None
     assert (ended.exit_code, ended.is_success, verdict.cause.rank, verdict.confidence) == (1, False, 3, "high")
@@ -54,15 +54,15 @@ def test_a_script_that_starts_torchrun_again_has_hidden_nothing() -> None:
         for rank in range(4):
             run.out(rank, f"[rank{rank}]: step {step} loss 2.0")
         run.wait(1.0)
-    ended, verdict, text = told(with_status(run, 0))
+    ended, verdict, text = told(replace_status(run, 0))
     assert (ended.is_success, verdict) == (True, None)
     assert "all 2 hosts succeeded" in text
 
 
 def test_the_next_command_names_the_host_and_the_rank_of_the_verdict() -> None:
-    """gpu01 ended first, but its ranks are victims: the log to read is that of rank 3 on gpu02."""
+    """gpu01 ended first, but its ranks are victims: the report recommends the log of rank 3 on gpu02."""
     run = Run().raises(3, "ValueError: bad sample 1234").victims(0, 1, 2)
     run.torchrun("gpu01", (0, 1), (1, -15)).torchrun("gpu02", (3, 1), (2, -15), after=1.0)
-    ended, _, text = told(with_status(run, 1))
+    ended, _, text = told(replace_status(run, 1))
     assert ended.first == "gpu01"
     assert "fanout logs 7f3a --host gpu02 --rank 3\n" in text

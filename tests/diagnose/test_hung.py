@@ -1,4 +1,4 @@
-"""A run that hangs and is then ended by the user: the hang stays in the view, the report, the JSON and the record."""
+"""A hung run that the user stops: the hang stays in the view, the report, the JSON and the record."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def rank_entry(rank: int, *, odd: int, moved: bool = False) -> dict[str, object]
     return {"rank": rank, "pid": 20_000 + rank, "state": "S", "stack": stack, "moved": moved}
 
 
-def hanging(odd: int = 2, *, moved: bool = False) -> Run:
-    """Two hosts of two ranks have been silent for 20 s, and both have told where their ranks stand."""
+def build_hanging(odd: int = 2, *, moved: bool = False) -> Run:
+    """Return a run of two hosts with two ranks each: silent for 20 s, and all stacks are known."""
     run = Run()
     run.wait(20.0)
     run.add(
@@ -54,8 +54,8 @@ def hanging(odd: int = 2, *, moved: bool = False) -> Run:
     return run
 
 
-def interrupted(run: Run, signal: int = 2) -> Run:
-    """The user ends it; the ranks that are told to stop print what victims print."""
+def interrupt_run(run: Run, signal: int = 2) -> Run:
+    """Stop the run by the user's interrupt; the ranks then print what victims print."""
     run.add(Interrupted(at=run.at, signal=signal)).stop("interrupted", *run.hosts)
     run.victims(0, text=CLOSED, peer="10.0.0.2", after=0.3)
     run.torchrun("gpu01", (0, 1), (1, -15)).torchrun("gpu02", (2, -15), (3, -15))
@@ -64,7 +64,7 @@ def interrupted(run: Run, signal: int = 2) -> Run:
     return run
 
 
-def judged(run: Run) -> tuple[outcome.RunOutcome, Verdict | None, RunState]:
+def judge_run(run: Run) -> tuple[outcome.RunOutcome, Verdict | None, RunState]:
     ranks = {host: (node, 2) for node, host in enumerate(run.hosts)}
     witness = diagnosis.build_collector(RunInfo(run_id="1", title="t", hosts=run.hosts, ranks=ranks), load_builtin())
     state = run.play(witness)
@@ -72,33 +72,33 @@ def judged(run: Run) -> tuple[outcome.RunOutcome, Verdict | None, RunState]:
 
 
 def test_a_hang_that_the_user_stops_keeps_its_verdict() -> None:
-    ended, verdict, _ = judged(interrupted(hanging()))
+    ended, verdict, _ = judge_run(interrupt_run(build_hanging()))
     assert verdict is not None
     assert verdict.cause is not None
     assert (ended.exit_code, ended.hung, ended.headline) == (130, True, "hung, stopped by SIGINT")
     assert (verdict.rule, verdict.cause.rank, verdict.cause.host, verdict.confidence) == ("apart", 2, "gpu02", "high")
     assert verdict.silent == ()  # where they wait is known
-    assert verdict.victims == ()  # what the ranks printed when they were ended is no part of the hang
+    assert verdict.victims == ()  # output of the ranks during the stop is no part of the hang
 
 
-def test_a_time_limit_that_ends_a_hang_tells_of_it_too() -> None:
-    run = hanging()
+def test_a_time_limit_that_ends_a_hang_keeps_its_verdict() -> None:
+    run = build_hanging()
     run.stop("time limit", *run.hosts, reason="time-limit").wait(1.0).end(*run.hosts, code=None, signal=15).tidy(
         *run.hosts
     )
-    ended, verdict, _ = judged(run)
+    ended, verdict, _ = judge_run(run)
     assert (ended.exit_code, ended.headline) == (124, "hung, stopped: time limit")
     assert verdict is not None
 
 
 def test_ctrl_c_in_the_grace_after_a_failure_keeps_the_diagnosis() -> None:
-    """The failure came first: the user only did not want to wait for the others."""
+    """The failure came first: the user only did not wait for the others."""
     run = Run().raises(3, "ValueError: bad sample 1234").victims(2)
     run.torchrun("gpu02", (3, 1), (2, -15))
     run.wait(0.5)
     run.add(Interrupted(at=run.at, signal=2)).stop("interrupted", "gpu01").wait(0.3)
     run.end("gpu01", code=None, signal=15).tidy(*run.hosts)
-    ended, verdict, _ = judged(run)
+    ended, verdict, _ = judge_run(run)
     assert (ended.exit_code, ended.first, ended.hung) == (1, "gpu02", False)
     assert verdict is not None
     assert verdict.cause is not None
@@ -107,15 +107,15 @@ def test_ctrl_c_in_the_grace_after_a_failure_keeps_the_diagnosis() -> None:
 
 @pytest.mark.parametrize("what", ["moves", "spoke since"])
 def test_a_healthy_run_that_the_user_stops_has_no_verdict(what: str) -> None:
-    run = hanging(moved=what == "moves")
+    run = build_hanging(moved=what == "moves")
     if what == "spoke since":
         run.out(0, "step 2 loss 3.1").wait(0.5)
-    ended, verdict, _ = judged(interrupted(run))
+    ended, verdict, _ = judge_run(interrupt_run(run))
     assert (ended.headline, ended.hung, verdict) == ("stopped by SIGINT", False, None)
 
 
-def test_report_and_json_and_record_tell_the_same(tmp_path: Path) -> None:
-    run = interrupted(hanging())
+def test_report_and_json_and_record_agree(tmp_path: Path) -> None:
+    run = interrupt_run(build_hanging())
     ranks = {host: (node, 2) for node, host in enumerate(run.hosts)}
     heading = RunInfo(run_id="7f3a", title="train.py", hosts=run.hosts, log_dir=str(tmp_path / "7f3a"), ranks=ranks)
     record = RunWriter(str(tmp_path / "7f3a"), heading)
@@ -139,8 +139,8 @@ def test_report_and_json_and_record_tell_the_same(tmp_path: Path) -> None:
             assert "is in load_batch (data.py:5) while the others wait in all_reduce" in out.getvalue()
 
 
-def test_the_view_is_honest_while_it_hangs() -> None:
-    run = hanging()
+def test_the_view_shows_the_hang() -> None:
+    run = build_hanging()
     ranks = {host: (node, 2) for node, host in enumerate(run.hosts)}
     heading = RunInfo(run_id="1", title="t", hosts=run.hosts, ranks=ranks)
     witness = diagnosis.build_collector(heading, load_builtin())
@@ -165,7 +165,7 @@ def test_the_view_is_honest_while_it_hangs() -> None:
 
 
 def test_the_view_runs_again_once_a_line_comes() -> None:
-    run = hanging()
+    run = build_hanging()
     run.out(0, "step 2 loss 3.1").wait(0.5)
     witness = diagnosis.build_collector(RunInfo(run_id="1", title="t", hosts=run.hosts), load_builtin())
     teller = diagnosis.HangReporter(witness)
@@ -174,8 +174,8 @@ def test_the_view_runs_again_once_a_line_comes() -> None:
     assert get_run_status(state, DisplayData(lines={}, readings={}, progress=RunProgress())) == "RUNNING"
 
 
-def test_what_comes_while_it_is_ended_does_not_count_as_life() -> None:
-    run = interrupted(hanging())
+def test_output_during_the_stop_does_not_end_the_hang() -> None:
+    run = interrupt_run(build_hanging())
     state = play(run.hosts, run.events, began_at=T0)
     assert state.said_at is not None
     assert state.ending_at is not None

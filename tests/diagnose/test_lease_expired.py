@@ -1,4 +1,4 @@
-"""Hosts that end a run by themselves: for want of a launcher (whose fault it is that they heard of none), or told to."""
+"""Hosts that end a run by themselves: the lease expired (and why no launcher reached them), or another program stopped it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.diagnose.kit import Run, people, verdict
 WHY = "no launcher for 300 s: the lease expired"
 
 
-def ended_by_lease(run: Run, *hosts: str, signal: int = 15) -> Run:
+def end_by_lease(run: Run, *hosts: str, signal: int = 15) -> Run:
     for host in hosts:
         run.add(
             Exited(at=run.at, host=host, code=None, signal=signal, reason="lease-expired", why=WHY, silent_for=300.0)
@@ -18,8 +18,8 @@ def ended_by_lease(run: Run, *hosts: str, signal: int = 15) -> Run:
     return run
 
 
-def parted(run: Run, seconds: float, *hosts: str) -> Run:
-    """The links of these hosts break, time passes as seen by a launcher that is awake, and they are up again."""
+def part_hosts(run: Run, seconds: float, *hosts: str) -> Run:
+    """Break the links of these hosts, let time pass for an awake launcher, and connect them again."""
     run.add(*(Disconnected(at=run.at, host=host, why="silent for 15 s", silent_for=15.0) for host in hosts))
     for _ in range(round(seconds)):
         run.wait(1.0)
@@ -29,10 +29,10 @@ def parted(run: Run, seconds: float, *hosts: str) -> Run:
 
 @pytest.mark.parametrize("signal", [15, 9])
 def test_a_launcher_that_slept_is_the_cause_and_no_host_is(signal: int) -> None:
-    """A laptop that was closed: its clock goes on meanwhile, and nothing was seen on it."""
+    """A laptop was closed: its clock continues, but the launcher saw no event."""
     run = Run(hosts=3, each=1).wait(0.1).wait(1860.0)
     assert isinstance(run, Run)
-    found = verdict(ended_by_lease(parted(run, 2, *run.hosts), *run.hosts, signal=signal), each=1)
+    found = verdict(end_by_lease(part_hosts(run, 2, *run.hosts), *run.hosts, signal=signal), each=1)
     assert found.cause is not None
     assert (found.cause.signature, found.cause.host, found.confidence, found.rule) == (
         "unheard",
@@ -51,16 +51,16 @@ def test_a_launcher_that_slept_is_the_cause_and_no_host_is(signal: int) -> None:
     assert found.silent == ()
 
 
-def test_a_launcher_that_was_killed_is_told_by_the_next_that_takes_the_run_up() -> None:
-    """What it wrote down has no ticks and pauses as it likes; then nobody was there; then somebody was."""
+def test_a_launcher_that_was_killed_is_reported_by_the_next_that_takes_the_run_over() -> None:
+    """Its record has no ticks and any pauses; then there was no launcher, and then another one."""
     run = Run(hosts=3, each=1)
     run.events = [event for event in run.events if not isinstance(event, Tick)]
     run.at += 700.0
     run.say("gpu01", b"step 2\n")
-    alone = verdict(ended_by_lease(copy(run), *run.hosts), each=1)
+    alone = verdict(end_by_lease(copy(run), *run.hosts), each=1)
     assert alone.sentence == "the launcher could not reach the hosts for longer than the lease"
     run.wait(2700.0)
-    found = verdict(ended_by_lease(run, *run.hosts), each=1)
+    found = verdict(end_by_lease(run, *run.hosts), each=1)
     assert found.sentence.startswith("the launcher was away for 45 min (stopped, killed, or its machine slept)")
 
 
@@ -70,12 +70,12 @@ def copy(run: Run) -> Run:
     return other
 
 
-def test_a_launcher_whose_network_was_gone_is_the_cause_too() -> None:
-    """Also where one of the hosts did not come back at all."""
+def test_a_launcher_whose_network_was_down_is_the_cause_too() -> None:
+    """This holds also if one of the hosts did not come back at all."""
     run = Run(hosts=3, each=1)
     run.add(Disconnected(at=run.at, host="gpu03", why="silent for 15 s", silent_for=15.0))
-    parted(run, 320, "gpu01", "gpu02")
-    ended_by_lease(run, "gpu01", "gpu02").add(HostLost(at=run.at, host="gpu03", why="not heard of for 370 s"))
+    part_hosts(run, 320, "gpu01", "gpu02")
+    end_by_lease(run, "gpu01", "gpu02").add(HostLost(at=run.at, host="gpu03", why="not heard of for 370 s"))
     found = verdict(run, each=1)
     assert found.sentence == "the launcher could not reach the hosts for longer than the lease"
     assert found.confidence == "high"
@@ -83,12 +83,12 @@ def test_a_launcher_whose_network_was_gone_is_the_cause_too() -> None:
     assert "(Wi-Fi, VPN, a jump host)" in found.advice[0]
 
 
-def test_one_host_out_of_reach_is_named() -> None:
+def test_one_unreachable_host_is_named() -> None:
     """The others lost their peer when it ended its part; that is why they failed."""
-    run = parted(Run(hosts=3, each=1), 310, "gpu02")
+    run = part_hosts(Run(hosts=3, each=1), 310, "gpu02")
     run.victims(0, 2, peer="10.0.0.2")
     run.torchrun("gpu01", (0, 1)).torchrun("gpu03", (2, 1))
-    found = verdict(ended_by_lease(run, "gpu02"), each=1)
+    found = verdict(end_by_lease(run, "gpu02"), each=1)
     assert found.cause is not None
     assert (found.cause.signature, found.cause.host, found.cause.hosts) == ("unheard", "gpu02", ("gpu02",))
     assert found.confidence == "high"
@@ -98,31 +98,31 @@ def test_one_host_out_of_reach_is_named() -> None:
     )
 
 
-def test_an_error_of_its_own_is_more_than_a_lease() -> None:
-    """A rank that failed while the launcher slept began it: nobody was there to end the others."""
+def test_an_error_of_a_rank_is_stronger_evidence_than_a_lease() -> None:
+    """A rank that failed while the launcher slept is the cause: no launcher could end the others."""
     run = Run(hosts=3, each=1).wait(0.1).wait(1860.0)
     assert isinstance(run, Run)
     run.raises(1, "ValueError: no such token").torchrun("gpu02", (1, 1))
-    found = verdict(ended_by_lease(run, "gpu01", "gpu03"), each=1)
+    found = verdict(end_by_lease(run, "gpu01", "gpu03"), each=1)
     assert found.cause is not None
     assert (found.cause.host, found.cause.rank, found.rule) == ("gpu02", 1, "first")
     run = Run(hosts=2, each=1).wait(0.1).wait(1860.0)
     assert isinstance(run, Run)
     run.raises(1, "ValueError: no such token")
-    found = verdict(ended_by_lease(run, "gpu01", "gpu02"), each=1)
+    found = verdict(end_by_lease(run, "gpu01", "gpu02"), each=1)
     assert found.cause is not None
     assert (found.cause.host, found.cause.rank, found.rule) == ("gpu02", 1, "first")
 
 
-def test_one_host_alone_does_not_tell_whose_network_it_was() -> None:
-    run = parted(Run(hosts=1, each=2), 400, "gpu01")
-    found = verdict(ended_by_lease(run, "gpu01"))
+def test_a_single_host_does_not_show_whose_network_failed() -> None:
+    run = part_hosts(Run(hosts=1, each=2), 400, "gpu01")
+    found = verdict(end_by_lease(run, "gpu01"))
     assert found.sentence == "the launcher could not reach the host for longer than the lease"
 
 
 @pytest.mark.parametrize("why", ["the keeper received SIGTERM", "the keeper on the host died without a record"])
 def test_a_host_that_was_ended_from_outside_is_the_cause(why: str) -> None:
-    """By a shutdown, an administrator, systemd at the end of a session: its own word is as good as an error."""
+    """A shutdown, an administrator or systemd ended it: its reason is as good as an error."""
     run = Run(hosts=3, each=1)
     signal = 15 if "SIGTERM" in why else None
     run.add(Exited(at=run.at, host="gpu02", code=None, signal=signal, why=why)).wait(3.0)

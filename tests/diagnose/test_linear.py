@@ -1,4 +1,4 @@
-"""Regular expressions that see every line: the time that each takes grows with the line, not with its square."""
+"""Regular expressions on every line: their time grows linearly with the line."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ FILLINGS = (
 )
 
 
-def hot() -> Iterator[tuple[str, re.Pattern[str], str]]:
-    """All patterns of the diagnosis and the views, with the ways in which they are used."""
+def list_hot_patterns() -> Iterator[tuple[str, re.Pattern[str], str]]:
+    """Return all patterns of the diagnosis and the views, with the ways in which they are used."""
     for package in (fanout.diagnose, fanout.logs, fanout.ui):
         for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             module = importlib.import_module(info.name)
@@ -62,10 +62,10 @@ def hot() -> Iterator[tuple[str, re.Pattern[str], str]]:
                     yield f"{info.name.removeprefix('fanout.')}.{name}", value, way
 
 
-PATTERNS = list(hot())
+PATTERNS = list(list_hot_patterns())
 
 
-def seconds(pattern: re.Pattern[str], way: str, text: str) -> float:
+def measure_seconds(pattern: re.Pattern[str], way: str, text: str) -> float:
     began = time.process_time()
     getattr(pattern, way)(text)
     return time.process_time() - began
@@ -81,14 +81,14 @@ def test_a_pattern_takes_time_in_proportion_to_the_line(name: str, pattern: re.P
     for filling in FILLINGS:
         for start in starts:
             text = (start + filling * LENGTH)[:LENGTH]
-            taken = seconds(pattern, way, text)
+            taken = measure_seconds(pattern, way, text)
             if taken >= BUDGET * LENGTH:  # once more: the first use of a pattern may count for something else
-                taken = seconds(pattern, way, text)
+                taken = measure_seconds(pattern, way, text)
             assert taken < BUDGET * LENGTH, (name, start, filling)
 
 
-def test_a_line_of_a_megabyte_costs_the_signatures_what_its_beginning_costs() -> None:
-    """They look at LONGEST characters; the rest of such a line is no message."""
+def test_a_line_of_a_megabyte_costs_the_signatures_only_its_beginning() -> None:
+    """They search LONGEST characters; the rest of such a line is no message."""
     book = load_builtin()
     for word in sorted({word for each in book.signatures for word in each.words}):
         text = f"{word} " * (1_000_000 // (len(word) + 1))

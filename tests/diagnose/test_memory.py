@@ -1,4 +1,4 @@
-"""Memory that ran out is blamed only where a process of this run was killed for it."""
+"""Memory as a cause: only if the OOM killer killed a process of this run."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def ended(code: int | None, signal: int | None, *, oom: bool) -> Run:
 
 
 @pytest.mark.parametrize(("code", "signal", "oom", "reason"), [
-    (0, None, True, "exit 0"),  # the script went on, and well: no word of memory
+    (0, None, True, "exit 0"),  # the script continued well: memory is not mentioned
     (5, None, False, "exit 5"),
     (5, None, True, "exit 5 (out of memory: the kernel killed a process of this run)"),
     (None, 9, True, "killed by SIGKILL (out of memory: the kernel killed a process of this run)"),
 ])  # fmt: skip
-def test_the_end_of_a_host_tells_of_memory_where_that_ended_it(
+def test_the_end_of_a_host_mentions_memory_only_if_that_ended_it(
     code: int | None, signal: int | None, oom: bool, reason: str
 ) -> None:
     state = ended(code, signal, oom=oom).play()
@@ -53,15 +53,13 @@ def killed_rank(*, oom: bool, kernel_pid: int | None = None) -> Run:
     (False, 20_002, "kernel-oom"),  # the kernel names the rank
     (True, None, "kernel-oom"),  # the host counted a process of this run
 ])  # fmt: skip
-def test_a_rank_that_was_killed_had_no_memory_only_where_that_is_known(
-    oom: bool, kernel_pid: int | None, signature: str
-) -> None:
+def test_a_killed_rank_had_no_memory_only_if_that_is_known(oom: bool, kernel_pid: int | None, signature: str) -> None:
     found = verdict(killed_rank(oom=oom, kernel_pid=kernel_pid))
     assert found.cause is not None
     assert (found.cause.signature, found.cause.rank, found.confidence) == (signature, 2, "high")
 
 
-def test_the_kernels_word_about_a_worker_of_a_data_loader_is_a_proof() -> None:
+def test_the_kernel_log_about_a_worker_of_a_data_loader_is_a_proof() -> None:
     run = Run().raises(2, "RuntimeError: DataLoader worker (pid 46794) is killed by signal: Killed. ").victims(0, 1, 3)
     run.out(2, "Out of memory: Killed process 46794 (pt_data_worker) total-vm:81234567kB, anon-rss:61234567kB")
     found = verdict(run.torchrun("gpu02", (2, 1), (3, -15)).torchrun("gpu01", (0, 1), (1, -15)))

@@ -1,4 +1,4 @@
-"""Ranks that stand apart, hosts under a wrong number, ranks that vanish, and what hosts tell of themselves."""
+"""Outlier ranks, hosts with a wrong number, ranks that vanished, and facts that hosts report about themselves."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def rank(number: int, stack: list[list[Any]], **more: Any) -> dict[str, Any]:
     return {"rank": number, "pid": 20_000 + number, "state": "S", "wchan": "", "stack": stack, **more}
 
 
-def looked(run: Run, **stacks_of: list[dict[str, Any]]) -> Run:
-    """All hosts were asked for their stacks and answered."""
+def add_stacks(run: Run, **stacks_of: list[dict[str, Any]]) -> Run:
+    """Return the run with the stacks that all hosts returned."""
     for host in run.hosts:
         run.add(ActionSent(at=run.at, action=Inspect(host=host, ask=7, what="stacks")))
         run.add(Answered(at=run.at, host=host, ask=7, value={"ranks": stacks_of[host]}, error=""))
@@ -34,8 +34,8 @@ def looked(run: Run, **stacks_of: list[dict[str, Any]]) -> Run:
 
 @pytest.mark.parametrize(("moved", "confidence"), [(False, "high"), (None, "medium")])
 def test_the_rank_that_does_not_wait_is_named(moved: bool | None, confidence: str) -> None:
-    """As sure as it gets where two looks saw nothing move; otherwise it may just have been between two collectives."""
-    run = looked(
+    """The confidence is high if two samples saw no progress; otherwise the rank may just be between two collectives."""
+    run = add_stacks(
         Run(),
         gpu01=[rank(0, WAITS, moved=moved), rank(1, WAITS, moved=moved)],
         gpu02=[rank(2, WAITS, moved=moved), rank(3, LOADS, moved=moved)],
@@ -52,20 +52,20 @@ def test_the_rank_that_does_not_wait_is_named(moved: bool | None, confidence: st
 
 
 def test_the_rank_that_waits_elsewhere_is_only_likely() -> None:
-    run = looked(Run(), gpu01=[rank(0, WAITS), rank(1, OTHER)], gpu02=[rank(2, WAITS), rank(3, WAITS)])
+    run = add_stacks(Run(), gpu01=[rank(0, WAITS), rank(1, OTHER)], gpu02=[rank(2, WAITS), rank(3, WAITS)])
     found = verdict(run)
     assert found.cause is not None
     assert (found.cause.host, found.cause.rank, found.confidence) == ("gpu01", 1, "medium")
 
 
-def test_two_camps_of_the_same_size_name_nobody() -> None:
-    run = looked(Run(), gpu01=[rank(0, WAITS), rank(1, WAITS)], gpu02=[rank(2, OTHER), rank(3, OTHER)])
+def test_two_groups_of_the_same_size_name_no_rank() -> None:
+    run = add_stacks(Run(), gpu01=[rank(0, WAITS), rank(1, WAITS)], gpu02=[rank(2, OTHER), rank(3, OTHER)])
     assert verdict(run).rule != "apart"
 
 
-def test_an_error_of_its_own_comes_before_any_place() -> None:
+def test_an_error_of_a_rank_is_stronger_evidence_than_its_place() -> None:
     """Rank 3 loads because it is slow; rank 0 raised."""
-    run = looked(Run(), gpu01=[rank(1, WAITS)], gpu02=[rank(2, WAITS), rank(3, LOADS)])
+    run = add_stacks(Run(), gpu01=[rank(1, WAITS)], gpu02=[rank(2, WAITS), rank(3, LOADS)])
     run.raises(0, "ValueError: bad sample").torchrun("gpu01", (0, 1), (1, -15))
     found = verdict(run)
     assert found.cause is not None
@@ -73,14 +73,14 @@ def test_an_error_of_its_own_comes_before_any_place() -> None:
 
 
 def test_a_stopped_process_stands_apart_without_a_stack() -> None:
-    run = looked(Run(), gpu01=[rank(0, WAITS), rank(1, [], state="T")], gpu02=[rank(2, WAITS), rank(3, WAITS)])
+    run = add_stacks(Run(), gpu01=[rank(0, WAITS), rank(1, [], state="T")], gpu02=[rank(2, WAITS), rank(3, WAITS)])
     found = verdict(run)
     assert found.cause is not None
     assert found.cause.rank == 1
     assert found.cause.says.startswith("is stopped (SIGSTOP)")
 
 
-def test_a_rank_of_which_nothing_is_known_has_vanished() -> None:
+def test_a_rank_without_any_information_has_vanished() -> None:
     run = Run().victims(0, 1, 2, peer="10.0.0.2").torchrun("gpu01", (0, 1), (1, 1)).torchrun("gpu02", (2, 1))
     found = verdict(run)
     assert found.cause is not None
@@ -88,8 +88,8 @@ def test_a_rank_of_which_nothing_is_known_has_vanished() -> None:
 
 
 @pytest.mark.parametrize(("key", "node"), [("assigned_ranks/1", 1), ("role_info/0, /none/torchelastic/role_info/1", 0)])
-def test_a_host_under_another_number_gives_itself_away(key: str, node: int) -> None:
-    """Only node 1 waits for assigned_ranks/1, and only node 0 for everybody's role_info."""
+def test_a_host_with_a_wrong_number_is_detected(key: str, node: int) -> None:
+    """Only node 1 waits for assigned_ranks/1, and only node 0 for the role_info of all nodes."""
     run = Run(hosts=3, each=1)
     text = "torch.distributed.DistStoreError: wait timeout after 25000ms, keys: /none/torchelastic/"
     run.wait(25.0)
@@ -103,14 +103,14 @@ def test_a_host_under_another_number_gives_itself_away(key: str, node: int) -> N
     assert f"took part as node {node}, although it is node 2" in found.cause.says
 
 
-def test_all_that_time_out_at_the_same_place_stay_a_matter_of_the_network() -> None:
+def test_if_all_time_out_at_the_same_place_the_network_is_the_cause() -> None:
     run = Run().victims(0, 1, 2, 3, text=TIMED_OUT)
     run.torchrun("gpu01", (0, 1), (1, 1)).torchrun("gpu02", (2, 1), (3, 1))
     assert verdict(run).rule == "nobody"
 
 
 @pytest.mark.parametrize(("want", "named"), [(5, "gpu01"), (4, None), (8, None)])
-def test_a_host_that_waits_for_more_than_there_are_has_another_nnodes(want: int, named: str | None) -> None:
+def test_a_host_that_waits_for_too_many_has_another_nnodes(want: int, named: str | None) -> None:
     """Four hosts with two ranks each: four for torchrun's store, eight for a store that rank 0 keeps itself."""
     run = Run(hosts=4)
     run.out(0, "Traceback (most recent call last):", '  File "x.py", line 1, in f', "    f()",
@@ -129,11 +129,11 @@ def test_frames_of_a_traceback_are_read_from_the_inside_out() -> None:
 @pytest.mark.parametrize(
     "value", [None, 3, [3], [{"stack": 3}], [{"stack": [["a"]], "pid": 1}], [{"pid": "x", "stack": []}]]
 )
-def test_an_answer_of_a_wrong_shape_is_no_stand(value: Any) -> None:
+def test_an_answer_of_a_wrong_shape_is_no_stack(value: Any) -> None:
     assert list(failure_facts.parse_stacks("gpu01", value)) == []
 
 
-def test_what_is_out_of_the_ordinary_is_told_and_nothing_else() -> None:
+def test_only_unusual_facts_are_reported() -> None:
     quiet = {"boot_id": "a", "kernel": [], "space": [{"path": "/tmp", "used": 0.5, "inodes": 0.1, "free_mb": 9}],
              "memory": {"MemTotal": 1000, "MemAvailable": 500}, "stuck": []}  # fmt: skip
     assert failure_facts.describe_host("gpu01", quiet, boot_id="a") == ()
@@ -149,8 +149,8 @@ def test_what_is_out_of_the_ordinary_is_told_and_nothing_else() -> None:
     )
 
 
-def test_the_kernels_word_about_a_rank_is_a_proof() -> None:
-    """Its pid is that of a rank that SIGKILL ended; a line about anybody else proves nothing."""
+def test_the_kernel_log_about_a_rank_is_a_proof() -> None:
+    """Its pid is that of a rank that SIGKILL ended; a line about another process proves nothing."""
     line = "[ 12.5] Out of memory: Killed process 20002 (python3) total-vm:8kB, anon-rss:6kB"
     run = Run().victims(0, 1, 3).torchrun("gpu02", (2, -9), (3, 1)).torchrun("gpu01", (0, 1), (1, -15))
     run.add(ActionSent(at=run.at, action=Inspect(host="gpu02", ask=9, what="aftermath")))
@@ -164,15 +164,15 @@ def test_the_kernels_word_about_a_rank_is_a_proof() -> None:
     )
 
 
-def test_a_place_in_a_library_alone_is_told_as_it_is() -> None:
+def test_a_place_in_a_library_is_reported_unchanged() -> None:
     stand = StackSnapshot(
         host="h", rank=0, pid=1, state="S", frames=(("/usr/lib/python3.11/threading.py", 324, "wait"),)
     )
     assert str(stack_groups.locate_snapshot(stand)) == "is in wait (threading.py:324)"
 
 
-def test_of_nccls_own_service_what_differs_is_a_note() -> None:
-    """Its summary of a healthy job is none; ranks there are those of a communicator, so nobody is named for it."""
+def test_a_difference_in_nccl_ras_is_a_note() -> None:
+    """Its summary of a healthy job is none; its ranks are those of a communicator, so no rank is named for it."""
     healthy = "Job summary\n  Nodes  Processes  GPUs\n    0  1  4  8  32  32  RUNNING  OK"
     odd = (
         "  Missing communicator data from 1 rank\n  The missing rank: 21\n  6 ranks have launched up to operation 6649"

@@ -1,4 +1,4 @@
-"""The parts: exit codes in words, tracebacks put together and folded, torchrun's summary, marks of ranks."""
+"""Parts of the diagnosis: texts of exit codes, grouping and folding of tracebacks, torchrun's summary, rank marks."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ def test_a_progress_bar_longer_than_the_limit_keeps_the_line_numbers_and_hides_n
     assert found == {"RuntimeError: CUDA error: out of memory": 3, "ValueError: bad label": 5}
 
 
-def fed(*texts: tuple[int, str]) -> list[tuple[str, list[str]]]:
-    """(speaker, line) one after the other; the tracebacks that come out."""
+def collect_tracebacks(*texts: tuple[int, str]) -> list[tuple[str, list[str]]]:
+    """Feed (source, line) one after the other; return the tracebacks."""
     reader, out = TracebackAssembler(), []
     for number, (who, text) in enumerate(texts, 1):
         _, block = reader.add_line(who, text, number)
@@ -91,8 +91,8 @@ def fed(*texts: tuple[int, str]) -> list[tuple[str, list[str]]]:
     return out
 
 
-def test_tracebacks_of_ranks_that_speak_at_the_same_time_are_kept_apart() -> None:
-    found = fed(
+def test_tracebacks_of_ranks_that_print_at_the_same_time_are_kept_apart() -> None:
+    found = collect_tracebacks(
         (1, "Traceback (most recent call last):"),
         (2, "Traceback (most recent call last):"),
         (1, '  File "a.py", line 1, in f'),
@@ -105,7 +105,7 @@ def test_tracebacks_of_ranks_that_speak_at_the_same_time_are_kept_apart() -> Non
 
 
 def test_a_line_of_another_in_the_middle_does_not_end_a_traceback() -> None:
-    found = fed(
+    found = collect_tracebacks(
         (1, "Traceback (most recent call last):"), (1, "step 12 loss 2.0"), (1, "  x = 1"), (1, "AssertionError")
     )
     assert found[0][0] == "AssertionError"
@@ -134,7 +134,7 @@ def test_frames_of_libraries_are_folded_and_counted() -> None:
     )
 
 
-def test_torchruns_summary_gives_ranks_codes_and_whom_it_ended_itself() -> None:
+def test_torchruns_summary_has_ranks_codes_and_the_processes_that_it_killed() -> None:
     run = Run().torchrun("gpu02", (3, 7), (2, -15))
     reader = TorchrunParser("gpu02", "gpu02.log")
     for chunk in (event for event in run.events if getattr(event, "stream", None) == 0 and event.host == "gpu02"):  # type: ignore[union-attr]
@@ -148,13 +148,13 @@ def test_torchruns_summary_gives_ranks_codes_and_whom_it_ended_itself() -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_words_of_a_verdict_fit_a_screen_and_name_what_to_do(name: str) -> None:
+def test_the_text_of_a_verdict_fits_a_screen_and_names_the_next_step(name: str) -> None:
     text = render_lines(verdict(CASES[name][0](), each=1 if name in ONE_A_HOST else 2))
     assert len(text) <= 40
     assert not any("None" in line or "{" in line for line in text)
     assert any(line.startswith("  confidence") for line in text)
 
 
-def test_the_words_name_the_code_that_torchrun_hides() -> None:
+def test_the_text_names_the_code_that_torchrun_hides() -> None:
     run = Run().torchrun("gpu02", (3, 7), (2, -15))
     assert any("exit 7 of rank 3 (torchrun itself exited with 1)" in line for line in render_lines(verdict(run)))

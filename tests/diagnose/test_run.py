@@ -1,4 +1,4 @@
-"""``fanout run`` and ``fanout report``: the verdict is in the report and in the run's directory, and comes out again."""
+"""Verdicts of ``fanout run`` and ``fanout report``: the report and the record contain the same one."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from tests.diagnose.kit import verdict
 from tests.histories import History
 
 
-def recorded(run: History, root: Path, each: int = 2) -> None:
-    """The run's directory, as a launcher would have written it."""
+def write_record(run: History, root: Path, each: int = 2) -> None:
+    """Write the run's directory, as a launcher would."""
     ranks = {host: (node, each) for node, host in enumerate(run.hosts)}
     heading = RunInfo(run_id="7f3a", title="train.py", hosts=run.hosts, log_dir=str(root / "7f3a"), ranks=ranks)
     record = RunWriter(str(root / "7f3a"), heading)
@@ -48,7 +48,7 @@ def told(root: Path, *words: str) -> str:
 def test_a_record_gives_the_same_verdict(name: str, tmp_path: Path) -> None:
     each = 1 if name in ONE_A_HOST else 2
     run = CASES[name][0]()
-    recorded(run, tmp_path, each)
+    write_record(run, tmp_path, each)
     again = json.loads(told(tmp_path, "--json"))
     live = verdict(run, each=each)
     assert live.cause is not None
@@ -64,20 +64,20 @@ def test_a_record_gives_the_same_verdict(name: str, tmp_path: Path) -> None:
 
 
 def test_the_report_of_a_record_quotes_the_cause_and_not_a_victim(tmp_path: Path) -> None:
-    recorded(CASES["a victim's host ends first"][0](), tmp_path)
+    write_record(CASES["a victim's host ends first"][0](), tmp_path)
     text = told(tmp_path)
     assert "first cause  rank 2 on gpu02" in text
     assert "its traceback" not in text
 
 
 def test_the_report_of_a_good_run_has_no_diagnosis(tmp_path: Path) -> None:
-    recorded(histories.good_run(), tmp_path)
+    write_record(histories.good_run(), tmp_path)
     assert "first cause" not in told(tmp_path)
     assert json.loads(told(tmp_path, "--json"))["cause"] is None
 
 
 @pytest.mark.parametrize("name", ["unreachable", "interrupted", "good"])
-def test_no_verdict_where_the_headline_says_all(name: str) -> None:
+def test_no_verdict_if_the_headline_has_all(name: str) -> None:
     run = histories.TYPICAL[name]()
     witness = diagnosis.build_collector(RunInfo(run_id="1", title="t", hosts=run.hosts), load_builtin())
     state = run.play(witness)

@@ -1,4 +1,4 @@
-"""The signatures: each knows its own sample and no other's, each can be read, a user's own come first."""
+"""Signatures: each matches its own sample and no other, all are readable, and a user's own come first."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ALL = load_builtin().signatures
 
 
 @pytest.mark.parametrize("signature", ALL, ids=[each.id for each in ALL])
-def test_a_sample_is_known_as_what_it_is(signature: Signature) -> None:
+def test_a_sample_matches_its_signature(signature: Signature) -> None:
     found = load_builtin().match_line(signature.sample)
     assert found is not None
     assert found[0].id == signature.id
@@ -49,7 +49,7 @@ def test_names_are_unique() -> None:
 
 
 @pytest.mark.parametrize("signature", ALL, ids=[each.id for each in ALL])
-def test_what_it_says_can_be_read_without_any_braces(signature: Signature) -> None:
+def test_the_explanation_is_readable_without_any_braces(signature: Signature) -> None:
     match = signature.regex.search(signature.sample)
     assert match is not None
     fields = {name: value for name, value in match.groupdict().items() if value is not None}
@@ -93,7 +93,7 @@ advice = "copy it again"
 """
 
 
-def test_a_users_own_signatures_come_first_and_need_no_words() -> None:
+def test_a_users_own_signatures_come_first_and_need_no_texts() -> None:
     found = load_with_file(OWN, "mine.toml").match_line("ValueError: shard 12 is truncated")
     assert found is not None
     assert (found[0].id, fill_template(found[0].says, found[1].groupdict())) == ("our-loader", "read a broken shard 12")
@@ -135,8 +135,8 @@ def test_braces_that_are_no_fields_do_no_harm(says: str) -> None:
     ),
     st.integers(0, 40),
 )
-def test_to_know_lines_again_by_their_words_hides_none_that_matters(lines: list[str], cut: int) -> None:
-    """The quick look at bytes says what a look for every word would, whatever it saw before."""
+def test_the_keyword_search_hides_no_line_that_matters(lines: list[str], cut: int) -> None:
+    """The quick search in bytes finds what a search for every word would, after any earlier input."""
     book = load_builtin()
     for text in (lines, lines[::-1], lines):
         data = "\n".join(text).encode()[cut:]

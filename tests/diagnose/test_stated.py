@@ -1,4 +1,4 @@
-"""Errors that a program states in one line and ends with a status of its own: they are the cause, and quoted."""
+"""Errors that a program prints in one line before it exits with its own status: they are the cause, and quoted."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fanout.diagnose import verdict_text
 from fanout.model.events import StreamOpened
 from tests.diagnose.kit import Run, verdict
 
-#: What the usual parsers of command lines print, with their exit status and the words that the verdict must quote.
+#: : Output of the usual command line parsers, with their exit status and the text that the verdict must quote.
 FORMS = {
     "argparse": (["usage: ap.py [-h] [--lr LR]", "ap.py: error: argument --lr: invalid float value: 'abc'"], 2,
                  "argument --lr: invalid float value: 'abc'"),
@@ -29,8 +29,8 @@ FORMS = {
 }  # fmt: skip
 
 
-def told_by_all(lines: list[str], code: int, *, split: bool) -> Run:
-    """All four ranks print the same and end; torchrun ends one of each host before it can."""
+def print_on_all_ranks(lines: list[str], code: int, *, split: bool) -> Run:
+    """Let all four ranks print the same and end; torchrun kills one on each host before it exits itself."""
     run = Run()
     for rank in range(4):
         text = "".join(f"{line.format(rank=rank) if '{rank}' in line else line}\n" for line in lines).encode()
@@ -44,7 +44,7 @@ def told_by_all(lines: list[str], code: int, *, split: bool) -> Run:
 @pytest.mark.parametrize("name", FORMS)
 def test_the_one_line_is_the_cause(name: str, split: bool) -> None:
     lines, code, quoted = FORMS[name]
-    found = verdict(told_by_all(lines, code, split=split))
+    found = verdict(print_on_all_ranks(lines, code, split=split))
     assert found.cause is not None
     assert found.confidence == "high"
     assert quoted in found.cause.says
@@ -55,7 +55,7 @@ def test_the_one_line_is_the_cause(name: str, split: bool) -> None:
 
 
 def test_such_a_line_of_a_program_beside_the_task_is_no_cause() -> None:
-    """train.sh runs something that complains; later a rank fails with an error of its own."""
+    """train.sh runs a program that complains; later a rank fails with an error of its own."""
     run = Run()
     run.say("gpu01", b"nvidia-smi: error: unrecognized arguments: --foo\n")
     run.wait(30.0)
@@ -74,7 +74,7 @@ def test_such_a_line_of_a_run_that_was_killed_is_no_cause() -> None:
 
 
 @pytest.mark.parametrize("split", [True, False], ids=["a stream a rank", "one stream"])
-def test_whatever_the_rule_the_last_lines_of_the_one_that_is_blamed_are_quoted(split: bool) -> None:
+def test_for_any_rule_the_last_lines_of_the_blamed_rank_are_quoted(split: bool) -> None:
     run = Run()
     if split:
         run.add(StreamOpened(at=run.at, host="gpu01", stream=2, name="rank 1 err"))

@@ -1,4 +1,4 @@
-"""Who is slow: a rank that says so, one that steps more rarely, one that all others wait for; and nobody else."""
+"""Slow ranks: one that reports it, one with fewer steps, one that all others wait for; and no other rank."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def told(run: History) -> list[str]:
     return [str(each) for each in pace.find_slow()]
 
 
-def started() -> History:
+def start_pace() -> History:
     return History(*HOSTS).link().start()
 
 
@@ -33,13 +33,13 @@ def started() -> History:
         ("took some time 12", None),
     ],
 )
-def test_durations_that_lines_state(line: str, seconds: float | None) -> None:
+def test_durations_in_lines(line: str, seconds: float | None) -> None:
     assert parse_step_time(line) == (pytest.approx(seconds) if seconds is not None else None)
 
 
-def test_a_rank_that_says_that_it_is_slow() -> None:
-    """All come to each step together, because they wait for each other; the line says who did not wait."""
-    run = started()
+def test_a_rank_that_reports_that_it_is_slow() -> None:
+    """All ranks reach each step together, because they wait for each other; the line shows which rank did not wait."""
+    run = start_pace()
     for step in range(1, 30):
         run.wait(0.5)
         for host in HOSTS:
@@ -47,9 +47,9 @@ def test_a_rank_that_says_that_it_is_slow() -> None:
     assert told(run) == ["gpu03 reports 0.45 s per step, 2.2 times as long as the others (0.2 s)"]
 
 
-def test_a_rank_that_steps_more_rarely() -> None:
-    """Ranks that do not wait for each other, each in a stream of its own."""
-    run = started()
+def test_a_rank_with_fewer_steps() -> None:
+    """The ranks do not wait for each other, and each has a stream of its own."""
+    run = start_pace()
     for host in HOSTS:
         run.add(StreamOpened(at=run.at, host=host, stream=1, name=f"rank {HOSTS.index(host)}"))
     steps = dict.fromkeys(HOSTS, 0)
@@ -63,7 +63,7 @@ def test_a_rank_that_steps_more_rarely() -> None:
 
 
 def test_a_rank_that_comes_last_to_every_step() -> None:
-    run = started()
+    run = start_pace()
     for step in range(1, 100):
         for host in HOSTS:
             if host == "gpu04":
@@ -75,14 +75,14 @@ def test_a_rank_that_comes_last_to_every_step() -> None:
     assert "0.2 s after the first (0.5 s per step)" in text
 
 
-def test_nobody_is_slow_where_all_are_alike_or_only_one_speaks() -> None:
-    run = started()
+def test_no_rank_is_slow_if_all_are_equal_or_only_one_prints() -> None:
+    run = start_pace()
     for step in range(1, 100):
         run.wait(0.3)
         for host in HOSTS[step % 4 :] + HOSTS[: step % 4]:
             run.say(host, f"step {step} loss 1.0 step_time 0.3{step % 4}\n".encode())
     assert told(run) == []
-    alone = started()
+    alone = start_pace()
     for step in range(1, 100):
         alone.wait(0.3)
         alone.say("gpu01", f"step {step} step_time 9.0\n".encode())
@@ -91,7 +91,7 @@ def test_nobody_is_slow_where_all_are_alike_or_only_one_speaks() -> None:
 
 def test_a_step_number_that_two_chunks_carry_is_read_whole() -> None:
     """Each chunk alone would give the steps 1 to 9 only."""
-    run = started()
+    run = start_pace()
     for step in range(1, 100):
         run.wait(0.25)
         for host in HOSTS:

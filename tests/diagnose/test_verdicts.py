@@ -1,4 +1,4 @@
-"""Verdicts on histories: what was done to one rank is what the verdict names, and weak evidence is called weak."""
+"""Verdicts on histories: each names the rank with the fault, and weak evidence has a low confidence."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.diagnose.kit import Run, people, verdict
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_verdict_names_what_was_done(name: str) -> None:
+def test_the_verdict_names_the_injected_fault(name: str) -> None:
     make, (signature, host, rank, confidence) = CASES[name]
     found = verdict(make(), each=1 if name in ONE_A_HOST else 2)
     assert found.cause is not None
@@ -37,7 +37,7 @@ def test_every_rank_is_in_one_class_and_none_in_two() -> None:
 
 
 def test_torchruns_own_exit_hides_no_code() -> None:
-    """exit 7 of rank 1, although torchrun, and so train.sh, ended with 1."""
+    """Rank 1 exits with 7, although torchrun, and so train.sh, ended with 1."""
     found = verdict(exits(7))
     assert found.cause is not None
     assert (found.cause.code, found.cause.host_code, found.cause.pid) == (7, 1, 20_001)
@@ -50,7 +50,7 @@ def test_the_traceback_is_that_of_the_first_exception_of_a_chain() -> None:
     assert cause.traceback[-1].startswith("RuntimeError: could not load")
 
 
-def test_two_that_cannot_be_told_apart_are_both_named() -> None:
+def test_two_candidates_that_cannot_be_distinguished_are_both_named() -> None:
     """Different errors on two hosts within the clock error."""
     run = Run().raises(0, "ValueError: left").raises(3, "IndexError: right", after=0.1)
     run.torchrun("gpu01", (0, 1), (1, -15)).torchrun("gpu02", (3, 1), (2, -15))
@@ -61,7 +61,7 @@ def test_two_that_cannot_be_told_apart_are_both_named() -> None:
     assert found.sentence.startswith("undetermined between")
 
 
-def test_what_is_clearly_later_is_no_candidate() -> None:
+def test_a_clearly_later_error_is_no_candidate() -> None:
     run = Run().raises(0, "ValueError: left").raises(3, "IndexError: right", after=1.0)
     run.torchrun("gpu01", (0, 1), (1, -15)).torchrun("gpu02", (3, 1), (2, -15))
     found = verdict(run)
@@ -70,7 +70,7 @@ def test_what_is_clearly_later_is_no_candidate() -> None:
 
 
 def test_a_kill_that_is_reported_late_may_be_older_than_an_unknown_error() -> None:
-    """torchrun says only afterwards that a process was killed: the error that came meanwhile may be its victim's."""
+    """torchrun reports the kill only afterwards: an error in between may be its victim's."""
     run = Run().raises(0, "MyError: the other side went away").torchrun("gpu01", (0, 1), (1, -15))
     found = verdict(run.torchrun("gpu02", (2, -9), (3, -15), after=0.5))
     assert found.confidence == "low"
@@ -79,7 +79,7 @@ def test_a_kill_that_is_reported_late_may_be_older_than_an_unknown_error() -> No
 
 
 def test_a_broken_link_makes_its_hosts_times_doubtful() -> None:
-    """What arrives after a reconnect may have happened at any time while the link was gone."""
+    """Output that arrives after a reconnect may be from any time during the break."""
     run = Run().raises(0, "ValueError: left").torchrun("gpu01", (0, 1), (1, -15))
     run.add(Disconnected(at=run.at - 30, host="gpu02", why="reset")).wait(2.0)
     run.add(Connected(at=run.at, host="gpu02", attempt=2, took=0.4, hello={}))
@@ -88,7 +88,7 @@ def test_a_broken_link_makes_its_hosts_times_doubtful() -> None:
     assert len(found.also) == 1
 
 
-def test_nothing_known_is_undetermined() -> None:
+def test_no_evidence_is_undetermined() -> None:
     run = Run().end("gpu01", code=1).end("gpu02", code=1)
     found = verdict(run)
     assert (found.cause, found.confidence) == (None, "undetermined")
@@ -97,8 +97,8 @@ def test_nothing_known_is_undetermined() -> None:
     assert verdict(silent_run).confidence == "undetermined"
 
 
-def test_an_unknown_error_of_most_ranks_is_not_sure_to_be_the_cause() -> None:
-    """Three of four raise what nobody knows: the fourth, which says nothing, may be why."""
+def test_an_unknown_error_of_most_ranks_is_not_surely_the_cause() -> None:
+    """Three of four ranks raise an unknown error: the fourth, which prints nothing, may be the reason."""
     run = Run()
     for rank in (0, 1, 2):
         run.raises(rank, "MyError: something is wrong")
@@ -106,7 +106,7 @@ def test_an_unknown_error_of_most_ranks_is_not_sure_to_be_the_cause() -> None:
     assert found.confidence == "low"
 
 
-def test_an_error_about_others_is_weaker_than_one_of_its_own() -> None:
+def test_an_error_about_others_is_weaker_than_an_error_of_the_rank_itself() -> None:
     run = Run().raises(0, "TimeoutError: no answer from the remote side").raises(3, "KeyError: 3", after=1.0)
     found = verdict(run.torchrun("gpu01", (0, 1), (1, -15)).torchrun("gpu02", (3, 1), (2, -15)))
     assert found.cause is not None
@@ -126,7 +126,7 @@ def test_an_error_after_which_training_goes_on_is_no_cause() -> None:
 
 
 def test_a_handled_error_long_before_is_not_blamed() -> None:
-    """A traceback at the start that the program only logged (no attention kernel, say) and an honest kill an hour later."""
+    """The program only logged a traceback at the start (no attention kernel, say), and was really killed an hour later."""
     run = Run().raises(3, "ImportError: libflash.so: cannot open shared object file: No such file or directory")
     run.wait(3600.0)
     run.victims(0, 1, 3).torchrun("gpu01", (0, 1), (1, -15)).torchrun("gpu02", (2, -9), (3, -15))
@@ -135,7 +135,7 @@ def test_a_handled_error_long_before_is_not_blamed() -> None:
     assert (found.cause.rank, found.cause.signature, found.confidence) == (2, "signal", "high")
 
 
-def test_an_error_long_before_the_end_is_a_hint_where_there_is_nothing_else() -> None:
+def test_an_error_long_before_the_end_is_a_hint_without_other_evidence() -> None:
     run = Run().raises(3, "KeyError: 3")
     run.wait(3600.0)
     found = verdict(run.end("gpu02", code=1))
@@ -144,14 +144,14 @@ def test_an_error_long_before_the_end_is_a_hint_where_there_is_nothing_else() ->
 
 
 def test_torchruns_summaries_that_disagree_do_not_decide() -> None:
-    """Each host's torchrun names a root cause of its own; the times of all streams say which was first."""
+    """Each host's torchrun names its own root cause; the times of all streams show the first one."""
     found = verdict(exception())
     assert found.rule == "first"
     assert found.cause is not None
     assert found.cause.host == "gpu02"
 
 
-def test_ranks_with_streams_of_their_own_are_known_by_them() -> None:
+def test_ranks_with_their_own_streams_are_identified_by_them() -> None:
     run = Run()
     for rank in range(4):
         run.add(StreamOpened(at=run.at, host=run.host(rank), stream=rank + 1, name=f"rank {rank}"))
@@ -178,8 +178,8 @@ def test_the_json_has_the_keys_that_programs_rely_on() -> None:
     assert told["cause"]["file"].startswith("gpu02:")
 
 
-def test_the_cause_has_its_gpu_where_the_plan_knows_it() -> None:
-    """By its place among the processes of its host, of which a hostfile may have chosen some."""
+def test_the_cause_has_its_gpu_if_the_plan_knows_it() -> None:
+    """The GPU follows from the rank's place among the processes of its host; a hostfile may have chosen some GPUs."""
     run = (
         Run()
         .raises(3, "RuntimeError: CUDA error: an illegal memory access was encountered")
@@ -196,7 +196,7 @@ def test_the_cause_has_its_gpu_where_the_plan_knows_it() -> None:
 
 
 def test_every_rule_is_in_the_document() -> None:
-    """``left`` is ``first`` once more, for weak signs."""
+    """``left`` is the rule ``first`` for weak signs."""
     text = (Path(__file__).parents[2] / "docs/diagnosis.md").read_text(encoding="utf-8")
     for name in {name for name, _ in RULES} - {"left"}:
         assert f"| `{name}` |" in text, name

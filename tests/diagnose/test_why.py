@@ -20,8 +20,8 @@ from fanout.run.context import ProcessContext
 LOGS = Path(__file__).parent / "logs"
 
 
-def told(*words: str, cwd: Path = LOGS, stdin: bytes = b"") -> tuple[int, str]:
-    """(exit status, what it printed)."""
+def call_why(*words: str, cwd: Path = LOGS, stdin: bytes = b"") -> tuple[int, str]:
+    """Return (exit status, output)."""
     out = io.StringIO()
     edge = ProcessContext(environ={}, cwd=str(cwd), stdout=out, stderr=out, stdin=io.BytesIO(stdin).read, user="me", machine="pc", prefix="",
                 columns=100)  # fmt: skip
@@ -29,7 +29,7 @@ def told(*words: str, cwd: Path = LOGS, stdin: bytes = b"") -> tuple[int, str]:
 
 
 def verdict(*words: str, cwd: Path = LOGS, stdin: bytes = b"") -> dict[str, Any]:
-    _, text = told("--json", *words, cwd=cwd, stdin=stdin)
+    _, text = call_why("--json", *words, cwd=cwd, stdin=stdin)
     found: dict[str, Any] = json.loads(text)
     return found
 
@@ -47,7 +47,7 @@ INJECTED = {
 
 
 @pytest.mark.parametrize("name", INJECTED)
-def test_real_logs_tell_what_was_injected(name: str) -> None:
+def test_real_logs_show_what_was_injected(name: str) -> None:
     signature, host, rank, confidence = INJECTED[name]
     found = verdict(name)
     assert (found["cause"]["signature"], found["cause"]["host"], found["cause"]["rank"]) == (signature, host, rank)
@@ -60,21 +60,21 @@ def test_a_cause_has_its_file_and_line() -> None:
     assert verdict("exception")["cause"]["line"] == "ValueError: bad sample 1234"
 
 
-def test_for_people_it_is_a_screen() -> None:
-    status, text = told("exception/gpu01.log", "exception/gpu02.log")
+def test_the_text_output_fits_a_screen() -> None:
+    status, text = call_why("exception/gpu01.log", "exception/gpu02.log")
     assert status == 0
     assert text.startswith("2 files of 2 hosts\n")
     assert "rank 3 on gpu02 (local rank 1," in text
 
 
-def test_nothing_wrong_is_undetermined_and_says_so_by_its_status(tmp_path: Path) -> None:
+def test_a_log_without_failure_is_undetermined_and_has_its_own_status(tmp_path: Path) -> None:
     (tmp_path / "gpu01.log").write_text("step 1 loss 2\nstep 2 loss 1\n")
-    assert told(".", cwd=tmp_path)[0] == 1
+    assert call_why(".", cwd=tmp_path)[0] == 1
     assert verdict(".", cwd=tmp_path)["cause"] is None
 
 
 def test_labelled_lines_of_one_file_are_sorted_by_host(tmp_path: Path) -> None:
-    """What srun --label, kubectl --prefix, pdsh or `fanout logs` wrote into one file."""
+    """The file has the format of srun --label, kubectl --prefix, pdsh or `fanout logs`."""
     for label in ("gpu0{n} | ", "[pod/gpu0{n}/train] ", "gpu0{n}: "):
         lines = [
             label.format(n=n) + line
@@ -86,7 +86,7 @@ def test_labelled_lines_of_one_file_are_sorted_by_host(tmp_path: Path) -> None:
         assert (found["cause"]["host"], found["cause"]["rank"], found["confidence"]) == ("gpu02", 3, "high")
 
 
-def test_logs_without_any_time_name_all_that_may_be_first(tmp_path: Path) -> None:
+def test_logs_without_any_time_name_all_candidates(tmp_path: Path) -> None:
     for host, error in (("a", "KeyError: 1"), ("b", "IndexError: 2")):
         (tmp_path / f"{host}.log").write_text(f'Traceback (most recent call last):\n  File "x.py", line 1\n{error}\n')
     found = verdict(".", cwd=tmp_path)
@@ -119,7 +119,7 @@ def test_torchruns_log_directories_give_hosts_and_local_ranks(tmp_path: Path) ->
         (["trainer-0.log", "trainer-1.log"], ["trainer-0", "trainer-1"]),
     ],
 )
-def test_whose_a_file_is(paths: list[str], hosts: list[str]) -> None:
+def test_the_host_of_a_file(paths: list[str], hosts: list[str]) -> None:
     assert [each.host for each in identify_files(paths)] == hosts
 
 
@@ -154,16 +154,16 @@ def test_ordinary_lines_are_no_labels() -> None:
     assert detect_splitter(["loss: 2", "step: 3", "loss: 1", "step: 4"]) is None
 
 
-def test_what_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="nowhere"):
-        told("nowhere", cwd=tmp_path)
+        call_why("nowhere", cwd=tmp_path)
     with pytest.raises(UsageError, match="no log files"):
-        told(".", cwd=tmp_path)
+        call_why(".", cwd=tmp_path)
     with pytest.raises(UsageError, match="no log"):
         parse_arguments(["why"])
 
 
-def test_a_file_of_ones_own_signatures_counts(tmp_path: Path) -> None:
+def test_a_file_of_the_users_signatures_counts(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(
         '[[signature]]\nid = "shard"\nrole = "root"\nregex = "bad sample (?P<n>\\\\d+)"\nsays = "read bad sample {n}"\n'
     )
@@ -177,20 +177,20 @@ def test_flags_may_stand_anywhere(words: list[str]) -> None:
     assert (request.task, request.given["as_json"]) == (("a", "b"), True)
 
 
-def test_a_binary_file_is_passed_over(tmp_path: Path) -> None:
+def test_a_binary_file_is_skipped(tmp_path: Path) -> None:
     (tmp_path / "core.log").write_bytes(bytes(range(256)) * 100)
-    assert told(".", cwd=tmp_path)[0] == 1
+    assert call_why(".", cwd=tmp_path)[0] == 1
 
 
-def test_two_files_of_one_rank_are_of_one_host(tmp_path: Path) -> None:
-    """fanout's own log files: what a rank wrote to stderr lies beside what it wrote to stdout."""
+def test_two_files_of_one_rank_belong_to_one_host(tmp_path: Path) -> None:
+    """In fanout's own log files, a rank has one file for stdout and one for stderr."""
     names = ["gpu01.log", "gpu01.rank-1.log", "gpu01.rank-1-err.log", "gpu02.rank-3-err-attempt-1.log"]
     found = identify_files(names)
     assert [(each.host, each.rank) for each in found] == [("gpu01", None), ("gpu01", 1), ("gpu01", 1), ("gpu02", 3)]
 
 
 def test_a_log_on_stdin_is_not_held_in_memory() -> None:
-    """64 MB of lines without an end, then a traceback."""
+    """The input has 64 MB of lines without an end, then a traceback."""
     block = b"x" * (1 << 16)
     blocks = iter([block] * 1024 + [b"\n", (LOGS / "exception" / "gpu02.log").read_bytes()])
     out = io.StringIO()

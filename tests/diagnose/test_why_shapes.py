@@ -19,7 +19,7 @@ import zstandard
 
 from fanout.diagnose.import_logs.line_labels import detect_splitter, strip_timestamp
 from fanout.model.errors import UsageError
-from tests.diagnose.test_why import LOGS, told, verdict
+from tests.diagnose.test_why import LOGS, run_why, verdict
 
 CONSOLES, DIRECTORIES = LOGS / "consoles", LOGS / "directories"
 
@@ -29,7 +29,7 @@ def console(node: int) -> str:
 
 
 def pieces(node: int) -> Iterator[list[str]]:
-    """Lines that one write brings."""
+    """Return the lines of each write."""
     piece: list[str] = []
     report = False
     for line in console(node).splitlines():
@@ -40,8 +40,8 @@ def pieces(node: int) -> Iterator[list[str]]:
             piece = []
 
 
-def together(label: Callable[[int, int], str]) -> str:
-    """What both hosts write, as it comes, with ``label(node, number)`` before each line."""
+def merge_consoles(label: Callable[[int, int], str]) -> str:
+    """Return the output of both hosts in order of time, with ``label(node, number)`` before each line."""
     rng = random.Random(7)
     waiting = [list(pieces(0)), list(pieces(1))]
     out: list[str] = []
@@ -73,8 +73,8 @@ LABELLED: dict[str, tuple[Callable[[int, int], str], str]] = {
 }
 
 
-def named(place: Path, *words: str) -> tuple[str | None, int | None, str]:
-    """(host, rank, confidence) of what is found there."""
+def find_cause(place: Path, *words: str) -> tuple[str | None, int | None, str]:
+    """Return (host, rank, confidence) of the verdict."""
     found = verdict(*words, cwd=place)
     cause = found["cause"] or {"host": None, "rank": None}
     return cause["host"], cause["rank"], found["confidence"]
@@ -82,31 +82,31 @@ def named(place: Path, *words: str) -> tuple[str | None, int | None, str]:
 
 @pytest.mark.parametrize("tool", LABELLED)
 def test_one_file_of_two_hosts(tool: str, tmp_path: Path) -> None:
-    """Host and rank are the guilty one's, and nobody else is taken for a host."""
+    """The host and the rank are the failed ones, and no other word is taken for a host."""
     label, host = LABELLED[tool]
-    (tmp_path / "slurm-4242.out").write_text(together(label))
-    assert named(tmp_path, "slurm-4242.out") == (host, 3, "high")
-    assert told("slurm-4242.out", cwd=tmp_path)[1].startswith("1 file of 2 hosts\n")
+    (tmp_path / "slurm-4242.out").write_text(merge_consoles(label))
+    assert find_cause(tmp_path, "slurm-4242.out") == (host, 3, "high")
+    assert run_why("slurm-4242.out", cwd=tmp_path)[1].startswith("1 file of 2 hosts\n")
 
 
 def test_one_console_after_the_other(tmp_path: Path) -> None:
     (tmp_path / "all.log").write_text(console(0) + console(1))
-    assert named(tmp_path, "all.log") == ("gpu02", 3, "high")
+    assert find_cause(tmp_path, "all.log") == ("gpu02", 3, "high")
 
 
-def test_what_the_tool_itself_says_is_of_no_host(tmp_path: Path) -> None:
-    """srun, slurmstepd and pdsh put nothing before their own lines."""
+def test_lines_of_the_tool_itself_belong_to_no_host(tmp_path: Path) -> None:
+    """srun, slurmstepd and pdsh put no label before their own lines."""
     own = "srun: error: gpu02: task 1: Exited with exit code 1\nslurmstepd: error: *** STEP 4242.0 ON gpu01 CANCELLED ***\n"
-    (tmp_path / "slurm-4242.out").write_text(together(lambda node, number: f"{node}: ") + own)
-    assert named(tmp_path, ".") == ("gpu02", 3, "high")
-    assert told(".", cwd=tmp_path)[1].startswith("1 file of 2 hosts\n")
+    (tmp_path / "slurm-4242.out").write_text(merge_consoles(lambda node, number: f"{node}: ") + own)
+    assert find_cause(tmp_path, ".") == ("gpu02", 3, "high")
+    assert run_why(".", cwd=tmp_path)[1].startswith("1 file of 2 hosts\n")
 
 
-def test_output_gathered_by_host(tmp_path: Path) -> None:
-    """``clush -b`` and ``dshbak``: a heading, then all that the host said."""
+def test_output_grouped_by_host(tmp_path: Path) -> None:
+    """``clush -b`` and ``dshbak`` print a heading, then all output of the host."""
     rule = "-" * 15
     (tmp_path / "gathered").write_text("".join(f"{rule}\ngpu0{n + 1}\n{rule}\n{console(n)}" for n in (0, 1)))
-    assert named(tmp_path, "gathered") == ("gpu02", 3, "high")
+    assert find_cause(tmp_path, "gathered") == ("gpu02", 3, "high")
 
 
 @pytest.mark.parametrize(
@@ -120,12 +120,12 @@ def test_output_gathered_by_host(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_for_each_host(names: tuple[str, str], host: str, tmp_path: Path) -> None:
-    """Its name tells whose it is, or, where that is a number, torchrun's report in it."""
+    """The name of the file identifies the host, or, if it is a number, torchrun's report in it."""
     for node, name in enumerate(names):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(console(node))
-    assert named(tmp_path, ".") == (host, 3, "high")
-    assert named(tmp_path, *names) == (host, 3, "high")
+    assert find_cause(tmp_path, ".") == (host, 3, "high")
+    assert find_cause(tmp_path, *names) == (host, 3, "high")
 
 
 @pytest.mark.parametrize(
@@ -133,36 +133,36 @@ def test_a_file_for_each_host(names: tuple[str, str], host: str, tmp_path: Path)
     [("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress), ("zst", zstandard.compress)],
 )
 def test_packed_files(ending: str, pack: Callable[[bytes], bytes], tmp_path: Path) -> None:
-    """Also one that was cut off, of which the beginning counts; and one that is no such file is refused by name."""
+    """The beginning of a truncated archive counts; a file that is no archive is refused by name."""
     for node in (0, 1):
         (tmp_path / f"gpu0{node + 1}.log.{ending}").write_bytes(pack(console(node).encode()))
-    assert named(tmp_path, ".") == ("gpu02", 3, "high")
+    assert find_cause(tmp_path, ".") == ("gpu02", 3, "high")
     whole = pack(console(0).encode() * 50)
     (tmp_path / f"gpu01.log.{ending}").write_bytes(whole[: len(whole) // 2])
-    assert named(tmp_path, ".")[:2] == ("gpu02", 3)
+    assert find_cause(tmp_path, ".")[:2] == ("gpu02", 3)
     (tmp_path / f"gpu01.log.{ending}").write_bytes(whole[:10] + b"\xff" * 100 + whole[110:])
     with pytest.raises(UsageError, match=rf"gpu01\.log\.{ending}: cannot unpack it"):
-        told(".", cwd=tmp_path)
+        run_why(".", cwd=tmp_path)
 
 
 def test_standard_input_is_a_file_too(tmp_path: Path) -> None:
-    """Its lines are told apart as those of any file."""
-    text = together(lambda node, number: "").encode()
+    """Its lines are assigned as those of any file."""
+    text = merge_consoles(lambda node, number: "").encode()
     found = verdict("-", cwd=tmp_path, stdin=text)
     assert (found["cause"]["host"], found["cause"]["rank"]) == ("gpu02", 3)
     assert found["cause"]["file"].startswith("stdin:")
 
 
 def test_torchruns_log_directories(tmp_path: Path) -> None:
-    """Below /tmp/torchelastic_*: whose each is, the console of its host tells, or the folder that it was copied to."""
+    """Below /tmp/torchelastic_*: the console of a host, or the name of the copied folder, identifies the host."""
     shutil.copytree(DIRECTORIES, tmp_path / "both")
-    assert named(tmp_path / "both", ".") == ("gpu02", 3, "high")
-    assert told(".", cwd=tmp_path / "both")[1].startswith("10 files of 2 hosts\n")
+    assert find_cause(tmp_path / "both", ".") == ("gpu02", 3, "high")
+    assert run_why(".", cwd=tmp_path / "both")[1].startswith("10 files of 2 hosts\n")
     for host, name in (("gpu01", "torchelastic_ab1f"), ("gpu02", "torchelastic_9c2e")):
         shutil.copytree(DIRECTORIES / name, tmp_path / "copied" / host / "tmp" / name)
         shutil.copytree(DIRECTORIES / name, tmp_path / "bare" / name)
-    assert named(tmp_path / "copied", ".") == ("gpu02", 3, "high")
-    assert named(tmp_path / "bare", ".") == ("torchelastic_9c2e", 3, "high")
+    assert find_cause(tmp_path / "copied", ".") == ("gpu02", 3, "high")
+    assert find_cause(tmp_path / "bare", ".") == ("torchelastic_9c2e", 3, "high")
 
 
 def test_tasks_of_srun_that_are_ranks_themselves(tmp_path: Path) -> None:
@@ -170,11 +170,11 @@ def test_tasks_of_srun_that_are_ranks_themselves(tmp_path: Path) -> None:
     trace = ["Traceback (most recent call last):", '  File "train.py", line 3, in <module>', "KeyError: 'x'"]
     lines = [f"{task}: step {step} loss 1.0" for step in range(20) for task in range(4)]
     (tmp_path / "slurm-7.out").write_text("\n".join(lines + [f"2: {line}" for line in trace]) + "\n")
-    assert named(tmp_path, ".")[1] == 2
+    assert find_cause(tmp_path, ".")[1] == 2
 
 
 def test_words_before_colons_are_no_hosts() -> None:
-    """Figures, levels, YAML: only what stands before lines of a launcher is taken for a host's name."""
+    """Metrics, levels and YAML are no hosts: only a word before lines of a launcher is a host's name."""
     assert detect_splitter(["loss: 1.0", "lr: 0.1", "loss: 0.9", "lr: 0.1"]) is None
     assert detect_splitter(["info: starting", "warning: slow", "info: done"]) is None
     assert detect_splitter(["my-model is here", "my-data is there", "my-loss is low"]) is None

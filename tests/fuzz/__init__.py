@@ -1,1 +1,1 @@
-"""Real answers, frames and records of hosts, changed at random: nothing that a host sends may end the launcher."""
+"""Fuzzing with real answers, frames and records of hosts, changed at random: no input of a host may end the launcher."""

@@ -1,4 +1,4 @@
-"""Changes to JSON values and to lists of messages, drawn from a seeded generator. Pure."""
+"""Mutations of JSON values and lists of messages, drawn from a seeded generator. Pure."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ STRANGE: tuple[Any, ...] = (
 LARGE = 6  # how many of them are costly: they are drawn less often
 
 
-def paths(value: Any, here: Path = ()) -> Iterator[Path]:
-    """Where each part of a value is, the value itself included."""
+def list_paths(value: Any, here: Path = ()) -> Iterator[Path]:
+    """Return the path of each part of a value, the value itself included."""
     yield here
     if isinstance(value, dict):
         for key, item in value.items():
-            yield from paths(item, (*here, key))
+            yield from list_paths(item, (*here, key))
     elif isinstance(value, list):
         for number, item in enumerate(value):
-            yield from paths(item, (*here, number))
+            yield from list_paths(item, (*here, number))
 
 
-def mutated(value: Any, chance: random.Random, places: list[Path]) -> Any:
-    """A copy of ``value`` with one to three of its parts changed; ``places`` are ``paths`` of it."""
+def mutate(value: Any, chance: random.Random, places: list[Path]) -> Any:
+    """Return a copy of ``value`` with one to three parts changed; ``places`` are ``list_paths`` of it."""
     changed = copy.deepcopy(value)
     for _ in range(chance.choice((1, 1, 1, 2, 3))):
         changed = _change(changed, chance.choice(places), chance)
@@ -55,7 +55,7 @@ def _change(value: Any, path: Path, chance: random.Random) -> Any:
         ):
             place = place[step]
         else:
-            return value  # another change has taken it away
+            return value  # another change has removed it
     last = path[-1]
     if isinstance(place, list) and (not isinstance(last, int) or last >= len(place)):
         return value
@@ -71,8 +71,8 @@ def _change(value: Any, path: Path, chance: random.Random) -> Any:
     return value
 
 
-def cut(data: bytes, chance: random.Random) -> bytes:
-    """Bytes of a file with some of them changed, left out, repeated, or the end cut off."""
+def mutate_bytes(data: bytes, chance: random.Random) -> bytes:
+    """Return bytes of a file with some changed, left out or repeated, or the end cut off."""
     if not data:
         return b"\xff"
     at, upto = sorted(chance.randrange(len(data) + 1) for _ in range(2))

@@ -1,4 +1,4 @@
-"""Plays targets with changed inputs, each from a seed of its own, and keeps what went wrong and how much memory it took."""
+"""Fuzzing campaign: runs targets with mutated inputs, each with its own seed; records faults and memory use."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ TARGETS: dict[str, tuple[Target, int]] = {
     "run": (targets.run, 4),
     "record": (records.play, 2),
 }
-MOST_BYTES = 192 << 20  # the most that Python objects may take at any moment, in one play of the campaign
-EVERY = 25  # one play in so many is measured: to measure takes five times as long
+MOST_BYTES = 192 << 20  # the most that Python objects may take at any moment, in one run of a target
+EVERY = 25  # every n-th run is measured: measuring takes five times as long
 
 
 class Campaign:
@@ -33,7 +33,7 @@ class Campaign:
         self.most = 0
 
     def all(self, mutations: int, *, only: str = "", tell: Callable[[str], None] = lambda text: None) -> None:
-        """Play so many changed inputs, over all targets or over one."""
+        """Run so many mutated inputs, over all targets or over one."""
         chosen = {name: share for name, (_, share) in TARGETS.items() if only in ("", name)}
         turns = [name for name, share in chosen.items() for _ in range(share)]
         began = time.monotonic()
@@ -46,7 +46,7 @@ class Campaign:
                 tell(f"{number + 1} in {time.monotonic() - began:.0f} s, {len(self.faults)} faults")
 
     def play(self, name: str, number: int) -> None:
-        """Play one; ``number`` is the seed of its chance."""
+        """Run one; ``number`` is the seed of its random generator."""
         measured = number % EVERY == 0
         if measured:
             tracemalloc.start()
@@ -65,7 +65,7 @@ class Campaign:
             self.faults.setdefault("memory", (f"{name}:{number}", f"{self.most >> 20} MiB at once"))
 
     def told(self) -> str:
-        """The outcome, for a person."""
+        """Return the outcome as text."""
         counts = ", ".join(f"{count} of {name}" for name, count in self.played.items())
         lines = [
             f"{self.played.total()} changed inputs ({counts}): {len(self.faults)} faults; at most {self.most >> 20} MiB"

@@ -61,14 +61,14 @@ def main() -> None:
         (project / "train.sh").write_text(SCRIPT)
         (project / "task.py").write_text("import json\n")
         os.environ["FANOUT_STATE"] = folder
-        told, messages = _told(str(project))
+        told, messages = _replace_names(str(project))
         kept = {"answers": told, "messages": messages}
         text = _neutral(json.dumps(kept, indent=1), folder)
     RECORDED.write_text(text + "\n")
     print(f"{len(told)} answers, {len(messages)} messages, {len(text)} bytes")
 
 
-def _told(project: str) -> tuple[list[tuple[str, Any]], list[Any]]:
+def _replace_names(project: str) -> tuple[list[tuple[str, Any]], list[Any]]:
     hosts = [Host(name=name, origin=Origin(file="hosts.txt", line=1), slots=1) for name in HOSTS]
     messages: list[Any] = []
     kept = protocol.FrameDecoder._decode_message
@@ -102,7 +102,7 @@ def _told(project: str) -> tuple[list[tuple[str, Any]], list[Any]]:
 
 
 def _ran(hosts: list[Host], project: str) -> list[tuple[str, Any]]:
-    """What a host that fails answers to the questions about its run."""
+    """Return the answers of a failed host to the questions about its run."""
     fan = ConnectionPool(hosts, lambda host: LocalTransport(), ConnectionOptions(by="ann@pc"), Clock())
     fan.start()
     session = Session(fan, HOSTS[:1], [])
@@ -125,7 +125,7 @@ def _ran(hosts: list[Host], project: str) -> list[tuple[str, Any]]:
 
 
 def _short(kept: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
-    """Without long tables of one kind: what is mutated is the shape."""
+    """Shorten long tables of one kind: the mutations concern the shape."""
 
     def cut(value: Any) -> Any:
         if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Records of a run that are damaged or hostile, read by every verb that reads one."""
+"""Damaged or hostile records of a run, read by every command that reads one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from fanout.record.index import read_run_handle
 from fanout.record.run_handle import RunHandle
 from fanout.record.run_writer import RunWriter
 from fanout.run.context import ProcessContext
-from tests.fuzz.mutate import cut, mutated, paths
+from tests.fuzz.mutate import list_paths, mutate, mutate_bytes
 from tests.fuzz.targets import RECORDED
 from tests.histories import TRACEBACK, History
 
@@ -45,7 +45,7 @@ VERBS = (
 
 
 def make(path: Path) -> None:
-    """The whole record of a run that failed."""
+    """Write the whole record of a run that failed."""
     run = History("a", "b").link().start()
     run.add(StreamOpened(at=run.at, host="a", stream=1, name="rank 0"))
     run.say("a", b"step 1/3 loss 2.5\n", stream=1).say("b", b"hello\n").wait(1.0)
@@ -79,7 +79,7 @@ def make(path: Path) -> None:
 
 
 def play(chance: random.Random, folder: Path) -> None:
-    """Damage one file of a record and read the record by one verb: it says one error, or goes on without what is damaged."""
+    """Damage one file of a record and read it by one command, which reports one error or continues without that part."""
     whole = folder / "whole" / "r1"
     if not whole.exists():
         make(whole)
@@ -94,26 +94,26 @@ def play(chance: random.Random, folder: Path) -> None:
             read_run_handle(str(place / "r1"))
             writer_lock._parse_owner(os.open(place / "r1" / writer_lock.FILE, os.O_RDONLY))
         else:
-            told(words, place)
+            read_by(words, place)
     except FanoutError:
         return  # one sentence
 
 
 def _damaged(file: Path, chance: random.Random) -> bytes:
-    """Either any bytes of it, or one value of its JSON."""
+    """Damage any bytes of the file, or one value of its JSON."""
     data = file.read_bytes()
     if chance.random() < 0.3:
-        return cut(data, chance)
+        return mutate_bytes(data, chance)
     lines = data.splitlines() if file.suffix == ".jsonl" else [data]
     at = chance.randrange(len(lines))
     value = json.loads(lines[at])
-    lines[at] = json.dumps(mutated(value, chance, list(paths(value)))).encode()
+    lines[at] = json.dumps(mutate(value, chance, list(list_paths(value)))).encode()
     return b"\n".join(lines) + b"\n"
 
 
 @contextmanager
 def _without_waiting() -> Iterator[None]:
-    """A record that does not grow any more is not waited for."""
+    """Read a record that does not grow any more without waiting."""
     kept = follow.GUARDIAN_SECONDS, follow.PAUSE_SECONDS
     follow.GUARDIAN_SECONDS = follow.PAUSE_SECONDS = 0.0
     try:
@@ -122,8 +122,8 @@ def _without_waiting() -> Iterator[None]:
         follow.GUARDIAN_SECONDS, follow.PAUSE_SECONDS = kept
 
 
-def told(words: tuple[str, ...], runs: Path) -> str:
-    """What a verb prints about the run r1 that is recorded there."""
+def read_by(words: tuple[str, ...], runs: Path) -> str:
+    """Return what a command prints about the recorded run r1."""
     folder = runs.parent
     argv = [*words, "--log-dir", str(runs), *([] if words[0] == "ps" else ["r1"])]
     out, err = io.StringIO(), io.StringIO()

@@ -35,7 +35,7 @@ from fanout.ui.json_lines import JsonLines
 from fanout.ui.plain_view import PlainView
 from fanout.ui.run_report import build_report
 from tests.fuzz.mutate import Path as Place
-from tests.fuzz.mutate import mutated, paths
+from tests.fuzz.mutate import list_paths, mutate
 
 RECORDED: dict[str, Any] = json.loads(Path(__file__).with_name("recorded.json").read_text())
 HOSTS = tuple(Host(name=name, origin=Origin(file="hosts.txt", line=line), slots=1) for line, name in enumerate("ab", 1))
@@ -43,11 +43,11 @@ NAMES = tuple(host.name for host in HOSTS)
 
 
 def _places(value: Any) -> list[Place]:
-    return list(paths(value))
+    return list(list_paths(value))
 
 
 class Changing:
-    """Answers what was recorded, one answer of a check changed, through the launcher's own decoder."""
+    """Recorded answers, one of them changed, through the launcher's own decoder."""
 
     def __init__(self, chance: random.Random, *, change: bool = True) -> None:
         self._chance = chance
@@ -65,10 +65,10 @@ class Changing:
             return ProbeAnswer(error="no such question")
         value = recorded.pop(0) if len(recorded) > 1 else recorded[0]
         if self._countdown == 0:
-            value = mutated(value, self._chance, _places(value))
+            value = mutate(value, self._chance, _places(value))
         self._countdown -= 1
         self._asked += 1
-        decoder = spoken(ask.host)
+        decoder = open_decoder(ask.host)
         decoder.expect_answer(self._asked, ask.what)
         try:
             data = frames.pack_control({"t": "answer", "id": self._asked, "value": value, "error": ""})
@@ -84,15 +84,15 @@ class Changing:
     def cancel(self, host: str, handle: int) -> None: ...
 
 
-def spoken(host: str) -> protocol.FrameDecoder:
-    """A decoder whose host has said READY."""
+def open_decoder(host: str) -> protocol.FrameDecoder:
+    """Return a decoder whose host has sent READY."""
     decoder = protocol.FrameDecoder(host, "abc", lambda: 7.0)
     decoder.feed_bytes(b"@abc READY 3.11\n")
     return decoder
 
 
 def check(chance: random.Random, folder: Path) -> None:
-    """A check of two hosts, one of whose answers was changed, told as text and as JSON."""
+    """Run a check of two hosts with one changed answer, reported as text and as JSON."""
     request = CheckRequest(hosts=HOSTS, workdir="/home/ann/project", task="task.py", imports=("json",),
                            dialled={"a": "10.0.0.1", "b": "10.0.0.2"})  # fmt: skip
     result = run_checks.run(request, Changing(chance), clock=lambda: 0.0)
@@ -101,12 +101,12 @@ def check(chance: random.Random, folder: Path) -> None:
 
 
 def _messages(chance: random.Random) -> list[bytes]:
-    """The frames of a run, some of them changed, repeated, left out, cut short or out of order."""
+    """Return the frames of a run: some changed, repeated, left out, cut short or out of order."""
     out = []
     chosen = chance.randrange(len(RECORDED["messages"]))
     for number, message in enumerate(RECORDED["messages"]):
-        value = mutated(message, chance, _places(message)) if number == chosen else message
-        out.append(packed(value))
+        value = mutate(message, chance, _places(message)) if number == chosen else message
+        out.append(pack_messages(value))
     kind, at = chance.randrange(8), chance.randrange(len(out))
     if kind == 0:
         out.insert(at, out[chance.randrange(len(out))])
@@ -122,7 +122,7 @@ def _messages(chance: random.Random) -> list[bytes]:
     return out
 
 
-def packed(value: Any) -> bytes:
+def pack_messages(value: Any) -> bytes:
     data = value.get("data") if isinstance(value, dict) else None
     if isinstance(data, list) and len(data) == 3 and isinstance(data[2], str):
         stream, offset, text = data
@@ -133,7 +133,7 @@ def packed(value: Any) -> bytes:
 
 
 def run(chance: random.Random, folder: Path) -> None:
-    """A run of two hosts, one of which sends changed frames: state, policy, views, record, diagnosis and report."""
+    """Run two hosts, one of which sends changed frames: state, policy, views, record, diagnosis and report."""
     place = folder / "run"
     shutil.rmtree(place, ignore_errors=True)
     heading = RunInfo(run_id="r1", title="task.py", hosts=NAMES, ranks={"a": (0, 1), "b": (1, 1)})
@@ -164,8 +164,8 @@ def run(chance: random.Random, folder: Path) -> None:
 
 
 def events(messages: Iterable[bytes], chance: random.Random | None = None) -> list[Event]:
-    """What comes of the frames of host a, with a question to it after each; ``chance`` changes some of the answers."""
-    decoder = spoken("a")
+    """Yield the events of host a's frames, with a question to it after each; ``chance`` changes some of the answers."""
+    decoder = open_decoder("a")
     recorded: Mapping[str, Any] = dict(RECORDED["answers"])
     found: list[Event] = [Connecting(at=0.0, host=name, attempt=1) for name in NAMES]
     found += [Connected(at=0.0, host=name, attempt=1, took=0.1, hello={}) for name in NAMES]
@@ -174,7 +174,7 @@ def events(messages: Iterable[bytes], chance: random.Random | None = None) -> li
         what = ("stacks", "aftermath")[number % 2]
         value = recorded[what]
         if chance is not None and chance.random() < 0.3:
-            value = mutated(value, chance, _places(value))
+            value = mutate(value, chance, _places(value))
         decoder.expect_answer(number, what)
         asked = ActionSent(at=0.0, action=Inspect(host="a", ask=number, what=what))
         try:

@@ -1,4 +1,4 @@
-"""Changed answers, frames and records of real hosts: nothing ends the launcher. A sample; ``make fuzz`` plays 100,000."""
+"""A sample of the fuzzing campaign: changed answers, frames and records of real hosts. ``make fuzz`` plays 100,000."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_sample_of_changed_inputs_ends_nothing(tmp_path: Path, name: str) -> N
 
 
 class _Unchanged(random.Random):
-    """Chooses what changes nothing."""
+    """A generator of random numbers that changes nothing."""
 
     def random(self) -> float:
         return 0.99
@@ -35,17 +35,17 @@ class _Unchanged(random.Random):
         return (start if stop is None else stop) - 1
 
 
-def test_what_was_recorded_is_valid_as_it_is() -> None:
+def test_the_recorded_answers_are_valid() -> None:
     for what, value in targets.RECORDED["answers"]:
         kept, error = answers.check_answer(what, value)
         assert (error, kept) == ("", value)
         assert answers.INVALID not in kept
 
 
-def test_the_recorded_run_goes_to_its_end() -> None:
+def test_the_recorded_run_reaches_its_end() -> None:
     """Otherwise the fuzzer would change messages that no code reads."""
     state = RunState.initial(targets.NAMES, at=0.0)
-    for event in targets.events(targets.packed(message) for message in targets.RECORDED["messages"]):
+    for event in targets.events(targets.pack_messages(message) for message in targets.RECORDED["messages"]):
         try:
             state = apply_event(state, event)
         except InvalidTransition:
@@ -64,7 +64,7 @@ def test_the_recorded_check_has_something_to_judge() -> None:
     assert not result.case.invalid
 
 
-def test_the_whole_record_is_told(tmp_path: Path) -> None:
+def test_the_whole_record_is_reported(tmp_path: Path) -> None:
     records.make(tmp_path / "r1")
     for words in records.VERBS[:-1]:
-        assert records.told(words, tmp_path).strip(), words
+        assert records.read_by(words, tmp_path).strip(), words

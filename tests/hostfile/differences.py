@@ -1,4 +1,4 @@
-"""Where fanout means to read a line otherwise than a peer does: who, in what way, which lines, and why."""
+"""Intended differences between fanout and other launchers: the launcher, the kind, the lines, and the reason."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ALL = ("DeepSpeed", "Open MPI", "MPICH", "pdsh", "clush")
 
 
 class Intended(NamedTuple):
-    """One reason to differ; ``lines`` is searched in the line."""
+    """One intended difference; ``lines`` is searched in the line."""
 
     peers: tuple[str, ...]
     way: str

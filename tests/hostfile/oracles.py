@@ -1,4 +1,4 @@
-"""The peers' own readers, run on one line: what each makes of it, in the words of ``fanout.hostfile.other_launchers``."""
+"""Real parsers of other launchers, run on one line; results have the form of ``fanout.hostfile.other_launchers``."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ PEERS_DIR = Path(__file__).parents[2] / "build" / "peers"
 
 
 class Quiet:
-    """DeepSpeed's function logs what it refuses; nobody reads that here."""
+    """A logger that discards what DeepSpeed's function reports."""
 
     def error(self, text: str) -> None:
         pass
 
 
 def program(name: str) -> str | None:
-    """Where a peer's program is: the folder that peers.sh fills, else PATH."""
+    """Return the path of another launcher's program: in the folder that peers.sh fills, else on PATH."""
     return shutil.which(name, path=f"{PEERS_DIR / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}")
 
 
@@ -38,7 +38,7 @@ def _run(*argv: str) -> tuple[int, str]:
 
 
 def openmpi(line: str, folder: Path) -> PeerReading:
-    """``prterun``'s allocation table; the count that it takes from this machine's CPUs is reported as None."""
+    """Return ``prterun``'s allocation table; the count that it takes from this machine's CPUs is None."""
     file = folder / "openmpi.txt"
     file.write_bytes(line.encode() + b"\n")
     prterun = program("prterun") or "prterun"
@@ -56,7 +56,7 @@ def openmpi(line: str, folder: Path) -> PeerReading:
 
 
 def mpich(line: str, folder: Path) -> PeerReading:
-    """Hydra's list of proxies, with a launcher that starts nothing."""
+    """Return Hydra's list of proxies, with a launcher that starts nothing."""
     file = folder / "mpich.txt"
     file.write_bytes(line.encode() + b"\n")
     launcher = ("-verbose", "-launcher", "ssh", "-launcher-exec", "/bin/false")
@@ -70,7 +70,7 @@ def mpich(line: str, folder: Path) -> PeerReading:
 
 
 def pdsh(line: str, folder: Path) -> PeerReading:
-    """``pdsh -Q``: the hosts it would go to."""
+    """Return the hosts of ``pdsh -Q``."""
     file = folder / "pdsh.txt"
     file.write_bytes(line.encode() + b"\n")
     code, out = _run("pdsh", "-R", "exec", "-Q", "-w", f"^{file}")
@@ -80,7 +80,7 @@ def pdsh(line: str, folder: Path) -> PeerReading:
     return tuple((host, None) for host in hosts)
 
 
-# cluset's own main, once per word in one interpreter: starting it anew for each takes ten times as long.
+# cluset's own main, once per word in one interpreter: a new interpreter for each takes ten times as long.
 _CLUSET = """
 import contextlib, io, json, sys
 from ClusterShell.CLI.Nodeset import main
@@ -99,7 +99,7 @@ json.dump(found, sys.stdout)
 
 @functools.cache
 def _cluset() -> dict[str, list[str] | None]:
-    """What ClusterShell makes of each word of lines.txt."""
+    """Return ClusterShell's result for each word of lines.txt."""
     words = (Path(__file__).parent / "lines.txt").read_text().split()
     python = str(PEERS_DIR / "bin" / "python")
     done = subprocess.run([python, "-c", _CLUSET], input=json.dumps(words), capture_output=True, text=True, check=True)
@@ -108,7 +108,7 @@ def _cluset() -> dict[str, list[str] | None]:
 
 
 def clush(line: str, folder: Path) -> PeerReading:
-    """Each word through ``cluset -e``, as ``clush --hostfile`` takes them."""
+    """Return the result of ``cluset -e`` for each word, as ``clush --hostfile`` reads them."""
     hosts: dict[str, None] = {}
     for word in line.split():
         names = _cluset()[word]
@@ -119,7 +119,7 @@ def clush(line: str, folder: Path) -> PeerReading:
 
 
 def deepspeed(line: str, folder: Path) -> PeerReading:
-    """``_parse_hostfile`` of DeepSpeed's own source, that function alone."""
+    """Run ``_parse_hostfile`` of DeepSpeed's own source, that function alone."""
     tree = ast.parse((PEERS_DIR / "deepspeed_runner.py").read_text())
     wanted = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "_parse_hostfile"]
     room: dict[str, object] = {"re": re, "collections": collections, "logger": Quiet()}

@@ -1,4 +1,4 @@
-"""The tests' words for a reading: a hostfile's text in, the hosts as one line each (or the refusal) out."""
+"""Helpers of the hostfile tests: text in, one line for each host (or the refusal) out."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from fanout.model.errors import HostfileError
 
 
 def read(text: str, file: str = "hosts.txt") -> list[str]:
-    """The hosts, each as the plain line that says all of it."""
+    """Return the hosts, each as its canonical plain line."""
     return dump_hostfile(parse_hostfile(text.encode(), file=file)).splitlines()
 
 
 def refusal(text: str | bytes, file: str = "hosts.txt") -> str:
-    """The message; fails if the text is read."""
+    """Return the message; fail if the text is accepted."""
     data = text if isinstance(text, bytes) else text.encode()
     try:
         found = parse_hostfile(data, file=file)

@@ -1,4 +1,4 @@
-"""What docs/hostfiles.md shows is what happens."""
+"""docs/hostfiles.md: its examples behave as it shows."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ TEXT = (Path(__file__).parents[2] / "docs" / "hostfiles.md").read_text()
 
 
 def test_the_message_in_the_guide_is_the_message() -> None:
-    """The refusal printed there is what that file gives."""
+    """The guide prints the refusal of that file."""
     assert refusal("gpu01 slots=8\ngpu04:128\n\n\ngpu01 slots=4\n") in TEXT
 
 
 def test_the_ranges_of_the_guide_expand_as_it_says() -> None:
-    """Each row of the table with a plain result is so."""
+    """This covers each row of the table with a plain result."""
     rows = re.findall(r"^\| `(\w+\[[^`\s]*\])` \| ((?:\w+ )+\w+)[;,]? ?.*\|$", TEXT, re.MULTILINE)
     assert len(rows) >= 3
     for written, result in rows:
@@ -28,14 +28,14 @@ def test_the_ranges_of_the_guide_expand_as_it_says() -> None:
 
 
 @pytest.mark.parametrize("line", re.findall(r"^\| `([^`]+)` \| refused", TEXT, re.MULTILINE))
-def test_lines_that_the_guide_calls_refused_are(line: str) -> None:
-    """The table of ambiguous lines tells the truth."""
+def test_lines_that_the_guide_calls_refused_are_refused(line: str) -> None:
+    """This covers the table of ambiguous lines."""
     with pytest.raises(HostfileError):
         parse_hostfile(line.encode(), file="h.txt")
 
 
 def test_the_blocks_of_the_guide_are_read() -> None:
-    """The sections and the YAML example are whole files, but for the include."""
+    """The sections and the YAML example are whole files, except for the include."""
     blocks = re.findall(r"```(?:yaml)?\n(.*?)```", TEXT, re.DOTALL)
     sections = next(block for block in blocks if block.startswith("[a100]"))
     found = parse_hostfile(sections.encode(), file="h.txt", load=lambda path: b"more1\n")

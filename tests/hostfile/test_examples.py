@@ -1,4 +1,4 @@
-"""The files in hostfiles/ and in corpus/ are read, or refused, as is written beside them."""
+"""Files in hostfiles/ and corpus/: each is parsed, or refused, as recorded beside it."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ EXAMPLES = sorted(path for path in (ROOT / "hostfiles").iterdir() if path.is_fil
 SHAPES = sorted(path for path in CORPUS.iterdir() if path.suffix != ".read")
 
 
-def account(path: Path) -> str:
-    """What is made of a file: its hosts as plain lines and its notes, or the whole refusal."""
+def describe_file(path: Path) -> str:
+    """Return the result for a file: its hosts as plain lines and its notes, or the whole refusal."""
     here = os.path.relpath(path, CORPUS)
     source = HostSource(name=here, data=path.read_bytes(), is_file=True)
     try:
@@ -31,24 +31,24 @@ def account(path: Path) -> str:
 
 @pytest.mark.parametrize("path", EXAMPLES + SHAPES, ids=lambda path: path.name)
 def test_reading_of_a_whole_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The account of the file is the one in corpus/NAME.read."""
+    """The result equals corpus/NAME.read."""
     monkeypatch.chdir(CORPUS)
-    assert account(path) == (CORPUS / f"{path.name}.read").read_text()
+    assert describe_file(path) == (CORPUS / f"{path.name}.read").read_text()
 
 
-def test_every_reading_has_its_file() -> None:
-    """No account is left over from a file that is gone."""
+def test_every_recorded_result_has_its_file() -> None:
+    """No result is left of a deleted file."""
     names = {f"{path.name}.read" for path in EXAMPLES + SHAPES}
     assert {path.name for path in CORPUS.glob("*.read")} == names
 
 
 def dialled(host: Host) -> tuple[str, str, int]:
-    """A stand-in for ssh_config's answer."""
+    """Return a fixed answer in the place of ssh_config's."""
     return host.hostname or host.name, host.user or "me", host.port or 22
 
 
-def test_the_table_shows_what_was_understood() -> None:
-    """Rank, host, address, user, port, slots, attributes and the line, in columns."""
+def test_the_table_shows_the_parsed_hosts() -> None:
+    """Its columns are rank, host, address, user, port, slots, attributes and the line."""
     found = parse_source(HostSource(name="lab.txt", data=(ROOT / "hostfiles" / "lab.txt").read_bytes(), is_file=True))
     assert render_hosts(select_hosts(found), dialled).splitlines() == [
         "rank  host   address  user   port  slots  attributes                                                   from",
@@ -60,8 +60,8 @@ def test_the_table_shows_what_was_understood() -> None:
     ]
 
 
-def test_json_has_one_object_a_host() -> None:
-    """The keys that programs rely on are there, null where the file says nothing."""
+def test_json_has_one_object_for_each_host() -> None:
+    """Programs rely on its keys; a value is null if the file does not contain it."""
     found = parse_source(HostSource(name="h.txt", data=b"a slots=2 env.API_KEY=abc\nb gpus=1,3 spare\n", is_file=True))
     first, second = to_dicts(found.hosts)
     assert first == {
@@ -72,8 +72,8 @@ def test_json_has_one_object_a_host() -> None:
     assert (second["rank"], second["gpus"], second["slots"], second["spare"]) == (1, ["1", "3"], 2, True)
 
 
-def test_explain_says_whose_line_it_is_and_who_reads_it_otherwise() -> None:
-    """Only the peers that differ are told, those that agree with one another in one row."""
+def test_explain_names_the_dialect_and_the_launchers_that_differ() -> None:
+    """Only launchers that differ are listed; those that agree with each other share a row."""
     data = b"worker-1 slots=4\n\n# c\ngpu[1-2]\nh 4\n"
     found = parse_source(HostSource(name="h.txt", data=data, is_file=True))
     assert explain_lines(data, found).splitlines() == [

@@ -1,4 +1,4 @@
-"""``fold`` says many names as people do."""
+"""``fold`` shortens many names in the usual notation."""
 
 from __future__ import annotations
 
@@ -28,5 +28,5 @@ from fanout.model.hosts import fold_names
     ],
 )
 def test_fold(names: str, folded: str) -> None:
-    """Runs of numbers come together, padding stays apart."""
+    """Runs of numbers are merged; different padding stays separate."""
     assert fold_names(names.split()) == folded

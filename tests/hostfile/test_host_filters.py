@@ -1,4 +1,4 @@
-"""Who takes part: each filter alone, their combination, spares, and what a filter that names nobody says."""
+"""Host filters: each one alone, their combination, spares, and the error of a filter that selects no host."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ sub2 spare
 )
 
 
-def chosen(**how: Any) -> str:
-    """``name:slots/gpus`` of everybody who takes part."""
+def list_selected(**how: Any) -> str:
+    """Return ``name:slots/gpus`` of the selected hosts."""
     return " ".join(
         f"{host.name}:{host.slots}" + (f"/{','.join(host.gpus)}" if host.gpus else "")
         for host in select_hosts(LAB, **how)
@@ -66,12 +66,12 @@ REST = "titan:3/2,3,5 login:None"
     ids=str,
 )
 def test_choice(how: dict[str, Any], expected: str | None) -> None:
-    """The filter leaves these hosts, in the order of the file."""
+    """The filter selects these hosts, in the order of the file."""
     if expected is None:
         with pytest.raises(UsageError):
-            chosen(**how)
+            list_selected(**how)
     else:
-        assert chosen(**how) == expected
+        assert list_selected(**how) == expected
 
 
 @pytest.mark.parametrize(
@@ -98,8 +98,8 @@ def test_choice(how: dict[str, Any], expected: str | None) -> None:
     ],
     ids=str,
 )
-def test_a_filter_that_cannot_be_met_says_why(how: dict[str, Any], message: str, hint: str) -> None:
-    """Unknown hosts, slots and tags are named, with the nearest that there is."""
+def test_a_filter_that_cannot_be_met_has_a_reason(how: dict[str, Any], message: str, hint: str) -> None:
+    """Unknown hosts, slots and tags are named, with the nearest existing one."""
     with pytest.raises(UsageError) as caught:
         select_hosts(LAB, **how)
     assert str(caught.value) == message
@@ -107,14 +107,14 @@ def test_a_filter_that_cannot_be_met_says_why(how: dict[str, Any], message: str,
 
 
 def test_expand_keeps_the_order_and_the_padding() -> None:
-    """A node set is spelled out as it was written, each name once."""
+    """A node set is expanded in its own order, each name once."""
     assert expand_hosts("n[08-10],login,n[09,11]!n10") == ["n08", "n09", "login", "n11"]
     assert expand_hosts("a[1-4]&a[3-9]") == ["a3", "a4"]
     assert expand_hosts("a[1-3]^a[3-4]") == ["a1", "a2", "a4"]
 
 
-def test_expand_refuses_what_is_no_set() -> None:
-    """A slip in a set is a HostfileError with the fix."""
+def test_expand_refuses_an_invalid_set() -> None:
+    """A syntax error in a set is a HostfileError with the fix."""
     with pytest.raises(HostfileError, match="runs backwards"):
         expand_hosts("n[3-1]")
     with pytest.raises(HostfileError, match="no host is left"):

@@ -1,4 +1,4 @@
-"""YAML, JSON, Ansible's two forms and tables: read as they are, with line numbers, and no surprise of YAML's typing."""
+"""YAML, JSON, both forms of Ansible, and tables: parsed with line numbers, without surprises of YAML's types."""
 
 from __future__ import annotations
 
@@ -45,19 +45,19 @@ YAML = {
 
 @pytest.mark.parametrize("text", YAML, ids=lambda text: text[:24])
 def test_yaml(text: str) -> None:
-    """The inventory says the same as these plain lines."""
+    """The inventory equals these plain lines."""
     assert read(text, "hosts.yaml") == YAML[text]
 
 
-def test_yaml_is_known_by_its_looks() -> None:
-    """From standard input there is no ending to go by."""
+def test_yaml_is_recognised_by_its_content() -> None:
+    """Standard input has no file name extension."""
     assert read("- h1\n- h2: {slots: 2}\n", "<stdin>") == ["h1", "h2 slots=2"]
     assert read('{"hosts": ["h1"]}', "<stdin>") == ["h1"]
     assert read("# x\nall:\n  hosts:\n    h1:\n", "<stdin>") == ["h1"]
 
 
 def test_json_may_be_one_long_line() -> None:
-    """A program's output need not be broken into lines."""
+    """The output of a program may have no line breaks."""
     text = json.dumps([{"host": f"gpu{n:05d}", "slots": 8} for n in range(5000)])
     assert len(read(text, "hosts.json")) == 5000
 
@@ -85,14 +85,14 @@ YAML_REFUSED = {
 
 @pytest.mark.parametrize("text", YAML_REFUSED, ids=lambda text: text[:24])
 def test_yaml_refused(text: str) -> None:
-    """Mistakes in YAML have their line too."""
+    """Mistakes in YAML are reported with their line."""
     message = refusal(text, "hosts.yaml")
     for phrase in YAML_REFUSED[text]:
         assert phrase in message
 
 
 def test_aliases_of_aliases_are_no_bomb() -> None:
-    """Nine lines that stand for a thousand million hosts cost nothing much."""
+    """Nine lines that stand for a thousand million hosts cost almost nothing."""
     lines = ["a: &a [x1]"] + [
         f"{b}: &{b} [{', '.join(['*' + a] * 9)}]" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
     ]
@@ -118,7 +118,7 @@ TABLES = {
 
 @pytest.mark.parametrize("text", TABLES, ids=lambda text: text[:24])
 def test_table(text: str) -> None:
-    """A table whose columns are clear is read."""
+    """A table with clear columns is accepted."""
     assert read(text, "hosts.csv") == TABLES[text]
     assert read(text, "<stdin>") == TABLES[text]
 
@@ -138,7 +138,7 @@ def test_table(text: str) -> None:
     ],
 )
 def test_table_refused(text: str, phrase: str) -> None:
-    """A table that is not clear says which columns it has; a row that is wrong, which one."""
+    """The error of an unclear table names the valid columns; that of a wrong row names the row."""
     assert phrase in refusal(text, "hosts.csv")
 
 

@@ -1,4 +1,4 @@
-"""One line and its one reading, for every way of writing a host that the plain grammar knows."""
+"""Plain lines: every way to write a host that the plain grammar accepts, and its one result."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ READINGS = {
 
 @pytest.mark.parametrize("text", READINGS, ids=repr)
 def test_reading(text: str) -> None:
-    """The line is read as its plainest spelling is."""
+    """The line gives the same host as its plainest spelling."""
     assert sorted(word for line in read(text) for word in line.split()) == sorted(
         word for line in READINGS[text] for word in line.split()
     )
@@ -109,14 +109,14 @@ def test_reading(text: str) -> None:
     ],
     ids=["BOM", "CRLF", "CR", "trailing space", "blank lines"],
 )
-def test_what_editors_do_to_a_file_changes_nothing(data: bytes) -> None:
-    """A byte order mark, any line ends and stray space read as the clean file does."""
+def test_traces_of_editors_in_a_file_change_nothing(data: bytes) -> None:
+    """A byte order mark, any line ends and stray spaces give the same hosts."""
     hosts = parse_hostfile(data, file="hosts.txt").hosts
     assert [(host.name, host.slots) for host in hosts] == [("h1", 4), ("h2", None)]
 
 
 def test_origin_is_the_line_of_the_entry() -> None:
-    """Every host knows its file and line."""
+    """Every host has its file and line."""
     hosts = parse_hostfile(b"# x\nh1\n\nh[2-3]\n", file="lab.txt").hosts
     assert [str(host.origin) for host in hosts] == ["lab.txt:2", "lab.txt:4", "lab.txt:4"]
 
@@ -135,20 +135,20 @@ def test_origin_is_the_line_of_the_entry() -> None:
         ("h1\n#include more.txt", "hosts.txt:2: '#include' is a comment here; to read that file write @include FILE"),
     ],
 )
-def test_a_reading_that_could_surprise_is_told(text: str, note: str) -> None:
-    """What could have been meant otherwise, or is not used, is said once."""
+def test_an_ambiguous_line_has_a_note(text: str, note: str) -> None:
+    """The note is printed once, for a line with a second meaning or with an unused part."""
     (told,) = parse_hostfile(text.encode(), file="hosts.txt").notes
     assert told.startswith(note)
 
 
 def test_passwords_of_an_inventory_are_not_kept() -> None:
-    """A secret that the file should not hold goes no further."""
+    """A secret that should not be in the file is dropped."""
     (host,) = parse_hostfile(b"h1 ansible_password=hunter2 ansible_become_pass=x", file="i.ini").hosts
     assert "hunter2" not in repr(host)
 
 
-def test_includes_are_read_in_place() -> None:
-    """@include puts the other file's hosts where it stands, in the section that it stands in."""
+def test_includes_are_parsed_in_place() -> None:
+    """@include inserts the hosts of the other file at its place, in its section."""
     files = {"d/b.txt": b"h2\n@include c.txt", "d/c.txt": b"h3"}
     found = parse_hostfile(b"h1\n[lab]\n@include b.txt\n", file="d/a.txt", load=files.__getitem__)
     assert [(host.name, host.tags, str(host.origin)) for host in found.hosts] == [

@@ -1,4 +1,4 @@
-"""No secret of a hostfile is in an error, in ``hosts --explain`` or in a table of the hosts."""
+"""Secrets of a hostfile: none is in an error, in ``hosts --explain`` or in a table of the hosts."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_line_keeps_all_but_its_secrets(line: str, masked: str) -> None:
     assert mask_secrets(line).text == masked
 
 
-def test_the_caret_stays_under_the_part_that_is_meant() -> None:
+def test_the_caret_stays_under_the_wrong_part() -> None:
     with pytest.raises(HostfileError) as caught:
         parse_hostfile(f"gpu01 env.S3={SECRET} slots=x port=22".encode(), file="hosts.txt")
     _, line, caret, _ = str(caught.value).splitlines()

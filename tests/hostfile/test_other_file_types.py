@@ -1,4 +1,4 @@
-"""What other tools write and fanout reads as it was meant: logins of a directory service, rank tables, `ip:` in YAML."""
+"""File types of other tools: logins of a directory service, rank tables, `ip:` in YAML."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def rank_table(key: str, *servers: tuple[str, int]) -> str:
 
 
 @pytest.mark.parametrize("key", ["device", "devices"])
-def test_a_rank_table_is_its_servers_with_their_devices(key: str) -> None:
+def test_a_rank_table_gives_its_servers_with_their_devices(key: str) -> None:
     read = parse_hostfile(rank_table(key, ("10.0.0.1", 8), ("10.0.0.2", 4)).encode(), file="hccl_2s_16p.json")
     assert [(host.name, host.slots) for host in read.hosts] == [("10.0.0.1", 8), ("10.0.0.2", 4)]
     assert any("rank table" in note for note in read.notes)
 
 
 @pytest.mark.parametrize("key", ["ip", "address", "node_ip"])
-def test_an_address_names_the_host_where_no_name_does(key: str) -> None:
+def test_an_address_names_a_host_without_a_name(key: str) -> None:
     text = f"workers:\n  - {key}: 10.0.0.2\n    gpus: 8\n  - {key}: 10.0.0.3\n    gpus: 8\n"
     assert [(host.name, host.slots) for host in parse_hostfile(text.encode(), file="h.yaml").hosts] == [
         ("10.0.0.2", 8),
@@ -60,8 +60,8 @@ def test_a_name_and_its_address_are_one_host() -> None:
     assert host.name == "gpu01"
 
 
-def test_containers_behind_one_address_are_hosts_of_their_own() -> None:
-    """Cloud consoles give one name and a port for each; ssh_config is asked for the name in each case."""
+def test_containers_behind_one_address_are_separate_hosts() -> None:
+    """Cloud consoles show one name and one port for each; ssh_config is queried for the name in each case."""
     text = "root@connect.example.com:40123\nroot@connect.example.com:40124 slots=2\nconnect.example.com\n"
     read = parse_hostfile(text.encode(), file="hosts.txt")
     assert [(host.name, host.port, host.ssh_name) for host in read.hosts] == [

@@ -1,4 +1,4 @@
-"""Five other launchers read every line of lines.txt: our models of them are exact, and we differ only on purpose."""
+"""Five other launchers parse every line of lines.txt: our models of them are exact, and each difference is intended."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tests.hostfile.oracles import ORACLES
 LINES = (Path(__file__).parent / "lines.txt").read_text().splitlines()
 
 
-def our_reading(line: str) -> PeerReading:
-    """What fanout makes of the line, in the peers' terms."""
+def read_ours(line: str) -> PeerReading:
+    """Return fanout's result for the line, in the form of the other launchers."""
     try:
         hosts = parse_hostfile(line.encode(), file="lines.txt").hosts
     except HostfileError as error:
@@ -24,8 +24,8 @@ def our_reading(line: str) -> PeerReading:
     return tuple((host.name, host.slots) for host in hosts)
 
 
-def difference(ours: PeerReading, theirs: PeerReading) -> str | None:
-    """In what way two readings differ; a peer that counts by itself does not contradict a count."""
+def find_difference(ours: PeerReading, theirs: PeerReading) -> str | None:
+    """Return how two results differ; a launcher that counts by itself does not contradict a count."""
     if ours is None or theirs is None:
         if ours == theirs:
             return None
@@ -37,14 +37,14 @@ def difference(ours: PeerReading, theirs: PeerReading) -> str | None:
 
 
 def unordered(peer: str, reading: PeerReading) -> PeerReading:
-    """ClusterShell sorts; its readings are compared as sets."""
+    """Return results as sets, because ClusterShell sorts."""
     return tuple(sorted(reading)) if reading and peer == "clush" else reading
 
 
 @pytest.mark.process
 @pytest.mark.parametrize("peer", PEERS)
-def test_models_read_every_line_as_the_real_peer_does(peer: str, tmp_path: Path) -> None:
-    """What --explain says of another launcher is what that launcher does."""
+def test_models_parse_every_line_as_the_real_launcher_does(peer: str, tmp_path: Path) -> None:
+    """The statements of --explain about another launcher are true."""
     oracle, installed = ORACLES[peer]
     assert installed(), f"{peer} is not installed: run tests/hostfile/peers.sh"
     wrong = {}
@@ -56,24 +56,24 @@ def test_models_read_every_line_as_the_real_peer_does(peer: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize("peer", PEERS)
-def test_we_read_as_the_peers_do_except_on_purpose(peer: str) -> None:
-    """Every difference from a peer is covered by an intended one that states its reason."""
+def test_fanout_parses_as_the_others_do_except_on_purpose(peer: str) -> None:
+    """Every difference is covered by an intended one that has a reason."""
     unexplained = {}
     for line in LINES:
-        ours, theirs = our_reading(line), PEERS[peer](line)
-        way = difference(ours, theirs)
+        ours, theirs = read_ours(line), PEERS[peer](line)
+        way = find_difference(ours, theirs)
         if way and not any(each.covers(peer, way, line) for each in INTENDED):
             unexplained[line] = (way, "ours", ours, "theirs", theirs)
     assert not unexplained
 
 
 def test_no_intended_difference_is_stale() -> None:
-    """A difference that no line shows any more is deleted."""
+    """An intended difference that no line shows is deleted."""
     shown = {
         each
         for line in LINES
         for peer in PEERS
         for each in INTENDED
-        if (way := difference(our_reading(line), PEERS[peer](line))) and each.covers(peer, way, line)
+        if (way := find_difference(read_ours(line), PEERS[peer](line))) and each.covers(peer, way, line)
     }
     assert set(INTENDED) - shown == set()

@@ -1,4 +1,4 @@
-"""Laws for any input: printing and parsing are inverse, order is kept, and nothing comes out but hosts or a refusal."""
+"""Properties for any input: printing and parsing are inverse, order is kept, and each result is hosts or a refusal."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GPUS = st.lists(st.integers(0, 15).map(str), unique=True, max_size=4).map(tuple)
 
 @st.composite
 def hosts(draw: st.DrawFn) -> Host:
-    """Any host that the reader can produce."""
+    """Generate any host that the parser can return."""
     gpus = draw(GPUS)
     slots = draw(st.integers(1, len(gpus))) if gpus else draw(st.none() | st.integers(1, 4096))
     env = draw(st.dictionaries(st.from_regex(r"[A-Z_][A-Z0-9_]{0,5}", fullmatch=True), TEXT, max_size=2))
@@ -52,17 +52,17 @@ def hosts(draw: st.DrawFn) -> Host:
     )
 
 
-def without_origin(found: HostFile) -> list[Host]:
-    """The hosts with the place forgotten that printing moves."""
+def drop_origin(found: HostFile) -> list[Host]:
+    """Return the hosts without their place in the file, which printing changes."""
     nowhere = Origin(file="", line=0)
     return [dataclasses.replace(host, origin=nowhere) for host in found.hosts]
 
 
 @given(st.lists(hosts(), min_size=1, max_size=6, unique_by=lambda host: host.name.casefold()))
 def test_parse_after_print_is_the_identity(many: list[Host]) -> None:
-    """A dumped hostfile reads as the same hosts in the same order, to the last attribute."""
+    """A printed hostfile gives the same hosts in the same order, with all attributes."""
     before = HostFile(source="x", hosts=tuple(many))
-    assert without_origin(parse_hostfile(dump_hostfile(before).encode(), file="hosts.txt")) == without_origin(before)
+    assert drop_origin(parse_hostfile(dump_hostfile(before).encode(), file="hosts.txt")) == drop_origin(before)
 
 
 HOSTILE = st.lists(
@@ -79,8 +79,8 @@ ENDINGS = st.sampled_from(["hosts.txt", "hosts.yaml", "hosts.csv", "<stdin>", "i
 
 @settings(max_examples=400)
 @given(HOSTILE.map(str.encode) | st.binary(max_size=200), ENDINGS)
-def test_any_bytes_are_read_or_refused(data: bytes, file: str) -> None:
-    """Whatever the bytes: hosts that keep the strict grammar, or a HostfileError that can be shown on a terminal."""
+def test_any_bytes_give_hosts_or_a_refusal(data: bytes, file: str) -> None:
+    """The result is hosts of the strict grammar, or a HostfileError that a terminal can show."""
     try:
         found = parse_hostfile(data, file=file, load=lambda path: b"inc1\n")
     except HostfileError as error:
@@ -94,7 +94,7 @@ def test_any_bytes_are_read_or_refused(data: bytes, file: str) -> None:
     for host in found.hosts:
         assert HOST.fullmatch(host.name) or ":" in host.name
         assert not host.name.startswith("-")
-    assert without_origin(parse_hostfile(dump_hostfile(found).encode(), file="again.txt")) == without_origin(found)
+    assert drop_origin(parse_hostfile(dump_hostfile(found).encode(), file="again.txt")) == drop_origin(found)
     assert explain_lines(data, found) is not None
 
 
@@ -106,8 +106,8 @@ def test_order_is_the_order_of_the_lines(names: list[str]) -> None:
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=8, unique=True), st.integers(1, 9), st.data())
-def test_a_choice_keeps_the_order_and_invents_nobody(numbers: list[int], nnodes: int, data: st.DataObject) -> None:
-    """What select returns is a subsequence of the file, or a UsageError."""
+def test_a_choice_keeps_the_order_and_invents_no_host(numbers: list[int], nnodes: int, data: st.DataObject) -> None:
+    """The result of select is a subsequence of the file, or a UsageError."""
     found = parse_hostfile("\n".join(f"n{number} slots=4" for number in numbers).encode(), file="h.txt")
     wanted = data.draw(st.lists(st.sampled_from(numbers), min_size=1, unique=True))
     try:
@@ -123,14 +123,14 @@ FOLDABLE = st.from_regex(r"[a-z]{1,3}(-[a-z])?(0?[0-9]{1,3})?(\.lab)?", fullmatc
 
 
 @given(st.lists(FOLDABLE, min_size=1, max_size=12, unique=True))
-def test_fold_is_undone_by_expand(names: list[str]) -> None:
-    """Folding loses no name and invents none."""
+def test_expand_reverses_fold(names: list[str]) -> None:
+    """Folding loses no name and adds none."""
     assert sorted(expand_hosts(fold_names(names))) == sorted(names)
 
 
 @given(st.text(max_size=30))
 def test_expand_gives_names_or_a_refusal(text: str) -> None:
-    """No text makes expand fail in any other way."""
+    """No text makes expand fail in another way."""
     try:
         names = expand_hosts(text)
     except HostfileError:
@@ -139,8 +139,8 @@ def test_expand_gives_names_or_a_refusal(text: str) -> None:
     assert len(set(names)) == len(names)
 
 
-def test_ten_thousand_hosts_are_read_in_a_second() -> None:
-    """A long file, each line with an attribute and a comment, costs less than a second of processor time."""
+def test_ten_thousand_hosts_are_parsed_in_a_second() -> None:
+    """A long file with an attribute and a comment on each line costs less than a second of CPU time."""
     text = "".join(
         f"worker-{n:05d} slots=8 addr=10.{n >> 16}.{n >> 8 & 255}.{n & 255}  # x\n" for n in range(1, 10_001)
     )

@@ -1,4 +1,4 @@
-"""What is refused, in the words that the user reads: where, what, and what to write instead."""
+"""Refusals: the message has the place, the cause and what to write instead."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("text", REFUSED, ids=repr)
 def test_refusal(text: str) -> None:
-    """The message holds the place and every phrase that the user needs."""
+    """The message contains the place and every phrase that the user needs."""
     message = refusal(text)
     assert message.startswith("hosts.txt:")
     for phrase in REFUSED[text]:
@@ -152,13 +152,13 @@ def test_refusal(text: str) -> None:
     ],
     ids=["UTF-16", "NUL", "Latin-1", "long line", "large file"],
 )
-def test_what_is_no_text_is_refused(data: bytes, phrase: str) -> None:
-    """Other encodings, binaries and giants are named for what they are."""
+def test_input_that_is_no_text_is_refused(data: bytes, phrase: str) -> None:
+    """Other encodings, binaries and huge files are recognised as such."""
     assert phrase in refusal(data)
 
 
 def test_all_problems_come_in_one_message_in_the_order_of_the_file() -> None:
-    """Three mistakes on three lines are told together, each with its line, a caret and a fix."""
+    """Three mistakes on three lines are reported together, each with its line, a caret and a fix."""
     message = refusal("h1 slots=0\ngood slots=8\ngpu[3-1]\n  h3:128 # x\n")
     assert message.splitlines() == [
         "hosts.txt: 3 problems",
@@ -178,29 +178,29 @@ def test_all_problems_come_in_one_message_in_the_order_of_the_file() -> None:
 
 
 def test_a_wrong_file_does_not_flood_the_screen() -> None:
-    """A long block list is told in a screenful and a count."""
+    """A long block list is reported in one screen and a count."""
     message = refusal("\n".join(f"0.0.0.0 ads{n}.example.com" for n in range(2000)))
     assert message.startswith("hosts.txt: 2,000 problems")
     assert message.endswith(f"… and {2000 - MOST_SHOWN:,} more")
 
 
 def test_a_caret_stays_in_view_on_a_long_line() -> None:
-    """A slip far to the right of a long line is shown with what stands around it."""
+    """An error far to the right of a long line is shown with its surroundings."""
     message = refusal(",".join(f"gpu{n}" for n in range(500)) + ",-x")
     shown, caret = message.splitlines()[1:3]
     assert len(shown) < 110
     assert shown[caret.index("^") : caret.rindex("^") + 1] == "-x"
 
 
-def test_a_circle_of_includes_is_told() -> None:
-    """A file that includes itself by way of another is an error, not an endless read."""
+def test_a_circle_of_includes_is_reported() -> None:
+    """A file that includes itself through another is an error, not an endless loop."""
     files = {"b.txt": b"@include a.txt"}
     with pytest.raises(HostfileError, match=r"b\.txt:1: a\.txt includes itself"):
         parse_hostfile(b"@include b.txt", file="a.txt", load=files.__getitem__)
 
 
 def test_a_file_of_another_kind_is_one_problem() -> None:
-    """Not one for each of its lines; and of a file with many problems only the first are shown."""
+    """There is not one problem for each line; of a file with many problems only the first are shown."""
     config = "Host gpu01\n  HostName 10.0.0.1\n  Port 10015\n  User root\nHost gpu02\n  Port 10016\n"
     for text in (config, "cn1\n" * 3 + "cn2\n" * 3, "import torch\n" * 30):
         assert "problems" not in refusal(text)

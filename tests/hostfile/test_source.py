@@ -1,4 +1,4 @@
-"""Where HOSTS comes from: files, pipes, Slurm and the command line; nothing that is no file blocks or eats memory."""
+"""Sources of HOSTS: files, pipes, Slurm and the command line. Special files neither block nor exhaust memory."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from fanout.model.errors import HostfileError
 
 
 def names(source: str, stdin: bytes = b"", **environ: str) -> list[str]:
-    """What is read from a source, as plain lines."""
+    """Return the hosts of a source, as plain lines."""
     return dump_hostfile(read_host_list(source, stdin=io.BytesIO(stdin).read, environ=environ)).splitlines()
 
 
 def refused(source: str, **environ: str) -> str:
-    """The message and the hint."""
+    """Return the message and the hint."""
     with pytest.raises(HostfileError) as caught:
         read_host_list(source, stdin=io.BytesIO().read, environ=environ)
     return f"{caught.value}\n{caught.value.hint}"
@@ -36,18 +36,18 @@ def refused(source: str, **environ: str) -> str:
         ("gpu[1-2] slots=8", ["gpu1 slots=8", "gpu2 slots=8"]),
     ],
 )
-def test_hosts_stand_on_the_command_line(source: str, expected: list[str]) -> None:
-    """What is not a path is hosts."""
+def test_hosts_may_be_on_the_command_line(source: str, expected: list[str]) -> None:
+    """An argument that is no path is a list of hosts."""
     assert names(source) == expected
 
 
 def test_standard_input() -> None:
-    """'-' reads what is piped in."""
+    """'-' reads standard input."""
     assert names("-", b"h1 slots=2\n") == ["h1 slots=2"]
 
 
 def test_slurm() -> None:
-    """@slurm is the allocation: its node list, and its GPUs per node where they are told."""
+    """@slurm is the allocation: its node list, and its GPUs per node if Slurm reports them."""
     assert names("@slurm", SLURM_JOB_NODELIST="gpu[1-2],x") == ["gpu1", "gpu2", "x"]
     assert names("@slurm", SLURM_JOB_NODELIST="n1", SLURM_GPUS_PER_NODE="a100:8") == ["n1 slots=8"]
     assert "not a Slurm allocation" in refused("@slurm")
@@ -55,7 +55,7 @@ def test_slurm() -> None:
 
 
 def test_a_file_wins_over_a_host_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A path that exists is read, whatever it is called; includes are relative to it."""
+    """An existing path is a file, with any name; includes are relative to it."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "gpu01").write_text("h1\n@include more/b.txt\n")
     (tmp_path / "more").mkdir()
@@ -64,15 +64,15 @@ def test_a_file_wins_over_a_host_of_its_name(tmp_path: Path, monkeypatch: pytest
     assert names("gpu01") == ["h1", "h2", "h3"]
 
 
-def test_a_missing_include_is_told_at_its_line(tmp_path: Path) -> None:
-    """The line that names a file that is not there is pointed at."""
+def test_a_missing_include_is_reported_at_its_line(tmp_path: Path) -> None:
+    """The error points at the line that names the missing file."""
     (tmp_path / "a.txt").write_text("h1\n@include b.txt\n")
     assert "a.txt:2: @include b.txt:" in refused(str(tmp_path / "a.txt"))
 
 
 @pytest.mark.parametrize("source", ["hsots.txt", "./hsots.txt", "hosts.yaml", "hostfile", "sub/hosts"])
 def test_a_path_that_does_not_exist_is_no_host(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A missing file is never taken for a machine called so; files of a similar name are offered."""
+    """A missing file is never taken for a host name; the error lists files with similar names."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "hosts.txt").write_text("h1\n")
     message = refused(source)
@@ -80,8 +80,8 @@ def test_a_path_that_does_not_exist_is_no_host(source: str, tmp_path: Path, monk
     assert "hosts.txt" in message or source == "sub/hosts"
 
 
-def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:
-    """A folder, a fifo without a writer, a device: refused without a wait."""
+def test_a_special_file_is_refused_at_once(tmp_path: Path) -> None:
+    """A folder, a fifo without a writer and a device are refused without a wait."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     assert "not a regular file" in refused(str(fifo))
@@ -89,7 +89,7 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:
     assert "a directory" in refused(str(tmp_path))
 
 
-def test_a_giant_is_refused_without_being_read_whole(tmp_path: Path) -> None:
+def test_a_huge_file_is_refused_without_reading_it_whole(tmp_path: Path) -> None:
     """A sparse file of 100 MB costs one bounded read."""
     giant = tmp_path / "giant.txt"
     with giant.open("wb") as file:
@@ -108,8 +108,8 @@ def test_a_shells_pipe_is_read() -> None:
         os.close(reading)
 
 
-def test_explain_takes_what_load_gave(tmp_path: Path) -> None:
-    """The raw lines and the reading meet in the explanation."""
+def test_explain_accepts_the_result_of_load(tmp_path: Path) -> None:
+    """The explanation contains the raw lines and the parsed hosts."""
     file = tmp_path / "h.txt"
     file.write_text("worker-1:8\n# c\n")
     source = load_source(str(file), stdin=io.BytesIO().read, environ={})

@@ -1,4 +1,4 @@
-"""Folding of equal lines: shorter, but nothing lost and nobody's own order changed."""
+"""Folding of equal lines: shorter output, but no line is lost and the order of each source stays."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def says(*lines: tuple[str, str]) -> list[LogLine]:
 
 
 @given(st.lists(st.tuples(st.sampled_from("xyz"), st.sampled_from("abc"), st.floats(0, 0.3)), max_size=40))
-def test_unfolded_every_speaker_said_what_it_said_in_its_order(lines: list[tuple[str, str, float]]) -> None:
+def test_unfolded_output_has_every_line_of_each_source_in_order(lines: list[tuple[str, str, float]]) -> None:
     folding, now, shown = LineFolding("xyz", {}), 0.0, []
     for host, text, later in lines:
         now += later
@@ -42,8 +42,8 @@ def test_equal_lines_within_the_window_are_one() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from("xyz"), st.integers(0, 3), st.floats(0, 0.3)), max_size=40))
-def test_similar_lines_fold_in_everybodys_order(lines: list[tuple[str, int, float]]) -> None:
-    """Every line is counted once, its number lies in the range that is told, and nobody's n-th line is another's m-th."""
+def test_similar_lines_fold_in_the_order_of_each_source(lines: list[tuple[str, int, float]]) -> None:
+    """Every line counts once, its number is in the printed range, and only n-th lines of the sources are merged."""
     folding, now, shown = LineFolding("xyz", {}, how="similar"), 0.0, []
     for host, number, later in lines:
         now += later
@@ -70,7 +70,7 @@ def test_similar_lines_fold_in_everybodys_order(lines: list[tuple[str, int, floa
         (["same 5", "same 5"], "same 5", ()),
     ],
 )
-def test_lines_that_differ_in_numbers_tell_the_range_of_each(
+def test_lines_that_differ_in_numbers_show_the_range_of_each(
     texts: list[str], text: str, ranges: tuple[str, ...]
 ) -> None:
     assert merge_texts(texts) == (text, ranges)
@@ -103,7 +103,7 @@ def test_folding_can_be_turned_off_at_any_time() -> None:
     assert [say.text for say in folding.fold_lines(says(("h1", "c")), 0.0)] == ["c"]
 
 
-def test_with_one_speaker_nothing_waits() -> None:
+def test_with_one_source_nothing_waits() -> None:
     assert len(LineFolding(("h1",), {}).fold_lines(says(("h1", "a"), ("h1", "a")), 0.0)) == 2
 
 
@@ -115,7 +115,7 @@ def test_labels_of_many_are_short() -> None:
     assert format_speakers([("gpu01", ""), ("gpu02", "")], {}) == "gpu[01-02]"
 
 
-def test_the_plain_view_folds_where_it_is_asked_to() -> None:
+def test_the_plain_view_folds_on_request() -> None:
     run = History("a1", "a2").link().start()
     for host in run.hosts:
         for rank in (0, 1):
@@ -131,8 +131,8 @@ def test_the_plain_view_folds_where_it_is_asked_to() -> None:
     assert out.getvalue() == "a[1-2]:* | NCCL version 2  ×4\na2:1 | only here\n"
 
 
-def test_a_long_label_gives_way_at_its_end() -> None:
-    """A line of forty hosts that are not neighbours has room left for its text."""
+def test_a_long_label_is_shortened_at_its_end() -> None:
+    """A line of forty hosts that are not neighbours has space left for its text."""
     label = format_speakers([(f"gpu{number:02d}", "") for number in range(1, 41, 2)], {})
     assert len(label) > 60
     assert shorten_label(label, 32) == "gpu[01,03,05,07,09,11,13,15,17,…]"

@@ -1,4 +1,4 @@
-"""What a line is worth, and tracebacks in one piece."""
+"""Levels of lines, and tracebacks in one piece."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def say(text: str, stream: int = 1, kind: str = "line") -> LogLine:
         ("forward pass warmed up", ""),
     ],
 )
-def test_words_tell_the_level(text: str, level: str) -> None:
+def test_words_determine_the_level(text: str, level: str) -> None:
     assert classify_text(text) == level
 
 
@@ -49,7 +49,7 @@ TRACEBACK = [
 ]
 
 
-def test_a_traceback_is_one_piece_whatever_others_say_meanwhile() -> None:
+def test_a_traceback_stays_in_one_piece_between_lines_of_others() -> None:
     levels, out = LineClassifier(), []
     for line in TRACEBACK:
         out += levels.classify_lines([say(line), say("step 1", stream=2)], 0.0)
@@ -59,8 +59,8 @@ def test_a_traceback_is_one_piece_whatever_others_say_meanwhile() -> None:
 
 
 @pytest.mark.parametrize(("before", "each"), [("\x1b[?25h", ""), ("\x1b[31m", "\x1b[31m"), ("\x1b[0m", "")])
-def test_what_cannot_be_seen_does_not_take_a_traceback_apart(before: str, each: str) -> None:
-    """A bar shows the cursor again when it ends, and loggers colour: both stand before the first word."""
+def test_invisible_characters_do_not_split_a_traceback(before: str, each: str) -> None:
+    """A bar shows the cursor again when it ends, and loggers use colours: both precede the first word."""
     levels, lines = LineClassifier(), [before + TRACEBACK[0], *(each + line for line in TRACEBACK[1:])]
     out = levels.classify_lines([say(line) for line in lines], 0.0) + levels.take_rest()
     assert [(one.text, one.level) for one in out] == [("\n".join(lines), "error")]
@@ -74,7 +74,7 @@ def test_ranks_mixed_in_one_stream_keep_their_tracebacks_apart() -> None:
     assert [each.text for each in out] == ["\n".join(f"[rank{rank}]: {line}" for line in TRACEBACK) for rank in (0, 1)]
 
 
-def test_what_comes_after_a_traceback_is_a_line_of_its_own() -> None:
+def test_a_line_after_a_traceback_is_separate() -> None:
     levels = LineClassifier()
     out = levels.classify_lines([say(line) for line in (*TRACEBACK[:4], "", "step 2")], 0.0)
     assert [each.text for each in out] == ["\n".join(TRACEBACK[:4]), "", "step 2"]
@@ -86,7 +86,7 @@ def test_what_comes_after_a_traceback_is_a_line_of_its_own() -> None:
      "[WARNING] x"],
 )  # fmt: skip
 def test_a_line_of_a_logger_is_no_part_of_the_message_before_it(logged: str) -> None:
-    """The message of an exception may go on for lines, but not with the next line of a log."""
+    """The message of an exception may continue for lines, but not with the next line of a log."""
     levels = LineClassifier()
     out = levels.classify_lines([say(line) for line in (*TRACEBACK, logged)], 0.0)
     assert [each.text for each in out] == ["\n".join(TRACEBACK), logged]
@@ -98,7 +98,7 @@ LINES = st.sampled_from(
 
 
 @given(st.lists(st.tuples(LINES, st.integers(1, 2), st.floats(0, 0.6)), max_size=30))
-def test_no_line_is_lost_and_nobodys_order_changes(lines: list[tuple[str, int, float]]) -> None:
+def test_no_line_is_lost_and_the_order_of_each_source_stays(lines: list[tuple[str, int, float]]) -> None:
     levels, now, out = LineClassifier(), 0.0, []
     for text, stream, later in lines:
         now += later
@@ -107,7 +107,7 @@ def test_no_line_is_lost_and_nobodys_order_changes(lines: list[tuple[str, int, f
     for stream in (1, 2):
         said = [text for text, who, _ in lines if who == stream]
         got = [line for each in out if each.stream == stream for line in each.text.split("\n")]
-        for marked in (True, False):  # lines with a rank's mark are another speaker's
+        for marked in (True, False):  # lines with a rank's mark belong to another source
             assert [line for line in got if (line[:1] == "[") is marked] == [
                 line for line in said if (line[:1] == "[") is marked
             ]

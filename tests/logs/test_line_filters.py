@@ -1,4 +1,4 @@
-"""Which lines are shown: rank 0 and trouble by default, never a script's only output hidden, nothing left out unsaid."""
+"""Lines that are shown: rank 0 and errors by default, a script's only output always, and a count of hidden lines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.ui.goldens import heading
 
 
 def under_torchrun(*hosts: str, ranks: int = 2) -> History:
-    """Every rank has a stream of its own: 1 to ``ranks`` on each host."""
+    """Return streams for every rank: 1 to ``ranks`` on each host."""
     run = History(*hosts).link().start()
     for node, host in enumerate(hosts):
         for local in range(ranks):
@@ -31,7 +31,7 @@ def shown(run: History, wished: DisplayFilters | None = None) -> tuple[list[str]
     return out.getvalue().splitlines(), err.getvalue()
 
 
-def test_by_default_rank_0_in_full_and_of_all_what_looks_like_trouble() -> None:
+def test_the_default_is_rank_0_in_full_and_error_lines_of_all() -> None:
     run = under_torchrun("a", "b")
     for host in run.hosts:
         for stream in (1, 2):
@@ -50,7 +50,7 @@ def test_a_script_without_torchrun_is_shown_in_full_on_every_host() -> None:
     assert "not shown" not in err
 
 
-def test_the_rank_that_tells_the_figures_is_shown_where_rank_0_tells_none() -> None:
+def test_the_rank_that_prints_the_metrics_is_shown_if_rank_0_prints_none() -> None:
     """Megatron prints its losses on the last rank."""
     run = under_torchrun("a")
     for step in range(10):
@@ -65,7 +65,7 @@ def test_the_rank_that_tells_the_figures_is_shown_where_rank_0_tells_none() -> N
     assert {line[:3] for line in shown(run)[0]} == {"a:0"}
 
 
-def test_ranks_are_global_and_what_torchrun_says_of_trouble_stays() -> None:
+def test_ranks_are_global_and_errors_of_torchrun_stay() -> None:
     run = under_torchrun("a", "b").say("b", b"setting up\nE1122 14:06:51.204 failed (exitcode: 1)\n")
     for host in run.hosts:
         for stream in (1, 2):
@@ -74,12 +74,12 @@ def test_ranks_are_global_and_what_torchrun_says_of_trouble_stays() -> None:
     assert lines == ["b   | E1122 14:06:51.204 failed (exitcode: 1)", "a:1 | x", "b:2 | x"]
 
 
-def test_ranks_of_hosts_without_streams_of_ranks_are_their_hosts() -> None:
+def test_without_streams_of_ranks_a_rank_selects_its_host() -> None:
     run = History("a", "b").link().start().say("a", b"x\n").say("b", b"y\n")
     assert shown(run, parse_display_filters(show="9"))[0] == ["b | y"]  # eight ranks a host
 
 
-def test_grep_looks_at_all_ranks_and_hide_leaves_lines_out() -> None:
+def test_grep_searches_all_ranks_and_hide_removes_lines() -> None:
     run = under_torchrun("a")
     for stream in (1, 2):
         run.say("a", b"apple 1\npear 2\n", stream=stream)
@@ -88,12 +88,12 @@ def test_grep_looks_at_all_ranks_and_hide_leaves_lines_out() -> None:
     assert shown(run, parse_display_filters(hide="pear"))[0] == ["a:0 | apple 1"]
 
 
-def test_stdout_and_stderr_of_a_rank_are_one_speaker() -> None:
+def test_stdout_and_stderr_of_a_rank_are_one_source() -> None:
     run = under_torchrun("a", ranks=1).add(StreamOpened(at=T0, host="a", stream=9, name="rank 0 err"))
     assert shown(run.say("a", b"x\n", stream=9))[0] == ["a:0 | x"]
 
 
-def test_a_prefix_of_ones_own() -> None:
+def test_a_prefix_of_the_users_choice() -> None:
     run = under_torchrun("a").say("a", b"x\n", stream=1)
     assert shown(run, parse_display_filters(prefix="<{host} {rank}> "))[0] == ["<a 0> x"]
     assert shown(run, parse_display_filters(prefix=""))[0] == ["x"]
@@ -112,7 +112,7 @@ def test_a_prefix_of_ones_own() -> None:
         ({"metric": r"loss"}, "it has no capture group"),
     ],
 )
-def test_what_cannot_be_understood_is_said_before_anything_starts(flags: dict[str, str], words: str) -> None:
+def test_an_invalid_filter_is_reported_before_anything_starts(flags: dict[str, str], words: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_display_filters(**flags)  # type: ignore[arg-type]
     assert words in str(caught.value)

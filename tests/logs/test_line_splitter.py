@@ -1,4 +1,4 @@
-"""The line assembler and the sanitiser: chunking never shows, strangers' bytes never act."""
+"""Line splitter and sanitiser: the size of the chunks never matters, and bytes of programs never control the terminal."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_a_line_taken_early_is_continued_and_never_repeated(text: str, at: set[i
         (b"\r bar\r      \r\nnext\n", ["next"]),
     ],
 )
-def test_what_is_rewritten_is_one_line_with_its_last_state(data: bytes, expected: list[str]) -> None:
+def test_a_rewritten_line_is_one_line_with_its_last_state(data: bytes, expected: list[str]) -> None:
     assert texts(data) == expected
 
 
@@ -119,7 +119,7 @@ def test_nested_bars_are_two_lines_however_often_they_move() -> None:
 
 
 def rich_bars(count: int, turns: int) -> list[bytes]:
-    """What rich's Progress writes for so many bars, drawing by drawing."""
+    """Return the output of rich's Progress for so many bars, one drawing after the other."""
     out = io.StringIO()
     console = Console(file=out, force_terminal=True, width=60, color_system=None, legacy_windows=False, _environ={})
     drawn: list[bytes] = []
@@ -139,7 +139,7 @@ def rich_bars(count: int, turns: int) -> list[bytes]:
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
 def test_bars_of_rich_move_and_each_is_a_line_once_they_are_done(count: int) -> None:
-    """Rich writes no carriage return in its lower rows: what they are shows when the cursor comes back above them."""
+    """Rich writes no carriage return in its lower rows: the cursor that moves up shows that they are bars."""
     drawn = rich_bars(count, 20)
     lines = LineAssembler()
     lines.add_bytes(drawn[0])
@@ -162,7 +162,7 @@ def test_a_finished_bar_becomes_a_line_while_the_next_one_moves() -> None:
     assert lines.bar_text == "10% two"
 
 
-def test_a_huge_line_costs_its_limit_and_says_how_much_is_missing() -> None:
+def test_a_huge_line_costs_its_limit_and_reports_how_much_is_missing() -> None:
     data = b"x" * 20_000 + b"\nnext\n"
     assert lines_of(data) == [SplitLine("x" * 8192, more=20_000 - 8192), SplitLine("next")]
 
@@ -173,8 +173,8 @@ def test_a_cut_never_falls_into_a_character() -> None:
 
 
 @given(st.binary(max_size=400) | STREAMS)
-def test_nothing_that_could_act_survives(data: bytes) -> None:
-    """But for colours, which end with their line, no byte of the deny set is left."""
+def test_no_control_sequence_survives(data: bytes) -> None:
+    """Except for colours, which end with their line, no byte of the deny set is left."""
     for line in lines_of(data):
         shown = sanitize_line(line.text)
         assert not re.search(f"[{DENIED}]", strip_escapes(shown))
@@ -206,5 +206,5 @@ def test_clean_text_stays_as_it_is(text: str) -> None:
         ("a\u202eb", "a\\u202eb"),
     ],
 )
-def test_colour_stays_and_the_rest_is_shown_for_what_it_is(text: str, shown: str) -> None:
+def test_colours_stay_and_other_sequences_become_visible(text: str, shown: str) -> None:
     assert sanitize_line(text) == shown

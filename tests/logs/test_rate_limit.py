@@ -1,4 +1,4 @@
-"""The valve before the screen: nothing is cut while a person could read it, and a flood is cut at lines and counted."""
+"""Rate limit of the screen: readable output is complete, and a flood is cut at line ends and counted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def chunk(data: bytes, at: float = T0) -> Chunk:
     return Chunk(at=at, host="h1", stream=0, offset=0, data=data)
 
 
-def test_ten_thousand_lines_a_second_come_through_whole() -> None:
+def test_ten_thousand_lines_a_second_are_shown_whole() -> None:
     valve = RateLimiter()
     for tick in range(500):
         event = chunk(
@@ -30,8 +30,8 @@ def test_ten_thousand_lines_a_second_come_through_whole() -> None:
 
 
 @given(st.lists(st.binary(max_size=300) | st.lists(st.binary(max_size=8), max_size=400).map(b"\n".join), max_size=20))
-def test_of_a_flood_every_line_is_let_through_whole_or_counted(pieces: list[bytes]) -> None:
-    """Whatever the chunks: the stream that comes out is the one that went in without some whole lines."""
+def test_every_line_of_a_flood_is_shown_whole_or_counted(pieces: list[bytes]) -> None:
+    """For any chunks, the output is the input without some whole lines."""
     valve = RateLimiter(rate=1000.0)
     out = [bytes(event.data) for piece in pieces if isinstance(event := valve.limit_event(chunk(piece)), Chunk)]
     before, after = b"".join(pieces).split(b"\n"), b"".join(out).split(b"\n")
@@ -41,7 +41,7 @@ def test_of_a_flood_every_line_is_let_through_whole_or_counted(pieces: list[byte
     assert all(line in rest for line in after)  # in their order
 
 
-def test_a_flood_on_screen_is_bounded_and_says_how_much_it_left_out() -> None:
+def test_a_flood_on_screen_is_bounded_and_has_a_count_of_hidden_lines() -> None:
     run = History("h1").link().start()
     for number in range(50):
         run.say("h1", b"".join(b"line %d\n" % (number * 10_000 + each) for each in range(10_000)))
@@ -56,7 +56,7 @@ def test_a_flood_on_screen_is_bounded_and_says_how_much_it_left_out() -> None:
 
 
 def flood(valve: RateLimiter, text: bytes, seconds: float) -> list[bytes]:
-    """What comes through of 20 MB/s of ``text``."""
+    """Return what is shown of 20 MB/s of ``text``."""
     piece = (text * (131072 // len(text) + 1))[:131072]
     events = [
         valve.limit_event(chunk(piece, T0 + tick * 131072 / 20e6)) for tick in range(int(seconds * 20e6 / 131072))
@@ -64,7 +64,7 @@ def flood(valve: RateLimiter, text: bytes, seconds: float) -> list[bytes]:
     return [event.data for event in events if isinstance(event, Chunk)]
 
 
-def test_in_a_flood_that_lasts_a_tenth_of_the_rate_is_shown_and_the_whole_rate_after_it() -> None:
+def test_a_lasting_flood_has_a_tenth_of_the_rate_and_later_the_whole_rate() -> None:
     valve = RateLimiter()
     line = b"step 1234 | loss 2.3456 | grad norm 0.789 | lr 3.0e-4 | 12345 tokens/s\n"
     flood(valve, line, 1.0)
@@ -74,7 +74,7 @@ def test_in_a_flood_that_lasts_a_tenth_of_the_rate_is_shown_and_the_whole_rate_a
     assert valve.limit_event(calm) is calm
 
 
-def test_the_first_trouble_in_what_is_left_out_is_let_through() -> None:
+def test_the_first_error_line_in_hidden_output_is_shown() -> None:
     valve = RateLimiter()
     flood(valve, b"all is well, step after step after step\n", 1.0)
     calm = b"all is well, step after step after step\n" * 2000

@@ -1,1 +1,1 @@
-"""Tests of the pure rooms: values in, values out, in milliseconds."""
+"""Tests of the pure model: values in, values out, in milliseconds."""

@@ -1,4 +1,4 @@
-"""When fanout looks closer: silence alone is a suspicion, a look in which nothing moved is a finding."""
+"""Hang detection: silence starts an inspection, and an inspection without any progress is a hang."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def running() -> History:
     return run
 
 
-def asked(run: History, policy: Policy = POLICY) -> list[Action]:
-    """What the policy wishes now; questions among it are put."""
+def decide_and_ask(run: History, policy: Policy = POLICY) -> list[Action]:
+    """Return the actions of the policy; its questions count as asked."""
     actions = list(decide_actions(policy, run.play()))
     run.add(*(ActionSent(at=run.at, action=action) for action in actions))
     return actions
@@ -41,101 +41,101 @@ def answer(run: History, *values: dict[str, Any]) -> History:
     return run
 
 
-def test_nobody_looks_before_the_time_or_where_nobody_asked() -> None:
+def test_no_inspection_before_the_time_or_without_the_option() -> None:
     run = running()
     run.wait(9.0)
-    assert asked(run) == []
+    assert decide_and_ask(run) == []
     run.wait(5000.0)
-    assert asked(run, Policy()) == []
+    assert decide_and_ask(run, Policy()) == []
 
 
 def test_after_the_silence_every_host_is_asked_once() -> None:
     run = running()
     run.wait(11.0)
-    assert {(a.host, a.what) for a in asked(run) if isinstance(a, Inspect)} == {
+    assert {(a.host, a.what) for a in decide_and_ask(run) if isinstance(a, Inspect)} == {
         ("gpu01", "stacks"),
         ("gpu02", "stacks"),
     }
-    assert asked(run) == []
+    assert decide_and_ask(run) == []
 
 
 @pytest.mark.parametrize(("second", "found"), [(STILL, True), (MOVES, False), (WORKS, False)])
-def test_it_is_a_hang_only_where_nothing_moves_anywhere(second: dict[str, Any], found: bool) -> None:
-    """One rank with another stack, or a compiler at work beside the ranks, and the run goes on."""
+def test_it_is_a_hang_only_if_nothing_moves_anywhere(second: dict[str, Any], found: bool) -> None:
+    """If one rank has another stack, or a compiler works beside the ranks, the run continues."""
     run = running()
     run.wait(11.0)
-    asked(run)
+    decide_and_ask(run)
     answer(run, STILL, second)
     assert hang_detection.is_hung(run.play()) is found
 
 
-def test_a_hang_is_ended_once_the_hosts_have_told_what_they_know() -> None:
-    """What the kernel or a file system has to say of a hang is gone, or hard to find, after the run."""
+def test_a_hang_is_stopped_after_the_hosts_have_answered() -> None:
+    """Facts of the kernel or a file system about a hang are gone, or hard to find, after the run."""
     policy = Policy(hang_timeout="10", on_hang="stop")
     run = running()
     run.wait(11.0)
-    asked(run, policy)
+    decide_and_ask(run, policy)
     answer(run, STILL, STILL)
-    assert {(a.host, a.what) for a in asked(run, policy) if isinstance(a, Inspect)} == {
+    assert {(a.host, a.what) for a in decide_and_ask(run, policy) if isinstance(a, Inspect)} == {
         ("gpu01", "aftermath"),
         ("gpu02", "aftermath"),
     }
-    assert asked(run, policy) == []
+    assert decide_and_ask(run, policy) == []
     answer(run, {}, {})
-    stops = asked(run, policy)
+    stops = decide_and_ask(run, policy)
     assert [action.host for action in stops if isinstance(action, Stop) and action.why.startswith("hang: ")] == list(
         run.hosts
     )
 
 
-def test_hosts_that_were_asked_for_a_hang_are_asked_again_when_the_run_fails_later() -> None:
+def test_hosts_that_were_asked_about_a_hang_are_asked_again_when_the_run_fails_later() -> None:
     policy = Policy(hang_timeout="10", on_hang="stop")
     run = running()
     run.wait(11.0)
-    asked(run, policy)
+    decide_and_ask(run, policy)
     answer(run, STILL, STILL)
-    asked(run, policy)
+    decide_and_ask(run, policy)
     run.wait(1.0).say("gpu02", b"step 2 loss 1.9\n")
     answer(run, {}, {}).wait(1.0).end("gpu02", code=1)
-    assert {a.host for a in asked(run, policy) if isinstance(a, Inspect)} == {"gpu01", "gpu02"}
+    assert {a.host for a in decide_and_ask(run, policy) if isinstance(a, Inspect)} == {"gpu01", "gpu02"}
 
 
-def test_a_hang_is_reported_and_not_ended_by_default() -> None:
-    """And told once: as long as nobody writes, nobody looks again."""
+def test_a_hang_is_reported_and_not_stopped_by_default() -> None:
+    """It is reported once: without new output there is no new inspection."""
     run = running()
     run.wait(11.0)
-    asked(run)
+    decide_and_ask(run)
     answer(run, STILL, STILL).wait(60.0)
     assert hang_detection.is_hung(run.play())
-    assert asked(run) == []
+    assert decide_and_ask(run) == []
 
 
 def test_a_run_that_writes_again_no_longer_hangs() -> None:
     run = running()
     run.wait(11.0)
-    asked(run)
+    decide_and_ask(run)
     answer(run, STILL, STILL).wait(1.0)
     run.say("gpu02", b"step 2 loss 1.9\n")
     assert not hang_detection.is_hung(run.play())
     run.wait(11.0)
-    assert len(asked(run)) == 2
+    assert len(decide_and_ask(run)) == 2
 
 
-def test_a_run_that_moves_in_silence_is_looked_at_again_later() -> None:
+def test_a_run_that_moves_in_silence_is_inspected_again_later() -> None:
     run = running()
     run.wait(11.0)
-    asked(run)
+    decide_and_ask(run)
     answer(run, MOVES, MOVES).wait(9.0)
-    assert asked(run) == []
+    assert decide_and_ask(run) == []
     run.wait(2.0)
-    assert len(asked(run)) == 2
+    assert len(decide_and_ask(run)) == 2
 
 
 def test_a_host_that_does_not_answer_is_no_proof_of_a_hang() -> None:
-    """Before its time is over nothing is found; afterwards the others' word counts."""
+    """There is no finding before the timeout of its answer; afterwards the other answers count."""
     run = running()
     run.wait(11.0)
-    asked(run)
+    decide_and_ask(run)
     question = run.play().hosts["gpu01"].examined[-1][0]
     run.add(Answered(at=run.at, host="gpu01", ask=question.ask, value=STILL, error=""))
     assert not hang_detection.is_hung(run.play())
@@ -144,7 +144,7 @@ def test_a_host_that_does_not_answer_is_no_proof_of_a_hang() -> None:
 
 
 def test_auto_learns_from_the_run() -> None:
-    """Ten minutes until it has a rhythm, then ten times its longest pause, and never under a minute."""
+    """The timeout is ten minutes until pauses are known, then ten times the longest pause, at least a minute."""
     run = running()
     assert hang_detection.silence_limit("auto", run.play()) == 600.0
     for _ in range(60):
@@ -156,22 +156,22 @@ def test_auto_learns_from_the_run() -> None:
     assert hang_detection.silence_limit("auto", run.play()) == pytest.approx(200.0)
 
 
-def test_the_first_failure_asks_every_host_for_what_it_can_tell() -> None:
-    """At once, before the others are ended; and a host is not let go before it has told."""
+def test_the_first_failure_asks_every_host_for_its_facts() -> None:
+    """This happens at once, before the others are stopped; a host is not released before its answer."""
     run = running().end("gpu02", code=1)
-    wanted = asked(run)
+    wanted = decide_and_ask(run)
     assert {(a.host, a.what) for a in wanted if isinstance(a, Inspect)} == {
         ("gpu01", "aftermath"),
         ("gpu02", "aftermath"),
     }
     assert not any(isinstance(action, Stop) for action in wanted)
     run.wait(3.5)
-    assert any(isinstance(action, Stop) for action in asked(run))
+    assert any(isinstance(action, Stop) for action in decide_and_ask(run))
 
 
-def test_nobody_is_let_go_while_he_still_has_to_tell() -> None:
+def test_no_host_is_released_before_its_answer() -> None:
     run = running().end("gpu02", code=1)
-    asked(run)
+    decide_and_ask(run)
     run.add(CleanedUp(at=run.at, host="gpu02", killed=0))
     assert not any(isinstance(action, Release) for action in decide_actions(POLICY, run.play()))
     run.wait(hang_detection.ANSWER_SECONDS["aftermath"] + 0.1)
@@ -184,10 +184,10 @@ def test_a_user_who_stops_the_run_waits_for_no_answers() -> None:
 
 
 @pytest.mark.parametrize("word", ["0", "-1", "soon", "nan", "inf"])
-def test_a_patience_that_is_none_is_refused(word: str) -> None:
+def test_an_invalid_timeout_is_refused(word: str) -> None:
     with pytest.raises(UsageError, match="--hang-timeout must be auto, off, or a number of seconds"):
         merge_settings({"hang_timeout": word}, {}, [])
 
 
-def test_a_patience_may_be_a_number_in_a_file() -> None:
+def test_a_timeout_may_be_a_number_in_a_file() -> None:
     assert merge_settings({}, {}, [("fanout.toml", {"hang-timeout": 600})]).settings.hang_timeout == "600"

@@ -1,4 +1,4 @@
-"""A host that is dead for good: it is the cause of what fails after it, and the launcher does not wait for its lease."""
+"""Dead hosts: one is the cause of later failures, and the launcher does not wait for its lease."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.model.test_policy import POLICY, host, running, state, stop
 
 
 def alone(seconds: float, **facts: Any) -> RunState:
-    """a has been without a link for so long; b has ended with an error, and is looked over."""
+    """Return a state: a has been without a link for so long; b has ended with an error, and is inspected."""
     lost = 1000.0 - seconds
     stopped = {"stop": stop("a", "host-failed", "b failed"), "stop_at": 995.0} if facts.get("failures") != () else {}
     dead = running(linked=False, link_lost_at=lost, heard_at=lost - 1, link_lost_why="silence", **stopped)
@@ -37,7 +37,7 @@ def alone(seconds: float, **facts: Any) -> RunState:
     return state(dead, ended, **{"failures": (("b", 990.0 - seconds),), **facts})
 
 
-def test_when_all_others_have_ended_a_dead_host_is_not_waited_for_until_its_lease_is_over() -> None:
+def test_the_launcher_does_not_wait_for_the_lease_of_a_dead_host_when_all_others_have_ended() -> None:
     assert decide_actions(POLICY, alone(ALONE_SECONDS)) == ()
     (given_up,) = decide_actions(POLICY, alone(ALONE_SECONDS + 1))
     assert isinstance(given_up, Abandon)
@@ -47,14 +47,14 @@ def test_when_all_others_have_ended_a_dead_host_is_not_waited_for_until_its_leas
     )
 
 
-def test_a_host_without_a_lease_is_said_to_run_on() -> None:
+def test_a_host_without_a_lease_is_reported_as_running_on() -> None:
     (given_up,) = decide_actions(Policy(lease=0.0), alone(ALONE_SECONDS + 1))
     assert isinstance(given_up, Abandon)
     assert given_up.why.endswith("it may still run, because it has no lease")
 
 
 def test_a_run_that_goes_well_waits_for_a_host_without_a_link() -> None:
-    """The others ended with 0: the host may well have done so too, and its link may come back."""
+    """The others ended with 0: the host may have done so too, and its link may come back."""
     assert decide_actions(POLICY, alone(ALONE_SECONDS + 100, failures=())) == ()
 
 
@@ -65,7 +65,7 @@ def test_a_host_that_is_still_being_ended_keeps_the_lease_for_all() -> None:
     assert not any(isinstance(action, Abandon) for action in decide_actions(POLICY, before))
 
 
-def test_for_whom_the_launcher_waits_and_until_when() -> None:
+def test_the_hosts_that_the_launcher_waits_for_and_until_when() -> None:
     assert hosts_waited_for(POLICY, alone(10.0)) == {"a": 990.0 + ALONE_SECONDS}
     assert hosts_waited_for(POLICY, alone(10.0, failures=())) == {}
     assert hosts_waited_for(POLICY, state(running(), running(), failures=(("a", 1.0),))) == {}
@@ -81,8 +81,8 @@ def both_run() -> RunState:
     return world
 
 
-def test_a_lost_host_failed_when_it_was_last_heard_so_it_is_the_cause_and_the_status_is_255() -> None:
-    """The others fail because of it, minutes before it is given up."""
+def test_a_lost_host_failed_at_its_last_message_so_it_is_the_cause_and_the_status_is_255() -> None:
+    """The others fail because of it, minutes before the launcher gives it up."""
     world = both_run()
     for event in (
         Disconnected(at=22.0, host="a", why="silent for 15 s", silent_for=15.0),
@@ -92,12 +92,12 @@ def test_a_lost_host_failed_when_it_was_last_heard_so_it_is_the_cause_and_the_st
     ):
         world = apply_event(world, event)
     assert [name for name, _ in world.failures] == ["a", "b"]
-    assert world.failures[0][1] == 5.0  # when it was last heard
+    assert world.failures[0][1] == 5.0  # at its last message
     assert (outcome.outcome_of(world).exit_code, outcome.outcome_of(world).first) == (255, "a")
 
 
 def test_a_keeper_that_died_with_its_host_is_the_cause_too() -> None:
-    """The host was rebooted, and its record tells that the end is not known."""
+    """The host was rebooted, and its record shows that the end is not known."""
     world = both_run()
     for event in (
         Disconnected(at=22.0, host="a", why="silent for 15 s", silent_for=15.0),

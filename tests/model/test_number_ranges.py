@@ -1,4 +1,4 @@
-"""Every number that the user can set has a range, from whatever place it comes; outside of it, nothing is started."""
+"""Ranges of numbers: each number of the user has one, from every source; outside of it, nothing is started."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_every_number_has_bounds() -> None:
 
 
 @pytest.mark.parametrize(("verb", "option", "name"), numeric_options())
-def test_no_odd_number_is_taken_from_the_command_line(verb: str, option: str, name: str) -> None:
+def test_no_invalid_number_is_accepted_on_the_command_line(verb: str, option: str, name: str) -> None:
     for text in ODD:
         words = [verb, f"{option}={text}", "h1", "task.py"] if verb in ("run", "check") else [verb, f"{option}={text}"]
         words += ["h1"] if verb in ("hosts", "exec", "clean") else []
@@ -62,7 +62,7 @@ def test_no_odd_number_is_taken_from_the_command_line(verb: str, option: str, na
 
 
 @pytest.mark.parametrize("name", [name for name in BOUNDS if name in Settings.__slots__ and name != "hang_timeout"])
-def test_a_setting_out_of_range_names_the_range_wherever_it_stands(name: str) -> None:
+def test_a_setting_out_of_range_names_the_range_from_any_source(name: str) -> None:
     least, most = BOUNDS[name]
     kind = int if "int" in str(Settings.__annotations__[name]) else float
     for value in (kind(most) + 1, kind(least) - 1):
@@ -84,14 +84,14 @@ def test_a_setting_out_of_range_names_the_range_wherever_it_stands(name: str) ->
 
 
 @pytest.mark.parametrize("value", [10**30, 10**400, -(10**400), math.nan, math.inf])
-def test_odd_numbers_of_a_file_are_refused(value: float) -> None:
+def test_invalid_numbers_of_a_file_are_refused(value: float) -> None:
     for name in ("lease", "grace", "fanout", "nproc_per_node"):
         with pytest.raises(UsageError):
             merge_settings({}, {}, [("fanout.toml", {name: value})])
 
 
 @pytest.mark.parametrize("text", ["0.5", "nan", "inf", "1e10", "9" * 400, "-5"])
-def test_patience_for_a_hang_is_within_its_range(text: str) -> None:
+def test_the_timeout_for_a_hang_is_within_its_range(text: str) -> None:
     with pytest.raises(UsageError, match="from 1 to 2000000"):
         merge_settings({"hang_timeout": text}, {}, [])
 
@@ -102,7 +102,7 @@ def test_no_time_limit_is_written_as_0_as_for_a_size() -> None:
 
 
 @pytest.mark.parametrize("text", ["9" * 400, "9" * 5000, "9" * 400 + "GB", "9" * 400 + "d", "1e9"])
-def test_sizes_ages_and_moments_of_any_length_are_a_sentence(text: str) -> None:
+def test_sizes_ages_and_moments_of_any_length_have_an_error_message(text: str) -> None:
     for read in (
         parse_keep,
         parse_offset,

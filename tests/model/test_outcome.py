@@ -1,4 +1,4 @@
-"""What a run comes to: the status is that of the first cause, never of a victim."""
+"""Outcome of a run: the status is that of the first cause, never of a victim."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_the_status_is_the_scripts_own(code: int | None, signal: int | None, sta
     assert result.is_clean
 
 
-def test_the_first_failure_counts_and_not_the_loudest() -> None:
+def test_the_first_failure_counts_and_not_the_most_visible() -> None:
     result = of(TYPICAL["failed"]())
     assert (result.exit_code, result.first) == (3, "gpu02")
     assert [host.verdict for host in result.hosts] == ["stopped", "failed", "stopped"]
@@ -49,7 +49,7 @@ def test_the_first_failure_counts_and_not_the_loudest() -> None:
 
 
 @pytest.mark.parametrize(("number", "status"), [(2, 130), (15, 143), (1, 129), (13, 141)])
-def test_the_users_signal_is_the_status_whatever_the_hosts_say(number: int, status: int) -> None:
+def test_the_users_signal_is_the_status_whatever_the_hosts_report(number: int, status: int) -> None:
     history = (
         running("a", "b").add(Interrupted(at=0.0, signal=number)).stop("interrupted", "a", "b", reason="interrupted")
     )
@@ -63,8 +63,8 @@ def test_the_time_limit_is_124() -> None:
     assert (of(history).exit_code, of(history).origin) == (124, "fanout")
 
 
-def test_the_time_limit_is_124_where_the_script_saves_and_exits_0() -> None:
-    """As with timeout(1): a run that was told to stop did not end by itself."""
+def test_the_time_limit_is_124_if_the_script_saves_and_exits_0() -> None:
+    """As with timeout(1), a run that was stopped did not end by itself."""
     history = running("a").wait(5.0).stop("time limit", "a", reason="time-limit").wait(1.0).end("a", code=0).tidy("a")
     assert of(history).exit_code == 124
 
@@ -81,7 +81,7 @@ def test_a_failure_before_the_time_limit_keeps_its_status() -> None:
     assert of(history.tidy("a", "b")).exit_code == 3
 
 
-def test_a_host_that_is_not_reached_is_255() -> None:
+def test_an_unreachable_host_is_255() -> None:
     result = of(TYPICAL["unreachable"]())
     assert (result.exit_code, result.origin, result.first) == (255, "ssh", "gpu02")
     assert "no route to 10.0.0.2:22" in result.headline
@@ -102,38 +102,38 @@ def test_a_lost_host_is_255_and_what_is_left_there_is_not_known() -> None:
 
 
 def test_a_host_that_is_lost_after_a_good_exit_is_not_success() -> None:
-    """Nobody has seen that nothing of the run is left there, nor that all of its log is here."""
+    """It is not verified that nothing of the run is left there, nor that all of its log is here."""
     history = running("a").end("a").wait(1).add(HostLost(at=2e9, host="a", why="no connection for 370 s"))
     assert (of(history).exit_code, of(history).origin) == (255, "ssh")
 
 
-def test_an_end_that_could_not_be_learned_is_never_success() -> None:
+def test_an_unknown_end_is_never_success() -> None:
     history = running("a").add(Exited(at=2e9, host="a", code=None, signal=None, why="the keeper died")).tidy("a")
     assert (of(history).exit_code, of(history).hosts[0].verdict) == (255, "lost")
 
 
-def test_what_is_left_is_counted() -> None:
+def test_leftovers_are_counted() -> None:
     stuck = Leftover(pid=9, state="D", wchan="nfs_wait", command="python train.py")
     result = of(running("a").end("a").tidy("a", left=(stuck,)))
     assert result.hosts[0].left == 1
     assert not result.is_clean
 
 
-def test_victims_of_a_stop_that_no_host_caused_are_not_the_cause() -> None:
-    """One host never started: the others were ended by us, and their SIGTERM says nothing about why."""
+def test_victims_of_a_stop_without_a_guilty_host_are_not_the_cause() -> None:
+    """One host never started: the launcher stopped the others, and their SIGTERM explains nothing."""
     history = running("a", "b").stop("b did not start within 120 s", "a", "b").wait(1)
     result = of(history.end("a", "b", code=None, signal=15).tidy("a", "b"))
     assert (result.exit_code, result.origin, result.first) == (125, "fanout", None)
     assert "did not start" in result.headline
 
 
-def test_a_run_that_never_started_is_not_a_good_one() -> None:
-    """A host that rolled back by itself (it heard nothing from us for a minute) ended without an exit."""
+def test_a_run_that_never_started_is_no_success() -> None:
+    """A host that rolled back by itself (no contact for a minute) ended without an exit."""
     history = History("a").link().add(Prepared(at=2e9, host="a", pid=1), CleanedUp(at=2e9, host="a", killed=0))
     assert of(history.tidy("a")).exit_code == 125
 
 
-def test_memory_and_reasons_are_told() -> None:
+def test_memory_and_reasons_are_reported() -> None:
     history = running("a").add(Exited(at=2e9, host="a", code=None, signal=9, oom=True, why="killed"))
     assert (
         of(history.tidy("a")).hosts[0].reason
@@ -148,7 +148,7 @@ def test_a_failed_start_has_the_shells_status() -> None:
     assert of(history.tidy("a")).exit_code == 127
 
 
-def test_a_host_that_was_not_dialled_in_time_is_unreached() -> None:
+def test_a_host_without_a_connection_in_time_is_unreachable() -> None:
     history = History("a").link()
     history.add(
         ConnectFailed(at=history.at, host="a", kind="AgentRefused", message="no python3 there", hint="install it")
@@ -161,7 +161,7 @@ def test_signals_have_linux_names(number: int, name: str) -> None:
     assert outcome.signal_name(number) == name
 
 
-def test_a_good_exit_of_a_script_that_its_host_ended_is_not_success() -> None:
+def test_exit_0_of_a_script_that_its_host_stopped_is_no_success() -> None:
     """The lease expired, the script saved its state and exited 0: it did not train to its end."""
     lease = "no launcher for 5 s: the lease expired"
     history = running("a").add(Exited(at=2e9, host="a", code=0, signal=None, why=lease)).tidy("a")
@@ -171,7 +171,7 @@ def test_a_good_exit_of_a_script_that_its_host_ended_is_not_success() -> None:
 
 
 def test_a_signal_after_a_failure_changes_neither_the_status_nor_the_cause() -> None:
-    """Ctrl-C during the grace of a run that had failed already."""
+    """The user presses Ctrl-C during the grace of a run that had failed already."""
     history = running("a", "b").end("a", code=3).wait(1.0).stop("a failed", "b")
     history.add(Interrupted(at=history.at, signal=2))
     result = of(history.end("b", code=None, signal=15).tidy("a", "b"))
@@ -185,7 +185,7 @@ def test_a_signal_after_the_time_limit_leaves_its_status() -> None:
     assert of(history.end("a", code=None, signal=15).tidy("a")).exit_code == 124
 
 
-def test_what_fails_after_the_signal_is_its_victim() -> None:
+def test_a_failure_after_the_signal_is_its_victim() -> None:
     history = running("a", "b").wait(1.0)
     history.add(Interrupted(at=history.at, signal=2)).wait(1.0).end("a", code=1).stop(
         "interrupted", "b", reason="interrupted"

@@ -1,4 +1,4 @@
-"""A question to a host is settled by its answer, its deadline, or the end of what carried it: never later."""
+"""Pending questions: an answer, the deadline, or the end of the connection settles each, never later."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_an_answer_settles_it() -> None:
     assert (question.answer.sent, question.answer.received) == (0.0, 2.0)
 
 
-def test_a_host_that_never_answers_costs_the_time_out_and_the_way() -> None:
+def test_a_host_that_never_answers_costs_the_timeout_and_the_round_trip() -> None:
     question = asked(FACTS)
     assert not question.is_settled(waited(linked(0.0), 15.0 + TRANSIT_SECONDS))
     assert question.is_settled(waited(linked(0.0), 16.0 + TRANSIT_SECONDS))
@@ -56,15 +56,15 @@ def test_a_host_that_never_answers_costs_the_time_out_and_the_way() -> None:
     assert "no answer within 25 s" in question.answer.error
 
 
-def test_what_came_while_the_launcher_slept_is_heard_before_the_deadline_counts() -> None:
+def test_answers_from_the_launchers_suspend_count_before_the_deadline() -> None:
     question = asked(FACTS)
     slept = after(waited(linked(0.0), 3.0), Tick(at=900.0))
     assert not question.is_settled(slept)
     assert question.is_settled(waited(slept, 900.0 + 16.0 + TRANSIT_SECONDS))
 
 
-def test_a_question_lost_with_its_connection_is_put_again_on_the_next() -> None:
-    """The relay at the other end of a new connection knows nothing of it."""
+def test_a_question_lost_with_its_connection_is_sent_again_on_the_next() -> None:
+    """The relay at the other end of a new connection does not know it."""
     question = asked(FACTS)
     broken = after(linked(0.0), Disconnected(at=1.0, host="h", why="cut"))
     assert not question.is_settled(broken)
@@ -77,13 +77,13 @@ def test_a_question_lost_with_its_connection_is_put_again_on_the_next() -> None:
     assert question.is_settled(after(back, Answered(at=3.0, host="h", ask=2, value={}, error="")))
 
 
-def test_a_question_on_a_connection_that_the_launcher_has_not_heard_of_yet_is_not_put_twice() -> None:
-    """The link was made again while the question was put; the event that tells of it is still on its way."""
+def test_a_question_on_a_connection_that_the_launcher_does_not_know_yet_is_not_sent_twice() -> None:
+    """The connection was made again while the question was sent; its event is not processed yet."""
     question = asked(FACTS, at=2.0, connection=2.0)
     assert not question.is_due(linked(0.0).hosts["h"])
 
 
-def test_a_connection_that_drops_and_returns_without_end_keeps_nobody_waiting() -> None:
+def test_a_connection_that_drops_and_returns_without_end_blocks_nothing() -> None:
     question, state, now = PendingQuestion(FACTS, 0.0), linked(0.0), 0.0
     while not question.is_settled(state):
         if question.is_due(state.hosts["h"]):
@@ -103,7 +103,7 @@ def test_a_connection_that_does_not_come_back_costs_the_deadline() -> None:
     assert question.answer.error == "the connection broke"
 
 
-def test_what_a_host_holds_for_a_question_is_not_asked_for_twice() -> None:
+def test_a_question_that_holds_a_resource_is_not_sent_twice() -> None:
     """The listener of the old relay may still have the port."""
     question = asked(LISTEN)
     back = linked(2.0, after(linked(0.0), Disconnected(at=1.0, host="h", why="cut")))
@@ -111,11 +111,11 @@ def test_what_a_host_holds_for_a_question_is_not_asked_for_twice() -> None:
     assert question.is_settled(back)
 
 
-def test_a_host_that_is_given_up_settles_it() -> None:
+def test_a_host_that_is_given_up_settles_its_question() -> None:
     question = asked(FACTS)
     assert question.is_settled(after(linked(0.0), HostLost(at=1.0, host="h", why="gone")))
 
 
-def test_the_answer_of_a_question_that_lives_long_is_expected_soon() -> None:
+def test_the_answer_of_a_long_lived_question_is_expected_soon() -> None:
     question = asked(replace(LISTEN, timeout=1800.0, within=5.0))
     assert question.is_settled(waited(linked(0.0), 6.0 + TRANSIT_SECONDS))

@@ -1,4 +1,4 @@
-"""The plan and the dry run: the exports of the contract, and text that a shell takes back byte for byte."""
+"""The plan and the dry run: the exports of the contract, and text that a shell parses back byte for byte."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ DRY_RUNS = {
 
 
 @pytest.mark.parametrize("name", DRY_RUNS)
-def test_a_dry_run_reads_as_it_always_did(name: str) -> None:
+def test_a_dry_run_equals_the_recorded_one(name: str) -> None:
     path = GOLDEN / f"{name}.txt"
     text = plan_text.render_plan(DRY_RUNS[name])
     if os.environ.get("FANOUT_GOLDEN") == "write":
@@ -83,7 +83,7 @@ def test_a_dry_run_reads_as_it_always_did(name: str) -> None:
     assert text == path.read_text(encoding="utf-8"), f"{path} differs; FANOUT_GOLDEN=write writes it anew"
 
 
-def test_the_documented_two_nodes_differ_in_their_rank_alone() -> None:
+def test_the_documented_two_nodes_differ_only_in_their_rank() -> None:
     first, second = plan_text.render_plan(made(*TWO, shell="sh")).split("\n\n")
     lines = first.splitlines()
     for line in (
@@ -127,7 +127,7 @@ def test_secrets_are_masked_on_the_screen_and_in_the_record_but_sent() -> None:
 def test_no_value_of_the_user_is_in_the_record_and_a_dry_run_masks_credentials(
     name: str, value: str, masked: bool
 ) -> None:
-    """Whatever the name is: only the user knows which values are secret."""
+    """This holds for any name: only the user knows which values are secret."""
     host = replace(TWO[0], env=(("OF_HOST", "hunter2zzz"),))
     node = made(host, env=((name, value),))
     assert "hunter2zzz" not in json.dumps(plan_text.plan_to_dict(node))
@@ -167,19 +167,19 @@ def test_the_script_runs_under_bash_with_pipefail_so_that_a_tee_cannot_hide_its_
         (("127.0.0.2", "127.0.0.3"), {}, HostFacts(), "127.0.0.2"),
     ],
 )
-def test_the_master_address_is_what_was_said_then_learned_then_the_name(
+def test_the_master_address_is_the_given_one_then_the_learned_one_then_the_name(
     hosts: tuple[str, ...], choices: dict[str, Any], learned: HostFacts, address: str
 ) -> None:
     run = made(*(host(name, slots=1) for name in hosts), learned=learned, **choices)
     assert run.master_addr == address
 
 
-def test_the_hostfile_says_the_address_of_its_first_host() -> None:
+def test_the_hostfile_gives_the_address_of_its_first_host() -> None:
     assert made(host("gpu01", slots=1, addr="10.1.1.1"), host("gpu02", slots=1)).master_addr == "10.1.1.1"
 
 
 @pytest.mark.parametrize("name", ["localhost", "127.0.0.1", "::1", "me.localhost"])
-def test_myself_is_no_address_for_the_others(name: str) -> None:
+def test_a_loopback_address_is_no_address_for_the_others(name: str) -> None:
     with pytest.raises(UsageError, match=r'means "myself" on every host \(hosts.txt:1') as raised:
         made(host(name, slots=1), host("gpu02", slots=1))
     assert "--master-addr" in raised.value.hint
@@ -194,7 +194,7 @@ def test_myself_is_no_address_for_the_others(name: str) -> None:
         ({"slots": 4}, {"nproc_per_node": 2}, 8, 2),
     ],
 )
-def test_processes_are_what_was_said_or_the_gpus_that_are_there(
+def test_processes_are_the_given_number_or_the_existing_gpus(
     facts: dict[str, Any], choices: dict[str, Any], found: int, count: int
 ) -> None:
     node = made(host("gpu01", **facts), learned=HostFacts(gpus={"gpu01": found}), **choices).nodes[0]
@@ -202,21 +202,21 @@ def test_processes_are_what_was_said_or_the_gpus_that_are_there(
 
 
 @pytest.mark.parametrize(("gpus", "why"), [({"cpu01": 0}, "no GPU was found there"), ({}, "its GPUs were not counted")])
-def test_a_host_without_slots_and_gpus_is_asked_about(gpus: dict[str, int], why: str) -> None:
+def test_a_host_without_slots_and_gpus_is_an_error(gpus: dict[str, int], why: str) -> None:
     with pytest.raises(UsageError, match=rf"hosts.txt:1: how many processes on cpu01\? .*{why}") as raised:
         made(host("cpu01"), learned=HostFacts(gpus=gpus))
     assert "cpu01 slots=1" in raised.value.hint
 
 
 @pytest.mark.parametrize("name", sorted(plan.RESERVED))
-def test_what_fanout_works_out_is_set_by_force_alone(name: str) -> None:
+def test_a_value_that_fanout_computes_can_only_be_set_by_force(name: str) -> None:
     with pytest.raises(UsageError, match=f"--env: {name} is set by fanout"):
         made(TWO[0], env=((name, "7"),))
     assert exports(made(TWO[0], env=((name, "7"),), force=True).nodes[0])[name] == "7"
 
 
 @pytest.mark.parametrize("name", ["", "1A", "A-B", "A B", "Ä", "A\n"])
-def test_a_name_that_no_shell_takes_is_refused(name: str) -> None:
+def test_a_name_that_no_shell_accepts_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="is not a name for an environment variable"):
         made(TWO[0], env=((name, "x"),))
 
@@ -226,7 +226,7 @@ def test_a_value_with_a_nul_is_refused() -> None:
         made(host("gpu01", slots=1, env=(("A", "x\0y"),)))
 
 
-def test_a_hosts_own_words_win_over_those_for_all() -> None:
+def test_values_of_a_host_override_those_for_all() -> None:
     one = host("gpu01", slots=1, env=(("A", "host"),))
     run = made(one, env=(("A", "all"), ("B", "all")), learned=HostFacts(env={"gpu01": {"B": "found", "C": "found"}}))
     assert [exports(run.nodes[0])[name] for name in "ABC"] == ["host", "all", "found"]
@@ -239,12 +239,12 @@ def test_two_runs_may_share_a_host_on_other_gpus_and_another_port() -> None:
     assert made(host("gpu01"), learned=HostFacts(gpus={"gpu01": 2})).nodes[0].claims == ("port-29500", "gpu-0", "gpu-1")
 
 
-def test_what_must_be_there_is_the_script_and_the_task() -> None:
+def test_the_script_and_the_task_are_required() -> None:
     assert made(TWO[0]).nodes[0].needs == ("train.sh", TASK[0])
     assert made(TWO[0], script=False).nodes[0].needs == (TASK[0],)
 
 
-# -------------------------------------------------------------------------------------------------- a shell takes it back
+# ---------------------------------------------------------------------------------------------- a shell parses it back
 
 ANYTHING = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=30)
 NASTY = st.one_of(ANYTHING, st.text("'\"$`\\!{}()*?~#&|;<> \n\t%äA0/:=-", max_size=12))
@@ -257,7 +257,7 @@ NAMES = ("A1", "B_2", "PATH_LIST", "FALLBACK")
 
 
 def pasted(shell: str, node: NodePlan, login: dict[str, str]) -> list[Any]:
-    """What a process sees that was started by the node's block in ``shell``: directory, words, variables."""
+    """Return what a process sees that the node's block starts in ``shell``: directory, arguments, variables."""
     run = LaunchPlan(run_id="r", task=(), nodes=(node,), master_addr="a", master_port=1, grace=1, lease=1)
     clean = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "PYTHONUTF8": "1", **login}
     text = plan_text.render_plan(run, secrets=True).encode()
@@ -286,7 +286,7 @@ def node_of(cwd: Path, env: dict[str, EnvValue], words: tuple[str, ...]) -> Node
 @pytest.mark.parametrize("shell", SHELLS)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(first=NASTY, second=NASTY, words=st.lists(NASTY, max_size=3))
-def test_every_value_and_every_word_comes_back_from_the_shell_as_it_was(
+def test_every_value_and_every_argument_comes_back_from_the_shell_unchanged(
     shell: str, tmp_path: Path, first: str, second: str, words: list[str]
 ) -> None:
     cwd = tmp_path / "it's a $dir `x`"
@@ -296,7 +296,7 @@ def test_every_value_and_every_word_comes_back_from_the_shell_as_it_was(
     assert (seen[2]["A1"], seen[2]["B_2"]) == (first, second)
 
 
-#: What may stand in a directory's name: a colon would be two directories, and an empty entry means the work directory.
+#: : Characters of a directory's name: a colon would give two directories, and an empty entry means the work directory.
 DIRECTORY = NASTY.map(lambda text: text.replace(":", "").strip("/")).filter(lambda text: text not in ("", ".", ".."))
 PRESENT = st.one_of(st.none(), st.just(""), st.just("/usr/lib:/opt"), NASTY.map(lambda text: f"/x{text}"))
 
@@ -310,10 +310,10 @@ PRESENT = st.one_of(st.none(), st.just(""), st.just("/usr/lib:/opt"), NASTY.map(
     value=NASTY,
     present=PRESENT,
 )
-def test_the_dry_run_and_the_agent_come_to_the_same_environment(
+def test_the_dry_run_and_the_agent_give_the_same_environment(
     shell: str, tmp_path: Path, before: list[str], after: list[str], value: str, present: str | None
 ) -> None:
-    """The text that is shown and the plan that is sent are two ways to say one thing."""
+    """The text that is shown and the plan that is sent describe the same."""
     env: dict[str, EnvValue] = {
         "PATH_LIST": PathList(before=("/" + before[0], *before), after=(*after, "") if after else ()),
         "FALLBACK": Default(value=value),
@@ -341,7 +341,7 @@ def test_a_condition_holds_for_both(tmp_path: Path, there: bool) -> None:
 
 
 def test_an_interface_that_the_hostfile_names_is_exported_for_nccl_and_gloo() -> None:
-    """Without a check as well; and what the user exports by hand wins."""
+    """This needs no check; an export of the user wins."""
     first, second = TWO
     hosts = (dataclasses.replace(first, iface="ib0"), second)
     env = dict(made(*hosts, env=(("GLOO_SOCKET_IFNAME", "eth1"),)).nodes[0].env)

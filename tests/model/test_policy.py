@@ -1,4 +1,4 @@
-"""The policy: every rule as a state and a list of wishes, and a loop over worlds that hypothesis makes up."""
+"""The policy: each rule as a state and a list of actions, and a loop over random worlds of hypothesis."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def running(**facts: Any) -> HostState:
 
 
 def state(*hosts: HostState, now: float = 1000.0, **facts: Any) -> RunState:
-    """Hosts a, b, c … at the moment ``now``."""
+    """Return hosts a, b, c … at the time ``now``."""
     names = [chr(ord("a") + at) for at in range(len(hosts))]
     named = {name: HostState(**{**_fields(one), "name": name}) for name, one in zip(names, hosts, strict=True)}
     return RunState(order=tuple(names), hosts=named, began_at=0.0, now=now, **facts)
@@ -77,29 +77,29 @@ def test_a_host_that_answers_is_prepared_once() -> None:
     assert decide_actions(POLICY, state(host(Phase.CONNECTED, prepare_at=999.0), host(Phase.CONNECTING))) == ()
 
 
-def test_looking_on_prepares_nobody() -> None:
+def test_an_observer_prepares_no_host() -> None:
     assert decide_actions(Policy(prepare=False), state(host(Phase.CONNECTED))) == ()
 
 
-def test_go_waits_for_the_last_host_and_then_goes_to_all() -> None:
+def test_go_waits_for_the_last_host_and_is_then_sent_to_all() -> None:
     ready = host(Phase.PREPARED, prepare_at=990.0)
     assert decide_actions(POLICY, state(ready, host(Phase.CONNECTED, prepare_at=999.0))) == ()
     assert decide_actions(POLICY, state(ready, ready)) == (Go(host="a"), Go(host="b"))
 
 
-def test_a_refusal_undoes_what_was_prepared_and_sends_the_others_home() -> None:
+def test_a_refusal_undoes_the_preparation_and_releases_the_others() -> None:
     before = state(
         host(Phase.REFUSED), host(Phase.PREPARED, prepare_at=0.0), host(Phase.CONNECTED), failures=(("a", 999.0),)
     )
     assert decide_actions(POLICY, before) == (stop("b", "host-failed", "a cannot take part", 0.0), Release(host="c"))
 
 
-def test_every_host_is_heard_out_before_a_failed_start_is_undone() -> None:
+def test_every_host_answers_before_a_failed_start_is_undone() -> None:
     before = state(host(Phase.CONNECT_FAILED), host(Phase.CONNECTED), host(Phase.CONNECTING), failures=(("a", 999.0),))
     assert decide_actions(POLICY, before) == ()
 
 
-def test_an_interrupt_before_go_waits_for_nobody() -> None:
+def test_an_interrupt_before_go_waits_for_no_host() -> None:
     ready = host(Phase.PREPARED, prepare_at=999.0)
     before = state(host(Phase.CONNECTING), host(Phase.WAITING), host(Phase.CONNECTED), ready, interrupts=(2,))
     left = "interrupted before it was connected"
@@ -111,7 +111,7 @@ def test_an_interrupt_before_go_waits_for_nobody() -> None:
     )
 
 
-def test_a_host_that_does_not_get_ready_is_not_waited_for_for_ever() -> None:
+def test_a_host_that_does_not_get_ready_has_a_timeout() -> None:
     before = state(host(Phase.CONNECTED, prepare_at=0.0), host(Phase.PREPARED, prepare_at=0.0))
     assert decide_actions(POLICY, before) == (
         Abandon(host="a", why="did not answer in time"),
@@ -119,8 +119,8 @@ def test_a_host_that_does_not_get_ready_is_not_waited_for_for_ever() -> None:
     )
 
 
-def test_what_came_while_the_launcher_slept_is_heard_before_anybody_is_blamed() -> None:
-    """Ctrl-Z, or a closed laptop: its first look at the time afterwards says nothing about the hosts."""
+def test_messages_from_the_launchers_suspend_count_before_any_host_is_blamed() -> None:
+    """After Ctrl-Z, or on a closed laptop, the first look at the clock shows nothing about the hosts."""
     begun = state(host(Phase.CONNECTED, prepare_at=0.0), now=1.0)
     woken = apply_event(apply_event(begun, Tick(at=5.0)), Tick(at=900.0))
     assert decide_actions(POLICY, woken) == ()
@@ -134,7 +134,7 @@ def test_what_came_while_the_launcher_slept_is_heard_before_anybody_is_blamed() 
 
 
 def test_a_host_that_rolled_back_by_itself_undoes_the_others() -> None:
-    """It heard nothing from us for a minute: the launcher was suspended."""
+    """It had no contact for a minute: the launcher was suspended."""
     gone = CleanedUp(at=999.0, host="a", killed=0)
     before = state(
         host(Phase.CLEANED_UP, prepare_at=900.0, forget_at=999.0, gone=gone), host(Phase.PREPARED, prepare_at=900.0)
@@ -149,7 +149,7 @@ def test_while_all_run_there_is_nothing_to_do() -> None:
     assert decide_actions(POLICY, state(running(), running(), now=1e6)) == ()
 
 
-def test_the_others_get_a_moment_for_their_last_words_and_are_stopped_once() -> None:
+def test_the_others_have_time_for_their_last_lines_and_are_stopped_once() -> None:
     failed = running(stop_at=None)
     ended = host(Phase.EXITED, go_at=0.0, exit=Exited(at=998.0, host="a", code=3, signal=None))
     assert decide_actions(POLICY, state(ended, failed, failures=(("a", 998.0),))) == ()
@@ -185,7 +185,7 @@ def test_a_host_that_does_not_start_stops_the_run() -> None:
 
 
 @pytest.mark.parametrize(("choice", "wishes"), [("wait", ()), ("stop", (stop("b", "early-exit", "a ended early"),))])
-def test_an_early_good_end_stops_the_others_only_where_that_was_asked_for(choice: str, wishes: tuple[Action]) -> None:
+def test_an_early_exit_0_stops_the_others_only_on_request(choice: str, wishes: tuple[Action]) -> None:
     ended = host(Phase.RELEASED, go_at=0.0, exit=Exited(at=998.0, host="a", code=0, signal=None))
     assert decide_actions(Policy(on_early_exit=choice), state(ended, running())) == wishes
 
@@ -193,14 +193,14 @@ def test_an_early_good_end_stops_the_others_only_where_that_was_asked_for(choice
 # ------------------------------------------------------------------------------------------------------------- the end
 
 
-def test_a_host_that_is_gone_is_forgotten_and_a_missing_farewell_is_not_waited_for() -> None:
+def test_a_host_that_is_gone_is_released_and_a_missing_bye_is_not_waited_for() -> None:
     assert decide_actions(POLICY, state(host(Phase.CLEANED_UP, go_at=0.0))) == (Release(host="a"),)
     assert decide_actions(POLICY, state(host(Phase.CLEANED_UP, go_at=0.0, forget_at=999.0))) == ()
     late = host(Phase.CLEANED_UP, go_at=0.0, forget_at=1000.0 - RELEASE_SECONDS - 0.1)
     assert decide_actions(POLICY, state(late)) == (Abandon(host="a", why="did not confirm the end of the run"),)
 
 
-def test_a_stop_that_is_not_obeyed_becomes_a_kill_and_then_a_loss() -> None:
+def test_a_stop_without_effect_becomes_a_kill_and_then_a_loss() -> None:
     assert decide_actions(POLICY, state(running(stop_at=1000.0 - PATIENCE))) == ()
     assert decide_actions(POLICY, state(running(stop_at=999.9 - PATIENCE))) == (Kill(host="a"),)
     given_up = decide_actions(POLICY, state(running(stop_at=999.9 - 2 * PATIENCE, kill_at=950.0)))
@@ -217,15 +217,15 @@ def test_a_lost_link_is_waited_for_as_long_as_the_host_runs_on_and_no_longer() -
     )
 
 
-def test_a_host_whose_script_ended_must_say_that_it_is_gone() -> None:
-    """Its tree may take a grace and a kill to end, but not for ever."""
+def test_a_host_whose_script_ended_must_report_that_it_is_gone() -> None:
+    """Its processes may need a grace and a kill to end, but not without limit."""
     ended = Exited(at=1000.0 - 2 * PATIENCE - 0.1, host="a", code=0, signal=None)
     wedged = host(Phase.EXITED, go_at=0.0, exit=ended)
     assert decide_actions(POLICY, state(wedged)) == (Abandon(host="a", why="did not report what is left of the run"),)
 
 
-def test_a_host_whose_log_is_still_coming_is_not_given_up() -> None:
-    """A flood outlives its script by as long as the link or the terminal needs for it."""
+def test_a_host_whose_log_still_arrives_is_not_given_up() -> None:
+    """A flood may take longer than its script, if the link or the terminal is slow."""
     ended = Exited(at=1000.0 - 5 * PATIENCE, host="a", code=0, signal=None)
     draining = host(
         Phase.EXITED, go_at=0.0, stop_at=1000.0 - 4 * PATIENCE, kill_at=1.0, exit=ended, last_output_at=999.0
@@ -233,12 +233,12 @@ def test_a_host_whose_log_is_still_coming_is_not_given_up() -> None:
     assert decide_actions(POLICY, state(draining)) == ()
 
 
-# -------------------------------------------------------------------------------------------------- worlds of any kind
+# -------------------------------------------------------------------------------------------------- random worlds
 
 
 @dataclass
 class World:
-    """Hosts that keep the protocol and do whatever else they like, and the loop that launch.Session is."""
+    """Hosts that keep the protocol but otherwise act at random, and the loop of Session."""
 
     policy: Policy
     state: RunState
@@ -258,7 +258,7 @@ class World:
             self.state = apply_event(self.state, HostLost(at=self.state.now, host=action.host, why=action.why))
 
     def possible(self, name: str) -> Sequence[Event]:
-        """What the host could do next."""
+        """Return what the host could do next."""
         one, at = self.state.hosts[name], self.state.now
         if one.phase is Phase.WAITING:
             return [Connecting(at=at, host=name, attempt=1)]
@@ -306,7 +306,7 @@ POLICIES = st.builds(
 
 
 @settings(max_examples=300, deadline=None)
-@example(  # the user interrupts when the only host has ended well and was sent home
+@example(  # the user interrupts after the only host has ended well and was released
     policy=Policy(grace=0.0, last_words=0.0, lease=5.0, time_limit=None, on_early_exit="wait"),
     count=1,
     tape=[(0, 0, 0.0), (0, 1, 0.0), (0, 0, 0.0), (0, 3, 0.0), (0, 0, 0.0)],
@@ -316,10 +316,8 @@ POLICIES = st.builds(
     count=st.integers(1, 4),
     tape=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 7), st.floats(0, 40)), max_size=60),
 )
-def test_whatever_happens_the_run_is_safe_and_ends(
-    policy: Policy, count: int, tape: list[tuple[int, int, float]]
-) -> None:
-    """Go at most once and never before all are ready, each wish once, and after an interrupt the end in bounded time."""
+def test_in_any_world_the_run_is_safe_and_ends(policy: Policy, count: int, tape: list[tuple[int, int, float]]) -> None:
+    """Go is sent at most once and only if all are ready, each action once, and an interrupt ends the run in bounded time."""
     names = [chr(ord("a") + at) for at in range(count)]
     world = World(policy=policy, state=RunState.initial(names, at=0.0))
     for which, what, seconds in tape:

@@ -1,4 +1,4 @@
-"""A link that breaks and comes back resets no deadline: a host that makes no progress is given up in bounded time."""
+"""Links that break and return: they reset no deadline, and a host without progress is given up in bounded time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.model.test_policy import PATIENCE, POLICY, host, running, state
 
 
 def flapping(before: RunState, *facts: Event, seconds: float) -> tuple[RunState, list[Action]]:
-    """Host a loses its link every 16 seconds; after each return it sends ``facts`` and no more."""
+    """Let host a lose its link every 16 seconds; after each return it sends ``facts`` and nothing else."""
     now, found = before.now, before
     for _ in range(int(seconds / 16)):
         events = [Connected(at=now, host="a", attempt=2, took=0.1, hello={}), *(replace(one, at=now) for one in facts),
@@ -53,7 +53,7 @@ def test_a_host_whose_link_returns_without_progress_is_given_up_in_time(
 
 
 def test_a_host_whose_link_breaks_again_and_again_is_kept_while_its_keeper_answers_or_its_log_grows() -> None:
-    """A bad line costs no run: the facts that a new link repeats prove that the keeper lives."""
+    """A bad connection costs no run: the facts that a new link repeats prove that the keeper lives."""
     _, actions = flapping(state(running(), running()), *STARTED, seconds=10 * POLICY.lease)
     assert actions == []
     ended = host(Phase.EXITED, go_at=0.0, exit=UNKNOWN)

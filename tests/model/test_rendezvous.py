@@ -1,4 +1,4 @@
-"""The policy about hosts that never come to the rendezvous: who is named, when, and when nobody may be."""
+"""The policy for hosts that never reach the rendezvous: which host is named, when, and when none may be."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ POLICY = Policy(start_timeout=120.0)
 
 
 def why(*facts: dict[str, Any], now: float = 200.0) -> str:
-    """Why running hosts a, b, c … with these facts are stopped; "" if they are not."""
+    """Return why running hosts a, b, c … with these facts are stopped; "" if they are not."""
     usual: dict[str, Any] = {"phase": Phase.RUNNING, "linked": True, "prepare_at": 0.0, "go_at": 0.0}
     hosts = {name: HostState(name=name, **{**usual, **fact}) for name, fact in zip("abcd", facts, strict=False)}
     wishes: tuple[Action, ...] = decide_actions(
@@ -36,23 +36,23 @@ JOINED, WAITING = {"joined_at": 10.0, "waiting_at": 5.0}, {"waiting_at": 10.0}
         ((JOINED, {}, {}), "b,c did not join"),
     ],
 )
-def test_who_never_comes_is_named(hosts: tuple[dict[str, Any], ...], named: str) -> None:
+def test_a_host_that_never_comes_is_named(hosts: tuple[dict[str, Any], ...], named: str) -> None:
     assert why(*hosts).startswith(named)
 
 
 @pytest.mark.parametrize(
     "hosts",
     [
-        ({}, {}),  # nobody uses the rendezvous: a long preparation, or no torchrun at all
+        ({}, {}),  # no host uses the rendezvous: a long preparation, or no torchrun at all
         (WAITING, WAITING),  # torchrun everywhere, with a rendezvous of its own
         (JOINED, JOINED),
         (JOINED, {"linked": False}),  # it may have come: we would not know
         (JOINED, {"phase": Phase.EXITED}),
     ],
 )
-def test_nobody_is_blamed_without_proof(hosts: tuple[dict[str, Any], ...]) -> None:
+def test_no_host_is_blamed_without_proof(hosts: tuple[dict[str, Any], ...]) -> None:
     assert why(*hosts) == ""
 
 
-def test_nobody_is_blamed_before_the_time() -> None:
+def test_no_host_is_blamed_before_the_time() -> None:
     assert why(JOINED, {}, now=129.0) == ""

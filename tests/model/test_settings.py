@@ -1,4 +1,4 @@
-"""Settings: who wins, and what a wrong one says."""
+"""Settings: their precedence, and the errors of wrong ones."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ PLACES = ("command line", "FANOUT_GRACE", "near.toml", "home.toml")
 
 
 @pytest.mark.parametrize("said", [said for n in range(5) for said in itertools.combinations(PLACES, n)])
-def test_the_nearest_word_wins(said: tuple[str, ...]) -> None:
-    """Command line, environment, the nearest file, the user's file, the default: in this order, whoever speaks."""
+def test_the_most_specific_source_wins(said: tuple[str, ...]) -> None:
+    """The order is: command line, environment, the nearest file, the user's file, the default."""
     values = {place: 1.0 + at for at, place in enumerate(PLACES)}
     loaded = merge_settings(
         {"grace": values["command line"] if "command line" in said else None},
@@ -28,7 +28,7 @@ def test_the_nearest_word_wins(said: tuple[str, ...]) -> None:
     assert loaded.origins == ({"grace": said[0]} if said else {})
 
 
-def test_nothing_said_means_the_defaults() -> None:
+def test_without_settings_the_defaults_hold() -> None:
     assert merge_settings({}, {"PATH": "/bin", "FANOUT_STATE": "/x"}, []).settings == Settings()
 
 
@@ -93,7 +93,7 @@ def test_a_number_of_seconds_is_a_number(value: float) -> None:
         merge_settings({"grace": value}, {}, [])
 
 
-def test_a_slip_of_the_finger_is_answered_with_the_nearest_name() -> None:
+def test_a_typing_error_has_the_nearest_name_as_a_hint() -> None:
     with pytest.raises(UsageError) as raised:
         merge_settings({}, {}, [("fanout.toml", {"conect-timeout": 1})])
     assert raised.value.hint == "did you mean connect-timeout?"
@@ -105,6 +105,6 @@ def test_the_default_is_among_the_choices(name: str, choices: tuple[str, ...]) -
 
 
 def test_every_setting_can_be_given_its_own_default() -> None:
-    """What load checks agrees with what the dataclass says."""
+    """The loader and the dataclass agree."""
     defaults = {field.name: getattr(Settings(), field.name) for field in fields(Settings)}
     assert merge_settings(defaults, {}, []).settings == Settings()

@@ -1,4 +1,4 @@
-"""The policy for a host that is alone: its rendezvous has a limit too."""
+"""The policy for a single host: its rendezvous has a timeout too."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.model.test_policy import POLICY, running, state, stop
         ({"waiting_at": 10.0}, "torchrun on a started no rank for 20 s: it waits for hosts that are not in this run"),
     ],
 )
-def test_the_rendezvous_of_a_host_alone_has_the_start_timeout_too(seen: dict[str, float], why: str) -> None:
+def test_the_rendezvous_of_a_single_host_has_the_start_timeout_too(seen: dict[str, float], why: str) -> None:
     policy = replace(POLICY, start_timeout=20.0)
     assert decide_actions(policy, state(running(**seen), now=29.0)) == ()
     assert decide_actions(policy, state(running(**seen), now=31.0)) == (stop("a", "rendezvous", why),)

@@ -1,4 +1,4 @@
-"""The fold: every move of the table, nothing beside it, and what a history adds up to."""
+"""The fold of events to a state: every move of the table, no other move, and the result of whole histories."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_there_is_a_sample_of_every_event_of_a_host() -> None:
 
 @pytest.mark.parametrize("kind", SAMPLES, ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("phase", Phase, ids=lambda phase: phase.name)
-def test_a_host_moves_by_the_table_and_by_nothing_else(phase: Phase, kind: type[HostEvent]) -> None:
+def test_a_host_moves_only_by_the_table(phase: Phase, kind: type[HostEvent]) -> None:
     before = at(phase)
     copy = replace(before)
     if kind in STILL:
@@ -110,7 +110,7 @@ def test_every_phase_can_be_reached_and_the_last_ones_are_never_left() -> None:
 
 
 @pytest.mark.parametrize("name", TYPICAL)
-def test_a_typical_run_comes_to_its_end(name: str) -> None:
+def test_a_typical_run_reaches_its_end(name: str) -> None:
     state = TYPICAL[name]().play()
     assert state.is_over
     assert state.now == TYPICAL[name]().at
@@ -121,7 +121,7 @@ def test_time_never_runs_backwards() -> None:
     assert apply_event(state, Heartbeat(at=3.0, host="h")).now == 9.0
 
 
-def test_failures_stand_in_the_order_in_which_they_came_and_once_each() -> None:
+def test_failures_are_in_the_order_of_their_arrival_and_once_each() -> None:
     history = History("a", "b", "c").link().start()
     history.wait(1).end("b", code=3).wait(1).end("c", code=None, signal=9).end("b", code=3).wait(1).end("a")
     state = history.play()
@@ -129,8 +129,8 @@ def test_failures_stand_in_the_order_in_which_they_came_and_once_each() -> None:
     assert state.failures[1][1] - state.failures[0][1] == pytest.approx(1.0)
 
 
-def test_the_first_word_on_how_it_ended_is_the_one_that_counts() -> None:
-    """After a reconnect facts are said again; they change nothing."""
+def test_the_first_report_of_an_end_counts() -> None:
+    """After a reconnect the agent repeats facts; they change nothing."""
     state = at(Phase.RUNNING)
     for code in (3, 0):
         state = apply_event(state, Exited(at=2.0, host="h", code=code, signal=None))
@@ -142,7 +142,7 @@ def test_the_first_word_on_how_it_ended_is_the_one_that_counts() -> None:
     assert (host.exit.code, host.gone) == (3, first)
 
 
-def test_a_link_that_is_lost_and_found_leaves_the_phase_alone() -> None:
+def test_a_link_that_is_lost_and_found_does_not_change_the_phase() -> None:
     state = at(Phase.RUNNING)
     for event in (Disconnected(at=2.0, host="h", why="silence"), Disconnected(at=3.0, host="h", why="again")):
         state = apply_event(state, event)
@@ -154,7 +154,7 @@ def test_a_link_that_is_lost_and_found_leaves_the_phase_alone() -> None:
     assert state.hosts["h"].phase is Phase.RUNNING
 
 
-def test_bytes_are_counted_a_stream() -> None:
+def test_bytes_are_counted_for_each_stream() -> None:
     state = at(Phase.RUNNING)
     for stream, offset, data in ((0, 0, b"abc"), (1, 0, b"x"), (0, 3, b"de")):
         state = apply_event(state, Chunk(at=2.0, host="h", stream=stream, offset=offset, data=data))
@@ -162,7 +162,7 @@ def test_bytes_are_counted_a_stream() -> None:
     assert state.hosts["h"].received_bytes == 6
 
 
-def test_noise_is_kept_but_not_without_bound() -> None:
+def test_login_output_is_kept_within_bounds() -> None:
     state = at(Phase.CONNECTING)
     for _ in range(3):
         state = apply_event(state, LoginOutput(at=2.0, host="h", data=b"n" * 60_000))
@@ -174,14 +174,14 @@ def test_answers_are_kept_by_host_and_number() -> None:
     assert apply_event(at(Phase.CONNECTED), answer).answers == {("h", 1): answer}
 
 
-def test_every_interrupt_is_remembered() -> None:
+def test_every_interrupt_is_recorded() -> None:
     state = at(Phase.RUNNING)
     for number in (2, 15):
         state = apply_event(state, Interrupted(at=2.0, signal=number))
     assert state.interrupts == (2, 15)
 
 
-def test_what_was_done_is_remembered_and_the_first_stop_gives_the_reason() -> None:
+def test_actions_are_recorded_and_the_first_stop_gives_the_reason() -> None:
     state = History("a", "b").link().start().play()
     assert all(host.prepare_at is not None and host.go_at is not None for host in state.all_hosts)
     for moment, host, why in ((1e10, "b", "first"), (2e10, "a", "second"), (3e10, "b", "third")):
@@ -199,8 +199,8 @@ def test_an_action_moves_no_phase(action: Go | Release) -> None:
 
 
 @given(st.lists(st.sampled_from(["name", "phase", "received", "heard_at"]), unique=True))
-def test_a_changed_value_is_what_replace_makes(names: list[str]) -> None:
-    """Fast, and otherwise the same; the old value stays what it was."""
+def test_a_changed_value_equals_that_of_replace(names: list[str]) -> None:
+    """It is only faster; the old value does not change."""
     old = HostState(name="h1", streams={1: "rank 0"})
     changes = {name: f"new {name}" for name in names}
     assert FastReplace(HostState)(old, **changes) == replace(old, **changes)  # type: ignore[arg-type]

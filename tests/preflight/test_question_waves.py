@@ -1,4 +1,4 @@
-"""Questions to many hosts at once: how many are asked together, and what becomes of those that are late."""
+"""Questions to many hosts: how many are asked together, and what happens to late answers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fanout.preflight.question_waves import BatchedAsker, is_late
 
 
 class Machine:
-    """All hosts on one machine: an answer takes ``each`` seconds of it, and one that takes too long is late."""
+    """All hosts on one machine: an answer takes ``each`` seconds of it, and may be too late."""
 
     def __init__(self, each: float, *, always_late: frozenset[str] = frozenset()) -> None:
         self.now = 0.0
@@ -40,7 +40,7 @@ class Machine:
         raise AssertionError("nothing here lives on")
 
 
-def asked(machine: Machine, count: int) -> tuple[list[ProbeAnswer], BatchedAsker]:
+def ask_hosts(machine: Machine, count: int) -> tuple[list[ProbeAnswer], BatchedAsker]:
     waves = BatchedAsker(machine, clock=machine.clock)
     return waves.ask([ProbeRequest(host=f"h{number}", what="facts", timeout=15.0) for number in range(count)]), waves
 
@@ -52,16 +52,16 @@ def asked(machine: Machine, count: int) -> tuple[list[ProbeAnswer], BatchedAsker
 )
 def test_the_first_wave_shows_how_many_may_be_asked_at_once(each: float, count: int, sizes: list[int]) -> None:
     machine = Machine(each)
-    answers, waves = asked(machine, count)
+    answers, waves = ask_hosts(machine, count)
     assert machine.waves == sizes
     assert [answer.error for answer in answers] == [""] * count
     assert waves.slow == ""
 
 
-def test_where_most_are_late_they_are_asked_again_a_few_at_a_time() -> None:
-    """24 at once take 48 s of a machine that has 15; four take 8."""
+def test_if_most_are_late_they_are_asked_again_a_few_at_a_time() -> None:
+    """24 at once take 48 s on a machine that has 15; four take 8."""
     machine = Machine(2.0)
-    answers, waves = asked(machine, 60)
+    answers, waves = ask_hosts(machine, 60)
     assert [answer.error for answer in answers] == [""] * 60
     assert machine.waves == [24, *[4] * 6, *[4] * 9]
     assert waves.slow == "24 of 24 hosts answered too late when asked at once: asked again, 4 at a time"
@@ -69,7 +69,7 @@ def test_where_most_are_late_they_are_asked_again_a_few_at_a_time() -> None:
 
 def test_one_host_that_is_late_is_late() -> None:
     machine = Machine(0.01, always_late=frozenset({"h7", "h8", "h9"}))
-    answers, waves = asked(machine, 40)
+    answers, waves = ask_hosts(machine, 40)
     assert [at for at, answer in enumerate(answers) if answer.error] == [7, 8, 9]
     assert (machine.waves, waves.slow) == ([24, 16], "")
 
@@ -84,5 +84,5 @@ def test_one_host_that_is_late_is_late() -> None:
     ],
 )
 def test_a_section_that_is_late_may_have_a_cause_of_its_own(missing: dict[str, str], late: bool) -> None:
-    """A file server or a name server that is gone is no slow machine."""
+    """A file server or a name server that is down does not make the machine slow."""
     assert is_late(ProbeAnswer(value={"missing": missing})) is late

@@ -1,4 +1,4 @@
-"""The order of the check, by a scripted asker: what is asked of whom, what is closed again, what the plan learns."""
+"""Order of the check with a scripted asker: the questions of each host, their end, and what the plan learns."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from tests.checks.kit import ScriptedAsker, build_healthy_facts, build_request
 Script = dict[str, Callable[[str, Mapping[str, Any]], ProbeAnswer]]
 
 
-def number(host: str) -> int:
+def parse_number(host: str) -> int:
     return int(host[3:])
 
 
 def build_healthy_script(**more: Callable[[str, Mapping[str, Any]], ProbeAnswer]) -> Script:
-    """Hosts gpu01 … at 10.0.0.1 … that all reach each other."""
+    """Return the answers of hosts gpu01 … at 10.0.0.1 … that all reach each other."""
 
     def facts(host: str, args: Mapping[str, Any]) -> ProbeAnswer:
-        return ProbeAnswer(value=build_healthy_facts(number(host)), sent=99.9, received=100.3)
+        return ProbeAnswer(value=build_healthy_facts(parse_number(host)), sent=99.9, received=100.3)
 
     def listen(host: str, args: Mapping[str, Any]) -> ProbeAnswer:
-        return ProbeAnswer(value={"port": args["port"] or 40000 + number(host)}, handle=number(host))
+        return ProbeAnswer(value={"port": args["port"] or 40000 + parse_number(host)}, handle=parse_number(host))
 
     def dial(host: str, args: Mapping[str, Any]) -> ProbeAnswer:
-        fine = {"outcome": "ok", "connect": 0.001, "source": f"10.0.0.{number(host)}"}
+        fine = {"outcome": "ok", "connect": 0.001, "source": f"10.0.0.{parse_number(host)}"}
         return ProbeAnswer(value={"results": [fine for _ in args["targets"]]})
 
     def share(host: str, args: Mapping[str, Any]) -> ProbeAnswer:
-        return ProbeAnswer(value={"token": "there"}, handle=10 + number(host))
+        return ProbeAnswer(value={"token": "there"}, handle=10 + parse_number(host))
 
     def shared(host: str, args: Mapping[str, Any]) -> ProbeAnswer:
         return ProbeAnswer(value={"seen": list(range(args["count"])), "seconds": 0.0})
@@ -49,8 +49,8 @@ def build_healthy_script(**more: Callable[[str, Mapping[str, Any]], ProbeAnswer]
     return {"facts": facts, "clock": clock, "listen": listen, "dial": dial, "share": share, "shared": shared, **more}
 
 
-def test_five_rounds_and_all_that_lives_on_is_ended() -> None:
-    """Facts and time of all; host 0 listens and the others dial; all listen and all dial; all leave a token and look for all."""
+def test_five_rounds_and_all_long_lived_questions_are_ended() -> None:
+    """Facts and time of all; host 0 listens and the others connect; all listen and connect; all write and search tokens."""
     asker = ScriptedAsker(build_healthy_script())
     result = run_checks.run(build_request(3), asker, clock=lambda: 0.0)
     assert [(ask.what, ask.host) for ask in asker.asked] == [
@@ -73,8 +73,8 @@ def test_five_rounds_and_all_that_lives_on_is_ended() -> None:
     assert result.learned.exports == {}
 
 
-def test_the_closest_look_at_the_clock_counts() -> None:
-    """Facts take their time; a small question brackets the host's clock in 20 ms. Where it fails, the facts have to do."""
+def test_the_most_precise_clock_sample_counts() -> None:
+    """Facts take long; a small question measures the host's clock within 20 ms. If it fails, the facts are used."""
     offset, margin = run_checks.run(build_request(2), ScriptedAsker(build_healthy_script())).case.offsets["gpu02"]
     assert (round(offset, 4), round(margin, 4)) == (0.002, 0.01)
     silent = build_healthy_script(clock=lambda host, args: ProbeAnswer(error="no answer in time"))
@@ -83,15 +83,15 @@ def test_the_closest_look_at_the_clock_counts() -> None:
 
 
 def test_one_host_binds_its_port_and_needs_no_network() -> None:
-    """Nobody dials; MASTER_ADDR is loopback."""
+    """No host connects; MASTER_ADDR is loopback."""
     asker = ScriptedAsker(build_healthy_script())
     result = run_checks.run(build_request(1), asker, clock=lambda: 0.0)
     assert [ask.what for ask in asker.asked] == ["facts", "clock", "listen"]
     assert result.learned.master_addr == "127.0.0.1"
 
 
-def test_an_unreached_host_is_asked_nothing_and_fails_with_its_own_words() -> None:
-    """The others are checked all the same; the status is that of ssh."""
+def test_an_unreachable_host_is_asked_nothing_and_fails_with_the_error_of_ssh() -> None:
+    """The others are still checked; the status is that of ssh."""
     asker = ScriptedAsker(build_healthy_script())
     gone = {"gpu02": UnreachableHost(message="no answer from 10.0.0.2:22 in 10 s", hint="ping 10.0.0.2")}
     result = run_checks.run(build_request(3, unreached=gone), asker, clock=lambda: 0.0)
@@ -103,14 +103,14 @@ def test_an_unreached_host_is_asked_nothing_and_fails_with_its_own_words() -> No
 
 
 def test_without_host_0_the_network_is_not_judged() -> None:
-    """There is nothing to dial; the rows say so instead of passing."""
+    """There is no address to connect to; the rows report that instead of ok."""
     gone = {"gpu01": UnreachableHost(message="down")}
     result = run_checks.run(build_request(3, unreached=gone), ScriptedAsker(build_healthy_script()), clock=lambda: 0.0)
     (finding,) = [f for f in result.findings if f.check == "master-addr" and set(f.hosts) == {"gpu02", "gpu03"}]
     assert (finding.level, finding.saw) == ("skip", "gpu01, which is host 0, did not answer")
 
 
-def test_a_link_that_dies_in_the_middle_is_told_and_hides_nothing() -> None:
+def test_a_link_that_breaks_in_the_middle_is_reported_and_hides_nothing() -> None:
     """gpu02 answers the first question and no other."""
 
     def dial(host: str, args: Mapping[str, Any]) -> ProbeAnswer:
@@ -124,17 +124,17 @@ def test_a_link_that_dies_in_the_middle_is_told_and_hides_nothing() -> None:
 
 
 def test_the_first_address_that_all_reach_is_chosen() -> None:
-    """Host 0 has two networks, and ssh came by the one that gpu03 does not reach."""
+    """Host 0 has two networks, and ssh used the one that gpu03 does not reach."""
 
     def facts(host: str, args: Mapping[str, Any]) -> ProbeAnswer:
-        known = build_healthy_facts(number(host))
+        known = build_healthy_facts(parse_number(host))
         if host == "gpu01":
             second = {**known["interfaces"][1], "name": "eth1", "addresses": ["192.168.9.1/24"]}
             known["interfaces"].append(second)
         return ProbeAnswer(value=known)
 
     def dial(host: str, args: Mapping[str, Any]) -> ProbeAnswer:
-        fine = {"outcome": "ok", "source": f"192.168.9.{number(host)}"}
+        fine = {"outcome": "ok", "source": f"192.168.9.{parse_number(host)}"}
         bad = {"outcome": "dropped", "seconds": 3.0}
         first = [bad if host == "gpu03" and target["addr"] == "10.0.0.1" else fine for target in args["targets"]]
         return ProbeAnswer(value={"results": first})
@@ -151,11 +151,11 @@ def test_the_first_address_that_all_reach_is_chosen() -> None:
     )
 
 
-def test_a_host_with_the_debian_line_is_given_the_interface_by_name() -> None:
-    """All hosts are, so that they meet on the same network; a user's own setting is left alone."""
+def test_a_host_with_the_debian_line_gets_the_interface_by_name() -> None:
+    """All hosts get it, so that they use the same network; a user's own setting is left alone."""
 
     def facts(host: str, args: Mapping[str, Any]) -> ProbeAnswer:
-        known = build_healthy_facts(number(host))
+        known = build_healthy_facts(parse_number(host))
         if host == "gpu02":
             known["own_name"]["addresses"] = ["127.0.1.1"]
         return ProbeAnswer(value=known)
@@ -195,7 +195,7 @@ FACTS = {"interfaces": [LO, DOCKER, LAN], "route": {"ipv4": "eth0"}}
     ],
 )
 def test_candidates_for_master_addr(more: dict[str, Any], expected: tuple[str, ...]) -> None:
-    """What the user said alone; else ssh's address if it is really the host's; never loopback among several hosts."""
+    """The user's address alone; else ssh's address if the host has it; never loopback among several hosts."""
     settings = {"given": "", "addr": None, "dialled": "", "facts": FACTS, "alone": False, "loopback": False}
     assert list_master_candidates(**{**settings, **more}) == expected
 
@@ -204,8 +204,8 @@ def test_candidates_for_master_addr(more: dict[str, Any], expected: tuple[str, .
 
 
 @pytest.mark.parametrize("count", [2, 3, MOST_WHOLE, MOST_WHOLE + 1, 64, 200])
-def test_every_host_dials_and_is_dialled(count: int) -> None:
-    """All ordered pairs up to 32 hosts; beyond, as many each way for every host, and a number that stays small."""
+def test_every_host_connects_and_is_connected_to(count: int) -> None:
+    """All ordered pairs up to 32 hosts; beyond, equally many in each direction for every host, in a small number."""
     names = [f"h{index}" for index in range(count)]
     tested = choose_pairs(names)
     assert len(tested) == len(set(tested))
@@ -218,16 +218,16 @@ def test_every_host_dials_and_is_dialled(count: int) -> None:
 
 @pytest.mark.parametrize("count", [4, 64])
 @pytest.mark.parametrize("inward", [True, False])
-def test_a_firewall_on_one_host_is_laid_at_its_door(count: int, inward: bool) -> None:
-    """In the covering design as in the whole mesh, and on the right side of the host."""
+def test_a_firewall_on_one_host_is_blamed_on_it(count: int, inward: bool) -> None:
+    """This holds for the covering design and for the whole mesh, on the right side of the host."""
     names = [f"h{index}" for index in range(count)]
     tested = choose_pairs(names)
     failing = {pair: {"outcome": "dropped"} for pair in tested if pair[1 if inward else 0] == "h2"}
     assert [(host, side) for host, side, _ in attribute_failures(failing, tested)] == [("h2", inward)]
 
 
-def test_one_broken_pair_among_many_blames_the_host_that_was_dialled_and_names_the_other() -> None:
-    """Both hosts work with all others: the pair is told."""
+def test_one_broken_pair_among_many_blames_the_target_and_names_the_other() -> None:
+    """Both hosts work with all others: the pair is reported."""
     tested = choose_pairs(["a", "b", "c", "d"])
     (only,) = attribute_failures({("a", "c"): {"outcome": "refused"}}, tested)
     assert (only[0], only[1], [pair for pair, _ in only[2]]) == ("c", True, [("a", "c")])
@@ -237,7 +237,7 @@ def test_one_broken_pair_among_many_blames_the_host_that_was_dialled_and_names_t
 
 
 def test_nccl_takes_infiniband_first_and_bridges_last() -> None:
-    """The order of its own search; interfaces that are down or bare are passed over."""
+    """This is the order of NCCL's own search; interfaces that are down or without address are skipped."""
 
     def row(name: str, **more: Any) -> dict[str, Any]:
         return {"name": name, "up": True, "running": True, "addresses": ["10.0.0.1/24"], **more}
@@ -251,8 +251,8 @@ def test_nccl_takes_infiniband_first_and_bridges_last() -> None:
     assert predict_nccl_interface([row("lo")]) == "lo"
 
 
-def test_paths_of_a_config_are_told_from_names() -> None:
-    """What begins as a path is one; a hub's ``org/model`` is not; what is written to is looked at otherwise."""
+def test_paths_of_a_config_are_distinguished_from_names() -> None:
+    """A value that begins like a path is one; a hub's ``org/model`` is not; output paths have other checks."""
     values = {
         "data": {"train_path": "./data/a.jsonl", "pattern": "/data/*.bin", "names": ["/x/y"]},
         "model": {"model_path": "inclusionAI/LLaDA2.0-mini", "config_path": "./configs/m"},
@@ -295,19 +295,19 @@ def test_paths_of_a_config_are_told_from_names() -> None:
         ("path", "", {}),
     ],
 )  # fmt: skip
-def test_what_is_a_path_is_told_by_the_value_or_by_its_key(key: str, value: str, found: dict[str, str]) -> None:
+def test_a_path_is_recognised_by_its_value_or_its_key(key: str, value: str, found: dict[str, str]) -> None:
     """A relative path without ./ is one; prose, addresses and variables are none."""
     assert find_paths({key: value}) == found
 
 
 def test_batch_sizes_are_found_by_name() -> None:
-    """Wherever the trainer keeps them; one alone says nothing."""
+    """Any section may contain them; one alone proves nothing."""
     assert find_batch_sizes({"train": {"global_batch_size": 16, "micro_batch_size": 2}}) == (16, 2)
     assert find_batch_sizes({"train": {"global_batch_size": 16}}) is None
 
 
 def test_imports_are_read_and_not_run() -> None:
-    """Only those at the top, without the standard library."""
+    """Only imports at the top count, without the standard library."""
     source = (
         "import os, torch.nn\nfrom einops import x\nfrom . import y\ntry:\n    import apex\nexcept ImportError: pass\n"
     )
@@ -326,5 +326,5 @@ def test_imports_are_read_and_not_run() -> None:
     ],
 )
 def test_an_import_after_a_change_of_the_search_path_is_unsure(source: str, unsure: set[str]) -> None:
-    """What the task, or a module of the project, adds to sys.path is known to the task alone."""
+    """Only the task knows what it, or a module of the project, adds to sys.path."""
     assert find_imports(source, lambda name: name == "_init_paths").unsure == unsure

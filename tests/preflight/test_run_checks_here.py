@@ -1,4 +1,4 @@
-"""The whole check on this very machine: real probes in forked children, hosts told apart by FANOUT_HOST_ID."""
+"""The whole check on this machine: real probes in forked children; FANOUT_HOST_ID separates the hosts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.process
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A work directory as a user has it, with an environment beside it that holds a torchrun."""
+    """Create a work directory with an environment beside it that contains a torchrun."""
     (tmp_path / "task.py").write_text("print('hi')\n")
     (tmp_path / "cfg.yaml").write_text("lr: 0.1\n")
     (tmp_path / "train.sh").write_text("torchrun --nnodes=$NNODES $@\n")
@@ -34,7 +34,7 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def asker() -> Iterator[ForkingAsker]:
-    """Two hosts with different identities on this machine; at the end no listener may live."""
+    """Provide two hosts with different identities on this machine; at the end no listener may be alive."""
     made = ForkingAsker({f"gpu{n:02}": {"FANOUT_HOST_ID": f"h{n}"} for n in (1, 2, 3)})
     yield made
     assert made.living == 0
@@ -56,16 +56,16 @@ def request_for(project: Path, count: int = 2, **more: Any) -> CheckRequest:
     return CheckRequest(**{**settings, **more})
 
 
-def said(result: run_checks.Preflight, *levels: str) -> list[tuple[str, tuple[str, ...]]]:
+def list_findings(result: run_checks.Preflight, *levels: str) -> list[tuple[str, tuple[str, ...]]]:
     return [(finding.check, finding.hosts) for finding in result.findings if finding.level in levels]
 
 
 def test_a_healthy_pair_passes_and_the_plan_learns_an_address_that_the_worker_reaches(
     project: Path, asker: ForkingAsker
 ) -> None:
-    """Hosts on loopback are given loopback addresses; nothing fails, nothing warns of this project."""
+    """Hosts on loopback get loopback addresses; nothing fails or warns about this project."""
     result = run_checks.run(request_for(project), asker)
-    assert said(result, "fail") == []
+    assert list_findings(result, "fail") == []
     assert result.compute_exit_code() == 0
     assert result.learned.master_addr == "127.0.0.1"
     assert result.learned.addresses["gpu01"] == "127.0.0.1"
@@ -76,26 +76,26 @@ def test_a_healthy_pair_passes_and_the_plan_learns_an_address_that_the_worker_re
 
 
 def test_one_machine_under_two_names_is_named_with_both_lines(project: Path) -> None:
-    """Without an identity of their own the two are what they are: one machine."""
+    """Without an identity of their own the two are one machine."""
     result = run_checks.run(request_for(project), ForkingAsker())
-    assert said(result, "fail") == [("same-machine", ("gpu02",))]
+    assert list_findings(result, "fail") == [("same-machine", ("gpu02",))]
     assert "gpu01 (hosts.txt:1), gpu02 (hosts.txt:2)" in result.failures[0].saw
 
 
-def test_a_taken_port_is_told_with_the_holders_pid(project: Path, asker: ForkingAsker) -> None:
-    """The holder here is the test itself, listening on loopback only: torch's wildcard bind fails all the same."""
+def test_a_taken_port_is_reported_with_the_holders_pid(project: Path, asker: ForkingAsker) -> None:
+    """The test holds the port, listening on loopback only: torch's wildcard bind still fails."""
     import os
 
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         result = run_checks.run(request_for(project, master_port=holder.getsockname()[1]), asker)
-    assert said(result, "fail") == [("master-port", ("gpu01",))]
+    assert list_findings(result, "fail") == [("master-port", ("gpu01",))]
     assert f"held by pid {os.getpid()}" in result.failures[0].saw
     assert f"ssh gpu01 ps -fp {os.getpid()}" in result.failures[0].advice
 
 
-def test_a_task_that_is_elsewhere_on_one_host_fails_there_alone(
+def test_a_task_that_is_missing_on_one_host_fails_only_there(
     project: Path, asker: ForkingAsker, tmp_path: Path
 ) -> None:
     """Host 2 has a work directory of its own, with another config and without the task."""
@@ -107,10 +107,10 @@ def test_a_task_that_is_elsewhere_on_one_host_fails_there_alone(
     import dataclasses
 
     result = run_checks.run(request_for(project, hosts=(first, dataclasses.replace(second, workdir=str(other)))), asker)
-    assert said(result, "fail") == [("task", ("gpu02",)), ("config", ("gpu02",))]
+    assert list_findings(result, "fail") == [("task", ("gpu02",)), ("config", ("gpu02",))]
 
 
-def test_torchrun_that_is_off_the_path_is_found_and_the_flag_to_type_is_told(
+def test_torchrun_outside_the_path_is_found_and_the_flag_to_type_is_printed(
     project: Path, asker: ForkingAsker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The login's PATH has no torchrun; the work directory's env has one."""
@@ -118,18 +118,18 @@ def test_torchrun_that_is_off_the_path_is_found_and_the_flag_to_type_is_told(
     monkeypatch.delenv("VIRTUAL_ENV", raising=False)
     monkeypatch.setenv("HOME", str(project / "nobody"))
     result = run_checks.run(request_for(project, venv=""), asker)
-    assert said(result, "fail") == [("torchrun", ("gpu01", "gpu02"))] or said(result, "fail") == [
+    assert list_findings(result, "fail") == [("torchrun", ("gpu01", "gpu02"))] or list_findings(result, "fail") == [
         ("torchrun", ("gpu01",)), ("torchrun", ("gpu02",)),
     ]  # fmt: skip
     assert result.failures[0].advice.startswith(f"try  --venv {project}/env")
 
 
-def test_a_cpu_host_without_slots_is_told_what_to_write(
+def test_a_cpu_host_without_slots_gets_the_line_to_write(
     project: Path, asker: ForkingAsker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No guess at the number of processes: the line of the hostfile to write is printed."""
+    """The number of processes is not guessed: the line for the hostfile is printed."""
     monkeypatch.setattr(gpu, "which", lambda tool, path: "")
     monkeypatch.setattr(gpu, "_devices", list)
     result = run_checks.run(request_for(project, hosts=build_hosts(1)), asker)
-    assert said(result, "fail") == [("slots", ("gpu01",))]
+    assert list_findings(result, "fail") == [("slots", ("gpu01",))]
     assert "gpu01 slots=N  in hosts.txt" in result.failures[0].advice
