@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.diagnose.test_why import run_why
+from tests.diagnose.test_why import call_why
 
 TRACE = '{m}Traceback (most recent call last):\n{m}  File "/app/train.py", line 10, in <module>\n{m}    step(batch)\n{m}{e}\n'
 WAITED = (
@@ -201,7 +201,7 @@ def found(place: Path, files: dict[str, str]) -> dict[str, Any]:
     place.mkdir()
     for name, text in files.items():
         (place / name).write_text(text)
-    _, text = run_why("--json", ".", cwd=place)
+    _, text = call_why("--json", ".", cwd=place)
     verdict: dict[str, Any] = json.loads(text)
     return verdict
 

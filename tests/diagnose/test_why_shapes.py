@@ -19,7 +19,7 @@ import zstandard
 
 from fanout.diagnose.import_logs.line_labels import detect_splitter, strip_timestamp
 from fanout.model.errors import UsageError
-from tests.diagnose.test_why import LOGS, run_why, verdict
+from tests.diagnose.test_why import LOGS, call_why, verdict
 
 CONSOLES, DIRECTORIES = LOGS / "consoles", LOGS / "directories"
 
@@ -86,7 +86,7 @@ def test_one_file_of_two_hosts(tool: str, tmp_path: Path) -> None:
     label, host = LABELLED[tool]
     (tmp_path / "slurm-4242.out").write_text(merge_consoles(label))
     assert find_cause(tmp_path, "slurm-4242.out") == (host, 3, "high")
-    assert run_why("slurm-4242.out", cwd=tmp_path)[1].startswith("1 file of 2 hosts\n")
+    assert call_why("slurm-4242.out", cwd=tmp_path)[1].startswith("1 file of 2 hosts\n")
 
 
 def test_one_console_after_the_other(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_lines_of_the_tool_itself_belong_to_no_host(tmp_path: Path) -> None:
     own = "srun: error: gpu02: task 1: Exited with exit code 1\nslurmstepd: error: *** STEP 4242.0 ON gpu01 CANCELLED ***\n"
     (tmp_path / "slurm-4242.out").write_text(merge_consoles(lambda node, number: f"{node}: ") + own)
     assert find_cause(tmp_path, ".") == ("gpu02", 3, "high")
-    assert run_why(".", cwd=tmp_path)[1].startswith("1 file of 2 hosts\n")
+    assert call_why(".", cwd=tmp_path)[1].startswith("1 file of 2 hosts\n")
 
 
 def test_output_grouped_by_host(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_packed_files(ending: str, pack: Callable[[bytes], bytes], tmp_path: Pat
     assert find_cause(tmp_path, ".")[:2] == ("gpu02", 3)
     (tmp_path / f"gpu01.log.{ending}").write_bytes(whole[:10] + b"\xff" * 100 + whole[110:])
     with pytest.raises(UsageError, match=rf"gpu01\.log\.{ending}: cannot unpack it"):
-        run_why(".", cwd=tmp_path)
+        call_why(".", cwd=tmp_path)
 
 
 def test_standard_input_is_a_file_too(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_torchruns_log_directories(tmp_path: Path) -> None:
     """Below /tmp/torchelastic_*: the console of a host, or the name of the copied folder, identifies the host."""
     shutil.copytree(DIRECTORIES, tmp_path / "both")
     assert find_cause(tmp_path / "both", ".") == ("gpu02", 3, "high")
-    assert run_why(".", cwd=tmp_path / "both")[1].startswith("10 files of 2 hosts\n")
+    assert call_why(".", cwd=tmp_path / "both")[1].startswith("10 files of 2 hosts\n")
     for host, name in (("gpu01", "torchelastic_ab1f"), ("gpu02", "torchelastic_9c2e")):
         shutil.copytree(DIRECTORIES / name, tmp_path / "copied" / host / "tmp" / name)
         shutil.copytree(DIRECTORIES / name, tmp_path / "bare" / name)
