@@ -32,7 +32,7 @@ NO_VERBS = re.compile(
     r"|Names?|True|False|None|Everything|Everybody|Both|Two|Three|Same|Our|Its|If)\b"
 )
 #: (folder, banned words in docstrings and comments, docstrings without a leading verb)
-LIMITS = {"fanout": (0, 0), "tests": (103, 63), "tasks": (20, 61), "bench": (0, 0)}
+LIMITS = {"fanout": (0, 0), "tests": (2, 0), "tasks": (0, 0), "bench": (0, 0)}
 
 
 def messages_of(module: Module) -> list[str]:
