@@ -185,7 +185,7 @@ def run_healthy(project: Path) -> Iterator[subprocess.Popen[bytes]]:
     child.stdout.close()
 
 
-def test_stacks_of_a_healthy_run_can_be_read(project: Path, healthy: subprocess.Popen[bytes]) -> None:
+def test_stacks_of_a_healthy_run_can_be_read(project: Path, run_healthy: subprocess.Popen[bytes]) -> None:
     """This can be repeated, grouped or whole; the run is not affected."""
     for flags in ([], ["--full"], ["--json"]):
         told = subprocess.run(
@@ -203,4 +203,4 @@ def test_stacks_of_a_healthy_run_can_be_read(project: Path, healthy: subprocess.
             assert sorted(rank["rank"] for rank in ranks) == [0, 1, 2]
         else:
             assert "rank 1 (localhost) is in load (task.py:5)\n" in told.stdout
-    assert healthy.poll() is None
+    assert run_healthy.poll() is None
