@@ -59,7 +59,9 @@ class ProbeRunner:
                     self.cancel(number)
             elif now >= question[2]:
                 self.cancel(number)
-                self._send({"t": "answer", "id": number, "value": None, "error": "no answer in time"})
+                self._send(
+                    {"t": "answer", "id": number, "value": None, "error": "no answer in time", "reason": "timeout"}
+                )
 
     def cancel(self, number: int) -> None:
         """Kill a question's child, if it is still open."""
@@ -78,7 +80,7 @@ class ProbeRunner:
 def _parse_answer(line: bytes) -> dict:
     """Return the answer in a child's line. If it is too long for a frame, return an error instead."""
     if len(line) > frames.MAX_BODY - 1024:
-        return {"value": None, "error": "an answer of %d bytes is too long to be sent" % len(line)}
+        return {"value": None, "error": "an answer of %d bytes is too long to be sent" % len(line), "reason": "failed"}
     answer: dict = json.loads(line.decode())
     return answer
 
@@ -109,7 +111,7 @@ def _run_probe(message: dict, descriptor: int) -> None:
             _write_answer(descriptor, {"value": item, "error": ""})
     except Exception as error:  # a probe must never stop the relay; its error is its answer
         text = str(error) if getattr(error, "is_reason", False) else "%s: %s" % (type(error).__name__, error)
-        _write_answer(descriptor, {"value": None, "error": text})
+        _write_answer(descriptor, {"value": None, "error": text, "reason": getattr(error, "reason", "failed")})
     finally:
         os._exit(0)
 

@@ -6,8 +6,9 @@ are removed, and their reasons are stored under ``INVALID``. So checks and views
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
+from fanout.model.events import AnswerReason
 from fanout.model.schema import (
     Anything,
     Flag,
@@ -49,6 +50,7 @@ _HOLDER = {"uid?": _UID, "user?": _LINE, "listening?": _B, "pid?": _PID, "comman
 _PROCESS = {"gpu?": _SIZE, "pid": _PID, "memory?": Nullable(_SIZE), "command?": Nullable(_LINE), "uid?": Nullable(_UID),
             "user?": Nullable(_LINE), "age?": _AGE, "run?": _LINE}  # fmt: skip
 _WORDS = MapOf(_T)  # text by text
+_REASONS = MapOf(Text(among=get_args(AnswerReason)))  # by section
 
 #: The sections of ``facts``.
 FACTS: dict[str, Any] = {
@@ -189,8 +191,8 @@ ANSWERS: dict[str, Any] = {
 }
 
 _SECTIONS = {
-    "facts": (FACTS, {"clock?": Nullable({"began": _TIME, "ended": _TIME}), "missing?": _WORDS}),
-    "aftermath": (AFTERMATH, {"time?": _TIME, "missing?": _WORDS}),
+    "facts": (FACTS, {"clock?": Nullable({"began": _TIME, "ended": _TIME}), "missing?": _WORDS, "reasons?": _REASONS}),
+    "aftermath": (AFTERMATH, {"time?": _TIME, "missing?": _WORDS, "reasons?": _REASONS}),
 }
 
 

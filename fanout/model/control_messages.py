@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
-from fanout.model.events import ExitReason
+from fanout.model.events import AnswerReason, ExitReason
 from fanout.model.option import MAX_SECONDS
 from fanout.model.schema import Anything, Flag, Integer, ListOf, MapOf, Nullable, Number, OneOf, Text
 
@@ -24,7 +24,7 @@ MESSAGES: dict[str, dict[str, Any]] = {
         "cwd?": _T, "time?": Number(), "stale?": ListOf(_LINE),
     },
     "beat": {"load?": _LOAD},
-    "answer": {"id": Integer(), "value": Anything(), "error": _T},
+    "answer": {"id": Integer(), "value": Anything(), "error": _T, "reason?": Text(among=get_args(AnswerReason))},
     "prepared": {"pid": _PID},
     "refused": {"kind": _LINE, "message": _T, "hint": _T},
     "started": {"pid": _PID},

@@ -38,9 +38,13 @@ class LauncherError(FanoutError):
 
 
 class TransportError(FanoutError):
-    """One host is unreachable, or its answers cannot be used."""
+    """One host is unreachable, or its answers cannot be used. ``timed_out``: the text gives the time limit."""
 
     exit_code = ExitStatus.UNREACHABLE
+
+    def __init__(self, message: str, *, hint: str = "", timed_out: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.timed_out = timed_out
 
 
 class Unreachable(TransportError):

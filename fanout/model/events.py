@@ -83,15 +83,18 @@ class Disconnected(HostEvent):
 
 
 BROKE = "the connection broke"  # the error of a question whose connection ended before the answer
+#: Reasons for a missing answer or fact. ``stuck``: its child waits in the kernel; ``no-sandbox``: no rehearsal is possible.
+AnswerReason = Literal["", "unavailable", "timeout", "stuck", "no-sandbox", "failed", "connection-lost", "interrupted"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered(HostEvent):
-    """The agent's answer to a question: ``value``, or ``error`` if there is no value (else "")."""
+    """The agent's answer to a question: ``value``, or ``error`` and ``reason`` if there is no value (else "")."""
 
     ask: int
     value: Any
     error: str
+    reason: AnswerReason = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,10 +225,7 @@ LossReason: TypeAlias = Literal["abandoned", "no-run", "protocol-error", "intern
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostLost(HostEvent):
-    """The launcher gave the host up. The end of its part is unknown, which is never success.
-
-    ``reason`` is for programs, ``why`` is the same as a text for people.
-    """
+    """The launcher gave the host up. The end of its part is unknown, which is never success."""
 
     why: str
     reason: LossReason = "abandoned"

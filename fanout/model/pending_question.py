@@ -6,7 +6,7 @@ again on a later connection, a limited number of times. So a connection that bre
 
 from __future__ import annotations
 
-from fanout.model.events import BROKE
+from fanout.model.events import BROKE, AnswerReason
 from fanout.model.rpc import ProbeAnswer, ProbeRequest
 from fanout.model.state import HostState, RunState
 
@@ -47,17 +47,26 @@ class PendingQuestion:
         host, event = state.hosts[self.ask.host], state.answers.get((self.ask.host, self.number))
         if event is not None and self._tries:
             told = event.value if not event.error else None
-            return ProbeAnswer(value=told, error=event.error, handle=self.number, sent=self._put_at, received=event.at)
+            return ProbeAnswer(
+                value=told,
+                error=event.error,
+                reason=event.reason,
+                handle=self.number,
+                sent=self._put_at,
+                received=event.at,
+            )
         within = self.ask.within if self.ask.within is not None else self.ask.timeout
+        reason: AnswerReason = "connection-lost"
         if host.phase.is_final:
             error = BROKE
         elif self._tries and self._is_carrier_gone(host) and (self.ask.holds or self._tries == MOST_TRIES):
             error = BROKE if self._tries == 1 else f"{BROKE} {self._tries} times"
         elif state.now - max(self._put_at, state.awake_at) > within + TRANSIT_SECONDS:
             error = f"no answer within {within + TRANSIT_SECONDS:g} s" if host.linked else BROKE
+            reason = "timeout" if host.linked else "connection-lost"
         else:
             return None
-        return ProbeAnswer(error=error, handle=self.number)
+        return ProbeAnswer(error=error, reason=reason, handle=self.number)
 
     def _is_carrier_gone(self, host: HostState) -> bool:
         """Return whether the connection that carried the question has ended, as far as the launcher knows."""

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from fanout.model.events import AnswerReason
+
 WAVE = 24  # the number of hosts to ask at once before their speed is known
 
 
@@ -29,12 +31,13 @@ class ProbeRequest:
 class ProbeAnswer:
     """One host's answer: ``error`` is "" or why there is no ``value`` (connection lost, timeout, the probe died).
 
-    ``handle`` identifies an open question for ``Asker.cancel``. ``sent`` and ``received`` are the Unix times of this
+    ``reason`` is for programs, ``error`` is the same as a text for people. ``handle`` identifies an open question for ``Asker.cancel``. ``sent`` and ``received`` are the Unix times of this
     question on the launcher's clock; both are 0 if the transport does not measure them.
     """
 
     value: Any = None
     error: str = ""
+    reason: AnswerReason = ""
     handle: int = 0
     sent: float = 0.0
     received: float = 0.0

@@ -100,7 +100,11 @@ def rehearse_script(case: CheckContext, asker: Asker, plan: Callable[[], LaunchP
         for name, answer in answers.items()
         if not answer.error
     }
-    return _add_section(case, "rehearsal", here, {**why, **{name: answer.error for name, answer in answers.items()}})
+    case = _add_section(case, "rehearsal", here, {**why, **{name: answer.error for name, answer in answers.items()}})
+    reasons = {name: dict(row) for name, row in case.reasons.items()}
+    for name, answer in answers.items():
+        reasons.setdefault(name, {})["rehearsal"] = answer.reason
+    return replace(case, reasons=reasons)
 
 
 def _without_values(played: Mapping[str, Any], node: NodePlan) -> dict[str, Any]:

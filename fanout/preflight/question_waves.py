@@ -80,10 +80,6 @@ class BatchedAsker:
 def is_late(answer: ProbeAnswer) -> bool:
     """Return whether a host or a section timed out, for another reason than a dead file server."""
     if answer.error:
-        return answer.error.startswith("no answer")
-    missing = answer.value.get("missing", {}) if isinstance(answer.value, Mapping) else {}
-    return any(
-        "no answer within" in str(why) and "(state D" not in str(why)
-        for section, why in missing.items()
-        if section not in _OFTEN_SLOW
-    )
+        return answer.reason == "timeout"
+    reasons = answer.value.get("reasons", {}) if isinstance(answer.value, Mapping) else {}
+    return any(reason == "timeout" and section not in _OFTEN_SLOW for section, reason in reasons.items())

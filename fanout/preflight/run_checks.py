@@ -25,6 +25,7 @@ from fanout.checks.network import interfaces, mesh
 from fanout.checks.network.addresses import is_all_loopback, list_master_candidates
 from fanout.checks.ssh.invalid_answers import InvalidAnswerRecorder
 from fanout.model.errors import UsageError
+from fanout.model.events import AnswerReason
 from fanout.model.exit_status import ExitStatus
 from fanout.model.hosts import Host
 from fanout.model.plan import LaunchPlan
@@ -137,17 +138,20 @@ def _collect_facts(request: CheckRequest, asker: Asker) -> CheckContext:
     ]
     facts: dict[str, Mapping[str, Any]] = {}
     missing: dict[str, Mapping[str, str]] = {}
+    reasons: dict[str, Mapping[str, AnswerReason]] = {}
     offsets: dict[str, tuple[float, float]] = {}
     for host, answer in zip(hosts, asker.ask(asks), strict=True):
         if answer.error or not isinstance(answer.value, Mapping):
             facts[host.name], missing[host.name] = {}, {"": answer.error or "the answer is malformed"}
+            reasons[host.name] = {"": answer.reason}
             continue
         facts[host.name] = answer.value
         missing[host.name] = answer.value.get("missing", {})
+        reasons[host.name] = answer.value.get("reasons", {})
         clock = answer.value.get("clock")
         if clock and answer.received:
             offsets[host.name] = _compute_offset(answer, clock["began"], clock["ended"])
-    case = CheckContext(request=request, facts=facts, missing=missing, offsets=offsets)
+    case = CheckContext(request=request, facts=facts, missing=missing, reasons=reasons, offsets=offsets)
     return cross_host.recollect_code(case, asker, partial(_build_fact_questions, request))
 
 

@@ -68,6 +68,7 @@ def _not_through(host: Host, seconds: float) -> Unreachable:
     return Unreachable(
         f"logged in, but no answer came within {seconds:g} s to the {size} kB of the agent: full-size packets are lost on "
         "the way (MTU), or the host hardly runs",
+        timed_out=True,
         hint=f"compare the MTU here and on {host.name} with `ip link`; what lies between must let ICMP pass",
     )
 

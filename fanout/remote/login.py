@@ -92,8 +92,7 @@ class LoginRunner:
             noise = [event for event in events if isinstance(event, LoginOutput)]
             return EstablishedLogin(channel=channel, decoder=decoder, noise=noise, early=events[len(noise) :])
         except TransportError as error:
-            told = isinstance(error, AgentRefused) or f"within {deadline.seconds:g} s" in str(error)
-            if deadline.has_expired and not told:
+            if deadline.has_expired and not isinstance(error, AgentRefused) and not error.timed_out:
                 raise Unreachable(f"the login did not finish within {deadline.seconds:g} s ({error})",
                                   hint=error.hint or "raise --connect-timeout") from None  # fmt: skip
             raise

@@ -132,7 +132,14 @@ class FrameDecoder:
         value, error = (
             (None, str(message["error"])) if message["error"] else answers.check_answer(what, message["value"])
         )
-        return Answered(at=at, host=self._host, ask=number, value=value, error=error)
+        return Answered(
+            at=at,
+            host=self._host,
+            ask=number,
+            value=value,
+            error=error,
+            reason=message.get("reason", "") or ("failed" if error else ""),
+        )
 
     def _decode_message(self, message: Any) -> Event | None:
         at, host = self._clock(), self._host

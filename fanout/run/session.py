@@ -111,7 +111,7 @@ class Session:
             self._fan.cancel_question(*key)
         if not question.ask.holds:
             self._carriers.pop(key, None)
-        return question.answer or ProbeAnswer(error="interrupted", handle=question.number)
+        return question.answer or ProbeAnswer(error="interrupted", reason="interrupted", handle=question.number)
 
     def is_still_open(self, host: str, handle: int) -> bool:
         """Return whether a long-lived question still has its connection. Its resources on the host end with that."""

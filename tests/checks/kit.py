@@ -15,6 +15,7 @@ from typing import Any
 from fanout.agent.probes.registry import load_probe
 from fanout.checks.engine.definition import CheckContext, CheckRequest, MeshTest, PortTest
 from fanout.checks.network.mesh import choose_pairs
+from fanout.model.events import AnswerReason
 from fanout.model.hosts import Host, Origin
 from fanout.model.rpc import ProbeAnswer, ProbeRequest
 
@@ -209,11 +210,18 @@ def change_fact(case: CheckContext, host: str, path: str, value: Any) -> CheckCo
     return replace(case, facts=facts)
 
 
-def drop_section(case: CheckContext, host: str, section: str, reason: str) -> CheckContext:
+def drop_section(
+    case: CheckContext, host: str, section: str, why: str, reason: AnswerReason = "unavailable"
+) -> CheckContext:
     """Return ``case`` in which one host could not report one section."""
     facts = {name: dict(row) for name, row in case.facts.items()}
     facts[host].pop(section, None)
-    return replace(case, facts=facts, missing={**case.missing, host: {section: reason}})
+    return replace(
+        case,
+        facts=facts,
+        missing={**case.missing, host: {section: why}},
+        reasons={**case.reasons, host: {section: reason}},
+    )
 
 
 class ScriptedAsker:
@@ -287,7 +295,7 @@ class ForkingAsker:
         if ask.what not in ("listen", "share") or not text:
             self._end(pid)
         if not text:
-            return ProbeAnswer(error=f"no answer within {ask.timeout:g} s")
+            return ProbeAnswer(error=f"no answer within {ask.timeout:g} s", reason="timeout")
         answer = json.loads(text)
         return ProbeAnswer(
             value=answer.get("value"), error=answer.get("error", ""), handle=pid, sent=sent, received=time.time()

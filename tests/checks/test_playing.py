@@ -32,7 +32,7 @@ def rehearse(asker: ForkingAsker, folder: Path, script: str, **more: Any) -> dic
     argv = ["bash", "-o", "pipefail", "train.sh", "task.py", "cfg.yaml"]
     args = {"cwd": str(folder), "argv": argv, "task": "task.py", "env": GIVEN, **more}
     (answer,) = asker.ask([ProbeRequest(host="gpu01", what="rehearse", args=args, timeout=30)])
-    if "isolate" in answer.error:
+    if answer.reason == "no-sandbox":
         skip("namespaces", answer.error)
     assert answer.error == ""
     value: dict[str, Any] = answer.value

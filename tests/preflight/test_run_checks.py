@@ -77,7 +77,7 @@ def test_the_most_precise_clock_sample_counts() -> None:
     """Facts take long; a small question measures the host's clock within 20 ms. If it fails, the facts are used."""
     offset, margin = run_checks.run(build_request(2), ScriptedAsker(build_healthy_script())).case.offsets["gpu02"]
     assert (round(offset, 4), round(margin, 4)) == (0.002, 0.01)
-    silent = build_healthy_script(clock=lambda host, args: ProbeAnswer(error="no answer in time"))
+    silent = build_healthy_script(clock=lambda host, args: ProbeAnswer(error="no answer in time", reason="timeout"))
     offset, margin = run_checks.run(build_request(2), ScriptedAsker(silent)).case.offsets["gpu02"]
     assert (round(offset, 4), round(margin, 4)) == (0.0, 0.1)
 

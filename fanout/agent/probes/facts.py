@@ -10,7 +10,7 @@ import time
 from functools import partial
 
 from . import files, gpu, host, network, python_env, rdma, runs, services, source_tree, upgrades
-from .probe_tools import FactUnavailable, ForkedCall, ToolProcess, add_section
+from .probe_tools import FactUnavailable, ForkedCall, ToolProcess, add_missing, add_section
 
 TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
@@ -64,28 +64,26 @@ def ask_facts(args: dict[str, Any]) -> dict[str, Any]:
     """Return all facts about this host, and change nothing. ``args["guard"]`` (seconds) bounds the slow sections."""
     began = time.time()
     guard = float(args.get("guard", 5.0))
-    answer: dict[str, Any] = {}
-    missing: dict[str, str] = {}
-    programs = {name: _start_section(missing, name, start, args) for name, (start, _) in PROGRAMS.items()}
+    answer: dict[str, Any] = {"missing": {}, "reasons": {}}
+    programs = {name: _start_section(answer, name, start, args) for name, (start, _) in PROGRAMS.items()}
     asides = {name: ForkedCall(partial(section, args), guard) for name, section in GUARDED.items()}
     for name, section in QUICK.items():
-        add_section(answer, missing, name, partial(section, args))
+        add_section(answer, name, partial(section, args))
     for name, aside in asides.items():
-        add_section(answer, missing, name, aside.get_result)
+        add_section(answer, name, aside.get_result)
     for name, program in programs.items():
         if program is not None:
-            add_section(answer, missing, name, partial(PROGRAMS[name][1], program))
-    answer["missing"] = missing
+            add_section(answer, name, partial(PROGRAMS[name][1], program))
     answer["clock"] = {"began": began, "ended": time.time()}
     return answer
 
 
 def _start_section(
-    missing: dict[str, str], name: str, start: Callable[[dict[str, Any]], ToolProcess], args: dict[str, Any]
+    answer: dict[str, Any], name: str, start: Callable[[dict[str, Any]], ToolProcess], args: dict[str, Any]
 ) -> ToolProcess | None:
     """Start the section's program and return it. If there is nothing to start, note why and return None."""
     try:
         return start(args)
     except FactUnavailable as error:
-        missing[name] = str(error)
+        add_missing(answer, name, str(error), error.reason)
         return None

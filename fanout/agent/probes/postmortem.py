@@ -15,7 +15,16 @@ from functools import partial
 
 from .. import prepare, processes, smi
 from . import flight_files, nccl_ras, network, rdma
-from .probe_tools import FactUnavailable, ForkedCall, ToolProcess, add_section, read_or_empty, read_start, search_path
+from .probe_tools import (
+    FactUnavailable,
+    ForkedCall,
+    ToolProcess,
+    add_missing,
+    add_section,
+    read_or_empty,
+    read_start,
+    search_path,
+)
 from .stacks import ask_stacks, find_directory, list_processes, read_dead_stacks
 
 TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
@@ -41,21 +50,20 @@ _GPU = (
 
 def ask_aftermath(args: dict[str, Any]) -> dict[str, Any]:
     """Return the post-mortem. ``args``: run, node, cwd, since (seconds that the run has lasted)."""
-    answer: dict[str, Any] = {}
-    missing: dict[str, str] = {}
-    programs = {name: _start_program(name, argv, missing) for name, argv in _PROGRAMS.items()}
+    answer: dict[str, Any] = {"missing": {}, "reasons": {}}
+    programs = {name: _start_program(name, argv, answer) for name, argv in _PROGRAMS.items()}
     asides = {name: ForkedCall(partial(part, args), GUARD_SECONDS + 1.0) for name, part in _GUARDED.items()}
     for name, part in _QUICK.items():
-        add_section(answer, missing, name, partial(part, args))
+        add_section(answer, name, partial(part, args))
     for name, aside in asides.items():
-        add_section(answer, missing, name, aside.get_result)
+        add_section(answer, name, aside.get_result)
     for name, program in programs.items():
         if program is not None:
-            add_section(answer, missing, name, partial(_finish_program, name, program, args))
+            add_section(answer, name, partial(_finish_program, name, program, args))
     if not answer.get("kernel") and "journal" in answer:
         answer["kernel"] = answer["journal"]
     answer.pop("journal", None)
-    return dict(answer, missing=missing, time=time.time())
+    return dict(answer, time=time.time())
 
 
 _PROGRAMS = {
@@ -65,12 +73,12 @@ _PROGRAMS = {
 }
 
 
-def _start_program(name: str, argv: list[str], missing: dict[str, str]) -> ToolProcess | None:
+def _start_program(name: str, argv: list[str], answer: dict[str, Any]) -> ToolProcess | None:
     try:
         env = {"PATH": search_path({}) + ":/usr/sbin:/sbin" + smi.EXTRA_PATH, "LC_ALL": "C"}
         return ToolProcess(argv, env, PROGRAM_SECONDS)
     except FactUnavailable as error:
-        missing[name] = str(error)
+        add_missing(answer, name, str(error), error.reason)
         return None
 
 

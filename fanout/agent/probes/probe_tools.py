@@ -16,9 +16,16 @@ if TYPE_CHECKING:
 
 
 class FactUnavailable(Exception):
-    """A fact that is not available on this host; the text contains the reason for the user."""
+    """A fact that is not available on this host; the text contains the reason for the user.
+
+    ``reason`` is the same for programs, a value of AnswerReason in the launcher's events.
+    """
 
     is_reason = True  # the text is for the user as it is, without the name of this class
+
+    def __init__(self, text: str, reason: str = "unavailable") -> None:
+        Exception.__init__(self, text)
+        self.reason = reason
 
 
 _PATH_BYTES = 1024
@@ -51,12 +58,13 @@ class ForkedCall:
             os.waitpid(self._child, os.WNOHANG)
             path = self._path[:].rstrip(b"\0").decode("utf-8", "replace")
             raise FactUnavailable(
-                "no answer within %g s%s%s" % (self._seconds, " from " + path if path else "", asleep)
+                "no answer within %g s%s%s" % (self._seconds, " from " + path if path else "", asleep),
+                "stuck" if asleep.startswith(" (state D") else "timeout",
             )
         os.waitpid(self._child, 0)
-        had, value = json.loads(text) if text else (False, "the probe died")
+        had, value, reason = json.loads(text) if text else (False, "the probe died", "failed")
         if not had:
-            raise FactUnavailable(value)
+            raise FactUnavailable(value, reason)
         return value
 
 
@@ -69,11 +77,11 @@ def note_path(path: str) -> None:
 def _run_section(section: Callable[[], Any], writer: int) -> None:
     try:
         try:
-            text = json.dumps([True, section()])
+            text = json.dumps([True, section(), ""])
         except FactUnavailable as error:
-            text = json.dumps([False, str(error)])
+            text = json.dumps([False, str(error), error.reason])
         except Exception as error:
-            text = json.dumps([False, "%s: %s" % (type(error).__name__, error)])
+            text = json.dumps([False, "%s: %s" % (type(error).__name__, error), "failed"])
         data = text.encode()
         while data:
             data = data[os.write(writer, data) :]
@@ -140,7 +148,7 @@ class ToolProcess:
             return status, os.pread(self._out, 1 << 22, 0).decode("utf-8", "replace")
         except subprocess.TimeoutExpired:
             self._kill_group()
-            raise FactUnavailable("%s gave no answer within %g s" % (self.name, self._seconds)) from None
+            raise FactUnavailable("%s gave no answer within %g s" % (self.name, self._seconds), "timeout") from None
         finally:
             os.close(self._out)
 
@@ -165,11 +173,17 @@ def search_path(args: dict[str, Any]) -> str:
     return "%s/bin:%s" % (os.path.expanduser(venv), login) if venv else login
 
 
-def add_section(answer: dict[str, Any], missing: dict[str, str], name: str, had: Callable[[], Any]) -> None:
-    """Add one section to ``answer``. A failure affects only this section; its reason goes to ``missing``."""
+def add_section(answer: dict[str, Any], name: str, had: Callable[[], Any]) -> None:
+    """Add one section to ``answer``. A failure affects only this section, and goes to ``missing`` and ``reasons``."""
     try:
         answer[name] = had()
     except FactUnavailable as error:
-        missing[name] = str(error)
+        add_missing(answer, name, str(error), error.reason)
     except Exception as error:
-        missing[name] = "%s: %s" % (type(error).__name__, error)
+        add_missing(answer, name, "%s: %s" % (type(error).__name__, error), "failed")
+
+
+def add_missing(answer: dict[str, Any], name: str, text: str, reason: str) -> None:
+    """Note why a section is missing: ``text`` for people, ``reason`` for programs."""
+    answer.setdefault("missing", {})[name] = text
+    answer.setdefault("reasons", {})[name] = reason

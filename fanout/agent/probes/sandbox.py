@@ -57,22 +57,22 @@ def run_sandboxed(layered: list[str], act: Callable[[], Any], send: Callable[[An
         _run_first_process(layered, act, send, write_end)
     os.close(write_end)
     with open(read_end, "rb") as file:
-        trouble = file.read().decode("utf-8", "replace")
+        reason, _, trouble = file.read().decode("utf-8", "replace").partition("\n")
     os.waitpid(first, 0)
     if trouble:
-        raise FactUnavailable(trouble)
+        raise FactUnavailable(trouble, reason)
 
 
 def _run_first_process(layered: list[str], act: Callable[[], Any], send: Callable[[Any], None], write_end: int) -> None:
-    """Run the first process; report every failure as text, and never return."""
+    """Run the first process; report every failure as a line with its reason and a text, and never return."""
     try:
         LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         _set_up_mounts(layered)
         send(act())
     except FactUnavailable as error:
-        os.write(write_end, str(error).encode())
+        os.write(write_end, ("%s\n%s" % (error.reason, error)).encode())
     except Exception as error:
-        os.write(write_end, ("%s: %s" % (type(error).__name__, error)).encode())
+        os.write(write_end, ("failed\n%s: %s" % (type(error).__name__, error)).encode())
     finally:
         os._exit(0)
 
@@ -171,10 +171,14 @@ def _explain_refusal(error: OSError, doing: str = "uid_map") -> FactUnavailable:
     """Return the reason: the kernel is too old, or a setting forbids this user to create namespaces."""
     if error.errno in (errno.ENOSYS, errno.EINVAL):
         return FactUnavailable(
-            "this kernel (%s) cannot isolate a rehearsal: Linux 5.12 or later is needed" % os.uname().release
+            "this kernel (%s) cannot isolate a rehearsal: Linux 5.12 or later is needed" % os.uname().release,
+            "no-sandbox",
         )
     if read_or_empty("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").strip() == "1":
-        return FactUnavailable("a rehearsal cannot be isolated here: kernel.apparmor_restrict_unprivileged_userns=1")
+        return FactUnavailable(
+            "a rehearsal cannot be isolated here: kernel.apparmor_restrict_unprivileged_userns=1", "no-sandbox"
+        )
     return FactUnavailable(
-        "a rehearsal cannot be isolated here: user namespaces are not allowed (%s: %s)" % (doing, error.strerror)
+        "a rehearsal cannot be isolated here: user namespaces are not allowed (%s: %s)" % (doing, error.strerror),
+        "no-sandbox",
     )

@@ -28,7 +28,11 @@ def build_check_record(case: CheckContext, findings: Sequence[CheckFinding], sec
                 "level": row.level,
                 "problems": list(row.problems),
                 "shown": {name: cell.text for name, cell in row.cells.items()},
-                "facts": {name: value for name, value in case.facts.get(row.hosts[0], {}).items() if name != "missing"},
+                "facts": {
+                    name: value
+                    for name, value in case.facts.get(row.hosts[0], {}).items()
+                    if name not in ("missing", "reasons")
+                },
                 "missing": dict(case.missing.get(row.hosts[0], {})),
             }
             for row in build_rows(case, findings)

@@ -233,7 +233,7 @@ def _describe_limits(case: CheckContext, findings: Sequence[CheckFinding]) -> st
         count = len({finding.check for finding in skipped if finding.saw == "no task given"})
         return f"; {count} more checks need a TASK" if count else ""
     unseen = [finding for finding in skipped if finding.check in ("torchrun", "script-starts")]
-    unsure = [finding for finding in unseen if "isolate" in finding.saw or "may change PATH" in finding.saw]
+    unsure = [finding for finding in unseen if finding.reason]
     return f"; the start of torchrun by {case.request.script} was not checked ({unsure[0].saw})" if unsure else ""
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from fanout.checks.deep.torch_result import DeepTest
+from fanout.model.events import AnswerReason
 from fanout.model.hosts import Host
 from fanout.model.option_table import default_of
 from fanout.model.suggested_commands import CommandBuilder
@@ -116,13 +117,14 @@ class MeshTest:
 class CheckContext:
     """Input of the judges: the request, the facts by host and section, and the tests between hosts.
 
-    ``missing`` gives the reason for each section that a host did not return. ``offsets`` is (seconds, margin of
+    ``missing`` gives the reason for each section that a host did not return, and ``reasons`` the same for programs. ``offsets`` is (seconds, margin of
     error) of a host's clock relative to this machine's. ``slow`` is set if fanout had to ask the hosts in small groups.
     """
 
     request: CheckRequest
     facts: Mapping[str, Mapping[str, Any]]
     missing: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    reasons: Mapping[str, Mapping[str, AnswerReason]] = field(default_factory=dict)
     offsets: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     port: PortTest | None = None
     mesh: MeshTest | None = None
@@ -134,6 +136,10 @@ class CheckContext:
     def hosts(self) -> tuple[str, ...]:
         """Return the names of the hosts that this judge may judge, in rank order."""
         return tuple(host.name for host in self.request.hosts if host.name in self.facts)
+
+    def is_late(self, name: str, section: str) -> bool:
+        """Return whether the host did not return the section in time."""
+        return self.reasons.get(name, {}).get(section, "") in ("timeout", "stuck")
 
     def get_section(self, section: str) -> dict[str, Any]:
         """Return one section of the facts by host, in rank order."""
@@ -155,6 +161,10 @@ class CheckContext:
         return next(host for host in self.request.hosts if host.name == name)
 
 
+#: Reasons of a skip that leave the start of torchrun unverified.
+SkipReason: TypeAlias = Literal["", "no-sandbox", "unknown-path"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckResult:
     """Result of a judge for some hosts: what it saw, and the advice or command that fixes it."""
@@ -163,6 +173,7 @@ class CheckResult:
     hosts: tuple[str, ...]
     saw: str
     advice: str = ""
+    reason: SkipReason = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +186,7 @@ class CheckFinding:
     hosts: tuple[str, ...]
     saw: str
     advice: str = ""
+    reason: SkipReason = ""
 
 
 Judge: TypeAlias = Callable[[CheckContext], Iterable[CheckResult]]
@@ -204,9 +216,9 @@ def warn(hosts: Iterable[str] | str, saw: str, advice: str) -> CheckResult:
     return CheckResult(level="warn", hosts=_to_host_tuple(hosts), saw=saw, advice=advice)
 
 
-def skip(hosts: Iterable[str] | str, why: str) -> CheckResult:
+def skip(hosts: Iterable[str] | str, why: str, reason: SkipReason = "") -> CheckResult:
     """Return a verdict "not checked" with the reason; "" if the check does not concern these hosts."""
-    return CheckResult(level="skip", hosts=_to_host_tuple(hosts), saw=why)
+    return CheckResult(level="skip", hosts=_to_host_tuple(hosts), saw=why, reason=reason)
 
 
 def info(hosts: Iterable[str] | str, saw: str, advice: str = "") -> CheckResult:

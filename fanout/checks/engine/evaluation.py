@@ -14,6 +14,7 @@ from fanout.checks.engine.definition import (
     CheckContext,
     CheckFinding,
     CheckResult,
+    SkipReason,
     fail,
     is_check_selected,
     ok,
@@ -26,18 +27,19 @@ ADVICE = "run the check again; if it fails again, report it with the output of f
 
 def judge_check(check: Check, case: CheckContext) -> tuple[CheckFinding, ...]:
     """Return the findings of one check: those of its judge, a skip for missing facts, ok for the other hosts."""
-    reason = check.unless(case.request)
-    if reason:
-        return (_build_finding(check, skip(case.hosts, reason)),) if case.hosts else ()
+    unless = check.unless(case.request)
+    if unless:
+        return (_build_finding(check, skip(case.hosts, unless)),) if case.hosts else ()
     lacking = _find_missing_facts(check, case)
     allowed = {name: facts for name, facts in case.facts.items() if name not in lacking}
     verdicts = _run_judge(check, replace(case, facts=allowed)) if allowed or check.group == "ssh" else []
     spoken = {name for verdict in verdicts for name in verdict.hosts} | set(lacking)
     quiet = tuple(name for name in case.hosts if name not in spoken)
-    by_reason: dict[str, list[str]] = {}
-    for name, reason in lacking.items():
-        by_reason.setdefault(reason, []).append(name)
-    verdicts += [skip(names, reason) for reason, names in by_reason.items()]
+    by_reason: dict[tuple[str, SkipReason], list[str]] = {}
+    for name, why in lacking.items():
+        without_sandbox = "no-sandbox" in (case.reasons.get(name, {}).get(section) for section in check.needs)
+        by_reason.setdefault((why, "no-sandbox" if without_sandbox else ""), []).append(name)
+    verdicts += [skip(names, why, reason) for (why, reason), names in by_reason.items()]
     if quiet:
         verdicts.append(ok(quiet, ""))
     return tuple(_build_finding(check, verdict) for verdict in verdicts if verdict.hosts)
@@ -60,7 +62,7 @@ def _find_missing_facts(check: Check, case: CheckContext) -> dict[str, str]:
 def _build_finding(check: Check, verdict: CheckResult) -> CheckFinding:
     return CheckFinding(
         check=check.name, group=check.group, level=verdict.level,
-        hosts=verdict.hosts, saw=verdict.saw, advice=verdict.advice,
+        hosts=verdict.hosts, saw=verdict.saw, advice=verdict.advice, reason=verdict.reason,
     )  # fmt: skip
 
 

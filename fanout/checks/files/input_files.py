@@ -19,7 +19,7 @@ def _judge_file_server(case: CheckContext) -> Iterator[CheckResult]:
     """Yield a failure for each host whose file lookup timed out: train.sh would hang there without a message."""
     for name in case.hosts:
         why = case.missing.get(name, {}).get("files", "")
-        if case.facts[name] and why.startswith("no answer"):
+        if case.facts[name] and case.is_late(name, "files"):
             yield fail(
                 name, f"the lookup of the run's files timed out: {why}",
                 f"a file server is unreachable: see  {case.format_remote_command(name, 'mount -t nfs,nfs4; dmesg | tail')}",

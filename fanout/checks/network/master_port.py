@@ -201,7 +201,7 @@ def _judge_reverse_names(case: CheckContext) -> Iterator[CheckResult]:
         why = case.missing.get(name, {}).get("reverse", "")
         rows = case.facts[name].get("reverse", [])
         slow = [row for row in rows if row["seconds"] > _SLOW_NAME]
-        if slow or why.startswith("no answer"):
+        if slow or case.is_late(name, "reverse"):
             took = f"{slow[0]['seconds']:.1f} s for {slow[0]['address']}" if slow else why
             yield warn(
                 name, f"the reverse lookup of another host's address is slow: {took}",

@@ -79,7 +79,9 @@ def _judge_login_path(case: CheckContext, name: str, programs: Mapping[str, Any]
         return skip(name, f"{case.request.script} does not call torchrun itself")
     if is_script and script.get("activates"):
         why = "" if case.request.task else ": give a TASK to rehearse it"
-        return skip(name, f"torchrun is not on the login's PATH; {case.request.script} may change PATH{why}")
+        return skip(
+            name, f"torchrun is not on the login's PATH; {case.request.script} may change PATH{why}", "unknown-path"
+        )
     return fail(
         name, "torchrun is not on the PATH of a non-interactive login", _advise_environment(programs["elsewhere"])
     )

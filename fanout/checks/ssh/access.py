@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from fanout.checks.engine.comparison import compute_medians_of_others
 from fanout.checks.engine.definition import Check, CheckContext, CheckResult, fail, info, ok, warn
-from fanout.model.events import BROKE
 
 _SLOW_LOGIN, _VERY_SLOW_LOGIN = 3.0, 15.0
 _OLDEST_PYTHON = (3, 8)
@@ -19,7 +18,7 @@ def _judge_reached(case: CheckContext) -> Iterator[CheckResult]:
         if not case.facts[name]:
             why = case.missing.get(name, {}).get("", "it did not answer")
             again = "run the check again"
-            if BROKE in why:  # the question is small, and the answer is not
+            if case.reasons.get(name, {}).get("") == "connection-lost":  # the question is small, and the answer is not
                 probe = case.format_remote_command(name, "head -c 1000000 /dev/zero")
                 again += (
                     f"; packets of full size may be lost on the way (MTU) unless this prints 1000000:  {probe} | wc -c"

@@ -142,7 +142,7 @@ class HopLimiter:
             places = self._places.setdefault((address, port), threading.Semaphore(LOGINS_PER_HOP))
         if not places.acquire(timeout=deadline.seconds_left):
             raise Unreachable(f"could not start to log in within {deadline.seconds:g} s: too many hosts behind one address",
-                              hint="raise --connect-timeout")  # fmt: skip
+                              hint="raise --connect-timeout", timed_out=True)  # fmt: skip
         place = LoginSlot(places)
         deadline.close_on_expiry(place.release)
         try:

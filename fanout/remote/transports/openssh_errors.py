@@ -38,9 +38,11 @@ def explain_timeout(log: SshLog, words: Sequence[str], address: str, seconds: fl
     """Return the error of a login that timed out, from the step that it had reached."""
     if log.address and not log.connected:
         hint = f"is it up, and the address right? firewall, VPN?  {by_hand}"
-        return Unreachable(f"no answer from {address} within {seconds:g} s", hint=hint)
+        return Unreachable(f"no answer from {address} within {seconds:g} s", hint=hint, timed_out=True)
     said = f" ({words[-1]})" if words else ""
-    return Unreachable(f"the login to {address} did not finish within {seconds:g} s{said}", hint=by_hand)
+    return Unreachable(
+        f"the login to {address} did not finish within {seconds:g} s{said}", hint=by_hand, timed_out=True
+    )
 
 
 def _host_key_error(log: SshLog, told: Sequence[str], by_hand: str, accept_new: bool) -> TransportError | None:

@@ -72,6 +72,7 @@ def _translate_error(step: LoginStep, error: Exception) -> TransportError:
             return Unreachable(
                 f"no answer from {where} within {step.deadline.seconds:g} s",
                 hint=f"is it up, and the address right? firewall, VPN?  {by_hand}",
+                timed_out=True,
             )
         case paramiko.ChannelException() if step.before is not None:
             return Unreachable(
