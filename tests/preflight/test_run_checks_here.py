@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from fanout.agent import smi
 from fanout.agent.probes import gpu
 from fanout.checks.engine.definition import CheckRequest
 from fanout.preflight import run_checks
@@ -128,7 +129,7 @@ def test_a_cpu_host_without_slots_gets_the_line_to_write(
     project: Path, asker: ForkingAsker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The number of processes is not guessed: the line for the hostfile is printed."""
-    monkeypatch.setattr(gpu, "which", lambda tool, path: "")
+    monkeypatch.setattr(smi, "find_tool", lambda names, path: ("", ""))
     monkeypatch.setattr(gpu, "_devices", list)
     result = run_checks.run(request_for(project, hosts=build_hosts(1)), asker)
     assert list_findings(result, "fail") == [("slots", ("gpu01",))]
