@@ -86,7 +86,7 @@ def test_many_ranks_are_a_few_curves_before_a_band_and_what_the_user_named_is_dr
         assert browser.evaluate(names) == ["loss", "step", "right"]
         drawn = "[...document.querySelectorAll('#charts figure:first-child path')].map(e => e.className.baseVal)"
         assert browser.evaluate(drawn) == ["band", "middle", *[""] * 8]
-        assert "all 32, from least to greatest" in browser.evaluate("document.getElementById('charts').textContent")
+        assert "band: minimum to maximum of all 32" in browser.evaluate("document.getElementById('charts').textContent")
         box, frame = (
             browser.evaluate(f"(b => [b.y, b.y + b.height])(document.querySelector('{what}').getBBox())")
             for what in ("#charts path.band", "#charts svg")

@@ -23,7 +23,7 @@ def test_the_facts_of_this_machine_are_valid_and_every_section_has_a_schema(tmp_
     (answer,) = ForkingAsker().ask([ProbeRequest(host="h", what="facts", args=args, timeout=60.0)])
     value, error = answers.check_answer("facts", answer.value)
     assert (error, value.get(answers.INVALID)) == ("", None)
-    assert set(value) - {"missing", "clock"} <= set(answers.FACTS)
+    assert set(value) - {"missing", "reasons", "clock"} <= set(answers.FACTS)
 
 
 def test_every_question_has_a_schema() -> None:
