@@ -135,7 +135,7 @@ def _digest(path: Path) -> str:
 
 def _launcher(lab: Lab) -> list[Process]:
     return [
-        one for one in processes(lab.launcher, "fanout", "run", "hosts.txt") if "fanout.run.guardian" not in one.argv
+        one for one in processes(lab.launcher, "-m fanout run", "hosts.txt") if "fanout.run.guardian" not in one.argv
     ]
 
 

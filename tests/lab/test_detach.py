@@ -96,7 +96,7 @@ def test_attach_takes_the_place_of_a_launcher_that_died(project: Project, lab4: 
     project.train(WAIT)
     run = _detached(project, "--grace", "2")
     kill(lab4.launcher, "fanout.run.guardian")
-    kill(lab4.launcher, "fanout", "run")
+    kill(lab4.launcher, "-m fanout run")
     assert "lost" in project.fanout("ps").out
     attached = project.start("attach", run)
     attached.until("starting a new one")
@@ -173,7 +173,7 @@ def _abandoned(project: Project, lab: Lab) -> str:
     project.train("setsid sleep 1007 &\n" + WAIT)
     run = _detached(project)
     kill(lab.launcher, "fanout.run.guardian")
-    kill(lab.launcher, "fanout", "run")
+    kill(lab.launcher, "-m fanout run")
     for host in lab.hosts:
         kill(host, "-I", "-S")
     return run
@@ -227,7 +227,7 @@ def test_the_next_run_reports_an_expired_run_once(project: Project, lab4: Lab) -
     project.train(WAIT)
     lost = _detached(project, "--lease", "5", "--grace", "1")
     kill(lab4.launcher, "fanout.run.guardian")
-    kill(lab4.launcher, "fanout", "run")
+    kill(lab4.launcher, "-m fanout run")
     assert wait_quiet(lab4, 5 + 1 + 10)
     project.train("true\n")
     soon = project.run()

@@ -203,12 +203,15 @@ def _read_source(link: socket.socket) -> dict[str, Any]:
 def _read_retransmits(link: socket.socket) -> dict[str, Any]:
     """Return the segments that this end sent, and how many it retransmitted (``struct tcp_info`` of linux/tcp.h).
 
-    Both counters only grow. Kernels before 4.2 count no segments.
+    The counters only grow. Kernels before 4.2 count no segments. Since 4.19 they count what the peer received twice
+    (``tcpi_dsack_dups``): such a retransmission replaced no lost segment, because a busy host was only late to answer.
     """
     told = link.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
     if len(told) < 140:
         return {}
-    return {"resent": struct.unpack_from("=I", told, 100)[0], "sent": struct.unpack_from("=I", told, 136)[0]}
+    resent, sent = struct.unpack_from("=I", told, 100)[0], struct.unpack_from("=I", told, 136)[0]
+    needless = struct.unpack_from("=I", told, 216)[0] if len(told) >= 220 else 0
+    return {"resent": max(0, resent - needless), "sent": sent}
 
 
 def _classify_error(error: OSError) -> dict[str, Any]:
