@@ -50,7 +50,7 @@ NAMED_BY_TOPIC = ("fanout.commands", "fanout.agent.probes")
 def test_the_top_of_the_package_holds_only_packages() -> None:
     files = {path.name for path in (ROOT / "fanout").iterdir() if path.is_file()}
     assert files == {"__init__.py", "__main__.py", "py.typed"}
-    folders = {path.name for path in (ROOT / "fanout").iterdir() if path.is_dir() and path.name != "__pycache__"}
+    folders = {path.name for path in (ROOT / "fanout").iterdir() if any(path.rglob("*.py"))}
     assert folders == {package.name for package in PACKAGES}
 
 
@@ -98,7 +98,7 @@ def test_each_package_states_contents_imports_and_a_start() -> None:
 
 def test_the_tests_mirror_the_packages() -> None:
     extra = {"lab", "browser", "sweeps", "fuzz", "tasks"}
-    folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and path.name != "__pycache__"}
+    folders = {path.name for path in (ROOT / "tests").iterdir() if any(path.rglob("*.py"))}
     assert folders - extra <= {package.name for package in PACKAGES}
 
 
