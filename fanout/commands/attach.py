@@ -11,7 +11,6 @@ import os
 import signal
 import time
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 from fanout.logs.tail import LogTails
@@ -23,7 +22,8 @@ from fanout.record import follow, run_handle, writer_lock
 from fanout.record.index import find_active_run, read_run_handle
 from fanout.record.run_reader import RunReader
 from fanout.run import detach, diagnosis, observe, takeover
-from fanout.run.choose_view import build_filters, build_view, choose_look
+from fanout.run.attached_view import build_attached_view
+from fanout.run.choose_view import build_filters
 from fanout.run.context import ProcessContext, filter_handled_signals, find_runs_directory, read_settings
 from fanout.run.guardian import Guardian
 from fanout.run.slow_ranks import SlowRankReporter
@@ -59,28 +59,14 @@ def _read_run_as_hosts(request: Request) -> Request:
 
 
 def _follow_record(recorded: RunReader, settings: Settings, edge: ProcessContext) -> int:
-    look, detach_request = choose_look(settings, edge), detach.DetachRequest()
-    pace = SlowRankReporter(muted=True)
     filters = build_filters(settings, metric=recorded.metric)
     collector = diagnosis.build_collector(recorded.heading, diagnosis.load_signatures(settings, edge), recorded=True)
     diagnosis.add_recorded_facts(collector, recorded.path)
-    hangs, preview = diagnosis.HangReporter(collector, muted=True), partial(diagnosis.preview_verdict, collector)
-    view = build_view(
-        recorded.heading,
-        look,
-        edge,
-        filters,
-        preview=preview,
-        slow=pace.slow_hosts,
-        hung=hangs.hung_hosts,
-        detach=detach_request,
-        viewing="attach",
-    )
-    pace.outputs.append(view.note)
-    hangs.outputs.append(view.note)
+    shown = build_attached_view(recorded.heading, settings, edge, filters, collector, muted=True)
+    view, detach_request = shown.view, shown.detach_request
     try:
         result = follow.follow_record(
-            recorded, view, lambda: detach_request.requested, learners=[collector], reporters=[hangs, pace]
+            recorded, view, lambda: detach_request.requested, learners=[collector], reporters=[shown.hangs, shown.pace]
         )
     except KeyboardInterrupt:
         detach_request.acknowledged = True

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from functools import partial
 
 from fanout.logs.tail import LogTails
 from fanout.model import policy
@@ -20,12 +19,12 @@ from fanout.model.settings import Settings
 from fanout.model.state import RunState
 from fanout.record.run_handle import RunHandle
 from fanout.remote.pool import ConnectionPool
-from fanout.run import detach, diagnosis, host_query
-from fanout.run.choose_view import build_filters, build_view, choose_look
+from fanout.run import diagnosis, host_query
+from fanout.run.attached_view import build_attached_view
+from fanout.run.choose_view import build_filters
 from fanout.run.context import ProcessContext, build_command_for_hosts, build_selector, open_connections, read_hosts
 from fanout.run.host_query import RunOnHost
 from fanout.run.session import Session
-from fanout.run.slow_ranks import SlowRankReporter
 from fanout.run.takeover import MARGIN_SECONDS, build_minimal_plan
 from fanout.ui.run_report import build_report
 
@@ -35,26 +34,11 @@ def attach_to_hosts(request: Request, settings: Settings, edge: ProcessContext) 
     parts = find_run_on_hosts(request, settings, edge)
     order = build_run_handle(parts, settings, edge)
     heading = _build_run_info(parts, order)
-    look = choose_look(settings, edge)
-    detach_request, pace = detach.DetachRequest(), SlowRankReporter()
     tails, collector = LogTails(), diagnosis.build_collector(heading, diagnosis.load_signatures(settings, edge))
-    hangs, preview = diagnosis.HangReporter(collector), partial(diagnosis.preview_verdict, collector)
-    filters = build_filters(settings)
-    view = build_view(
-        heading,
-        look,
-        edge,
-        filters,
-        preview=preview,
-        slow=pace.slow_hosts,
-        hung=hangs.hung_hosts,
-        detach=detach_request,
-        viewing="attach",
-    )
-    pace.outputs.append(view.note)
-    hangs.outputs.append(view.note)
+    shown = build_attached_view(heading, settings, edge, build_filters(settings), collector)
+    view, pace, detach_request = shown.view, shown.pace, shown.detach_request
     with _connect_to_run(parts, order, edge, looking_on=True) as fan:
-        session = Session(fan, heading.hosts, [tails, collector, view, hangs, pace])
+        session = Session(fan, heading.hosts, [tails, collector, view, shown.hangs, pace])
         plan = build_minimal_plan(order, [run.node for run in parts.values()])
         outcome = session.observe_run(plan, lambda: detach_request.requested, policy.policy_of(settings, prepare=False))
     view.close()
