@@ -71,11 +71,22 @@ def describe_hidden_lines(hidden: int, log_dir: str | None) -> str:
     """Return the final message about hidden lines; "" if no line was hidden."""
     if not hidden:
         return ""
-    where = f"all of them are in {log_dir}" if log_dir else "they are not saved"
-    return f"{hidden:,} line{'s' if hidden != 1 else ''} of the log not shown (--show all shows every rank); {where}"
+    return (
+        f"{_count_lines(hidden)} of the log not shown (--show all shows every rank); {_locate_lines(hidden, log_dir)}"
+    )
 
 
 def describe_dropped_lines(missed: int, log_dir: str | None) -> str:
     """Return the message about lines that were dropped because the reader of the output was blocked."""
-    where = f"all of them are in {log_dir}" if log_dir else "they are not saved"
-    return f"{missed:,} line{'s' if missed != 1 else ''} dropped: the reader of this output was blocked; {where}"
+    return f"{_count_lines(missed)} dropped: the reader of this output was blocked; {_locate_lines(missed, log_dir)}"
+
+
+def _count_lines(count: int) -> str:
+    return "1 line" if count == 1 else f"{count:,} lines"
+
+
+def _locate_lines(count: int, log_dir: str | None) -> str:
+    """Return where the lines are that the screen does not have; the verb agrees with their number."""
+    if count == 1:
+        return f"it is in {log_dir}" if log_dir else "it is not saved"
+    return f"all of them are in {log_dir}" if log_dir else "they are not saved"

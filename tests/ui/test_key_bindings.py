@@ -119,6 +119,7 @@ def test_keys_e_p_and_q_report_and_silence() -> None:
 def test_omitted_lines_are_reported_with_their_file() -> None:
     assert describe_hidden_lines(0, "/x") == ""
     assert describe_hidden_lines(1, "/x").startswith("1 line of the log not shown")
+    assert describe_hidden_lines(1, "/x").endswith("it is in /x")
     assert describe_hidden_lines(12345, "/x").endswith("all of them are in /x")
 
 
