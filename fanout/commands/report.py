@@ -26,8 +26,8 @@ from fanout.run.choose_view import build_filters
 from fanout.run.context import ProcessContext, find_runs_directory, read_settings
 from fanout.run.slow_ranks import SlowRankReporter
 from fanout.text.units import format_size
-from fanout.ui import run_report as words
 from fanout.ui.display_mode import choose_display_mode
+from fanout.ui.run_report import build_report
 
 EventCallback = Callable[[Event, RunState], Any]
 
@@ -46,7 +46,7 @@ class ReportData:
 
     def render(self, colour: bool, unicode: bool) -> str:
         """Return the text of the report, as at the end of the run."""
-        return words.build_report(
+        return build_report(
             self.heading,
             self.state,
             self.outcome,
@@ -101,11 +101,11 @@ def rebuild_report(
     tails, pace = LogTails(), SlowRankReporter()
     collector = diagnosis.build_collector(recorded.heading, diagnosis.load_signatures(settings, edge), recorded=True)
     diagnosis.add_recorded_facts(collector, recorded.path)
-    everybody: tuple[EventCallback, ...] = (collector, tails, pace, *subscribers)
+    receivers: tuple[EventCallback, ...] = (collector, tails, pace, *subscribers)
     state = RunState.initial(recorded.heading.hosts, at=recorded.began_at)
     for event, state in recorded.iter_states():
-        for subscriber in everybody:
-            subscriber(event, state)
+        for receiver in receivers:
+            receiver(event, state)
     outcome, verdict = diagnosis.diagnose_run(collector, state, outcome_of(state, refused=_read_refusal(recorded)))
     if verdict is not None and network_retest.is_network_suspected(verdict):
         verdict = network_retest.add_recorded_retest(verdict, recorded.path)

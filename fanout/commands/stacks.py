@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from fanout.diagnose import failure_facts
-from fanout.diagnose import stack_groups as folded
+from fanout.diagnose import failure_facts, stack_groups
 from fanout.diagnose.evidence import StackSnapshot
 from fanout.model.errors import UsageError
 from fanout.model.exit_status import ExitStatus
@@ -60,20 +59,23 @@ def _print_stacks(request: Request, edge: ProcessContext, stands: list[StackSnap
     if request.given["as_json"]:
         ranks = [_stack_to_dict(stand) for stand in stands]
         edge.stdout.write(
-            json.dumps({"ranks": ranks, "folded": list(folded.describe_stacks(stands)), "untold": untold}, indent=2)
+            json.dumps(
+                {"ranks": ranks, "folded": list(stack_groups.describe_stacks(stands)), "untold": untold}, indent=2
+            )
             + "\n"
         )
         return
-    for place, group in folded.group_by_location(stands):
+    for place, group in stack_groups.group_by_location(stands):
         edge.stdout.write(
             sanitize_line(
-                f"{folded.format_ranks(group)} {folded.conjugate_phrase(str(place), len(group))}", colour=False
+                f"{stack_groups.format_ranks(group)} {stack_groups.conjugate_phrase(str(place), len(group))}",
+                colour=False,
             )
             + "\n"
         )
         for text in _format_frames(group[0], request) if request.given["full"] or request.given["native"] else ():
             edge.stdout.write(sanitize_line(f"    {text}", colour=False) + "\n")
-    for text in folded.describe_readers(stands):
+    for text in stack_groups.describe_readers(stands):
         edge.print_message(sanitize_line(text, colour=False))
     for name, why in untold.items():
         edge.print_message(f"{name}: {why}")
@@ -91,7 +93,7 @@ def _stack_to_dict(stand: StackSnapshot) -> dict[str, Any]:
     def frames(those: tuple[tuple[str, int, str], ...]) -> list[dict[str, Any]]:
         return [{"file": file, "line": line, "function": name} for file, line, name in those]
 
-    place = folded.locate_snapshot(stand)
+    place = stack_groups.locate_snapshot(stand)
     return {"host": stand.host, "rank": stand.rank, "pid": stand.pid, "state": stand.state, "wchan": stand.wchan,
             "at": str(place), "way": stand.way, "untold": stand.untold, "stack": frames(stand.frames),
             "native": frames(stand.native)}  # fmt: skip

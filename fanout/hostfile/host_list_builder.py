@@ -140,9 +140,9 @@ class HostListBuilder:
                     fields = apply_defaults(fields, self._defaults[name])
             tags = tuple(name for name in near if name not in _UNTAGGED)
             fields = apply_defaults({**fields, "tags": fields.get("tags", ())}, {"tags": tags})
-        for everybody in ("all", ""):
-            if everybody in self._defaults:
-                fields = apply_defaults(fields, self._defaults[everybody])
+        for group in ("all", ""):
+            if group in self._defaults:
+                fields = apply_defaults(fields, self._defaults[group])
         return Host(name=entry.name, origin=entry.spot.origin, **fields)
 
     def _walk_ancestors(self, name: str) -> Iterator[str]:

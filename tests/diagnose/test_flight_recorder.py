@@ -141,7 +141,7 @@ def test_a_host_without_any_dump_may_write_them_elsewhere(tmp_path: Path) -> Non
         },
         {rank: build_dump(build_finished(117)) for rank in range(4)},
     ],
-    ids=["all wait", "one waits", "somebody is done with it", "nobody waits"],
+    ids=["all wait", "one waits", "one is done with it", "none waits"],
 )
 def test_dumps_without_a_difference_name_no_rank(dumps: Dumps, tmp_path: Path) -> None:
     found = judge_dumps(tmp_path, dumps)

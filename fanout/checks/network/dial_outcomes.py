@@ -10,11 +10,6 @@ from fanout.checks.network.addresses import find_interface
 
 _RULES = "sudo nft list ruleset || sudo iptables -S"
 
-OUTCOMES = (
-    "ok", "refused", "dropped", "rejected", "no-route", "unresolvable", "silent", "stranger", "impostor", "stalled",
-    "error", "unknown",
-)  # fmt: skip
-
 
 def describe_outcome(dial: Mapping[str, Any], where: str) -> str:
     """Return what happened to a connection to ``where`` (``gpu01 at 10.0.0.1:29500``)."""

@@ -15,7 +15,6 @@ from fanout.checks.engine.definition import Check, CheckContext, CheckRequest, C
 from fanout.checks.network.addresses import find_interface
 from fanout.checks.rehearsal.torchrun_command import TorchrunCall, parse_torchrun_call
 
-RECORDER_EXIT_STATUS = 86  # exit status of the recording torchrun
 _OFFLINE = re.compile(
     r"(?i)resolv|network is unreachable|connection (?:refused|timed out|error)|no route to host|name or service not known"
     r"|temporary failure|cannot connect|could not connect|unable to access|read-only file system|operation not permitted"

@@ -11,15 +11,13 @@ import base64
 import os
 import stat
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fanout.remote.transports.host_certificates import CERTIFICATE
 from fanout.remote.transports.key_signing import PrivateKey, load_private_key, public_blob
 from fanout.remote.transports.ssh_agent import AgentKey, put_string, take_string
 from fanout.remote.transports.ssh_options import SshOptions
-
-Sign = Callable[[bytes, str], bytes]  # (data, algorithm) to a signature
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
