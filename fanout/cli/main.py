@@ -13,7 +13,7 @@ from fanout.model.exit_status import ExitStatus
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fanout.model.request import Request
-    from fanout.run.context import ProcessContext
+    from fanout.run.process_context import ProcessContext
     from fanout.ui.safe_writer import SafeStream
 
 HELP = ("-h", "--help", "help")
@@ -81,14 +81,14 @@ def _run_command(request: Request, out: SafeStream, err: SafeStream) -> int:
     import socket
     from typing import Any
 
-    from fanout.run.context import ProcessContext
+    from fanout.run.process_context import ProcessContext
     from fanout.ui.display_mode import is_ascii_locale
 
     err.ascii_only = is_ascii_locale(os.environ)
     stdout: Any = out  # both have the methods of text streams
     stderr: Any = err
     cwd, cwd_exists = _working_directory()
-    edge = ProcessContext(
+    process = ProcessContext(
         environ=dict(os.environ),
         cwd=cwd,
         cwd_exists=cwd_exists,
@@ -103,17 +103,17 @@ def _run_command(request: Request, out: SafeStream, err: SafeStream) -> int:
         keyboard=sys.stdin.fileno() if sys.stdin is not None and sys.stdin.isatty() else None,
     )
     for note in request.notes:
-        edge.print_message(note)
-    return call_command(request, edge)
+        process.print_message(note)
+    return call_command(request, process)
 
 
-def call_command(request: Request, edge: ProcessContext) -> int:
+def call_command(request: Request, process: ProcessContext) -> int:
     """Call the function of the request's command; return the exit status. Import only that command's module."""
     from fanout.cli.command_table import COMMANDS
     from fanout.cli.parser import parse_arguments
 
     command = COMMANDS[request.verb]
-    return command.import_function()(request, edge, *((parse_arguments,) if command.needs_parser else ()))
+    return command.import_function()(request, process, *((parse_arguments,) if command.needs_parser else ()))
 
 
 def _terminal_width() -> int:

@@ -24,30 +24,33 @@ from fanout.record.run_reader import RunReader
 from fanout.run import detach, diagnosis, observe, takeover
 from fanout.run.attached_view import build_attached_view
 from fanout.run.choose_view import build_filters
-from fanout.run.context import ProcessContext, filter_handled_signals, find_runs_directory, read_settings
 from fanout.run.guardian import Guardian
+from fanout.run.load_settings import read_settings
+from fanout.run.process_context import ProcessContext
+from fanout.run.run_context import find_runs_directory
 from fanout.run.slow_ranks import SlowRankReporter
+from fanout.run.stop_signals import filter_handled_signals
 from fanout.ui.run_report import build_report
 
 
-def run_attach(request: Request, edge: ProcessContext) -> int:
+def run_attach(request: Request, process: ProcessContext) -> int:
     """Run the command; return the exit status of the run."""
-    settings = read_settings(request, edge)
+    settings = read_settings(request, process)
     request = _read_run_as_hosts(request)
     try:
         if request.hosts and not request.given["run"]:
-            return observe.attach_to_hosts(request, settings, edge)
-        path = find_active_run(request.given["run"], find_runs_directory(settings, edge), "attach")
+            return observe.attach_to_hosts(request, settings, process)
+        path = find_active_run(request.given["run"], find_runs_directory(settings, process), "attach")
     except UsageError:
         if not request.hosts:
             raise
-        return observe.attach_to_hosts(request, settings, edge)
+        return observe.attach_to_hosts(request, settings, process)
     recorded = RunReader(path)
     if follow.has_no_writer(recorded) and not recorded.has_outcome:
-        status = _replace_launcher(path, settings, edge)
+        status = _replace_launcher(path, settings, process)
         if status is not None:
             return status
-    return _follow_record(recorded, settings, edge)
+    return _follow_record(recorded, settings, process)
 
 
 def _read_run_as_hosts(request: Request) -> Request:
@@ -58,11 +61,11 @@ def _read_run_as_hosts(request: Request) -> Request:
     return request
 
 
-def _follow_record(recorded: RunReader, settings: Settings, edge: ProcessContext) -> int:
+def _follow_record(recorded: RunReader, settings: Settings, process: ProcessContext) -> int:
     filters = build_filters(settings, metric=recorded.metric)
-    collector = diagnosis.build_collector(recorded.heading, diagnosis.load_signatures(settings, edge), recorded=True)
+    collector = diagnosis.build_collector(recorded.heading, diagnosis.load_signatures(settings, process), recorded=True)
     diagnosis.add_recorded_facts(collector, recorded.path)
-    shown = build_attached_view(recorded.heading, settings, edge, filters, collector, muted=True)
+    shown = build_attached_view(recorded.heading, settings, process, filters, collector, muted=True)
     view, detach_request = shown.view, shown.detach_request
     try:
         result = follow.follow_record(
@@ -72,53 +75,53 @@ def _follow_record(recorded: RunReader, settings: Settings, edge: ProcessContext
         detach_request.acknowledged = True
     view.close()
     if detach_request.requested or detach_request.acknowledged:
-        edge.print_message(f"left; the run goes on: fanout attach {recorded.heading.run_id}")
+        process.print_message(f"left; the run goes on: fanout attach {recorded.heading.run_id}")
         return ExitStatus.SUCCESS if detach_request.requested else ExitStatus.INTERRUPTED
     if view.broken:
         return ExitStatus.BROKEN_PIPE
     if recorded.damage_message:
-        edge.print_message(recorded.damage_message)
-    return _print_result(recorded, result, edge)
+        process.print_message(recorded.damage_message)
+    return _print_result(recorded, result, process)
 
 
-def _print_result(recorded: RunReader, result: Mapping[str, Any] | None, edge: ProcessContext) -> int:
+def _print_result(recorded: RunReader, result: Mapping[str, Any] | None, process: ProcessContext) -> int:
     """Print the recorded report; return the exit status of the run."""
     run = recorded.heading.run_id
     if result is None:
-        edge.print_message(f"run {run}: the record has no end: the launcher died")
-        edge.stderr.write(f"        try:  fanout attach {run}   # resumes it; or:  fanout stop {run}\n")
+        process.print_message(f"run {run}: the record has no end: the launcher died")
+        process.stderr.write(f"        try:  fanout attach {run}   # resumes it; or:  fanout stop {run}\n")
         return ExitStatus.UNREACHABLE
     try:
         with open(os.path.join(recorded.path, "report.txt"), encoding="utf-8") as file:
-            edge.stderr.write(file.read())
+            process.stderr.write(file.read())
     except OSError as error:
-        edge.print_message(f"run {run}: {result['headline']} (cannot read its report: {error.strerror})")
+        process.print_message(f"run {run}: {result['headline']} (cannot read its report: {error.strerror})")
     return int(result["exit_code"])
 
 
-def _replace_launcher(path: str, settings: Settings, edge: ProcessContext) -> int | None:
+def _replace_launcher(path: str, settings: Settings, process: ProcessContext) -> int | None:
     """Start a process that replaces the launcher, without a terminal. Return None if it runs, else an exit status."""
     order = read_run_handle(path)
-    edge.print_message(f"run {order.run_id}: the launcher died: starting a new one")
+    process.print_message(f"run {order.run_id}: the launcher died: starting a new one")
     taken: list[int] = []
 
     def work(parent_pipe: detach.ParentPipe) -> int:
         taken.append(os.getpid())
-        return _run_replacement(order, settings, edge, parent_pipe)
+        return _run_replacement(order, settings, process, parent_pipe)
 
-    status = detach.run_in_background(edge, work)
+    status = detach.run_in_background(process, work)
     return status if taken or status else None
 
 
 def _run_replacement(
-    order: run_handle.RunHandle, settings: Settings, edge: ProcessContext, parent_pipe: detach.ParentPipe
+    order: run_handle.RunHandle, settings: Settings, process: ProcessContext, parent_pipe: detach.ParentPipe
 ) -> int:
     """Replace the launcher from now on, in a process of its own; return the exit status."""
     ends = (
         signal.SIGTERM if filter_handled_signals([signal.SIGTERM]) else signal.SIGKILL
     )  # after SIGKILL the guardian stops the run
     ours = writer_lock.LockOwner(
-        pid=os.getpid(), user=edge.user, machine=edge.machine, since=time.time(), detached=True, signal=ends
+        pid=os.getpid(), user=process.user, machine=process.machine, since=time.time(), detached=True, signal=ends
     )
     hold = writer_lock.acquire_lock(order.directory, ours)
     if hold is None or not parent_pipe.release_parent():
@@ -128,7 +131,7 @@ def _run_replacement(
     guardian.watch_run(order.to_json())
     recorded = RunReader(order.directory)
     tails, pace = LogTails(), SlowRankReporter(muted=True)
-    collector = diagnosis.build_collector(recorded.heading, diagnosis.load_signatures(settings, edge), recorded=True)
+    collector = diagnosis.build_collector(recorded.heading, diagnosis.load_signatures(settings, process), recorded=True)
     diagnosis.add_recorded_facts(collector, recorded.path)
 
     def note(text: str) -> None:
@@ -137,8 +140,8 @@ def _run_replacement(
 
     taken = takeover.ResumedRun(
         order,
-        by=f"{edge.user}@{edge.machine}",
-        agent="SSH_AUTH_SOCK" in edge.environ,
+        by=f"{process.user}@{process.machine}",
+        agent="SSH_AUTH_SOCK" in process.environ,
         learners=[tails, collector, pace],
         views=[diagnosis.HangReporter(collector, note)],
     )

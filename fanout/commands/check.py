@@ -19,20 +19,13 @@ from fanout.model.state import RunState
 from fanout.preflight import run_checks
 from fanout.preflight.run_checks import PreflightFacts
 from fanout.run.check_request import build_check_request, build_commands, render_report, to_json, to_plan_facts
-from fanout.run.context import (
-    ProcessContext,
-    build_selector,
-    check_task_exists,
-    find_work_directory,
-    has_script_here,
-    open_connections,
-    print_notices,
-    read_hosts,
-    read_settings,
-    read_task_config,
-)
+from fanout.run.connections import open_connections, print_notices
 from fanout.run.deep_request import build_torch_test
+from fanout.run.load_settings import read_settings
+from fanout.run.process_context import ProcessContext
+from fanout.run.run_context import build_selector, read_hosts
 from fanout.run.session import Session
+from fanout.run.task_files import check_task_exists, find_work_directory, has_script_here, read_task_config
 from fanout.text.sanitize import sanitize_line
 from fanout.ui.safe_writer import unwrap_stream
 
@@ -42,11 +35,11 @@ class _ProgressLine:
 
     broken = False
 
-    def __init__(self, edge: ProcessContext) -> None:
-        self._stderr = unwrap_stream(edge.stderr)
+    def __init__(self, process: ProcessContext) -> None:
+        self._stderr = unwrap_stream(process.stderr)
         self._shown = ""
         self._doing = False
-        self._on = edge.stderr.isatty()
+        self._on = process.stderr.isatty()
 
     def __call__(self, event: Event, state: RunState) -> None:
         if not self._doing:
@@ -70,33 +63,33 @@ class _ProgressLine:
             self._stderr.flush()
 
 
-def run_check(request: Request, edge: ProcessContext) -> int:
+def run_check(request: Request, process: ProcessContext) -> int:
     """Run the command; return the exit status."""
     given = request.given
     if given["listing"]:
-        edge.stdout.write("\n".join(explanations.render_check_list(CATALOGUE, edge.columns)) + "\n")
+        process.stdout.write("\n".join(explanations.render_check_list(CATALOGUE, process.columns)) + "\n")
         return ExitStatus.SUCCESS
     if given["explain"]:
-        edge.stdout.write(
-            "\n".join(explanations.render_check(explanations.find_check(CATALOGUE, given["explain"]), edge.columns))
+        process.stdout.write(
+            "\n".join(explanations.render_check(explanations.find_check(CATALOGUE, given["explain"]), process.columns))
             + "\n"
         )
         return ExitStatus.SUCCESS
     only, skip = (explanations.validate_check_names(CATALOGUE, _split_names(given[name])) for name in ("only", "skip"))
     deep = given["deep"] or any(name.split("-")[0] == "deep" for name in only)
-    settings = read_settings(request, edge)
-    hosts = read_hosts(request, settings, edge)[1]
-    directory = find_work_directory(settings, edge)
+    settings = read_settings(request, process)
+    hosts = read_hosts(request, settings, process)[1]
+    directory = find_work_directory(settings, process)
     check_task_exists(request.task, directory)
     config = read_task_config(request.task, directory)
-    picker = build_selector(settings, edge)
+    picker = build_selector(settings, process)
     names = [host.name for host in hosts]
-    progress = _ProgressLine(edge)
+    progress = _ProgressLine(process)
     began = time.monotonic()
-    with open_connections(hosts, settings, picker, edge) as fan:
+    with open_connections(hosts, settings, picker, process) as fan:
         session = Session(fan, names, [progress])
         session.connect_hosts()
-        print_notices(picker, edge)
+        print_notices(picker, process)
         result = None
         if not session.state.interrupts:
             asked = build_check_request(session, hosts, request.task, directory, settings, config)
@@ -108,12 +101,12 @@ def run_check(request: Request, edge: ProcessContext) -> int:
         session.release_hosts()
     progress.close()
     if session.state.interrupts or result is None:
-        edge.print_message("interrupted")
+        process.print_message("interrupted")
         return status_of_signal(session.state.interrupts[0])
-    edge.stdout.write(
+    process.stdout.write(
         to_json(result)
         if given["as_json"]
-        else render_report(f"fanout check {request.hosts}", result, edge, edge.stdout)
+        else render_report(f"fanout check {request.hosts}", result, process, process.stdout)
     )
     return result.compute_exit_code(strict=given["strict"])
 

@@ -15,52 +15,54 @@ from fanout.model.exit_status import ExitStatus
 from fanout.model.hosts import fold_names
 from fanout.model.request import Request
 from fanout.run import host_query
-from fanout.run.context import ProcessContext, read_hosts, read_settings
 from fanout.run.host_query import HostRuns, RunOnHost
+from fanout.run.load_settings import read_settings
+from fanout.run.process_context import ProcessContext
+from fanout.run.run_context import read_hosts
 from fanout.text.sanitize import to_single_line
 from fanout.text.units import format_age, format_size
 
 
-def run_clean(request: Request, edge: ProcessContext) -> int:
+def run_clean(request: Request, process: ProcessContext) -> int:
     """Run the command; return 0 if nothing is left, 1 if something is left, 255 if a host could not be asked."""
-    settings = read_settings(request, edge)
-    hosts = read_hosts(request, settings, edge)[1]
-    answers = host_query.ask_hosts(hosts, settings, edge)
+    settings = read_settings(request, process)
+    hosts = read_hosts(request, settings, process)[1]
+    answers = host_query.ask_hosts(hosts, settings, process)
     silent = any(answer.error for answer in answers)
-    _print_leftovers(answers, edge)
+    _print_leftovers(answers, process)
     args = {answer.host: _build_orders(answer) for answer in answers if answer.stale_runs or answer.orphan_processes}
     if not args:
         asked = [answer.host for answer in answers if not answer.error]
         if asked:
-            edge.print_message(f"{fold_names(asked)}: nothing is left of ended runs")
+            process.print_message(f"{fold_names(asked)}: nothing is left of ended runs")
         return ExitStatus.UNREACHABLE if silent else ExitStatus.SUCCESS
-    if not request.given["yes"] and not _is_confirmed(edge, sorted(args)):
-        edge.print_message("nothing was removed")
+    if not request.given["yes"] and not _is_confirmed(process, sorted(args)):
+        process.print_message("nothing was removed")
         return ExitStatus.NEGATIVE
-    again = host_query.ask_hosts(hosts, settings, edge, "clean", args)
-    left = _print_remaining(again, edge)
+    again = host_query.ask_hosts(hosts, settings, process, "clean", args)
+    left = _print_remaining(again, process)
     if silent or any(answer.error for answer in again):
         return ExitStatus.UNREACHABLE
     return ExitStatus.NEGATIVE if left else ExitStatus.SUCCESS
 
 
-def _print_leftovers(answers: Sequence[HostRuns], edge: ProcessContext) -> None:
+def _print_leftovers(answers: Sequence[HostRuns], process: ProcessContext) -> None:
     for answer in answers:
         if answer.error:
-            edge.print_message(f"{answer.host}: could not be asked: {to_single_line(answer.error)}")
+            process.print_message(f"{answer.host}: could not be asked: {to_single_line(answer.error)}")
         for run in answer.runs:
             if run.is_unresponsive:
-                edge.stdout.write(f"{answer.host}: kept run {run.run}: {_describe_unresponsive(run)}\n")
+                process.stdout.write(f"{answer.host}: kept run {run.run}: {_describe_unresponsive(run)}\n")
             elif run.is_alive:
-                edge.stdout.write(f"{answer.host}: kept run {run.run}: it is active ({run.state})\n")
+                process.stdout.write(f"{answer.host}: kept run {run.run}: it is active ({run.state})\n")
             elif run.is_being_fetched:
-                edge.stdout.write(
+                process.stdout.write(
                     f"{answer.host}: kept run {run.run}: a launcher is fetching its result now ({run.state})\n"
                 )
-        for process in answer.orphan_processes:
-            edge.stdout.write(f"{answer.host}: {describe_orphan(process)}\n")
+        for orphan in answer.orphan_processes:
+            process.stdout.write(f"{answer.host}: {describe_orphan(orphan)}\n")
         for run in answer.stale_runs:
-            edge.stdout.write(f"{answer.host}: {_describe_record(run)}\n")
+            process.stdout.write(f"{answer.host}: {_describe_record(run)}\n")
 
 
 def _describe_unresponsive(run: RunOnHost) -> str:
@@ -79,30 +81,30 @@ def _describe_record(run: RunOnHost) -> str:
 def _build_orders(answer: HostRuns) -> Mapping[str, Any]:
     return {
         "runs": [[run.run, run.node] for run in answer.stale_runs],
-        "processes": [[process["pid"], process["start"]] for process in answer.orphan_processes],
+        "processes": [[orphan["pid"], orphan["start"]] for orphan in answer.orphan_processes],
     }
 
 
-def _is_confirmed(edge: ProcessContext, hosts: Sequence[str]) -> bool:
+def _is_confirmed(process: ProcessContext, hosts: Sequence[str]) -> bool:
     """Ask for confirmation at the terminal. Raises UsageError without a terminal."""
-    edge.stdout.flush()
-    edge.stderr.write(f"fanout: kill these processes and delete these records on {fold_names(hosts)}? [y/N] ")
-    edge.stderr.flush()
-    if not edge.stdout.isatty():
-        edge.stderr.write("\n")
+    process.stdout.flush()
+    process.stderr.write(f"fanout: kill these processes and delete these records on {fold_names(hosts)}? [y/N] ")
+    process.stderr.flush()
+    if not process.stdout.isatty():
+        process.stderr.write("\n")
         raise UsageError("clean: no terminal to ask for confirmation", hint="fanout clean --yes HOSTS")
-    return edge.line().strip().lower() in ("y", "yes")
+    return process.line().strip().lower() in ("y", "yes")
 
 
-def _print_remaining(again: Sequence[HostRuns], edge: ProcessContext) -> bool:
+def _print_remaining(again: Sequence[HostRuns], process: ProcessContext) -> bool:
     """Report what the hosts still have; return whether anything is left."""
     left = False
     for answer in again:
         if answer.error:
-            edge.print_message(f"{answer.host}: could not be asked again: {to_single_line(answer.error)}")
+            process.print_message(f"{answer.host}: could not be asked again: {to_single_line(answer.error)}")
             continue
         for what in (*map(describe_orphan, answer.orphan_processes), *map(_describe_record, answer.stale_runs)):
-            edge.print_message(f"{answer.host}: still there: {what}")
+            process.print_message(f"{answer.host}: still there: {what}")
             left = True
     whole = [
         answer.host for answer in again if not answer.error and not answer.orphan_processes and not answer.stale_runs
@@ -110,5 +112,5 @@ def _print_remaining(again: Sequence[HostRuns], edge: ProcessContext) -> bool:
     if whole:
         killed = sum(answer.killed for answer in again)
         ended = "1 process was killed" if killed == 1 else f"{killed} processes were killed"
-        edge.print_message(f"{fold_names(whole)}: checked again: nothing is left of ended runs ({ended})")
+        process.print_message(f"{fold_names(whole)}: checked again: nothing is left of ended runs ({ended})")
     return left

@@ -10,19 +10,21 @@ from fanout.model.exit_status import ExitStatus
 from fanout.model.hosts import Host
 from fanout.model.request import Request
 from fanout.remote.transports.login_explanation import LoginExplainer, LoginReport
-from fanout.run.context import ProcessContext, build_selector, load_settings, read_hosts
+from fanout.run.load_settings import load_settings
+from fanout.run.process_context import ProcessContext
+from fanout.run.run_context import build_selector, read_hosts
 
 
-def run_hosts(request: Request, edge: ProcessContext) -> int:
+def run_hosts(request: Request, process: ProcessContext) -> int:
     """Run the command; return 0. It contacts no host and reads only HOSTS and ssh_config."""
-    loaded = load_settings(request, edge)
+    loaded = load_settings(request, process)
     settings = loaded.settings
     if request.given["explain"]:
-        source = hostfile.load_source(request.hosts, stdin=edge.stdin, environ=edge.environ)
-        edge.stdout.write(hostfile.explain_lines(source.data, hostfile.parse_source(source)).rstrip("\n") + "\n")
+        source = hostfile.load_source(request.hosts, stdin=process.stdin, environ=process.environ)
+        process.stdout.write(hostfile.explain_lines(source.data, hostfile.parse_source(source)).rstrip("\n") + "\n")
         return ExitStatus.SUCCESS
-    file, chosen = read_hosts(request, settings, edge)
-    picker = build_selector(settings, edge)
+    file, chosen = read_hosts(request, settings, process)
+    picker = build_selector(settings, process)
     config = picker.config
 
     def resolve(host: Host) -> tuple[str, str, int]:
@@ -38,13 +40,13 @@ def run_hosts(request: Request, edge: ProcessContext) -> int:
             if request.given["as_json"]
             else render_logins(logins)
         )
-        edge.stdout.write(shown + "\n")
+        process.stdout.write(shown + "\n")
     elif request.given["as_json"]:
-        edge.stdout.write(json.dumps(hostfile.to_dicts(chosen, resolve), indent=2) + "\n")
+        process.stdout.write(json.dumps(hostfile.to_dicts(chosen, resolve), indent=2) + "\n")
     else:
-        edge.stdout.write(hostfile.render_hosts(chosen, resolve).rstrip("\n") + "\n")
+        process.stdout.write(hostfile.render_hosts(chosen, resolve).rstrip("\n") + "\n")
         for note in file.notes:
-            edge.print_message(note)
+            process.print_message(note)
     return ExitStatus.SUCCESS
 
 

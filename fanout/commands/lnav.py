@@ -9,18 +9,18 @@ from importlib import resources
 from fanout.model.errors import UsageError
 from fanout.model.exit_status import ExitStatus
 from fanout.model.request import Request
-from fanout.run.context import ProcessContext
+from fanout.run.process_context import ProcessContext
 
 NAME = "fanout_log.json"
 
 
-def run_lnav(request: Request, edge: ProcessContext) -> int:
+def run_lnav(request: Request, process: ProcessContext) -> int:
     """Run the command; return 0. Raises UsageError."""
     text = (resources.files("fanout.ui") / "fanout_log.lnav.json").read_text(encoding="utf-8")
     if not request.given["install"]:
-        edge.stdout.write(text)
+        process.stdout.write(text)
         return ExitStatus.SUCCESS
-    path = os.path.join(find_lnav_directory(edge.environ), "formats", "installed", NAME)
+    path = os.path.join(find_lnav_directory(process.environ), "formats", "installed", NAME)
     if not os.path.isabs(path):
         raise UsageError("lnav: no home directory, and HOME is not set", hint="fanout lnav > FILE; lnav -i FILE")
     try:
@@ -29,8 +29,8 @@ def run_lnav(request: Request, edge: ProcessContext) -> int:
             file.write(text)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}", hint="fanout lnav > FILE; lnav -i FILE") from None
-    edge.print_message(f"wrote {path}")
-    edge.print_message("try:  fanout replay --json | lnav        # lines and events of the latest run, on one clock")
+    process.print_message(f"wrote {path}")
+    process.print_message("try:  fanout replay --json | lnav        # lines and events of the latest run, on one clock")
     return ExitStatus.SUCCESS
 
 

@@ -24,7 +24,9 @@ from fanout.record import follow
 from fanout.record.index import find_run
 from fanout.record.paths import LogFileNames
 from fanout.record.run_reader import RunReader
-from fanout.run.context import ProcessContext, find_runs_directory, read_settings
+from fanout.run.load_settings import read_settings
+from fanout.run.process_context import ProcessContext
+from fanout.run.run_context import find_runs_directory
 from fanout.text.parse_units import parse_duration
 from fanout.text.sanitize import sanitize_line
 from fanout.ui.safe_writer import TextWriter
@@ -43,10 +45,10 @@ class _LogSelection:
     prefix: LinePrefix
 
 
-def run_logs(request: Request, edge: ProcessContext) -> int:
+def run_logs(request: Request, process: ProcessContext) -> int:
     """Run the command; return 0, 130 after Ctrl-C, or 141 if stdout was closed. Raises UsageError."""
     given = request.given
-    recorded = RunReader(find_run(given["run"], find_runs_directory(read_settings(request, edge), edge)))
+    recorded = RunReader(find_run(given["run"], find_runs_directory(read_settings(request, process), process)))
     hosts = [name for name in given["host"].split(",") if name]
     unknown = [name for name in hosts if name not in recorded.heading.hosts]
     if unknown:
@@ -54,7 +56,7 @@ def run_logs(request: Request, edge: ProcessContext) -> int:
     if given["files"]:
         names = LogFileNames(recorded.heading.hosts)
         paths = [os.path.join(recorded.path, names.get_path(host, 0)) for host in hosts or recorded.heading.hosts]
-        edge.stdout.write("".join(f"{path}\n" for path in paths))
+        process.stdout.write("".join(f"{path}\n" for path in paths))
         return ExitStatus.SUCCESS
     rank = given["rank"] or "all"
     wanted = _LogSelection(
@@ -67,17 +69,17 @@ def run_logs(request: Request, edge: ProcessContext) -> int:
         ),
         prefix=LinePrefix("{stamp} " + PLAIN_PREFIX if given["times"] else PLAIN_PREFIX),
     )
-    out = TextWriter(edge.stdout)
+    out = TextWriter(process.stdout)
     try:
         some = _print_lines(recorded, wanted, out, count=given["lines"], on=given["follow"])
     except KeyboardInterrupt:
         return ExitStatus.INTERRUPTED
     if recorded.damage_message:
-        edge.print_message(recorded.damage_message)
+        process.print_message(recorded.damage_message)
     if given["follow"] and not out.broken:
-        edge.print_message(_explain_end(recorded))
+        process.print_message(_explain_end(recorded))
     if rank != "all" and not some:
-        edge.print_message(f"run {recorded.heading.run_id}: no such line of rank {rank} is recorded")
+        process.print_message(f"run {recorded.heading.run_id}: no such line of rank {rank} is recorded")
     return ExitStatus.BROKEN_PIPE if out.broken else ExitStatus.SUCCESS
 
 

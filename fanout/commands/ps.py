@@ -16,63 +16,65 @@ from fanout.record import writer_lock
 from fanout.record.index import HANDLE_FILE
 from fanout.record.run_reader import RunReader
 from fanout.run import host_query
-from fanout.run.context import ProcessContext, build_command_for_hosts, find_runs_directory, read_hosts, read_settings
 from fanout.run.host_query import HostRuns, RunOnHost, format_time
+from fanout.run.load_settings import read_settings
+from fanout.run.process_context import ProcessContext
+from fanout.run.run_context import build_command_for_hosts, find_runs_directory, read_hosts
 from fanout.text.sanitize import to_single_line
 from fanout.text.table import format_table
 from fanout.text.units import format_duration
 
 
-def run_ps(request: Request, edge: ProcessContext) -> int:
+def run_ps(request: Request, process: ProcessContext) -> int:
     """Run the command; return 0, or 255 if a host could not be asked."""
     if request.hosts:
-        return _list_runs_on_hosts(request, edge)
-    return _list_recorded_runs(request, edge)
+        return _list_runs_on_hosts(request, process)
+    return _list_recorded_runs(request, process)
 
 
-def _find_table_width(edge: ProcessContext) -> int | None:
+def _find_table_width(process: ProcessContext) -> int | None:
     """Return the columns of the terminal, or None for a file or a pipe, where the table is not cut."""
-    return max(80, edge.columns) if edge.stdout.isatty() else None
+    return max(80, process.columns) if process.stdout.isatty() else None
 
 
 # -- from the hosts
 
 
-def _list_runs_on_hosts(request: Request, edge: ProcessContext) -> int:
-    settings = read_settings(request, edge)
-    answers = host_query.ask_hosts(read_hosts(request, settings, edge)[1], settings, edge)
+def _list_runs_on_hosts(request: Request, process: ProcessContext) -> int:
+    settings = read_settings(request, process)
+    answers = host_query.ask_hosts(read_hosts(request, settings, process)[1], settings, process)
     silent = [answer for answer in answers if answer.error]
     if request.given["as_json"]:
-        edge.stdout.write(json.dumps([_answer_to_dict(answer) for answer in answers], indent=2) + "\n")
+        process.stdout.write(json.dumps([_answer_to_dict(answer) for answer in answers], indent=2) + "\n")
         return ExitStatus.UNREACHABLE if silent else ExitStatus.SUCCESS
     rows = [_build_row(run) for answer in answers for run in answer.runs]
     header = ("HOST", "RUN", "STATE", "BY", "SINCE", "RANKS", "PID", "PORT", "GPUS", "LAUNCHER")
     if rows:
-        edge.stdout.write(
-            "\n".join(format_table(rows, header=header, whole=frozenset({1}), width=_find_table_width(edge))) + "\n"
+        process.stdout.write(
+            "\n".join(format_table(rows, header=header, whole=frozenset({1}), width=_find_table_width(process))) + "\n"
         )
     for answer in answers:
-        for process in answer.orphan_processes:
-            edge.stdout.write(f"{answer.host}: left behind: {describe_orphan(process)}\n")
-    _print_searched(answers, edge)
+        for orphan in answer.orphan_processes:
+            process.stdout.write(f"{answer.host}: left behind: {describe_orphan(orphan)}\n")
+    _print_searched(answers, process)
     if any(answer.stale_runs or answer.orphan_processes for answer in answers):
-        edge.print_message(
+        process.print_message(
             f"finished runs left processes or records: try:  {build_command_for_hosts(request, settings, 'clean')}"
         )
     return ExitStatus.UNREACHABLE if silent else ExitStatus.SUCCESS
 
 
-def _print_searched(answers: Sequence[HostRuns], edge: ProcessContext) -> None:
+def _print_searched(answers: Sequence[HostRuns], process: ProcessContext) -> None:
     """Print which hosts and directories were searched, because an empty list means nothing without them."""
     asked = [answer for answer in answers if not answer.error]
     if asked:
         places = sorted({path for answer in asked for path in answer.looked})
-        edge.print_message(
+        process.print_message(
             f"{fold_names(answer.host for answer in asked)}: searched for your runs in {', '.join(places)}"
         )
     for answer in answers:
         if answer.error:
-            edge.print_message(f"{answer.host}: could not be asked: {to_single_line(answer.error)}")
+            process.print_message(f"{answer.host}: could not be asked: {to_single_line(answer.error)}")
 
 
 def _build_row(run: RunOnHost) -> tuple[str, ...]:
@@ -102,11 +104,11 @@ def format_ranks(run: RunOnHost) -> str:
     return str(first) if count == 1 else f"{first}-{first + count - 1}"
 
 
-def describe_orphan(process: Any) -> str:
+def describe_orphan(orphan: Any) -> str:
     """Return one line about an orphan process."""
-    age = f", {format_duration(process['age'])} old" if process.get("age") is not None else ""
-    gpu = f", {process['gpu_mb']} MiB of GPU memory" if process.get("gpu_mb") else ""
-    return f"pid {process['pid']} of run {process['run']}{age}{gpu}: {to_single_line(str(process['cmd']))}"
+    age = f", {format_duration(orphan['age'])} old" if orphan.get("age") is not None else ""
+    gpu = f", {orphan['gpu_mb']} MiB of GPU memory" if orphan.get("gpu_mb") else ""
+    return f"pid {orphan['pid']} of run {orphan['run']}{age}{gpu}: {to_single_line(str(orphan['cmd']))}"
 
 
 def _answer_to_dict(answer: HostRuns) -> dict[str, Any]:
@@ -139,26 +141,26 @@ class _Record:
     title: str
 
 
-def _list_recorded_runs(request: Request, edge: ProcessContext) -> int:
-    root = find_runs_directory(read_settings(request, edge), edge)
+def _list_recorded_runs(request: Request, process: ProcessContext) -> int:
+    root = find_runs_directory(read_settings(request, process), process)
     records = [
         record for name in _list_directories(root) if (record := _read_record(os.path.join(root, name))) is not None
     ]
     shown = [record for record in records if record.going or request.given["all"]]
     if request.given["as_json"]:
         told = [{name: getattr(record, name) for name in _Record.__slots__} for record in records]
-        edge.stdout.write(json.dumps(told, indent=2) + "\n")
+        process.stdout.write(json.dumps(told, indent=2) + "\n")
         return ExitStatus.SUCCESS
     rows = [(r.run, r.state, format_time(r.since), fold_names(r.hosts), r.launcher, r.title) for r in shown]
     if rows:
         header = ("RUN", "STATE", "SINCE", "HOSTS", "LAUNCHER", "TASK")
-        edge.stdout.write(
-            "\n".join(format_table(rows, header=header, whole=frozenset({0}), width=_find_table_width(edge))) + "\n"
+        process.stdout.write(
+            "\n".join(format_table(rows, header=header, whole=frozenset({0}), width=_find_table_width(process))) + "\n"
         )
     ended = len(records) - len(shown)
     also = f"; {ended} {'has' if ended == 1 else 'have'} ended (--all shows them)" if ended else ""
     runs = "1 run" if len(records) == 1 else f"{len(records)} runs"
-    edge.print_message(f"{runs} recorded in {root}{also}; to ask hosts:  fanout ps HOSTS")
+    process.print_message(f"{runs} recorded in {root}{also}; to ask hosts:  fanout ps HOSTS")
     return ExitStatus.SUCCESS
 
 

@@ -20,31 +20,35 @@ from fanout.record.index import find_run
 from fanout.record.run_reader import RunReader
 from fanout.run import diagnosis
 from fanout.run.choose_view import build_filters, build_view
-from fanout.run.context import ProcessContext, find_runs_directory, read_settings
+from fanout.run.load_settings import read_settings
+from fanout.run.process_context import ProcessContext
+from fanout.run.run_context import find_runs_directory
 from fanout.text.parse_units import parse_duration
 from fanout.ui.display_mode import choose_display_mode
 
 TICK_SECONDS = 0.1
 
 
-def run_replay(request: Request, edge: ProcessContext) -> int:
+def run_replay(request: Request, process: ProcessContext) -> int:
     """Run the command; return 0 for any outcome of the run, or 141 if the view broke. Raises UsageError."""
-    settings = read_settings(request, edge)
-    begin, speed = parse_offset(request.given["at"]), parse_speed(request.given["speed"], tty=edge.stdout.isatty())
-    recorded = RunReader(find_run(request.given["run"], find_runs_directory(settings, edge)))
+    settings = read_settings(request, process)
+    begin, speed = parse_offset(request.given["at"]), parse_speed(request.given["speed"], tty=process.stdout.isatty())
+    recorded = RunReader(find_run(request.given["run"], find_runs_directory(settings, process)))
     look = choose_display_mode(
-        edge.environ,
-        isatty=edge.stdout.isatty(),
-        encoding=getattr(edge.stdout, "encoding", None),
+        process.environ,
+        isatty=process.stdout.isatty(),
+        encoding=getattr(process.stdout, "encoding", None),
         output=settings.output,
         color=settings.color,
     )
-    told = report.rebuild_report(recorded, settings, edge)
-    collector = diagnosis.build_collector(recorded.heading, diagnosis.load_signatures(settings, edge), recorded=True)
+    told = report.rebuild_report(recorded, settings, process)
+    collector = diagnosis.build_collector(recorded.heading, diagnosis.load_signatures(settings, process), recorded=True)
     diagnosis.add_recorded_facts(collector, recorded.path)
     hangs, preview = diagnosis.HangReporter(collector), partial(diagnosis.preview_verdict, collector)
     filters = build_filters(settings, metric=recorded.metric)
-    view = build_view(recorded.heading, look, edge, filters, preview=preview, hung=hangs.hung_hosts, viewing="replay")
+    view = build_view(
+        recorded.heading, look, process, filters, preview=preview, hung=hangs.hung_hosts, viewing="replay"
+    )
     try:
         view.begin(recorded.began_at)
         since = _find_start(begin, recorded.began_at, told.state.now)
@@ -58,11 +62,11 @@ def run_replay(request: Request, edge: ProcessContext) -> int:
         view.close()
     if view.broken:
         return ExitStatus.BROKEN_PIPE
-    text = told.render(look.colour and edge.stderr.isatty(), look.unicode)
+    text = told.render(look.colour and process.stderr.isatty(), look.unicode)
     view.finish(told.outcome, text)
     if look.mode != "json":
-        edge.stderr.write(text)
-    report.warn_unless_ended(recorded, edge)
+        process.stderr.write(text)
+    report.warn_unless_ended(recorded, process)
     return ExitStatus.SUCCESS
 
 

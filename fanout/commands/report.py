@@ -23,7 +23,9 @@ from fanout.record.index import find_run
 from fanout.record.run_reader import RunReader
 from fanout.run import diagnosis, network_retest
 from fanout.run.choose_view import build_filters
-from fanout.run.context import ProcessContext, find_runs_directory, read_settings
+from fanout.run.load_settings import read_settings
+from fanout.run.process_context import ProcessContext
+from fanout.run.run_context import find_runs_directory
 from fanout.run.slow_ranks import SlowRankReporter
 from fanout.text.units import format_size
 from fanout.ui.display_mode import choose_display_mode
@@ -59,27 +61,27 @@ class ReportData:
         )
 
 
-def run_report(request: Request, edge: ProcessContext) -> int:
+def run_report(request: Request, process: ProcessContext) -> int:
     """Run the command; return 0 for any outcome of the run. Raises UsageError."""
-    settings = read_settings(request, edge)
-    recorded = RunReader(find_run(request.given["run"], find_runs_directory(settings, edge)))
+    settings = read_settings(request, process)
+    recorded = RunReader(find_run(request.given["run"], find_runs_directory(settings, process)))
     if request.given["html"]:
-        return _write_page(request.given["html"], recorded, settings, edge)
+        return _write_page(request.given["html"], recorded, settings, process)
     _refuse_active_run(recorded)
-    told = rebuild_report(recorded, settings, edge)
+    told = rebuild_report(recorded, settings, process)
     if request.given["as_json"]:
         verdict = told.verdict
         answer = to_dict(verdict) if verdict is not None else {"v": 1, "verdict": told.outcome.headline, "cause": None}
-        edge.stdout.write(
+        process.stdout.write(
             json.dumps({"run": recorded.heading.run_id, **answer, "slow": told.slow, "steps": told.steps}, indent=2)
             + "\n"
         )
         return ExitStatus.SUCCESS
-    warn_unless_ended(recorded, edge)
+    warn_unless_ended(recorded, process)
     look = choose_display_mode(
-        edge.environ, isatty=edge.stdout.isatty(), encoding=getattr(edge.stdout, "encoding", None)
+        process.environ, isatty=process.stdout.isatty(), encoding=getattr(process.stdout, "encoding", None)
     )
-    edge.stdout.write(told.render(look.colour, look.unicode))
+    process.stdout.write(told.render(look.colour, look.unicode))
     return ExitStatus.SUCCESS
 
 
@@ -95,11 +97,11 @@ def _refuse_active_run(recorded: RunReader) -> None:
 
 
 def rebuild_report(
-    recorded: RunReader, settings: Settings, edge: ProcessContext, *subscribers: EventCallback
+    recorded: RunReader, settings: Settings, process: ProcessContext, *subscribers: EventCallback
 ) -> ReportData:
     """Read the whole record, fold its events, and diagnose the run; ``subscribers`` get every event too."""
     tails, pace = LogTails(), SlowRankReporter()
-    collector = diagnosis.build_collector(recorded.heading, diagnosis.load_signatures(settings, edge), recorded=True)
+    collector = diagnosis.build_collector(recorded.heading, diagnosis.load_signatures(settings, process), recorded=True)
     diagnosis.add_recorded_facts(collector, recorded.path)
     receivers: tuple[EventCallback, ...] = (collector, tails, pace, *subscribers)
     state = RunState.initial(recorded.heading.hosts, at=recorded.began_at)
@@ -121,26 +123,26 @@ def rebuild_report(
     )
 
 
-def warn_unless_ended(recorded: RunReader, edge: ProcessContext) -> None:
+def warn_unless_ended(recorded: RunReader, process: ProcessContext) -> None:
     if recorded.damage_message:
-        edge.print_message(recorded.damage_message)
+        process.print_message(recorded.damage_message)
     if not recorded.has_outcome:
-        edge.print_message(
+        process.print_message(
             f"run {recorded.heading.run_id}: the record has no end: the run is active, or its launcher was killed"
         )
 
 
-def _write_page(path: str, recorded: RunReader, settings: Settings, edge: ProcessContext) -> int:
+def _write_page(path: str, recorded: RunReader, settings: Settings, process: ProcessContext) -> int:
     """Write the HTML page, one file that needs no network; return 0. Raises UsageError."""
     from fanout.ui.html.page import PageBuilder
 
-    place = os.path.join(edge.cwd, os.path.expanduser(path))
+    place = os.path.join(process.cwd, os.path.expanduser(path))
     if not os.path.isdir(os.path.dirname(place)):
         raise UsageError(f"--html {path}: no such directory")
     if not _may_be_overwritten(place):
         raise UsageError(f"--html {path}: this file exists and is not an HTML page", hint="name another file")
     story = PageBuilder(recorded.heading, recorded.began_at, build_filters(settings, metric=recorded.metric).metric)
-    told = rebuild_report(recorded, settings, edge, story)
+    told = rebuild_report(recorded, settings, process, story)
     report = told.render(colour=False, unicode=True)
     text = story.build_page(told.outcome, report, ended=recorded.has_outcome, directory=recorded.path)
     try:
@@ -148,7 +150,7 @@ def _write_page(path: str, recorded: RunReader, settings: Settings, edge: Proces
             file.write(text)
     except OSError as error:
         raise UsageError(f"--html {path}: {error.strerror}") from None
-    edge.print_message(f"wrote {path} ({format_size(len(text))}): open it in a browser")
+    process.print_message(f"wrote {path} ({format_size(len(text))}): open it in a browser")
     return ExitStatus.SUCCESS
 
 

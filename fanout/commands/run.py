@@ -16,43 +16,36 @@ from fanout.record.index import make_run_id
 from fanout.remote.fd_limit import raise_file_limit
 from fanout.remote.transports.select import TransportSelector
 from fanout.run import detach, foreground, restart
-from fanout.run.context import (
-    ProcessContext,
-    build_selector,
-    check_task_exists,
-    find_runs_directory,
-    find_work_directory,
-    has_script_here,
-    read_hosts,
-    read_settings,
-    read_task_config,
-)
 from fanout.run.launch import Launch
+from fanout.run.load_settings import read_settings
+from fanout.run.process_context import ProcessContext
+from fanout.run.run_context import build_selector, find_runs_directory, read_hosts
+from fanout.run.task_files import check_task_exists, find_work_directory, has_script_here, read_task_config
 
 
-def run_training(request: Request, edge: ProcessContext, *, leavable: bool = True) -> int:
+def run_training(request: Request, process: ProcessContext, *, leavable: bool = True) -> int:
     """Run the command; return the exit status. If not ``leavable``, the user cannot detach (demo runs the hosts here)."""
-    settings = read_settings(request, edge)
-    file, hosts = read_hosts(request, settings, edge)
-    directory = find_work_directory(settings, edge)
+    settings = read_settings(request, process)
+    file, hosts = read_hosts(request, settings, process)
+    directory = find_work_directory(settings, process)
     check_task_exists(request.task, directory)
     config = read_task_config(request.task, directory)
     plan.check_exports(hosts, settings)
     restart.check_restart_settings(settings)
     keep = retention.choose_bounds(settings)
-    picker = build_selector(settings, edge)
+    picker = build_selector(settings, process)
     run_id = make_run_id()
     if request.given["dry_run"]:
-        return _print_plan(hosts, request, settings, picker, edge, run_id, directory)
+        return _print_plan(hosts, request, settings, picker, process, run_id, directory)
     raise_file_limit(len(hosts), by_program=settings.transport == "openssh")  # before there is a record of the run
-    launch = Launch(request, edge, settings, hosts, directory, config, picker, run_id)
-    for note in (*retention.prune_runs(find_runs_directory(settings, edge), keep, time.time()), *file.notes):
-        edge.print_message(note)
-    work = partial(restart.run_with_restarts, launch, edge) if settings.on_hang == "restart" else launch.run
+    launch = Launch(request, process, settings, hosts, directory, config, picker, run_id)
+    for note in (*retention.prune_runs(find_runs_directory(settings, process), keep, time.time()), *file.notes):
+        process.print_message(note)
+    work = partial(restart.run_with_restarts, launch, process) if settings.on_hang == "restart" else launch.run
     if request.given["detach"]:
-        return detach.run_in_background(edge, work)
-    if leavable and launch.look.mode == "live" and edge.keyboard is not None:
-        return foreground.wait_for_launcher(edge, work)
+        return detach.run_in_background(process, work)
+    if leavable and launch.look.mode == "live" and process.keyboard is not None:
+        return foreground.wait_for_launcher(process, work)
     return work()
 
 
@@ -61,7 +54,7 @@ def _print_plan(
     request: Request,
     settings: Settings,
     picker: TransportSelector,
-    edge: ProcessContext,
+    process: ProcessContext,
     run_id: str,
     directory: str,
 ) -> int:
@@ -77,6 +70,6 @@ def _print_plan(
         learned=HostFacts(address=address),
         dry=True,
     )
-    edge.stdout.write(plan_text.render_plan(made))
-    edge.stdout.flush()
-    return ExitStatus.REFUSED if getattr(edge.stdout, "trouble", "") else ExitStatus.SUCCESS
+    process.stdout.write(plan_text.render_plan(made))
+    process.stdout.flush()
+    return ExitStatus.REFUSED if getattr(process.stdout, "trouble", "") else ExitStatus.SUCCESS

@@ -14,25 +14,30 @@ from fanout.model.rpc import ProbeRequest
 from fanout.record.index import find_active_run, read_run_handle
 from fanout.record.run_reader import RunReader
 from fanout.remote.transports.select import TransportSelector
-from fanout.run.context import ProcessContext, find_runs_directory, open_connections, print_notices, read_settings
+from fanout.run.connections import open_connections, print_notices
+from fanout.run.load_settings import read_settings
+from fanout.run.process_context import ProcessContext
+from fanout.run.run_context import find_runs_directory
 from fanout.run.session import Session
 from fanout.text.sanitize import sanitize_line
 
 SECONDS, NATIVE_SECONDS = 10.0, 20.0
 
 
-def run_stacks(request: Request, edge: ProcessContext) -> int:
+def run_stacks(request: Request, process: ProcessContext) -> int:
     """Run the command; return 0 if every host answered, 1 if one did not, 255 if one was unreachable."""
-    path = find_active_run(request.given["run"], find_runs_directory(read_settings(request, edge), edge), "stacks")
+    path = find_active_run(
+        request.given["run"], find_runs_directory(read_settings(request, process), process), "stacks"
+    )
     order = read_run_handle(path)
     if RunReader(path).has_outcome:
         raise UsageError(f"run {order.run_id} has ended", hint=f"fanout report {order.run_id}")
-    picker = TransportSelector(order.settings, user=order.user, agent="SSH_AUTH_SOCK" in edge.environ)
+    picker = TransportSelector(order.settings, user=order.user, agent="SSH_AUTH_SOCK" in process.environ)
     names = [host.name for host in order.hosts]
-    with open_connections(order.hosts, order.settings, picker, edge) as fan:
+    with open_connections(order.hosts, order.settings, picker, process) as fan:
         session = Session(fan, names, [])
         session.connect_hosts()
-        print_notices(picker, edge)
+        print_notices(picker, process)
         native = request.given["native"]
         seconds = NATIVE_SECONDS if native else SECONDS
         asks = [
@@ -51,14 +56,16 @@ def run_stacks(request: Request, edge: ProcessContext) -> int:
         for stand in failure_facts.parse_stacks(name, answer.value.get("ranks"))
     ]
     untold = {name: answer.error for name, answer in answers.items() if answer.error}
-    _print_stacks(request, edge, stands, untold)
+    _print_stacks(request, process, stands, untold)
     return ExitStatus.UNREACHABLE if unreached else ExitStatus.NEGATIVE if untold else ExitStatus.SUCCESS
 
 
-def _print_stacks(request: Request, edge: ProcessContext, stands: list[StackSnapshot], untold: dict[str, str]) -> None:
+def _print_stacks(
+    request: Request, process: ProcessContext, stands: list[StackSnapshot], untold: dict[str, str]
+) -> None:
     if request.given["as_json"]:
         ranks = [_stack_to_dict(stand) for stand in stands]
-        edge.stdout.write(
+        process.stdout.write(
             json.dumps(
                 {"ranks": ranks, "folded": list(stack_groups.describe_stacks(stands)), "untold": untold}, indent=2
             )
@@ -66,7 +73,7 @@ def _print_stacks(request: Request, edge: ProcessContext, stands: list[StackSnap
         )
         return
     for place, group in stack_groups.group_by_location(stands):
-        edge.stdout.write(
+        process.stdout.write(
             sanitize_line(
                 f"{stack_groups.format_ranks(group)} {stack_groups.conjugate_phrase(str(place), len(group))}",
                 colour=False,
@@ -74,13 +81,13 @@ def _print_stacks(request: Request, edge: ProcessContext, stands: list[StackSnap
             + "\n"
         )
         for text in _format_frames(group[0], request) if request.given["full"] or request.given["native"] else ():
-            edge.stdout.write(sanitize_line(f"    {text}", colour=False) + "\n")
+            process.stdout.write(sanitize_line(f"    {text}", colour=False) + "\n")
     for text in stack_groups.describe_readers(stands):
-        edge.print_message(sanitize_line(text, colour=False))
+        process.print_message(sanitize_line(text, colour=False))
     for name, why in untold.items():
-        edge.print_message(f"{name}: {why}")
+        process.print_message(f"{name}: {why}")
     if not stands and not untold:
-        edge.print_message("no rank sent its stack: no Python process runs there, or it ignores PYTHONPATH")
+        process.print_message("no rank sent its stack: no Python process runs there, or it ignores PYTHONPATH")
 
 
 def _format_frames(stand: StackSnapshot, request: Request) -> list[str]:

@@ -18,51 +18,53 @@ from fanout.record.index import find_active_run, read_run_handle
 from fanout.record.run_handle import RunHandle
 from fanout.record.run_reader import RunReader
 from fanout.run import observe, takeover
-from fanout.run.context import ProcessContext, find_runs_directory, read_settings
+from fanout.run.load_settings import read_settings
+from fanout.run.process_context import ProcessContext
+from fanout.run.run_context import find_runs_directory
 
 REPORT_SECONDS = 15.0  # between two messages about a long wait
 
 
-def run_stop(request: Request, edge: ProcessContext) -> int:
+def run_stop(request: Request, process: ProcessContext) -> int:
     """Run ``fanout stop``; return 0 if every host was reached and nothing is left, else 255."""
-    settings = read_settings(request, edge)
+    settings = read_settings(request, process)
     try:
-        path = find_active_run(request.given["run"], find_runs_directory(settings, edge), "stop")
+        path = find_active_run(request.given["run"], find_runs_directory(settings, process), "stop")
     except UsageError:
         if not request.hosts:
             raise
-        return _print_state(observe.stop_on_hosts(request, settings, edge), edge)
+        return _print_state(observe.stop_on_hosts(request, settings, process), process)
     order = read_run_handle(path)
     living = writer_lock.read_owner(path)
-    if living is not None and living.machine == edge.machine and living.pid > 0:
-        return _stop_by_launcher(living, RunReader(path), order, edge)
+    if living is not None and living.machine == process.machine and living.pid > 0:
+        return _stop_by_launcher(living, RunReader(path), order, process)
     if living is None and RunReader(path).read_result() is not None:
-        edge.print_message(
+        process.print_message(
             f"run {order.run_id} has ended; checking again {fold_names([host.name for host in order.hosts])}"
         )
     else:
         where = f"{len(order.hosts)} host{'s' if len(order.hosts) != 1 else ''}"
-        edge.print_message(
+        process.print_message(
             f"stopping run {order.run_id} on {where}: SIGTERM, then SIGKILL after {order.settings.grace:g} s"
         )
-    by = f"{edge.user}@{edge.machine}"
+    by = f"{process.user}@{process.machine}"
     return _print_state(
         takeover.end_run(
-            order, by=by, agent="SSH_AUTH_SOCK" in edge.environ, reason="stop-command", why=f"stopped by {by}"
+            order, by=by, agent="SSH_AUTH_SOCK" in process.environ, reason="stop-command", why=f"stopped by {by}"
         ),
-        edge,
+        process,
     )
 
 
 def _stop_by_launcher(
-    living: writer_lock.LockOwner, recorded: RunReader, order: RunHandle, edge: ProcessContext
+    living: writer_lock.LockOwner, recorded: RunReader, order: RunHandle, process: ProcessContext
 ) -> int:
     """Signal the launcher to stop the run, wait for its end, and print the recorded result of each host."""
     run = recorded.heading.run_id
     if living.ending:
-        edge.print_message(f"run {run}: {living.user} (pid {living.pid}) is already stopping it")
+        process.print_message(f"run {run}: {living.user} (pid {living.pid}) is already stopping it")
     else:
-        edge.print_message(f"stopping run {run}: signalled its launcher (pid {living.pid})")
+        process.print_message(f"stopping run {run}: signalled its launcher (pid {living.pid})")
     try:
         if not living.ending:
             os.kill(living.pid, living.signal)
@@ -70,12 +72,12 @@ def _stop_by_launcher(
         pass  # it exited in this moment
     except PermissionError:
         raise UsageError(f"its launcher (pid {living.pid}) belongs to another user ({living.user})") from None
-    if not _wait_for_launcher(living, recorded, order, edge):
+    if not _wait_for_launcher(living, recorded, order, process):
         return ExitStatus.UNREACHABLE
     result = recorded.read_result()
     if result is None:
-        edge.print_message(f"run {run}: the launcher died without a result; its guardian is stopping the run")
-        edge.stderr.write(f"        try:  fanout stop {run}   # in a minute, to confirm\n")
+        process.print_message(f"run {run}: the launcher died without a result; its guardian is stopping the run")
+        process.stderr.write(f"        try:  fanout stop {run}   # in a minute, to confirm\n")
         return ExitStatus.UNREACHABLE
     came = []
     for host in result["hosts"]:
@@ -83,11 +85,11 @@ def _stop_by_launcher(
         some = "1 process is left" if left == 1 else f"{left} processes are left"
         said = "nothing is left" if left == 0 else "not verified that nothing is left" if left is None else some
         came.append((host["host"], f"{host['verdict']} ({host['reason']}); {said}", left == 0))
-    return _print_results(came, edge)
+    return _print_results(came, process)
 
 
 def _wait_for_launcher(
-    living: writer_lock.LockOwner, recorded: RunReader, order: RunHandle, edge: ProcessContext
+    living: writer_lock.LockOwner, recorded: RunReader, order: RunHandle, process: ProcessContext
 ) -> bool:
     """Wait until the launcher has ended the run, at most as long as its own deadlines; report the wait."""
     grace, lease = order.settings.grace, order.settings.lease
@@ -97,28 +99,28 @@ def _wait_for_launcher(
         select.select([], [], [], follow.PAUSE_SECONDS)
         now = time.monotonic()
         if now - began > most:
-            edge.print_message(f"the launcher (pid {living.pid}) has not ended the run within {most:.0f} s")
-            edge.stderr.write(f"        try:  kill -KILL {living.pid}    # then its guardian stops the run\n")
+            process.print_message(f"the launcher (pid {living.pid}) has not ended the run within {most:.0f} s")
+            process.stderr.write(f"        try:  kill -KILL {living.pid}    # then its guardian stops the run\n")
             return False
         if now - told_at >= REPORT_SECONDS:
             told_at = now
-            edge.print_message(
+            process.print_message(
                 f"the launcher is still stopping the run: {now - began:.0f} s so far, at most {most:.0f} s"
             )
     return True
 
 
-def _print_state(state: RunState, edge: ProcessContext) -> int:
-    return _print_results([(host.name, *_describe_result(host)) for host in state.all_hosts], edge)
+def _print_state(state: RunState, process: ProcessContext) -> int:
+    return _print_results([(host.name, *_describe_result(host)) for host in state.all_hosts], process)
 
 
-def _print_results(came: Sequence[tuple[str, str, bool]], edge: ProcessContext) -> int:
+def _print_results(came: Sequence[tuple[str, str, bool]], process: ProcessContext) -> int:
     """Print one line per result with all its hosts; ``came`` has (host, result, good). Return the exit status."""
     same: dict[str, list[str]] = {}
     for host, text, _ in came:
         same.setdefault(text, []).append(host)
     for text, hosts in same.items():
-        edge.print_message(f"{fold_names(hosts)}: {text}")
+        process.print_message(f"{fold_names(hosts)}: {text}")
     return ExitStatus.SUCCESS if all(good for _, _, good in came) else ExitStatus.UNREACHABLE
 
 

@@ -21,8 +21,9 @@ from fanout.model.errors import UsageError
 from fanout.model.exit_status import ExitStatus
 from fanout.model.request import Request
 from fanout.record.run_reader import RunReader
-from fanout.run.context import ProcessContext, read_settings
 from fanout.run.diagnosis import load_signatures
+from fanout.run.load_settings import read_settings
+from fanout.run.process_context import ProcessContext
 from fanout.text.sanitize import sanitize_line
 
 CLOCK_ERROR = 2.0  # seconds: hosts' clocks may differ, and torchrun writes whole seconds
@@ -31,27 +32,27 @@ _IN_MEMORY = 1 << 20  # bytes of stdin; more of it needs room in the directory o
 _NOT_LOGS = (".json", ".jsonl", ".yaml", ".yml", ".py", ".pt", ".pth", ".safetensors", ".pid")
 
 
-def run_why(request: Request, edge: ProcessContext) -> int:
+def run_why(request: Request, process: ProcessContext) -> int:
     """Run the command; return 0 if a cause is named, 1 if it is undetermined."""
-    run = _find_own_run(request, edge)
+    run = _find_own_run(request, process)
     if run:
-        return _diagnose_own_run(run, request, edge)
-    paths = _list_paths(request, edge)
+        return _diagnose_own_run(run, request, process)
+    paths = _list_paths(request, process)
     with tempfile.SpooledTemporaryFile(_IN_MEMORY) as copy:
         if STDIN in paths:
-            _keep_stdin(copy, edge)
-        return _of_logs(paths, copy, request, edge)
+            _keep_stdin(copy, process)
+        return _of_logs(paths, copy, request, process)
 
 
-def _of_logs(paths: list[str], copy: IO[bytes], request: Request, edge: ProcessContext) -> int:
+def _of_logs(paths: list[str], copy: IO[bytes], request: Request, process: ProcessContext) -> int:
     """Report what the files contain; ``copy`` is the copy of stdin."""
-    dumps = {path: None for path in paths if path != STDIN and dump_files.is_dump(os.path.join(edge.cwd, path))}
-    files = _open_logs([path for path in paths if path not in dumps], copy, edge)
+    dumps = {path: None for path in paths if path != STDIN and dump_files.is_dump(os.path.join(process.cwd, path))}
+    files = _open_logs([path for path in paths if path not in dumps], copy, process)
     names = [name for file in files for name in file.hosts]
     places: dict[tuple[str, int], str] = {}
     collector = EvidenceCollector(
         tuple(dict.fromkeys(names)),
-        book=load_signatures(read_settings(request, edge), edge),
+        book=load_signatures(read_settings(request, process), process),
         file_of=lambda host, stream: places.get((host, stream), host),
         error=CLOCK_ERROR,
         live=False,
@@ -62,13 +63,13 @@ def _of_logs(paths: list[str], copy: IO[bytes], request: Request, edge: ProcessC
         for label, host in file.names.items():
             collector.set_rank(host, stream, rank=file.find_rank(label), local=file.source.local)
         file.send_lines(collector, stream)
-    _add_dumps(list(dumps), collector, edge)
+    _add_dumps(list(dumps), collector, process)
     verdict = diagnose_evidence(collector.build_evidence())
     if request.given["as_json"]:
-        edge.stdout.write(json.dumps({"files": len(files) + len(dumps), **to_dict(verdict)}, indent=2) + "\n")
+        process.stdout.write(json.dumps({"files": len(files) + len(dumps), **to_dict(verdict)}, indent=2) + "\n")
     else:
-        edge.stdout.write(_format_heading(files, len(dumps)))
-        edge.stdout.write(
+        process.stdout.write(_format_heading(files, len(dumps)))
+        process.stdout.write(
             "".join(f"{sanitize_line(line, colour=False)}\n" for line in verdict_text.render_lines(verdict))
         )
     return ExitStatus.SUCCESS if verdict.cause is not None else ExitStatus.NEGATIVE
@@ -84,35 +85,35 @@ def _format_heading(files: list[LogFile], dumps: int) -> str:
     return f"{', '.join(parts)}\n"
 
 
-def _add_dumps(paths: list[str], collector: EvidenceCollector, edge: ProcessContext) -> None:
+def _add_dumps(paths: list[str], collector: EvidenceCollector, process: ProcessContext) -> None:
     """Read the flight recorder dumps and give them to the evidence collector."""
     hosts = dump_files.find_hosts(paths)
-    for path, dump in zip(paths, dump_files.read_dumps(paths, edge.cwd), strict=True):
+    for path, dump in zip(paths, dump_files.read_dumps(paths, process.cwd), strict=True):
         collector.dumps.add_dumps(hosts[path], [dump])
 
 
-def _list_paths(request: Request, edge: ProcessContext) -> list[str]:
+def _list_paths(request: Request, process: ProcessContext) -> list[str]:
     """Return the files that the arguments name."""
-    return [each for word in request.task for each in _find_files(os.path.join(edge.cwd, word), word)]
+    return [each for word in request.task for each in _find_files(os.path.join(process.cwd, word), word)]
 
 
-def _open_logs(paths: list[str], copy: IO[bytes], edge: ProcessContext) -> list[LogFile]:
+def _open_logs(paths: list[str], copy: IO[bytes], process: ProcessContext) -> list[LogFile]:
     """Open the log files, read each once, and assign their hosts."""
 
     def opener(path: str) -> Callable[[], BinaryIO]:
         if path == STDIN:
             return lambda: _from_start(copy)
-        return lambda: _open_file(os.path.join(edge.cwd, path), path)
+        return lambda: _open_file(os.path.join(process.cwd, path), path)
 
     files = [LogFile(each, opener(each.path)) for each in identify_files(paths)]
     assign_hosts(files)
     return files
 
 
-def _keep_stdin(copy: IO[bytes], edge: ProcessContext) -> None:
+def _keep_stdin(copy: IO[bytes], process: ProcessContext) -> None:
     """Copy stdin to a file without a name: a log is read twice, and may be larger than the memory."""
     try:
-        while block := edge.stdin(BLOCK):
+        while block := process.stdin(BLOCK):
             copy.write(block)
         copy.flush()
     except OSError as error:
@@ -135,28 +136,28 @@ def _open_file(path: str, name: str) -> BinaryIO:
         raise UsageError(f"{name}: {error.strerror}") from None
 
 
-def _find_own_run(request: Request, edge: ProcessContext) -> str:
+def _find_own_run(request: Request, process: ProcessContext) -> str:
     """Return the directory of a run recorded by fanout, if the argument is that directory or its logs/; else ""."""
-    paths = [os.path.normpath(os.path.join(edge.cwd, word)) for word in request.task]
+    paths = [os.path.normpath(os.path.join(process.cwd, word)) for word in request.task]
     if len(paths) != 1 or not os.path.isdir(paths[0]):
         return ""
     place = os.path.dirname(paths[0]) if os.path.basename(paths[0]) == "logs" else paths[0]
     return place if os.path.isfile(os.path.join(place, "events.jsonl")) else ""
 
 
-def _diagnose_own_run(run: str, request: Request, edge: ProcessContext) -> int:
+def _diagnose_own_run(run: str, request: Request, process: ProcessContext) -> int:
     """Diagnose a recorded run as ``fanout report`` does: unlike the logs, its record has the time of every line."""
-    recorded = rebuild_report(RunReader(run), read_settings(request, edge), edge)
+    recorded = rebuild_report(RunReader(run), read_settings(request, process), process)
     verdict, hosts = recorded.verdict, recorded.heading.hosts
     if request.given["as_json"]:
         found = (
             to_dict(verdict) if verdict is not None else {"v": 1, "verdict": recorded.outcome.headline, "cause": None}
         )
-        edge.stdout.write(json.dumps({"run": recorded.heading.run_id, **found}, indent=2) + "\n")
+        process.stdout.write(json.dumps({"run": recorded.heading.run_id, **found}, indent=2) + "\n")
     else:
-        edge.stdout.write(f"run {recorded.heading.run_id} on {len(hosts)} host{'s' if len(hosts) > 1 else ''}\n")
+        process.stdout.write(f"run {recorded.heading.run_id} on {len(hosts)} host{'s' if len(hosts) > 1 else ''}\n")
         lines = verdict_text.render_lines(verdict) if verdict is not None else [recorded.outcome.headline]
-        edge.stdout.write("".join(f"{sanitize_line(line, colour=False)}\n" for line in lines))
+        process.stdout.write("".join(f"{sanitize_line(line, colour=False)}\n" for line in lines))
     return ExitStatus.SUCCESS if verdict is not None and verdict.cause is not None else ExitStatus.NEGATIVE
 
 

@@ -12,8 +12,8 @@ from fanout.model.settings import Settings
 from fanout.model.subscriber import View
 from fanout.run import diagnosis
 from fanout.run.choose_view import build_view, choose_look
-from fanout.run.context import ProcessContext
 from fanout.run.detach import DetachRequest
+from fanout.run.process_context import ProcessContext
 from fanout.run.slow_ranks import SlowRankReporter
 
 
@@ -30,7 +30,7 @@ class AttachedView:
 def build_attached_view(
     heading: RunInfo,
     settings: Settings,
-    edge: ProcessContext,
+    process: ProcessContext,
     filters: DisplayFilters,
     collector: EvidenceCollector,
     *,
@@ -41,8 +41,8 @@ def build_attached_view(
     hangs, pace = diagnosis.HangReporter(collector, muted=muted), SlowRankReporter(muted=muted)
     view = build_view(
         heading,
-        choose_look(settings, edge),
-        edge,
+        choose_look(settings, process),
+        process,
         filters,
         preview=partial(diagnosis.preview_verdict, collector),
         slow=pace.slow_hosts,

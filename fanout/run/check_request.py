@@ -21,7 +21,7 @@ from fanout.model.state import HostState, Phase
 from fanout.model.suggested_commands import CommandBuilder
 from fanout.preflight.run_checks import Preflight, PreflightFacts
 from fanout.remote.transports.select import TransportSelector
-from fanout.run.context import ProcessContext
+from fanout.run.process_context import ProcessContext
 from fanout.run.session import Session
 from fanout.ui.display_mode import choose_display_mode
 
@@ -43,10 +43,10 @@ def describe_exports(exports: Mapping[str, Mapping[str, str]]) -> list[str]:
     return [f"exporting {pair} on {fold_names(names)}: {reason}" for pair, names in hosts.items()]
 
 
-def render_report(title: str, result: Preflight, edge: ProcessContext, stream: TextIO) -> str:
+def render_report(title: str, result: Preflight, process: ProcessContext, stream: TextIO) -> str:
     """Return the report as text for this terminal. In a file or a pipe, lines are not wrapped."""
-    look = choose_display_mode(edge.environ, isatty=stream.isatty(), encoding=getattr(stream, "encoding", None))
-    width = max(60, min(edge.columns, 140)) if stream.isatty() else None
+    look = choose_display_mode(process.environ, isatty=stream.isatty(), encoding=getattr(stream, "encoding", None))
+    width = max(60, min(process.columns, 140)) if stream.isatty() else None
     style = check_report.ReportStyle(width=width, ascii=not look.unicode)
     return (
         "\n".join(check_report.render_check_report(title, result.case, result.findings, result.seconds, style)) + "\n"

@@ -9,16 +9,16 @@ from fanout.model.run_info import RunInfo
 from fanout.model.settings import Settings
 from fanout.model.state import RunState
 from fanout.model.subscriber import View, Viewing
-from fanout.run.context import ProcessContext
+from fanout.run.process_context import ProcessContext
 from fanout.ui.display_mode import DisplayMode, choose_display_mode
 
 
-def choose_look(settings: Settings, edge: ProcessContext, output: str = "") -> DisplayMode:
+def choose_look(settings: Settings, process: ProcessContext, output: str = "") -> DisplayMode:
     """Return the view mode, colours and characters for this stdout; ``output`` overrides the setting."""
     return choose_display_mode(
-        edge.environ,
-        isatty=edge.stdout.isatty(),
-        encoding=getattr(edge.stdout, "encoding", None),
+        process.environ,
+        isatty=process.stdout.isatty(),
+        encoding=getattr(process.stdout, "encoding", None),
         output=output or settings.output,
         color=settings.color,
     )
@@ -40,7 +40,7 @@ def build_filters(settings: Settings, *, metric: str = "") -> DisplayFilters:
 def build_view(
     heading: RunInfo,
     look: DisplayMode,
-    edge: ProcessContext,
+    process: ProcessContext,
     filters: DisplayFilters,
     *,
     preview: Callable[[RunState], Sequence[str]] | None = None,
@@ -61,11 +61,11 @@ def build_view(
 
         return LiveView(
             heading,
-            stdout=unwrap_stream(edge.stdout),
+            stdout=unwrap_stream(process.stdout),
             colour=look.colour,
             unicode=look.unicode,
             filters=filters,
-            keyboard=Keyboard(edge.keyboard) if edge.keyboard is not None else None,
+            keyboard=Keyboard(process.keyboard) if process.keyboard is not None else None,
             preview=preview,
             detach=detach,
             slow=slow,
@@ -75,7 +75,9 @@ def build_view(
     if look.mode == "json":
         from fanout.ui.json_lines import JsonLines
 
-        return JsonLines(heading, stdout=edge.stdout, waits=waits)
+        return JsonLines(heading, stdout=process.stdout, waits=waits)
     from fanout.ui.plain_view import PlainView
 
-    return PlainView(heading, stdout=edge.stdout, stderr=edge.stderr, filters=filters, colour=look.colour, waits=waits)
+    return PlainView(
+        heading, stdout=process.stdout, stderr=process.stderr, filters=filters, colour=look.colour, waits=waits
+    )

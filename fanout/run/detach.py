@@ -16,7 +16,8 @@ from fanout.model.exit_status import ExitStatus, status_of_signal
 from fanout.model.outcome import RunOutcome
 from fanout.model.state import RunState
 from fanout.model.subscriber import View
-from fanout.run.context import SIGNALS, Handler, ProcessContext, filter_handled_signals
+from fanout.run.process_context import ProcessContext
+from fanout.run.stop_signals import SIGNALS, Handler, filter_handled_signals
 
 LAUNCHER_LOG = "launcher.log"  # in the run's directory: the launcher's stdout and stderr after it detached
 
@@ -52,10 +53,10 @@ class ParentPipe:
         return True
 
 
-def run_in_background(edge: ProcessContext, work: Callable[[ParentPipe], int]) -> int:
+def run_in_background(process: ProcessContext, work: Callable[[ParentPipe], int]) -> int:
     """Run ``work`` in a process and session of its own; return 0 when it detaches, else its exit status."""
-    edge.stdout.flush()
-    edge.stderr.flush()
+    process.stdout.flush()
+    process.stderr.flush()
     read, write = os.pipe()
     child = os.fork()  # before there is any thread or connection
     if child == 0:

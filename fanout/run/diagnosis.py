@@ -24,7 +24,7 @@ from fanout.model.schema import Integer, ListOf, Nullable, OneOf, Text
 from fanout.model.settings import Settings
 from fanout.model.state import RunState
 from fanout.record.paths import LogFileNames
-from fanout.run.context import ProcessContext
+from fanout.run.process_context import ProcessContext
 
 VERDICT = "verdict.json"
 _NODE = {
@@ -92,11 +92,11 @@ def _find_odd_hosts(verdict: Verdict) -> dict[str, str]:
     return {each.host: each.sentence for each in named if each.host is not None}
 
 
-def load_signatures(settings: Settings, edge: ProcessContext) -> SignatureSet:
+def load_signatures(settings: Settings, process: ProcessContext) -> SignatureSet:
     """Return the error signatures: the user's own first, then the built-in ones. Raises UsageError."""
     if not settings.signatures:
         return load_builtin()
-    path = os.path.join(edge.cwd, os.path.expanduser(settings.signatures))
+    path = os.path.join(process.cwd, os.path.expanduser(settings.signatures))
     try:
         with open(path, encoding="utf-8") as file:
             return load_with_file(file.read(), settings.signatures)

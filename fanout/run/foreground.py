@@ -19,8 +19,9 @@ from types import FrameType
 from typing import Any
 
 from fanout.model.exit_status import status_of_signal
-from fanout.run.context import SIGNALS, Handler, ProcessContext, filter_handled_signals
 from fanout.run.detach import ParentPipe, leave_terminal
+from fanout.run.process_context import ProcessContext
+from fanout.run.stop_signals import SIGNALS, Handler, filter_handled_signals
 
 _FORWARDED = signal.SIGUSR1  # sent to the launcher: compare the counts
 
@@ -105,13 +106,13 @@ def _exit_at_once(number: int, frame: FrameType | None) -> None:
     os.kill(os.getpid(), number)
 
 
-def wait_for_launcher(edge: ProcessContext, work: Callable[[ForegroundPipe], int]) -> int:
+def wait_for_launcher(process: ProcessContext, work: Callable[[ForegroundPipe], int]) -> int:
     """Run ``work`` in a child and wait for it; return its exit status, or 0 if the user detached."""
-    edge.stdout.flush()
-    edge.stderr.flush()
+    process.stdout.flush()
+    process.stderr.flush()
     counts, front = SignalCounts(), os.getpid()
     read, write = os.pipe()
-    modes = _read_terminal_modes(edge.keyboard)
+    modes = _read_terminal_modes(process.keyboard)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {*SIGNALS, _FORWARDED, signal.SIGCHLD, signal.SIGCONT})
     child = os.fork()  # before there is any thread or connection
     if child == 0:
@@ -129,12 +130,12 @@ def wait_for_launcher(edge: ProcessContext, work: Callable[[ForegroundPipe], int
         return code
     if -code in SIGNALS:
         return status_of_signal(-code)  # the run had not begun
-    _restore_terminal(edge.keyboard, modes)
-    edge.stderr.write("\n")
-    edge.print_message(
+    _restore_terminal(process.keyboard, modes)
+    process.stderr.write("\n")
+    process.print_message(
         f"the launcher was killed ({signal.Signals(-code).name}); its guardian stops the run on all hosts"
     )
-    edge.stderr.write("        try:  fanout ps --all   # shows how the run ended\n")
+    process.stderr.write("        try:  fanout ps --all   # shows how the run ended\n")
     return status_of_signal(-code)
 
 

@@ -10,7 +10,9 @@ from typing import Any
 from fanout.model.hosts import Host
 from fanout.model.rpc import ProbeRequest
 from fanout.model.settings import Settings
-from fanout.run.context import ProcessContext, build_selector, open_connections, print_notices
+from fanout.run.connections import open_connections, print_notices
+from fanout.run.process_context import ProcessContext
+from fanout.run.run_context import build_selector
 from fanout.run.session import Session
 
 TIMEOUT = 30.0
@@ -97,17 +99,17 @@ class HostRuns:
 def ask_hosts(
     hosts: Sequence[Host],
     settings: Settings,
-    edge: ProcessContext,
+    process: ProcessContext,
     what: str = "runs",
     args: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[HostRuns]:
     """Ask every host and return the answers. With ``args`` (by host), ask only those hosts."""
     asked = [host for host in hosts if args is None or host.name in args]
-    picker = build_selector(settings, edge)
-    with open_connections(asked, settings, picker, edge) as fan:
+    picker = build_selector(settings, process)
+    with open_connections(asked, settings, picker, process) as fan:
         session = Session(fan, [host.name for host in asked], [])
         session.connect_hosts()
-        print_notices(picker, edge)
+        print_notices(picker, process)
         wanted = [
             ProbeRequest(host=host.name, what=what, args=dict(args[host.name] if args else {}), timeout=TIMEOUT)
             for host in asked

@@ -31,18 +31,15 @@ from fanout.record.run_writer import RecordGap, RunWriter
 from fanout.remote.transports.select import TransportSelector, resolve_addresses
 from fanout.run import check_request, detach, diagnosis, network_retest, restart
 from fanout.run.choose_view import build_filters, build_view, choose_look
-from fanout.run.context import (
-    ProcessContext,
-    build_command_for_hosts,
-    choose_stop_signal,
-    find_runs_directory,
-    has_script_here,
-    open_connections,
-)
+from fanout.run.connections import open_connections
 from fanout.run.guardian import Guardian
+from fanout.run.process_context import ProcessContext
+from fanout.run.run_context import build_command_for_hosts, find_runs_directory
 from fanout.run.session import Session
 from fanout.run.slow_ranks import SlowRankReporter
 from fanout.run.stop_progress import WaitReporter
+from fanout.run.stop_signals import choose_stop_signal
+from fanout.run.task_files import has_script_here
 
 if TYPE_CHECKING:
     from fanout.preflight.run_checks import Preflight
@@ -54,7 +51,7 @@ class Launch:
     def __init__(
         self,
         request: Request,
-        edge: ProcessContext,
+        process: ProcessContext,
         settings: Settings,
         hosts: tuple[Host, ...],
         directory: str,
@@ -67,14 +64,14 @@ class Launch:
         """Prepare the launch. ``left``: the user has already detached, from the run before a restart."""
         self.left, self.hung = left, False
         self.request = request
-        self.edge = edge
+        self.process = process
         self.settings = settings
         self.hosts = hosts
         self.directory = directory
         self.config = config
         self.picker = picker
         quiet = left or (request.given["detach"] and settings.output == "auto")
-        self.look = choose_look(settings, edge, "plain" if quiet else "")
+        self.look = choose_look(settings, process, "plain" if quiet else "")
         self.filters = build_filters(settings)
         self.pace = SlowRankReporter()
         self._set_run_id(run_id)
@@ -87,10 +84,10 @@ class Launch:
             run_id=run_id,
             title=shlex.join(self.request.task),
             hosts=tuple(host.name for host in hosts),
-            log_dir=os.path.join(find_runs_directory(settings, self.edge), run_id),
+            log_dir=os.path.join(find_runs_directory(settings, self.process), run_id),
             ranks={host.name: (rank, settings.nproc_per_node or host.slots) for rank, host in enumerate(hosts)},
         )
-        self.collector = diagnosis.build_collector(self.heading, diagnosis.load_signatures(settings, self.edge))
+        self.collector = diagnosis.build_collector(self.heading, diagnosis.load_signatures(settings, self.process))
 
     def run(self, parent_pipe: detach.ParentPipe | None = None) -> int:
         """Run all steps, from the first connection to the report. With a ``parent_pipe``, the user can detach."""
@@ -100,7 +97,7 @@ class Launch:
         with ExitStack() as stack:
             detach_request = detach.DetachRequest()
             leave = detach_request if parent_pipe is not None else None
-            what = self.heading, self.look, self.edge, self.filters
+            what = self.heading, self.look, self.process, self.filters
             hang_reporter = diagnosis.HangReporter(self.collector)
             preview = partial(diagnosis.preview_verdict, self.collector)
             slow, hung = self.pace.slow_hosts, hang_reporter.hung_hosts
@@ -124,7 +121,7 @@ class Launch:
             hung_up = view.note_hangup if keep else None
             once = parent_pipe.deliver_once if parent_pipe is not None else None
             fan = stack.enter_context(
-                open_connections(self.hosts, self.settings, self.picker, self.edge, hung_up=hung_up, once=once)
+                open_connections(self.hosts, self.settings, self.picker, self.process, hung_up=hung_up, once=once)
             )
             facts = {"argv": list(self.request.task), "fanout": __version__, "metric": self.settings.metric or None}
             for subscriber in (record, shown):
@@ -148,7 +145,7 @@ class Launch:
         outcome = with_log_gaps(outcome, len(record.record_gaps))
         outcome, verdict = diagnosis.diagnose_run(self.collector, session.state, outcome)
         if verdict is not None and network_retest.is_network_suspected(verdict):
-            where = self.hosts, session.state, self.settings, self.picker, self.edge
+            where = self.hosts, session.state, self.settings, self.picker, self.process
             verdict = network_retest.retest_network(verdict, *where, keep=record.write_file)
         text = self._print_report(session, outcome, tails, verdict, record.record_gaps)
         judged = None if verdict is None else to_dict(verdict)
@@ -170,7 +167,7 @@ class Launch:
 
     def build_next_run(self) -> Launch:
         """Return the same launch under a new run id."""
-        arguments = self.request, self.edge, self.settings, self.hosts, self.directory, self.config, self.picker
+        arguments = self.request, self.process, self.settings, self.hosts, self.directory, self.config, self.picker
         return Launch(*arguments, make_run_id(), left=self.left)
 
     def _report_earlier_runs(self, session: Session, view: View) -> None:
@@ -193,11 +190,11 @@ class Launch:
         return hold
 
     def _build_owner(self, *, detached: bool = False) -> writer_lock.LockOwner:
-        edge = self.edge
+        process = self.process
         return writer_lock.LockOwner(
             pid=os.getpid(),
-            user=edge.user,
-            machine=edge.machine,
+            user=process.user,
+            machine=process.machine,
             since=time.time(),
             detached=detached or self.left,
             signal=choose_stop_signal(),
@@ -205,15 +202,15 @@ class Launch:
 
     def _detach_from_terminal(self, record: RunWriter, hold: writer_lock.RecordLock, why: str) -> None:
         """Detach: print how to return to the run, and go on without a terminal."""
-        record.note(f"{why} (its launcher is pid {os.getpid()} on {self.edge.machine})")
+        record.note(f"{why} (its launcher is pid {os.getpid()} on {self.process.machine})")
         hold.write_owner(self._build_owner(detached=True))
         if why == "detached":
-            self.edge.print_message(
+            self.process.print_message(
                 f"detached: run {self.run_id} goes on; its launcher is pid {os.getpid()} on this machine"
             )
             for verb in ("attach", "logs -f", "stop"):
-                self.edge.stderr.write(f"        fanout {verb} {self.run_id}\n")
-        self.edge.stderr.flush()
+                self.process.stderr.write(f"        fanout {verb} {self.run_id}\n")
+        self.process.stderr.flush()
         detach.redirect_output(record.path)
 
     def _check_and_launch(self, session: Session, view: View, record: RunWriter, guardian: Guardian) -> RunOutcome:
@@ -253,7 +250,7 @@ class Launch:
             hosts=self.hosts,
             settings=self.settings,
             directory=record.path,
-            user=self.edge.user,
+            user=self.process.user,
         ).to_json()
         record.write_file(HANDLE_FILE, order)
         return order
@@ -278,10 +275,12 @@ class Launch:
             view.note("launching although a check failed: --force")
         elif result.failures:
             view.close()
-            self.edge.stderr.write(
-                check_request.render_report(f"fanout check {self.request.hosts}", result, self.edge, self.edge.stderr)
+            self.process.stderr.write(
+                check_request.render_report(
+                    f"fanout check {self.request.hosts}", result, self.process, self.process.stderr
+                )
             )
-            self.edge.print_message("not launched: the check failed (--force launches anyway)")
+            self.process.print_message("not launched: the check failed (--force launches anyway)")
         else:
             lines = check_request.format_warnings(result)
             also = f", {len(lines)} warning{'s' if len(lines) > 1 else ''}" if lines else ""
@@ -342,6 +341,6 @@ class Launch:
             )
 
         if self.look.mode != "json":
-            self.edge.stderr.write(text(self.look.colour and self.edge.stderr.isatty()))
-            self.edge.stderr.flush()
+            self.process.stderr.write(text(self.look.colour and self.process.stderr.isatty()))
+            self.process.stderr.flush()
         return text(colour=False)

@@ -18,7 +18,8 @@ from fanout.model.settings import Settings
 from fanout.model.state import RunState
 from fanout.preflight.run_checks import probe_connections
 from fanout.remote.transports.select import TransportSelector
-from fanout.run.context import ProcessContext, open_connections
+from fanout.run.connections import open_connections
+from fanout.run.process_context import ProcessContext
 from fanout.run.session import Session
 
 RETEST_FILE = "retest.json"
@@ -42,7 +43,7 @@ def retest_network(
     state: RunState,
     settings: Settings,
     picker: TransportSelector,
-    edge: ProcessContext,
+    process: ProcessContext,
     *,
     keep: Callable[[str, str], None],
 ) -> Verdict:
@@ -52,8 +53,8 @@ def retest_network(
     places = {name: place for name, place in places.items() if place}
     if len(places) < 2 or state.interrupts:
         return verdict
-    edge.print_message("every rank timed out waiting for a peer: testing the network between the hosts again")
-    with open_connections(hosts, settings, picker, edge) as fan:
+    process.print_message("every rank timed out waiting for a peer: testing the network between the hosts again")
+    with open_connections(hosts, settings, picker, process) as fan:
         session = Session(fan, names, [])
         session.connect_hosts()
         reached = [name for name in names if session.state.hosts[name].linked and name in places]

@@ -22,34 +22,36 @@ from fanout.remote.pool import ConnectionPool
 from fanout.run import diagnosis, host_query
 from fanout.run.attached_view import build_attached_view
 from fanout.run.choose_view import build_filters
-from fanout.run.context import ProcessContext, build_command_for_hosts, build_selector, open_connections, read_hosts
+from fanout.run.connections import open_connections
 from fanout.run.host_query import RunOnHost
+from fanout.run.process_context import ProcessContext
+from fanout.run.run_context import build_command_for_hosts, build_selector, read_hosts
 from fanout.run.session import Session
 from fanout.run.takeover import MARGIN_SECONDS, build_minimal_plan
 from fanout.ui.run_report import build_report
 
 
-def attach_to_hosts(request: Request, settings: Settings, edge: ProcessContext) -> int:
+def attach_to_hosts(request: Request, settings: Settings, process: ProcessContext) -> int:
     """Follow the run to its end; return its exit status, as far as the hosts report it."""
-    parts = find_run_on_hosts(request, settings, edge)
-    order = build_run_handle(parts, settings, edge)
+    parts = find_run_on_hosts(request, settings, process)
+    order = build_run_handle(parts, settings, process)
     heading = _build_run_info(parts, order)
-    tails, collector = LogTails(), diagnosis.build_collector(heading, diagnosis.load_signatures(settings, edge))
-    shown = build_attached_view(heading, settings, edge, build_filters(settings), collector)
+    tails, collector = LogTails(), diagnosis.build_collector(heading, diagnosis.load_signatures(settings, process))
+    shown = build_attached_view(heading, settings, process, build_filters(settings), collector)
     view, pace, detach_request = shown.view, shown.pace, shown.detach_request
-    with _connect_to_run(parts, order, edge, looking_on=True) as fan:
+    with _connect_to_run(parts, order, process, looking_on=True) as fan:
         session = Session(fan, heading.hosts, [tails, collector, view, shown.hangs, pace])
         plan = build_minimal_plan(order, [run.node for run in parts.values()])
         outcome = session.observe_run(plan, lambda: detach_request.requested, policy.policy_of(settings, prepare=False))
     view.close()
     if session.state.interrupts or detach_request.requested:
-        edge.print_message(
+        process.print_message(
             f"left; the run goes on: {build_command_for_hosts(request, settings, 'attach', order.run_id)}"
         )
         return ExitStatus.SUCCESS if detach_request.requested else outcome.exit_code
     outcome, verdict = diagnosis.diagnose_run(collector, session.state, outcome)
     words = diagnosis.select_last_lines(tails, outcome, verdict)
-    edge.stderr.write(
+    process.stderr.write(
         build_report(
             heading,
             session.state,
@@ -63,24 +65,24 @@ def attach_to_hosts(request: Request, settings: Settings, edge: ProcessContext) 
     return outcome.exit_code
 
 
-def stop_on_hosts(request: Request, settings: Settings, edge: ProcessContext) -> RunState:
+def stop_on_hosts(request: Request, settings: Settings, process: ProcessContext) -> RunState:
     """Stop the run on these hosts and return the state. Its files stay there for its own launcher."""
-    parts = find_run_on_hosts(request, settings, edge)
-    order = build_run_handle(parts, settings, edge)
+    parts = find_run_on_hosts(request, settings, process)
+    order = build_run_handle(parts, settings, process)
     watched = any(run.launcher in ("attached", "detached") for run in parts.values())
     where = f"{len(parts)} host{'s' if len(parts) != 1 else ''}"
-    edge.print_message(f"stopping run {order.run_id} on {where}: SIGTERM, then SIGKILL after {settings.grace:g} s")
-    with _connect_to_run(parts, order, edge, looking_on=watched) as fan:
+    process.print_message(f"stopping run {order.run_id} on {where}: SIGTERM, then SIGKILL after {settings.grace:g} s")
+    with _connect_to_run(parts, order, process, looking_on=watched) as fan:
         session = Session(fan, [host.name for host in parts], [])
         until = fan.clock() + 2 * settings.grace + MARGIN_SECONDS
         session.end_run(
-            grace=settings.grace, until=until, reason="stop-command", why=f"stopped by {edge.user}@{edge.machine}"
+            grace=settings.grace, until=until, reason="stop-command", why=f"stopped by {process.user}@{process.machine}"
         )
     return session.state
 
 
 def _connect_to_run(
-    parts: Mapping[Host, RunOnHost], order: RunHandle, edge: ProcessContext, *, looking_on: bool
+    parts: Mapping[Host, RunOnHost], order: RunHandle, process: ProcessContext, *, looking_on: bool
 ) -> AbstractContextManager[ConnectionPool]:
     """Return connections that resume the run on these hosts and fetch its log from the first byte."""
     plan = build_minimal_plan(order, [run.node for run in parts.values()])
@@ -91,19 +93,19 @@ def _connect_to_run(
             link.resume_run(plan, {})
 
     settings = order.settings
-    return open_connections(order.hosts, settings, build_selector(settings, edge), edge, before=before)
+    return open_connections(order.hosts, settings, build_selector(settings, process), process, before=before)
 
 
-def find_run_on_hosts(request: Request, settings: Settings, edge: ProcessContext) -> dict[Host, RunOnHost]:
+def find_run_on_hosts(request: Request, settings: Settings, process: ProcessContext) -> dict[Host, RunOnHost]:
     """Return each host's part in the requested run, in rank order. Raises UsageError."""
-    hosts = {host.name: host for host in read_hosts(request, settings, edge)[1]}
-    answers = host_query.ask_hosts(list(hosts.values()), settings, edge)
+    hosts = {host.name: host for host in read_hosts(request, settings, process)[1]}
+    answers = host_query.ask_hosts(list(hosts.values()), settings, process)
     wanted = request.given["run"]
     runs = [run for answer in answers for run in answer.runs if wanted in run.run]
     going = sorted({run.run for run in runs if run.is_alive}) or sorted({run.run for run in runs})
     for answer in answers:
         if answer.error:
-            edge.print_message(f"{answer.host}: {answer.error}")
+            process.print_message(f"{answer.host}: {answer.error}")
     if not going:
         meant = f"run {wanted!r}" if wanted else "run"
         raise UsageError(f"these hosts have no {meant} of yours", hint=build_command_for_hosts(request, settings, "ps"))
@@ -113,15 +115,15 @@ def find_run_on_hosts(request: Request, settings: Settings, edge: ProcessContext
     parts = sorted((run for run in runs if run.run == going[0]), key=lambda run: run.node)
     missing = int(parts[0].about.get("nodes") or len(parts)) - len(parts)
     if missing > 0:
-        edge.print_message(
+        process.print_message(
             f"run {going[0]}: {missing} of its hosts did not answer or are not in HOSTS; using the others"
         )
     return {hosts[run.host]: run for run in parts}
 
 
-def build_run_handle(parts: Mapping[Host, RunOnHost], settings: Settings, edge: ProcessContext) -> RunHandle:
+def build_run_handle(parts: Mapping[Host, RunOnHost], settings: Settings, process: ProcessContext) -> RunHandle:
     run = next(iter(parts.values())).run
-    return RunHandle(run_id=run, hosts=tuple(parts), settings=settings, directory="", user=edge.user)
+    return RunHandle(run_id=run, hosts=tuple(parts), settings=settings, directory="", user=process.user)
 
 
 def _build_run_info(parts: Mapping[Host, RunOnHost], order: RunHandle) -> RunInfo:

@@ -12,8 +12,8 @@ from fanout.model.errors import UsageError
 from fanout.model.outcome import RunOutcome
 from fanout.model.settings import Settings
 from fanout.model.state import RunState
-from fanout.run.context import ProcessContext
 from fanout.run.detach import ParentPipe
+from fanout.run.process_context import ProcessContext
 
 MAX_RESTARTS = 3
 
@@ -41,7 +41,7 @@ def check_restart_settings(settings: Settings) -> None:
         )
 
 
-def run_with_restarts(attempt: RestartableRun, edge: ProcessContext, parent_pipe: ParentPipe | None = None) -> int:
+def run_with_restarts(attempt: RestartableRun, process: ProcessContext, parent_pipe: ParentPipe | None = None) -> int:
     """Run it, and restart it while it hangs; return the exit status of the last run."""
     code = attempt.run(parent_pipe)
     for number in range(1, MAX_RESTARTS + 1):
@@ -49,13 +49,13 @@ def run_with_restarts(attempt: RestartableRun, edge: ProcessContext, parent_pipe
             return code
         parent_pipe = None if attempt.left else parent_pipe
         before, attempt = attempt.run_id, attempt.build_next_run()
-        edge.print_message(
+        process.print_message(
             f"run {before} hung: restarting it as run {attempt.run_id} (restart {number} of at most {MAX_RESTARTS})"
         )
-        edge.stderr.flush()
+        process.stderr.flush()
         code = attempt.run(parent_pipe)
     if attempt.hung:
-        edge.print_message(f"not restarted: the run hung {MAX_RESTARTS + 1} times in a row")
+        process.print_message(f"not restarted: the run hung {MAX_RESTARTS + 1} times in a row")
     return code
 
 

@@ -19,7 +19,7 @@ def test_the_function_of_a_command_takes_the_request_and_the_context(name: str) 
     required = [
         one.name for one in inspect.signature(command.import_function()).parameters.values() if one.default is one.empty
     ]
-    assert required == ["request", "edge", *(["parse"] if command.needs_parser else [])]
+    assert required == ["request", "process", *(["parse"] if command.needs_parser else [])]
     assert command.function.startswith(f"fanout.commands.{name}:")
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from fanout.cli.parser import parse_arguments
 from fanout.commands.why import run_why
-from fanout.run.context import ProcessContext
+from fanout.run.process_context import ProcessContext
 from tests.diagnose.kit import NCCL
 from tests.diagnose.recorder import build_dump, build_entry, build_finished, write_dumps
 
@@ -57,9 +57,9 @@ print(json.dumps([[each.collective_seq_id, sorted(each.missing_ranks or ()), sor
 
 def told(*words: str, cwd: Path) -> dict[str, Any]:
     out = io.StringIO()
-    edge = ProcessContext(environ={}, cwd=str(cwd), stdout=out, stderr=out, stdin=lambda _: b"", user="me", machine="pc", prefix="",
+    process = ProcessContext(environ={}, cwd=str(cwd), stdout=out, stderr=out, stdin=lambda _: b"", user="me", machine="pc", prefix="",
                 columns=100)  # fmt: skip
-    run_why(parse_arguments(["why", "--json", *words]), edge)
+    run_why(parse_arguments(["why", "--json", *words]), process)
     found: dict[str, Any] = json.loads(out.getvalue())
     return found
 

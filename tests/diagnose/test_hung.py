@@ -19,7 +19,7 @@ from fanout.model.run_info import RunInfo
 from fanout.model.state import RunState
 from fanout.record.run_writer import RunWriter
 from fanout.run import diagnosis
-from fanout.run.context import ProcessContext
+from fanout.run.process_context import ProcessContext
 from fanout.ui.footer import build_footer, get_run_status
 from fanout.ui.host_rows import DisplayData
 from tests.diagnose.kit import CLOSED, Run
@@ -125,9 +125,9 @@ def test_report_and_json_and_record_agree(tmp_path: Path) -> None:
     record.close()
     for words in ([], ["--json"], ["--html", "page.html"]):
         out = io.StringIO()
-        edge = ProcessContext(environ={}, cwd=str(tmp_path), stdout=out, stderr=out, stdin=lambda _: b"", user="me", machine="pc",
+        process = ProcessContext(environ={}, cwd=str(tmp_path), stdout=out, stderr=out, stdin=lambda _: b"", user="me", machine="pc",
                     prefix="", columns=100)  # fmt: skip
-        assert run_report(parse_arguments(["report", "--log-dir", str(tmp_path), *words]), edge) == 0
+        assert run_report(parse_arguments(["report", "--log-dir", str(tmp_path), *words]), process) == 0
         if words == ["--json"]:
             found = json.loads(out.getvalue())
             assert (found["rule"], found["cause"]["rank"], found["confidence"]) == ("apart", 2, "high")

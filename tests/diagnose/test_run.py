@@ -18,7 +18,7 @@ from fanout.model import outcome
 from fanout.model.run_info import RunInfo
 from fanout.record.run_writer import RunWriter
 from fanout.run import diagnosis
-from fanout.run.context import ProcessContext
+from fanout.run.process_context import ProcessContext
 from tests import histories
 from tests.diagnose.cases import CASES, ONE_A_HOST
 from tests.diagnose.kit import verdict
@@ -38,9 +38,9 @@ def write_record(run: History, root: Path, each: int = 2) -> None:
 
 def told(root: Path, *words: str) -> str:
     out = io.StringIO()
-    edge = ProcessContext(environ={}, cwd=str(root), stdout=out, stderr=out, stdin=lambda _: b"", user="me", machine="pc", prefix="",
+    process = ProcessContext(environ={}, cwd=str(root), stdout=out, stderr=out, stdin=lambda _: b"", user="me", machine="pc", prefix="",
                 columns=100)  # fmt: skip
-    assert run_report(parse_arguments(["report", "--log-dir", str(root), *words]), edge) == 0
+    assert run_report(parse_arguments(["report", "--log-dir", str(root), *words]), process) == 0
     return out.getvalue()
 
 

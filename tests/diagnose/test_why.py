@@ -15,7 +15,7 @@ from fanout.commands.why import run_why
 from fanout.diagnose.import_logs.line_labels import detect_splitter
 from fanout.diagnose.import_logs.log_files import identify_files, parse_time
 from fanout.model.errors import UsageError
-from fanout.run.context import ProcessContext
+from fanout.run.process_context import ProcessContext
 
 LOGS = Path(__file__).parent / "logs"
 
@@ -23,9 +23,9 @@ LOGS = Path(__file__).parent / "logs"
 def call_why(*words: str, cwd: Path = LOGS, stdin: bytes = b"") -> tuple[int, str]:
     """Return (exit status, output)."""
     out = io.StringIO()
-    edge = ProcessContext(environ={}, cwd=str(cwd), stdout=out, stderr=out, stdin=io.BytesIO(stdin).read, user="me", machine="pc", prefix="",
+    process = ProcessContext(environ={}, cwd=str(cwd), stdout=out, stderr=out, stdin=io.BytesIO(stdin).read, user="me", machine="pc", prefix="",
                 columns=100)  # fmt: skip
-    return run_why(parse_arguments(["why", *words]), edge), out.getvalue()
+    return run_why(parse_arguments(["why", *words]), process), out.getvalue()
 
 
 def verdict(*words: str, cwd: Path = LOGS, stdin: bytes = b"") -> dict[str, Any]:
@@ -194,11 +194,11 @@ def test_a_log_on_stdin_is_not_held_in_memory() -> None:
     block = b"x" * (1 << 16)
     blocks = iter([block] * 1024 + [b"\n", (LOGS / "exception" / "gpu02.log").read_bytes()])
     out = io.StringIO()
-    edge = ProcessContext(environ={}, cwd="/", stdout=out, stderr=out, stdin=lambda size: next(blocks, b""), user="me", machine="pc",
+    process = ProcessContext(environ={}, cwd="/", stdout=out, stderr=out, stdin=lambda size: next(blocks, b""), user="me", machine="pc",
                 prefix="", columns=100)  # fmt: skip
     tracemalloc.start()
     try:
-        status = run_why(parse_arguments(["why", "-"]), edge)
+        status = run_why(parse_arguments(["why", "-"]), process)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

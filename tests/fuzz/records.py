@@ -23,7 +23,7 @@ from fanout.record import follow, writer_lock
 from fanout.record.index import read_run_handle
 from fanout.record.run_handle import RunHandle
 from fanout.record.run_writer import RunWriter
-from fanout.run.context import ProcessContext
+from fanout.run.process_context import ProcessContext
 from tests.fuzz.mutate import list_paths, mutate, mutate_bytes
 from tests.fuzz.targets import RECORDED
 from tests.histories import TRACEBACK, History
@@ -127,8 +127,8 @@ def read_by(words: tuple[str, ...], runs: Path) -> str:
     folder = runs.parent
     argv = [*words, "--log-dir", str(runs), *([] if words[0] == "ps" else ["r1"])]
     out, err = io.StringIO(), io.StringIO()
-    edge = ProcessContext(environ={"HOME": str(folder)}, cwd=str(folder), stdout=out, stderr=err, stdin=lambda _: b"", user="ann", machine="pc",
+    process = ProcessContext(environ={"HOME": str(folder)}, cwd=str(folder), stdout=out, stderr=err, stdin=lambda _: b"", user="ann", machine="pc",
                 prefix="", columns=100)  # fmt: skip
     with redirect_stdout(out), redirect_stderr(err), _without_waiting():
-        call_command(parse_arguments(argv, columns=100), edge)
+        call_command(parse_arguments(argv, columns=100), process)
     return out.getvalue() + err.getvalue()

@@ -15,8 +15,8 @@ from fanout.model.errors import UsageError
 from fanout.model.events import Interrupted, Leftover, StopReason
 from fanout.model.settings import Settings
 from fanout.run import restart
-from fanout.run.context import ProcessContext
 from fanout.run.detach import ParentPipe
+from fanout.run.process_context import ProcessContext
 from tests.histories import History
 
 EDGE = ProcessContext(environ={}, cwd="/", stdout=io.StringIO(), stderr=io.StringIO(), stdin=lambda _: b"", user="me", machine="pc",

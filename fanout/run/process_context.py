@@ -1,0 +1,30 @@
+"""Context of this process as one value: environment, directory, streams, user and terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TextIO
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessContext:
+    """Context of this process, as main.py found it: environment, directory, streams, user, terminal."""
+
+    environ: Mapping[str, str]
+    cwd: str
+    cwd_exists: bool = True  # it may have been deleted
+    stdout: TextIO
+    stderr: TextIO
+    stdin: Callable[[int], bytes]  # at most so many bytes, as from a file; b"" at the end
+    user: str
+    machine: str
+    prefix: str  # the virtual environment that fanout itself runs in, "" if none
+    columns: int
+    line: Callable[[], str] = str  # reads one line of stdin, the answer to a question; by default an empty line
+    keyboard: int | None = None  # the descriptor of stdin, if it is a terminal
+
+    def print_message(self, text: str) -> None:
+        """Print one message of fanout on stderr."""
+        self.stderr.write(f"fanout: {text}\n")
+        self.stderr.flush()
