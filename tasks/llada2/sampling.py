@@ -25,9 +25,12 @@ class Sampled:
         return self.written / max(self.forwards, 1)
 
 
-def quota(masked: int, steps: int) -> list[int]:
-    """Return the minimum number of tokens that each of ``steps`` passes must accept; they sum to ``masked``."""
-    return [masked // steps + (i < masked % steps) for i in range(steps)]
+def quota(block_size: int, steps: int) -> list[int]:
+    """Return the minimum number of tokens that each of ``steps`` passes must accept; they sum to ``block_size``.
+
+    Upstream counts from the block size too, also in a block that holds the end of the prompt.
+    """
+    return [block_size // steps + (i < block_size % steps) for i in range(steps)]
 
 
 def guess(logits: Tensor, temperature: float, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
@@ -38,8 +41,12 @@ def guess(logits: Tensor, temperature: float, generator: torch.Generator | None)
 
 
 def accept(confidence: Tensor, threshold: float, least: int) -> Tensor:
-    """Select the guesses to keep: all above ``threshold``, or the ``least`` surest if those are too few."""
+    """Select the guesses to keep: all above ``threshold``, or the ``least`` surest if those are too few.
+
+    Fewer than ``least`` guesses are all kept: an earlier pass may have accepted more than its quota.
+    """
     sure = confidence > threshold
+    least = min(least, len(confidence))
     if int(sure.sum()) < least:
         sure = torch.zeros_like(sure)
         sure[confidence.topk(least).indices] = True
@@ -78,7 +85,7 @@ def generate(
     for left in range(start // block_size * block_size, total, block_size):
         right = left + block_size
         here = torch.arange(left, right, device=prompt.device)
-        for least in quota(int(unknown[left:right].sum()), steps):
+        for least in quota(block_size, steps):
             open_places = here[unknown[left:right]]
             if not len(open_places):
                 break
@@ -89,7 +96,7 @@ def generate(
             if in_order_of == "chance":
                 chance = torch.rand(len(tokens), generator=generator, device=tokens.device) * threshold
                 confidence = torch.where(confidence > threshold, confidence, chance)
-            keep = accept(confidence, threshold, max(least, 1))
+            keep = accept(confidence, threshold, least)
             ids[open_places[keep]] = tokens[keep]
             unknown[open_places[keep]] = False
         ends = (ids[max(left, start) : right] == eos_id).nonzero() if eos_id is not None else ids[:0]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from llada2 import sampling
+from llada2.model import LLaDA2
 
 from tests.tasks.task_shapes import tiny_model
 
@@ -67,7 +70,52 @@ def test_sampling_stops_at_the_end_sign() -> None:
     assert not (out.ids[:-1] == 256).any()
 
 
-def test_quotas_are_even_and_sum_to_what_is_masked() -> None:
+def naive_decoding(
+    model: LLaDA2, prompt: list[int], length: int, block: int, steps: int, threshold: float
+) -> tuple[list[int], int]:
+    """Return the greedy decoding of the paper, place by place on plain lists: all ids, and the number of passes."""
+    total = math.ceil((len(prompt) + length) / block) * block
+    ids: list[int | None] = [*prompt, *[None] * (total - len(prompt))]
+    passes = 0
+    for left in range(len(prompt) // block * block, total, block):
+        right = left + block
+        looks = torch.tensor([[i // block >= j // block for j in range(right)] for i in range(right)])
+        for step in range(steps):
+            open_places = [place for place in range(left, right) if ids[place] is None]
+            if not open_places:
+                break
+            known = torch.tensor([257 if token is None else token for token in ids[:right]])
+            p = model(known[None], torch.arange(right), looks)[0].double()
+            passes += 1
+            p[:, 257] = -math.inf
+            best = {place: p[place].softmax(-1).max(-1) for place in open_places}
+            kept = [place for place in open_places if float(best[place].values) > threshold]
+            least = block // steps + (1 if step < block % steps else 0)
+            if len(kept) < least:
+                kept = sorted(open_places, key=lambda place: -float(best[place].values))[:least]
+            for place in kept:
+                ids[place] = int(best[place].indices)
+    return [token for token in ids if token is not None][: len(prompt) + length], passes
+
+
+@pytest.mark.parametrize("sharpness", [1.0, 30.0, 200.0])
+@pytest.mark.parametrize("prompt_length", [8, 13])
+@pytest.mark.parametrize("steps", [8, 4, 3, 2, 1, 20])
+@pytest.mark.parametrize("threshold", [0.95, 0.5])
+def test_greedy_decoding_equals_the_naive_one(
+    sharpness: float, prompt_length: int, steps: int, threshold: float
+) -> None:
+    """Also when an early pass accepts more than its quota, so that fewer places than a later quota are open."""
+    model = tiny_model(seed=int(sharpness)).eval()
+    prompt = list(range(60, 60 + prompt_length))
+    with torch.no_grad():
+        model.lm_head.weight *= sharpness
+        expected, passes = naive_decoding(model, prompt, 20, 8, steps, threshold)
+    out = sampling.generate(model, torch.tensor(prompt), gen_length=20, block_size=8, steps=steps, threshold=threshold)
+    assert (out.ids.tolist(), out.forwards) == (expected, passes)
+
+
+def test_quotas_are_even_and_sum_to_the_block_size() -> None:
     assert sampling.quota(8, 3) == [3, 3, 2]
     assert sampling.quota(2, 4) == [1, 1, 0, 0]
 
@@ -77,6 +125,8 @@ def test_the_sure_are_accepted_and_where_they_are_too_few_the_surest() -> None:
     assert sampling.accept(confidence, 0.95, 1).tolist() == [False, True, False, True]
     assert sampling.accept(confidence, 0.95, 3).tolist() == [False, True, True, True]
     assert sampling.accept(confidence, 1.0, 1).tolist() == [False, True, False, False]
+    assert sampling.accept(confidence[:2], 1.0, 4).tolist() == [True, True]
+    assert sampling.accept(confidence, 0.999, 0).tolist() == [False] * 4
 
 
 def test_temperature_zero_takes_the_most_probable_and_returns_its_probability() -> None:
