@@ -70,7 +70,7 @@ def find_candidates(evidence: Evidence, processes: Sequence[Process]) -> tuple[C
     out = [
         _build_process_candidate(each, evidence)
         for each in processes
-        if each.part in ("root", "maybe", "quiet") and not _is_stopped_torchrun(each, evidence)
+        if each.part in ("root", "either", "quiet") and not _is_stopped_torchrun(each, evidence)
     ]
     out += [_build_early_candidate(each) for each in processes if any(seen.role == "root" for seen in each.early)]
     explained = {each.host for each in processes if each.part != "collateral"}

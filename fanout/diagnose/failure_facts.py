@@ -47,15 +47,15 @@ def _parse_frames(entries: Any) -> tuple[tuple[str, int, str], ...]:
 
 
 def match_kernel_lines(host: str, value: Mapping[str, Any], at: float, book: SignatureSet) -> Iterator[LogMatch]:
-    """Yield the kernel log lines that match a signature of role proof or root."""
+    """Yield the kernel log lines that match a signature of role root."""
     for number, text in enumerate(_filter_strings(value.get("kernel")), 1):
         found = book.match_line(text)
-        if found is None or found[0].role not in ("proof", "root"):
+        if found is None or found[0].role != "root":
             continue
         signature, match = found
         fields = extract_fields(match)
         yield LogMatch(
-            at=at, host=host, rank=None, signature=signature.id, role="proof", kind=signature.kind,
+            at=at, host=host, rank=None, signature=signature.id, role="root", kind="kernel",
             says=fill_template(signature.says, fields), advice=fill_template(signature.advice, fields), text=text.strip(),
             fields=fields, file=f"kernel of {host}", line=number,
         )  # fmt: skip

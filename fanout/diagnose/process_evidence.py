@@ -13,7 +13,7 @@ from typing import Literal
 from fanout.diagnose.evidence import Evidence, LogMatch, ProcessExit
 from fanout.diagnose.exit_codes import split_exit_code
 
-Part = Literal["root", "maybe", "victim", "quiet", "collateral"]
+Part = Literal["root", "either", "victim", "quiet", "collateral"]
 NEAR_SECONDS = 5.0
 LAST_SECONDS = 120.0  # between the last error of a process and its end: teardown may wait for others
 
@@ -93,12 +93,12 @@ def build_processes(evidence: Evidence, world: World) -> tuple[Process, ...]:
     """Return all processes with any evidence."""
     out: list[Process] = []
     for host in evidence.hosts:
-        here = [each for each in evidence.sightings if each.host == host and each.role != "proof"]
-        mine = [each for each in here if each.role != "stated"]
+        here = [each for each in evidence.sightings if each.host == host and each.kind != "kernel"]
+        mine = [each for each in here if each.kind != "stated"]
         deaths = [death for death in evidence.deaths if death.host == host]
         ended = _find_end_time(evidence, host)
         found = [_split_early(each, ended) for each in _build_host_processes(host, mine, deaths, world)]
-        out += add_stated_errors(found, [each for each in here if each.role == "stated"], evidence, host)
+        out += add_stated_errors(found, [each for each in here if each.kind == "stated"], evidence, host)
     return tuple(out)
 
 
@@ -210,22 +210,16 @@ def _classify_process(sightings: tuple[LogMatch, ...], death: ProcessExit | None
     """Return the part of a process. The first match decides; a weak one yields to a better one nearby."""
     for each in sightings:
         part = _classify_match(each)
-        if part != "maybe":
+        if part != "either":
             return part
         near = {_classify_match(other) for other in sightings if abs(other.at - each.at) <= NEAR_SECONDS}
         if "root" not in near and "victim" in near:
             return "victim"
-        return "root" if "root" in near else "maybe"
+        return "root" if "root" in near else "either"
     if death is None or death.was_stopped:
         return "collateral"
     return "victim" if death.code == 1 and unclear else "quiet"
 
 
 def _classify_match(sighting: LogMatch) -> Part:
-    match sighting.role:
-        case "root" | "maybe" | "victim":
-            return sighting.role
-        case "stated":
-            return "root"
-        case _:
-            return "victim"  # a rank that names a missing rank has waited for it
+    return "victim" if sighting.role == "noise" else sighting.role

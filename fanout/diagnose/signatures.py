@@ -1,4 +1,4 @@
-"""Signatures: known failure messages, read from TOML and matched line by line.
+"""Signatures: known failure messages, read from TOML and matched line by line. One file of ``signatures/`` per program.
 
 The search is cheap: a line is checked only if it contains a literal word of some signature, and a pattern is tried
 only if one of its own words is there. The first match decides. Signatures of the user come before the built-in ones.
@@ -12,13 +12,26 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from fanout.logs.prefilter import digest_chunk, strip_digits
 from fanout.model.errors import UsageError
 
-Role = Literal["root", "maybe", "victim", "pointer", "proof", "stated", "noise"]
-Kind = Literal["", "timeout", "closed", "meeting", "end"]
+#: Part of the process that logs the message: root (it failed by itself), victim (another process failed before), either.
+Role = Literal["root", "either", "victim", "noise"]
+#: Of a root: kernel, end, stated. Of a victim: timeout, closed, meeting, names. docs/diagnosis.md explains them.
+Kind = Literal["", "kernel", "end", "stated", "timeout", "closed", "meeting", "names"]
+KINDS: Mapping[str, tuple[Kind, ...]] = {
+    "root": ("", "kernel", "end", "stated"),
+    "either": ("", "end"),
+    "victim": ("timeout", "closed", "meeting", "names"),
+    "noise": ("",),
+}
+#: The built-in sets in order of precedence. The sets of programs come before the general ones.
+SETS = (
+    "shells", "launchers", "deepspeed", "mpi", "torchrun", "ray", "slurm", "kubernetes", "hccl", "nccl", "gloo", "store",
+    "torch-nccl", "gpu", "kernel", "python", "ssh", "programs", "exceptions",
+)  # fmt: skip
 LONGEST = 2048
 GENERIC = "python-exception"  # the signature of exceptions that match no other signature
 #: Signatures of exceptions with messages of several lines: a later line may decide.
@@ -37,6 +50,8 @@ class Signature:
     advice: str
     sample: str
     kind: Kind = ""
+    source: str = ""
+    versions: str = ""
 
 
 #: Exceptions whose message quotes the error of another process.
@@ -148,18 +163,23 @@ def parse_signatures(text: str, source: str) -> tuple[Signature, ...]:
 
 
 _NEEDED = ("id", "role", "regex", "says")
-_KNOWN = {*_NEEDED, "kind", "words", "advice", "sample"}
+_OPTIONAL = ("kind", "words", "advice", "sample", "source", "versions")
+_KEYS = (*_NEEDED, *_OPTIONAL)
 
 
 def _parse_signature(row: Mapping[str, Any], where: str) -> Signature:
     where = f"{where} ({row['id']})" if "id" in row else where
-    missing, unknown = [key for key in _NEEDED if key not in row], sorted(set(row) - _KNOWN)
+    missing, unknown = [key for key in _NEEDED if key not in row], sorted(set(row) - {*_KEYS})
     if missing or unknown:
         word = f"has no {missing[0]}" if missing else f"has an unknown key {unknown[0]!r}"
-        raise UsageError(f"{where} {word}", hint=f"keys: {', '.join((*_NEEDED, 'kind', 'words', 'advice', 'sample'))}")
-    for key, choices in (("role", get_args(Role)), ("kind", get_args(Kind))):
-        if row.get(key, choices[0]) not in choices:
-            raise UsageError(f"{where}: {key} {row[key]!r}", hint=f"one of {', '.join(filter(None, choices))}")
+        raise UsageError(f"{where} {word}", hint=f"keys: {', '.join(_KEYS)}")
+    if row["role"] not in KINDS:
+        raise UsageError(f"{where}: role {row['role']!r}", hint=f"one of {', '.join(KINDS)}")
+    kinds = KINDS[row["role"]]
+    if row.get("kind", "") not in kinds:
+        named = ", ".join(filter(None, kinds))
+        hint = f"a {row['role']} has one of the kinds {named}" if named else f"{row['role']} has no kind"
+        raise UsageError(f"{where}: kind {row.get('kind', '')!r}", hint=hint)
     try:
         regex = re.compile(row["regex"])
     except (re.error, TypeError) as error:
@@ -173,6 +193,8 @@ def _parse_signature(row: Mapping[str, Any], where: str) -> Signature:
         advice=str(row.get("advice", "")),
         sample=str(row.get("sample", "")),
         kind=row.get("kind", ""),
+        source=str(row.get("source", "")),
+        versions=str(row.get("versions", "")),
     )
 
 
@@ -187,7 +209,12 @@ def load_with_file(text: str, source: str) -> SignatureSet:
     return SignatureSet((*parse_signatures(text, source), *_parse_builtin()))
 
 
+def parse_set(name: str) -> tuple[Signature, ...]:
+    """Return the signatures of one built-in set."""
+    file = resources.files(__package__).joinpath("signatures", f"{name}.toml")
+    return parse_signatures(file.read_text(encoding="utf-8"), file.name)
+
+
 @cache
 def _parse_builtin() -> tuple[Signature, ...]:
-    text = resources.files(__package__).joinpath("signatures.toml").read_text(encoding="utf-8")
-    return parse_signatures(text, "signatures.toml")
+    return tuple(signature for name in SETS for signature in parse_set(name))

@@ -97,7 +97,7 @@ def read_message_line(where: StreamState, who: RankKey, found: SignatureMatch | 
         return False
     if seen.block is not None:
         seen.block.lines.append(text)
-    if found is None or found[0].role in ("noise", "proof", "stated"):
+    if found is None or found[0].role == "noise" or found[0].kind in ("kernel", "stated"):
         return False
     if repeats or found[0].id in WEAK:
         return True

@@ -6,8 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanout.diagnose.signatures import GENERIC, Signature, fill_template, load_builtin, load_with_file, parse_signatures
+from fanout.diagnose.signatures import (
+    GENERIC,
+    SETS,
+    Signature,
+    fill_template,
+    load_builtin,
+    load_with_file,
+    parse_set,
+    parse_signatures,
+)
 from fanout.model.errors import UsageError
+from tests.sources import ROOT
 
 ALL = load_builtin().signatures
 
@@ -42,6 +52,19 @@ def test_a_pattern_matches_no_neighbours_sample(signature: Signature) -> None:
     allowed = GENERAL.get(signature.id, set())
     wrong = {each.id for each in ALL if each is not signature and signature.regex.search(each.sample)}
     assert wrong <= allowed
+
+
+@pytest.mark.parametrize("signature", ALL, ids=[each.id for each in ALL])
+def test_a_builtin_signature_has_a_source_its_versions_and_a_sample(signature: Signature) -> None:
+    assert signature.source
+    assert signature.versions
+    assert signature.sample
+
+
+def test_every_set_has_a_file_and_every_file_is_a_set() -> None:
+    folder = ROOT / "fanout" / "diagnose" / "signatures"
+    assert {file.stem for file in folder.iterdir()} == {*SETS}
+    assert sum(len(parse_set(name)) for name in SETS) == len(ALL)
 
 
 def test_names_are_unique() -> None:
@@ -104,6 +127,8 @@ def test_a_users_own_signatures_come_first_and_need_no_texts() -> None:
     [
         ("[[signature]]\nid = 'x'\n", "has no role"),
         (OWN.replace("root", "cause"), "role 'cause'"),
+        (OWN.replace("root", "victim"), "kind ''"),
+        (OWN + "kind = 'timeout'\n", "kind 'timeout'"),
         (OWN.replace("(?P<shard>", "("), ""),
         (OWN.replace("shard>", "shard"), "regex:"),
         (OWN + "colour = 'red'\n", "unknown key 'colour'"),

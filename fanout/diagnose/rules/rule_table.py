@@ -33,7 +33,7 @@ from fanout.logs import rank_prefix
 
 def find_proof(case: RuleContext) -> RuleResult | None:
     """Return the process whose death a kernel log line (or an OOM kill counter) proves."""
-    for seen in (each for each in case.evidence.sightings if each.role == "proof"):
+    for seen in (each for each in case.evidence.sightings if each.kind == "kernel"):
         pid = rank_prefix.parse_number(seen.fields.get("pid"))
         here = [each for each in case.suspects if each.host == seen.host and each.has_ended]
         for suspect in here:
@@ -76,7 +76,7 @@ def find_pointed(case: RuleContext) -> RuleResult | None:
     """Return the rank that others waited for. If it has an error of its own, that error is the cause."""
     named: Counter[int] = Counter()
     texts: dict[int, LogMatch] = {}
-    for seen in (each for each in case.evidence.sightings if each.role == "pointer"):
+    for seen in (each for each in case.evidence.sightings if each.kind == "names"):
         for rank in _parse_ranks(seen):
             if rank != seen.rank:
                 named[rank] += 1

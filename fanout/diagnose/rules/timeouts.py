@@ -137,7 +137,7 @@ def _is_followup(case: RuleContext, seen: LogMatch) -> bool:
 def find_network_failure(case: RuleContext) -> RuleResult | None:
     """Return the network, or an incomplete rendezvous, if ranks on all hosts timed out."""
     hosts = {each.host for each in case.victim_matches}
-    meeting = [each for each in case.victim_matches if each.kind == "meeting" or each.role == "pointer"]
+    meeting = [each for each in case.victim_matches if each.kind in ("meeting", "names")]
     if len(case.evidence.hosts) < 2 or hosts != set(case.evidence.hosts):
         return None
     count = f"{count_processes(len(case.victim_matches))} on all {len(hosts)} hosts timed out"
