@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint pure process browser lab bench options faults-check cuts crashes guards faults floods fuzz soak verdicts clean
+.PHONY: demo test lint pure process browser lab bench options faults-check cuts crashes guards faults floods fuzz soak verdicts corpus clean
 
 demo: $(STAMP)-train
 	$(BIN)/fanout demo
@@ -26,6 +26,9 @@ faults-check: $(STAMP)-dev  # every check's fault on real hosts, and healthy lab
 
 verdicts: $(STAMP)-dev
 	$(BIN)/python -m tests.lab.verdicts
+
+corpus: $(STAMP)-dev  # the verdicts on the corpus of logs that are not right; make corpus ID=name prints one case
+	$(BIN)/python -m tests.diagnose.corpus $(ID)
 
 bench: $(STAMP)-dev
 	$(BIN)/python -m bench

@@ -16,6 +16,7 @@ from fanout.diagnose.import_logs import dump_files
 from fanout.diagnose.import_logs.compressed_lines import BLOCK
 from fanout.diagnose.import_logs.log_files import identify_files
 from fanout.diagnose.import_logs.log_import import STDIN, LogFile, assign_hosts
+from fanout.diagnose.signatures import SignatureSet
 from fanout.diagnose.verdict import to_dict
 from fanout.model.errors import UsageError
 from fanout.model.exit_status import ExitStatus
@@ -48,21 +49,7 @@ def _of_logs(paths: list[str], copy: IO[bytes], request: Request, process: Proce
     """Report what the files contain; ``copy`` is the copy of stdin."""
     dumps = {path: None for path in paths if path != STDIN and dump_files.is_dump(os.path.join(process.cwd, path))}
     files = _open_logs([path for path in paths if path not in dumps], copy, process)
-    names = [name for file in files for name in file.hosts]
-    places: dict[tuple[str, int], str] = {}
-    collector = EvidenceCollector(
-        tuple(dict.fromkeys(names)),
-        book=load_signatures(read_settings(request, process), process),
-        file_of=lambda host, stream: places.get((host, stream), host),
-        error=CLOCK_ERROR,
-        live=False,
-    )
-    for stream, file in enumerate(files):
-        for host in file.hosts:
-            places[host, stream] = file.name
-        for label, host in file.names.items():
-            collector.set_rank(host, stream, rank=file.find_rank(label), local=file.source.local)
-        file.send_lines(collector, stream)
+    collector = collect_lines(files, load_signatures(read_settings(request, process), process))
     _add_dumps(list(dumps), collector, process)
     verdict = diagnose_evidence(collector.build_evidence())
     if request.given["as_json"]:
@@ -73,6 +60,26 @@ def _of_logs(paths: list[str], copy: IO[bytes], request: Request, process: Proce
             "".join(f"{sanitize_line(line, colour=False)}\n" for line in verdict_text.render_lines(verdict))
         )
     return ExitStatus.SUCCESS if verdict.cause is not None else ExitStatus.NEGATIVE
+
+
+def collect_lines(files: list[LogFile], signatures: SignatureSet) -> EvidenceCollector:
+    """Return a collector with all lines of the files; their hosts are assigned."""
+    names = [name for file in files for name in file.hosts]
+    places: dict[tuple[str, int], str] = {}
+    collector = EvidenceCollector(
+        tuple(dict.fromkeys(names)),
+        book=signatures,
+        file_of=lambda host, stream: places.get((host, stream), host),
+        error=CLOCK_ERROR,
+        live=False,
+    )
+    for stream, file in enumerate(files):
+        for host in file.hosts:
+            places[host, stream] = file.name
+        for label, host in file.names.items():
+            collector.set_rank(host, stream, rank=file.find_rank(label), local=file.source.local)
+        file.send_lines(collector, stream)
+    return collector
 
 
 def _format_heading(files: list[LogFile], dumps: int) -> str:
