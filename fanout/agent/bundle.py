@@ -33,6 +33,7 @@ MODULES = (
     "oom_kills",
     "linger",
     "log_reader",
+    "log_sender",
     "rendezvous",
     "keeper",
     "prepare",

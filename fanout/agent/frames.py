@@ -11,6 +11,9 @@ import json
 import struct
 import zlib
 
+#: Version of the frames between relay and keeper, and of the status file. The relay comes with the launcher, so a keeper
+#: that still runs can have another version. Raise it with every change of a name or a meaning.
+PROTOCOL_VERSION = 2
 JSON, DATA, DEFLATED = 1, 2, 3
 MAX_BODY = 4 << 20
 MAX_VALUES = 200_000  # in one control frame: four million brackets would need a hundred times their size in memory
@@ -23,6 +26,12 @@ _DATA = struct.Struct("!HQ")
 
 class BadFrame(ValueError):
     """Bytes that are no valid frame: a length over the limit, an unknown kind, or JSON that is no object."""
+
+
+def check_version(message: dict) -> None:
+    """Raise ValueError if a message between relay and keeper is of another version of fanout."""
+    if message.get("v") != PROTOCOL_VERSION:
+        raise ValueError("a message of another version of fanout")
 
 
 def pack_control(message: dict) -> bytes:

@@ -14,7 +14,6 @@ def build_hello() -> dict:
     names = os.uname()
     return {
         "t": "hello",
-        "v": 1,
         "python": "%d.%d.%d" % sys.version_info[:3],
         "hostname": names.nodename,
         "host_id": os.environ.get("FANOUT_HOST_ID") or _read_boot_id() + _read_netns(),

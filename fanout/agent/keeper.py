@@ -14,7 +14,7 @@ import select
 import signal
 import socket
 
-from . import lease, linger, log_spool, processes, rendezvous, run_files, spawn, state_dir, tree_stop
+from . import frames, lease, linger, log_spool, processes, rendezvous, run_files, spawn, state_dir, tree_stop
 from .lease import Lease
 from .oom_kills import OomWatch
 from .relay_clients import RelayClients
@@ -33,7 +33,7 @@ MAX_WAIT_SECONDS = 2.0  # the longest wait: resume from suspend wakes no poll, a
 
 
 class Keeper:
-    """One run on one host, from Prepared to Gone."""
+    """One run on one host, from Prepared to CleanedUp."""
 
     def __init__(self, spec: dict, directory: str, listener: socket.socket, release: Callable[[], None]) -> None:
         self.spec = spec
@@ -42,10 +42,10 @@ class Keeper:
         self.poll = select.poll()
         self.relays = RelayClients(listener, self.poll)
         self.status = run_files.StatusFile(directory)
-        self.spool = log_spool.LogSpool(directory, spec.get("spool", 0))
+        self.spool = log_spool.LogSpool(directory, spec.get("spool_limit", 0))
         self.ranks: RankLogs | None = None
         self.notice = ""  # why there is no file per rank
-        self.news = self.spool.status_key
+        self.sent_status_key = self.spool.status_key
         self.rendezvous = rendezvous.RendezvousWatch(spec.get("port", 0))
         self.pipe = -1
         self.main = 0
@@ -53,7 +53,7 @@ class Keeper:
         self.exited = False
         self.own_end: dict = {}  # "reason" and "why" if the keeper ended the run without a launcher's request
         self.signalled = ""  # a signal that the keeper received and the loop has not handled yet
-        self.ending = StopSequence(spec["mark"])
+        self.ending = StopSequence(spec["process_mark"])
         self.lease = Lease(spec["lease"])
         self.oom = OomWatch()
         self.done = False
@@ -64,8 +64,6 @@ class Keeper:
     def set_directory(self, directory: str) -> None:
         """Note the final name of the run's directory."""
         self.directory = self.spool.log.directory = directory
-
-    # -- the loop
 
     def serve(self) -> None:
         """Serve the run until nothing of it is left."""
@@ -92,8 +90,7 @@ class Keeper:
             self._offer_sizes()
 
     def _note_signal(self, number: int, frame: object) -> None:
-        """Leave the signal to the loop: a handler runs between any two statements, also between train.sh's fork and its
-        pid."""
+        """Leave the signal to the loop: a handler may run even between train.sh's fork and the assignment of its pid."""
         self.signalled = signal.Signals(number).name
 
     def _handle_event(self, descriptor: int, events: int) -> None:
@@ -128,30 +125,32 @@ class Keeper:
     def _iter_state(self) -> Iterator:
         """Yield the keeper's state and everything that a new relay has missed."""
         yield {
-            "t": "standing",
+            "t": "keeper_status",
+            "v": frames.PROTOCOL_VERSION,
             "relays": len(self.relays.clients) - 1,  # without the asking relay
-            "heard": round(self.lease.silence, 1),
+            "silent_for": round(self.lease.silence, 1),
             "lease": round(self.lease.left, 1) if self.lease.seconds else None,
         }
-        if self.spool.trimming:
-            yield {"t": "trimming"}
+        if self.spool.announced_at:
+            yield {"t": "truncation_announced"}
         yield from self._iter_disk_notices()
         yield {"t": "prepared", "pid": os.getpid()}
         if self.main and "main" in self.status.facts:
             yield {"t": "started", "pid": self.main}
         if self.rendezvous.how:
-            yield {"t": "joined", "how": self.rendezvous.how}
+            yield {"t": "rendezvous_joined", "how": self.rendezvous.how}
         if self.ranks is not None:
             yield from map(self.ranks.build_frame, self.ranks.paths)
         if self.exited:
             yield dict(self.status.facts["exited"], t="exited")
-        if "gone" in self.status.facts:
-            yield dict(self.status.facts["gone"], t="gone")
+        if "cleaned_up" in self.status.facts:
+            yield dict(self.status.facts["cleaned_up"], t="cleaned_up")
 
     def _handle_message(self, message: dict) -> None:
+        frames.check_version(message)
         self.lease.renew(min(lease.read_boottime(), float(message.get("at", lease.read_boottime()))))
         operation = message.get("op")
-        if operation == "beat" and "have" in message:
+        if operation == "heartbeat" and "have" in message:
             self.spool.acknowledge(message["have"])
         elif operation == "go":
             self.start_run(message["env"])
@@ -159,7 +158,7 @@ class Keeper:
             self.stop(float(message["grace"]), str(message.get("why", "stopped")))
         elif operation == "kill":
             self.stop(0.0, "killed")
-        elif operation == "bye":
+        elif operation == "release":
             self.is_fetched = True
 
     def _collect_sizes(self) -> dict:
@@ -169,13 +168,13 @@ class Keeper:
         return sizes
 
     def _check_ranks(self, final: bool = False) -> None:
-        for stream in self.ranks.scan(os.getpid(), final) if self.ranks is not None else ():
-            self.relays.send_to_all(stream)
+        for frame in self.ranks.scan(os.getpid(), final) if self.ranks is not None else ():
+            self.relays.send_to_all(frame)
 
     def _check_rendezvous(self) -> None:
         new = self.rendezvous.check(os.getpid(), self.directory) if self.main and not self.exited else ""
         if new:
-            self.relays.send_to_all({"t": "joined", "how": new})
+            self.relays.send_to_all({"t": "rendezvous_joined", "how": new})
 
     # -- train.sh
 
@@ -188,10 +187,10 @@ class Keeper:
             return
         cwd = self.spec["cwd"]
         environment = spawn.build_environment(dict(os.environ), env, cwd)  # may wait for a file server
-        if self.spec.get("ranks", -1) >= 0:
+        if self.spec.get("first_rank", -1) >= 0:
             from . import rank_logs  # hosts that do not need it do not compile it
 
-            self.ranks, self.notice = rank_logs.follow_ranks(self.directory, self.spec["ranks"], environment)
+            self.ranks, self.notice = rank_logs.follow_ranks(self.directory, self.spec["first_rank"], environment)
         if self.spec.get("stacks"):
             from . import stack_hook  # likewise
 
@@ -245,9 +244,9 @@ class Keeper:
                 return
 
     def _maintain_spool(self) -> None:
-        if self.spool.trim(self._collect_sizes(), self.ranks.paths if self.ranks is not None else {}):
-            self.status.update(trimmed=True)
-            self.relays.send_to_all({"t": "trimming"})
+        if self.spool.free_acknowledged(self._collect_sizes(), self.ranks.paths if self.ranks is not None else {}):
+            self.status.update(truncated=True)
+            self.relays.send_to_all({"t": "truncation_announced"})
         if self.spool.has_pending:
             self.spool.store_pending(self.lease.is_launcher_active)
             if not self.spool.has_pending and self.pipe >= 0:
@@ -257,9 +256,9 @@ class Keeper:
 
     def _offer_sizes(self) -> None:
         """Send the sizes to all relays. If the place of the bytes has changed, send that first."""
-        if self.spool.status_key != self.news:
-            self.news = self.spool.status_key
-            self.status.update(trimmed=True)  # after a gap the file must not be read as zeros
+        if self.spool.status_key != self.sent_status_key:
+            self.sent_status_key = self.spool.status_key
+            self.status.update(truncated=True)  # after a gap the file must not be read as zeros
             for message in self._iter_disk_notices():
                 self.relays.send_to_all(message)
         self.relays.offer_sizes(self._collect_sizes())
@@ -267,9 +266,9 @@ class Keeper:
     def _iter_disk_notices(self) -> Iterator:
         """Yield the frames with which relays learn of a full disk."""
         if self.spool.memory.path:
-            yield {"t": "memory", "path": self.spool.memory.path}
+            yield {"t": "memory_buffer", "path": self.spool.memory.path}
         for notice in filter(None, (self.notice, self.spool.notice)):
-            yield {"t": "cramped", "message": notice}
+            yield {"t": "disk_pressure", "message": notice}
 
     def _reap_children(self) -> None:
         if self.main and not self.exited and processes.has_ended(self.main):
@@ -317,8 +316,8 @@ class Keeper:
             self._stop_without_request(own_end, max(0.0, self.spec["grace"] + self.lease.left))  # less the suspend time
         elif self.ending.step(self.main, self.exited):
             if not self.exited:
-                unknown = {"code": None, "signal": None, "why": "train.sh could not be killed"}
-                self._handle_exit(dict(unknown, reason="unkillable"))
+                why = "train.sh could not be killed"
+                self._handle_exit({"code": None, "signal": None, "reason": "unkillable", "why": why})
             self._finish_run(self.ending.left, self.ending.killed)
 
     def _finish_run(self, left: list, killed: int) -> None:
@@ -328,17 +327,17 @@ class Keeper:
             self._drain_pipe()
             self.spool.finish()
         self._check_ranks(final=True)
-        gone = {
+        cleaned_up = {
             "killed": killed,
             "left": [processes.describe_process(pid) for pid in left],
             "sizes": {str(number): size for number, size in self._collect_sizes().items()},
             "crc": {"0": self.spool.crc},
             "dropped": self.spool.dropped,
         }
-        self.status.update(phase="gone", gone=gone)
+        self.status.update(phase="cleaned_up", cleaned_up=cleaned_up)
         self.linger = linger.LingerState(left, self.spool, self.release)
         self._offer_sizes()
-        self.relays.send_to_all(dict(gone, t="gone"))
+        self.relays.send_to_all(dict(cleaned_up, t="cleaned_up"))
         self._check_linger(self.linger)
 
     def _check_linger(self, left: LingerState) -> None:

@@ -33,7 +33,7 @@ class LogReader:
             try:
                 self._memory = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             except OSError:
-                pass  # its bytes are then reported as trimmed
+                pass  # its bytes are then reported as truncated
 
     def read_size(self, stream: int) -> int:
         """Return the size of the stream's file."""

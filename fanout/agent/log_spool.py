@@ -33,12 +33,12 @@ class LogSpool:
         self.memory = overflow_buffer.OverflowBuffer()
         self.crc = 0
         self.dropped = 0
-        self.trimming = 0.0  # when trimming was announced; 0: never yet
+        self.announced_at = 0.0  # when freeing was announced; 0: never yet
         self.notice = ""  # what the launcher should know
         self._limit = min(limit or SHARED_BYTES, SHARED_BYTES) if directory.startswith(SHM_PREFIX) else limit
         self._pending = b""  # read from the run, and not yet on disk or in memory
         self._acknowledged: dict = {}
-        self._trimmed: dict = {}
+        self._freed: dict = {}
         self._disk_again = 0.0
 
     @property
@@ -61,19 +61,19 @@ class LogSpool:
         """Return the number of bytes that would be lost with this process."""
         return self.memory.size
 
-    def store(self, data: bytes, listened: bool) -> None:
+    def store(self, data: bytes, has_launcher: bool) -> None:
         """Store ``data``. Bytes without room wait, or are dropped if no launcher is connected."""
         self._pending += data
-        self.store_pending(listened)
+        self.store_pending(has_launcher)
 
-    def store_pending(self, listened: bool) -> None:
+    def store_pending(self, has_launcher: bool) -> None:
         self.move_to_disk()
         over = self._count_kept(0, self.size) + len(self._pending) - self._limit if self._limit else 0
-        if over > 0 and listened:
+        if over > 0 and has_launcher:
             return
         self._drop_newest(over)
         self._store_held(overflow_buffer.MAX_BYTES)
-        if not (listened and self.memory.usable):
+        if not (has_launcher and self.memory.usable):
             self._drop_newest(len(self._pending))
 
     def finish(self) -> None:
@@ -126,26 +126,26 @@ class LogSpool:
         if self.memory.size:
             self.memory.free_until(self._acknowledged.get(0, 0) // overflow_buffer.BLOCK * overflow_buffer.BLOCK)
 
-    def trim(self, sizes: dict, paths: dict) -> bool:
-        """Free acknowledged bytes if necessary. Return True when trimming is announced for the first time."""
+    def free_acknowledged(self, sizes: dict, paths: dict) -> bool:
+        """Free acknowledged bytes if necessary. Return True when freeing is announced for the first time."""
         if not self._limit or not self._acknowledged:
             return False
         kept = sum(self._count_kept(stream, size) for stream, size in sizes.items())
         if kept < self._limit / 2 and not self.memory.size:
             return False
-        if not self.trimming:
-            self.trimming = time.monotonic()
+        if not self.announced_at:
+            self.announced_at = time.monotonic()
             return True
-        if time.monotonic() - self.trimming >= ANNOUNCED_SECONDS:
+        if time.monotonic() - self.announced_at >= ANNOUNCED_SECONDS:
             for stream, upto in self._acknowledged.items():
-                self._trim_stream(stream, paths.get(stream) or run_files.stream_path(self.log.directory, stream), upto)
+                self._free_stream(stream, paths.get(stream) or run_files.stream_path(self.log.directory, stream), upto)
         return False
 
     def _count_kept(self, stream: int, size: int) -> int:
-        return int(size - self._trimmed.get(stream, 0))
+        return int(size - self._freed.get(stream, 0))
 
-    def _trim_stream(self, stream: int, path: str, upto: int) -> None:
-        start, end = self._trimmed.get(stream, 0), upto // overflow_buffer.BLOCK * overflow_buffer.BLOCK
+    def _free_stream(self, stream: int, path: str, upto: int) -> None:
+        start, end = self._freed.get(stream, 0), upto // overflow_buffer.BLOCK * overflow_buffer.BLOCK
         if end <= start:
             return
         try:
@@ -153,5 +153,5 @@ class LogSpool:
         except OSError:
             return
         if overflow_buffer.punch_hole(descriptor, start, end):  # a file system without support keeps all bytes
-            self._trimmed[stream] = end
+            self._freed[stream] = end
         os.close(descriptor)

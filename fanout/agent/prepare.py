@@ -97,36 +97,36 @@ def _check_spec(spec: dict) -> None:
         )
     if not os.access(cwd, os.X_OK):
         raise Refusal("no-directory", "no permission to enter %s" % cwd)
-    for path in spec["needs"]:
+    for path in spec["required_files"]:
         if not os.path.isfile(os.path.join(cwd, path)):
             raise Refusal("no-script", "no file %s in %s" % (path, cwd), "copy it there, or share the directory")
 
 
 def _start_keeper(spec: dict, root: str) -> None:
     """Fork the keeper and wait for its answer: ready, or a refusal."""
-    unborn = state_dir.temporary_run_path(root, spec["run"], spec["node"])
-    word_read, word_write = os.pipe()
+    temporary = state_dir.temporary_run_path(root, spec["run"], spec["node"])
+    answer_read, answer_write = os.pipe()
     child = os.fork()
     if child == 0:
-        os.close(word_read)
+        os.close(answer_read)
         os.setsid()
         if os.fork():
             os._exit(0)  # the keeper must belong to init, not to this connection
-        _run_keeper(spec, root, unborn, word_write)
+        _run_keeper(spec, root, temporary, answer_write)
         os._exit(0)
-    os.close(word_write)
+    os.close(answer_write)
     os.waitpid(child, 0)
-    with open(word_read, "rb") as file:
+    with open(answer_read, "rb") as file:
         text = file.read().decode()
-    state_dir.remove_tree(unborn)  # left only by a failure: a ready keeper has renamed it
+    state_dir.remove_tree(temporary)  # left only by a failure: a ready keeper has renamed it
     if not text and state_dir.find_run(spec["run"], spec["node"]):
         return  # the keeper died after its directory was renamed: the record describes it
-    word = json.loads(text or '["keeper", "the keeper died at its start", ""]')
-    if word != "ready":
-        raise Refusal(*word)
+    answer = json.loads(text or '["keeper", "the keeper died at its start", ""]')
+    if answer != "ready":
+        raise Refusal(*answer)
 
 
-def _run_keeper(spec: dict, root: str, unborn: str, word: int) -> None:
+def _run_keeper(spec: dict, root: str, temporary: str, answer: int) -> None:
     """Run the keeper in its own process: take the claims, create directory and socket, then serve until the end."""
     held: list = []
     seen: list = []  # the same claims, for the other users of this host
@@ -146,26 +146,26 @@ def _run_keeper(spec: dict, root: str, unborn: str, word: int) -> None:
         spawn.LIBC.prctl(spawn.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         _take_claims(spec, root, held)
         _take_shared_claims(spec, seen)
-        state_dir.retry_missing(_make_run_directory, root, unborn)
-        listener = _open_socket(unborn)
-        _write_about(spec, unborn)
-        kept = keeper.Keeper(spec, unborn, listener, release)
+        state_dir.retry_missing(_make_run_directory, root, temporary)
+        listener = _open_socket(temporary)
+        _write_run_info(spec, temporary)
+        kept = keeper.Keeper(spec, temporary, listener, release)
         kept.relays.watch_claim_sockets(seen)
         keepers.append(kept)
-        kept.set_directory(_publish_directory(spec, root, unborn))
+        kept.set_directory(_publish_directory(spec, root, temporary))
     except Refusal as refusal:
         release()
-        os.write(word, json.dumps([refusal.kind, str(refusal), refusal.hint]).encode())
+        os.write(answer, json.dumps([refusal.kind, str(refusal), refusal.hint]).encode())
         os._exit(0)
     except state_dir.AlreadyStarted:
         release()
-        os.write(word, b'"ready"')
+        os.write(answer, b'"ready"')
         os._exit(0)
     except OSError as error:
         release()
-        os.write(word, json.dumps(_refuse_no_space(error, root)).encode())
+        os.write(answer, json.dumps(_refuse_no_space(error, root)).encode())
         os._exit(0)
-    _report_ready(word)
+    _report_ready(answer)
     _serve_keeper(kept)
 
 
@@ -178,23 +178,23 @@ def _serve_keeper(kept: Keeper) -> None:
         kill_sweep.kill_all(lambda: processes.descendants(os.getpid()), FAULT_KILL_SECONDS)
 
 
-def _make_run_directory(root: str, unborn: str) -> None:
+def _make_run_directory(root: str, temporary: str) -> None:
     state_dir.make_private(root)
-    os.mkdir(unborn, 0o700)
+    os.mkdir(temporary, 0o700)
 
 
-def _take_claim(root: str, name: str, about: dict) -> int:
+def _take_claim(root: str, name: str, holder: dict) -> int:
     state_dir.make_private(root)
     state_dir.check_other_dirs(root, name)
-    return state_dir.take_claim(root, name, about)
+    return state_dir.take_claim(root, name, holder)
 
 
-def _publish_directory(spec: dict, root: str, unborn: str) -> str:
+def _publish_directory(spec: dict, root: str, temporary: str) -> str:
     """Give the finished directory its final name, which only one process can do. So a run that exists has a listening
     keeper."""
     directory = state_dir.run_path(root, spec["run"], spec["node"])
     try:
-        os.rename(unborn, directory)
+        os.rename(temporary, directory)
     except OSError as error:
         if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
             raise state_dir.AlreadyStarted from None
@@ -210,29 +210,29 @@ def _refuse_no_space(error: OSError, root: str) -> tuple:
     return "no-state", message, "set FANOUT_STATE on that host to a local directory that you own"
 
 
-def _report_ready(word: int) -> None:
+def _report_ready(answer: int) -> None:
     """Report ready, and close the connection's descriptors: sshd ends a session only when no process holds them."""
     null = os.open("/dev/null", os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
     os.close(null)
     os.chdir("/")
-    os.write(word, b'"ready"')
-    os.close(word)
+    os.write(answer, b'"ready"')
+    os.close(answer)
 
 
 def _take_claims(spec: dict, root: str, held: list) -> None:
     """Take all claims, adding each (name, descriptor) to ``held``."""
-    about = dict(spec["about"], run=spec["run"], node=spec["node"], pid=os.getpid(), since=time.time())
+    holder = {"by": spec["by"], "run": spec["run"], "node": spec["node"], "pid": os.getpid(), "since": time.time()}
     for name in sorted(spec["claims"]):
         until = time.monotonic() + SAME_RUN_SECONDS
         while True:
             try:
-                held.append((name, state_dir.retry_missing(_take_claim, root, name, about)))
+                held.append((name, state_dir.retry_missing(_take_claim, root, name, holder)))
                 break
             except state_dir.ClaimHeld as busy:
-                twin = (busy.holder.get("run"), busy.holder.get("node")) == (spec["run"], spec["node"])
-                if not twin or time.monotonic() > until:
+                is_same_run = (busy.holder.get("run"), busy.holder.get("node")) == (spec["run"], spec["node"])
+                if not is_same_run or time.monotonic() > until:
                     raise _refuse_busy(spec, name, busy.holder) from None
             if state_dir.find_run(spec["run"], spec["node"]):
                 raise state_dir.AlreadyStarted
@@ -268,28 +268,26 @@ def _refuse_busy(spec: dict, name: str, holder: dict) -> Refusal:
     )
 
 
-def _write_about(spec: dict, directory: str) -> None:
+def _write_run_info(spec: dict, directory: str) -> None:
     """Write a description of the run, for `ps`, `attach`, `clean` and a launcher that resumes it without its record."""
-    about = dict(
-        spec.get("card", {}), cwd=spec["cwd"], by=spec["about"]["by"], claims=spec["claims"], since=time.time()
-    )
+    run_info = dict(spec.get("run_info", {}), cwd=spec["cwd"], by=spec["by"], claims=spec["claims"], since=time.time())
     if os.path.isdir("/sys/class/infiniband"):
         from .probes import rdma  # loaded only on a host with such ports
 
-        about["ports"] = rdma.read_counters()
+        run_info["ports"] = rdma.read_counters()
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    with open(os.open(os.path.join(directory, "about"), flags, 0o600), "w", encoding="utf-8") as file:
-        json.dump(about, file)
+    with open(os.open(os.path.join(directory, "run_info"), flags, 0o600), "w", encoding="utf-8") as file:
+        json.dump(run_info, file)
 
 
-def read_about(directory: str) -> dict:
+def read_run_info(directory: str) -> dict:
     """Return that description; {} if it cannot be read."""
     try:
-        with open(os.path.join(directory, "about"), encoding="utf-8") as file:
-            about = json.load(file)
+        with open(os.path.join(directory, "run_info"), encoding="utf-8") as file:
+            run_info = json.load(file)
     except (OSError, ValueError):
         return {}
-    return about if isinstance(about, dict) else {}
+    return run_info if isinstance(run_info, dict) else {}
 
 
 def list_stale_runs() -> list:

@@ -29,10 +29,10 @@ class RelayClients:
         self.sizes: dict = {}  # the newest sizes by stream, which every relay must receive
         poll.register(listener, select.POLLIN)
 
-    def handle_event(self, descriptor: int, events: int, story: Iterable) -> list:
-        """Return the requests on this descriptor; [] if it is not one of ours. Send ``story`` to a new relay."""
+    def handle_event(self, descriptor: int, events: int, state: Iterable) -> list:
+        """Return the requests on this descriptor; [] if it is not one of ours. Send ``state`` to a new relay."""
         if descriptor == self.listener.fileno():
-            self._accept(story)
+            self._accept(state)
         elif descriptor in self.claim_sockets:
             self._reject_connection(descriptor)
         elif descriptor in self.clients:
@@ -81,7 +81,7 @@ class RelayClients:
             for descriptor in self.clients:
                 self.poll.modify(descriptor, select.POLLIN | select.POLLOUT)
 
-    def _accept(self, story: Iterable) -> None:
+    def _accept(self, state: Iterable) -> None:
         client, _ = self.listener.accept()
         uid = struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
         if uid not in (os.getuid(), 0):
@@ -90,7 +90,7 @@ class RelayClients:
         client.setblocking(False)
         self.clients[client.fileno()] = (client, frames.FrameSplitter(), {})
         self.poll.register(client, select.POLLIN | select.POLLOUT)
-        for message in story:
+        for message in state:
             self._send(client, message)
 
     def _receive(self, descriptor: int) -> list:
@@ -118,11 +118,11 @@ class RelayClients:
 
     def _send_sizes(self, descriptor: int) -> None:
         """Send the sizes that changed since this relay last received them."""
-        client, _, told = self.clients[descriptor]
+        client, _, sent_sizes = self.clients[descriptor]
         self.poll.modify(descriptor, select.POLLIN)
         for number, size in self.sizes.items():
-            if size != told.get(number, 0):
-                told[number] = size
+            if size != sent_sizes.get(number, 0):
+                sent_sizes[number] = size
                 self._send(client, {"t": "size", "stream": number, "size": size})
 
     def disconnect(self, descriptor: int) -> None:

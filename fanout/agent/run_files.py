@@ -11,6 +11,8 @@ import json
 import os
 import time
 
+from . import frames
+
 STATUS_BYTES = 16384
 LEAST_BYTES = 4096  # what keepers of every version allocate
 LONGEST_TEXTS = (1000, 300, 100, 30)  # the lengths to which long texts are cut, one after the other
@@ -25,7 +27,7 @@ class StatusFile:
             os.path.join(directory, "status"), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
         )
         os.posix_fallocate(self._file, 0, STATUS_BYTES)
-        self.facts: dict = {}
+        self.facts: dict = {"v": frames.PROTOCOL_VERSION}
         self._written = 0
 
     def update(self, **facts: object) -> None:
@@ -44,9 +46,9 @@ def _fit_to_size(facts: dict) -> bytes:
             return text
         text = json.dumps(_truncate(facts, longest)).encode()
     if len(text) > STATUS_BYTES:
-        gone = dict(facts.get("gone", {}))
-        kept = dict(gone, left=gone.get("left", [])[:16]) if gone else gone
-        text = json.dumps(_truncate(dict(facts, gone=kept) if gone else facts, LONGEST_TEXTS[-1])).encode()
+        cleaned_up = dict(facts.get("cleaned_up", {}))
+        kept = dict(cleaned_up, left=cleaned_up.get("left", [])[:16])
+        text = json.dumps(_truncate(dict(facts, cleaned_up=kept) if cleaned_up else facts, LONGEST_TEXTS[-1])).encode()
     return text
 
 
@@ -83,6 +85,11 @@ def read_status(directory: str) -> dict:
     except (OSError, ValueError):
         return {}
     return facts if isinstance(facts, dict) else {}
+
+
+def has_other_version(facts: dict) -> bool:
+    """Return whether a keeper of another version of fanout wrote the facts. A keeper that died early wrote none."""
+    return bool(facts) and facts.get("v") != frames.PROTOCOL_VERSION
 
 
 def read_age(directory: str) -> float:

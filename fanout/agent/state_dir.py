@@ -20,7 +20,7 @@ TYPE_CHECKING = False  # for type checkers only: importing typing on a host take
 if TYPE_CHECKING:
     from typing import Callable, Optional
 
-RECORD_BYTES = 64 << 10  # the space that a run needs besides its log: status, about, claims, socket
+RECORD_BYTES = 64 << 10  # the space that a run needs besides its log: status, run_info, claims, socket
 FULL = (errno.ENOSPC, errno.EDQUOT)
 MAX_RETRIES = 100  # how often the directory may vanish meanwhile before it counts as an error
 CLAIM_BYTES = 64 << 10  # more than a holder writes into its claim
@@ -180,7 +180,7 @@ def _is_own_directory(path: str) -> bool:
     return stat.S_ISDIR(seen.st_mode) and seen.st_uid == os.getuid()
 
 
-def take_claim(root: str, name: str, about: dict) -> int:
+def take_claim(root: str, name: str, holder: dict) -> int:
     """Hold ``name`` on this host until the returned descriptor is closed. Raises ClaimHeld with the holder's data."""
     path = os.path.join(root, "claim-" + name)
     until = time.monotonic() + HOLDER_SECONDS
@@ -198,7 +198,7 @@ def take_claim(root: str, name: str, about: dict) -> int:
         if _is_same_file(descriptor, path):
             try:
                 os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, json.dumps(about).encode(), 0)
+                os.pwrite(descriptor, json.dumps(holder).encode(), 0)
             except OSError:
                 release_claim(root, name, descriptor)
                 raise
@@ -242,10 +242,10 @@ def _is_same_file(descriptor: int, path: str) -> bool:
 
 def _read_holder(descriptor: int) -> dict:
     try:
-        about = json.loads(os.pread(descriptor, 4096, 0).decode())
+        holder = json.loads(os.pread(descriptor, 4096, 0).decode())
     except ValueError:
         return {}
-    return about if isinstance(about, dict) else {}
+    return holder if isinstance(holder, dict) else {}
 
 
 def lock_record(directory: str) -> None:

@@ -68,7 +68,7 @@ def _print_searched(answers: Sequence[HostRuns], process: ProcessContext) -> Non
     """Print which hosts and directories were searched, because an empty list means nothing without them."""
     asked = [answer for answer in answers if not answer.error]
     if asked:
-        places = sorted({path for answer in asked for path in answer.looked})
+        places = sorted({path for answer in asked for path in answer.searched})
         process.print_message(
             f"{fold_names(answer.host for answer in asked)}: searched for your runs in {', '.join(places)}"
         )
@@ -78,7 +78,7 @@ def _print_searched(answers: Sequence[HostRuns], process: ProcessContext) -> Non
 
 
 def _build_row(run: RunOnHost) -> tuple[str, ...]:
-    about, claims = run.about, [str(claim) for claim in run.about.get("claims", ())]
+    info, claims = run.run_info, [str(claim) for claim in run.run_info.get("claims", ())]
     ports = [claim.removeprefix("port-") for claim in claims if claim.startswith("port-")]
     gpus = [claim.removeprefix("gpu-") for claim in claims if claim.startswith("gpu-")]
     pid = run.entry.get("main") or run.entry.get("keeper") or ""
@@ -86,8 +86,8 @@ def _build_row(run: RunOnHost) -> tuple[str, ...]:
         run.host,
         run.run,
         run.state,
-        str(about.get("by", "?")),
-        format_time(about.get("since")),
+        str(info.get("by", "?")),
+        format_time(info.get("since")),
         format_ranks(run),
         str(pid),
         ",".join(ports),
@@ -98,9 +98,9 @@ def _build_row(run: RunOnHost) -> tuple[str, ...]:
 
 def format_ranks(run: RunOnHost) -> str:
     """Return the global ranks of this host as ``8-15``; if they are not known, its node rank and the node count."""
-    first, count = run.about.get("first_rank"), run.about.get("nproc")
+    first, count = run.run_info.get("first_rank"), run.run_info.get("nproc")
     if not isinstance(first, int) or not isinstance(count, int):
-        return f"node {run.node}/{run.about.get('nodes', '?')}"
+        return f"node {run.node}/{run.run_info.get('nodes', '?')}"
     return str(first) if count == 1 else f"{first}-{first + count - 1}"
 
 
@@ -121,7 +121,7 @@ def _answer_to_dict(answer: HostRuns) -> dict[str, Any]:
     ]
     return {
         "host": answer.host,
-        "looked": list(answer.looked),
+        "searched": list(answer.searched),
         "runs": runs,
         "left_behind": list(answer.orphan_processes),
     }

@@ -142,13 +142,13 @@ AFTERMATH: dict[str, Any] = {
 }
 
 _EXITED = {"code?": Nullable(Integer(0, 255)), "signal?": Nullable(Integer(1, 64)), "why?": _T, "oom?": _B}
-_ABOUT = {
+_RUN_INFO = {
     "title?": _T, "by?": _LINE, "since?": Nullable(_TIME), "nodes?": Nullable(_RANKS), "nproc?": Nullable(_RANKS),
     "first_rank?": Nullable(_RANKS), "detached?": _B, "claims?": ListOf(_LINE), "cwd?": _T,
 }  # fmt: skip
-_STANDING = {"relays?": _COUNT, "heard?": Nullable(Number()), "lease?": Nullable(Number())}
+_KEEPER_STATUS = {"relays?": _COUNT, "silent_for?": Nullable(Number()), "lease?": Nullable(Number())}
 _RUN = {
-    "run": _LINE, "node": Integer(0, 1 << 24), "directory": _T, "alive": _B, "standing?": Nullable(_STANDING), "about?": Nullable(_ABOUT),
+    "run": _LINE, "node": Integer(0, 1 << 24), "directory": _T, "alive": _B, "keeper_status?": Nullable(_KEEPER_STATUS), "other_version?": _B, "run_info?": Nullable(_RUN_INFO),
     "phase?": _LINE, "main?": Nullable(_PID), "keeper?": Nullable(_PID), "keeper_state?": _LINE, "exited?": Nullable(_EXITED),
     "left?": ListOf(_PID), "stopped?": _T, "bytes?": _COUNT, "changed?": Number(), "followed?": _B,
 }  # fmt: skip
@@ -156,7 +156,7 @@ _STRAY = {
     "pid": _PID, "run": _LINE, "node": Integer(), "start": _COUNT, "age?": _AGE, "kept": _B, "state?": Text(8), "wchan?": _T,
     "cmd": _T, "gpu_mb?": Nullable(_COUNT),
 }  # fmt: skip
-_RUNS = {"looked": ListOf(_T), "runs": ListOf(_RUN), "processes": ListOf(_STRAY), "killed?": _COUNT}
+_RUNS = {"searched": ListOf(_T), "runs": ListOf(_RUN), "processes": ListOf(_STRAY), "killed?": _COUNT}
 _WORKER = {
     "error?": _T, "stage?": _LINE, "died?": _B, "late?": _B, "torch?": _LINE, "distributed?": _B, "nccl?": _B, "gpu?": _LINE,
     "sizes?": ListOf(TupleOf((Number(0), Number(0), Integer(0)))), "absent?": ListOf(Integer()), "bits?": Anything(), "differing?": Integer(0),

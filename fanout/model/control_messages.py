@@ -20,25 +20,25 @@ _LOAD = {"cpu?": _FIGURE, "memory?": Nullable(ListOf(_FIGURE, 2)), "gpus?": List
 
 MESSAGES: dict[str, dict[str, Any]] = {
     "hello": {
-        "v?": _COUNT, "python?": _LINE, "hostname?": _LINE, "host_id?": _LINE, "boot_id?": _LINE, "pid?": _PID, "uid?": _PID,
+        "python?": _LINE, "hostname?": _LINE, "host_id?": _LINE, "boot_id?": _LINE, "pid?": _PID, "uid?": _PID,
         "cwd?": _T, "time?": Number(), "stale?": ListOf(_LINE),
     },
-    "beat": {"load?": _LOAD},
+    "heartbeat": {"load?": _LOAD},
     "answer": {"id": Integer(), "value": Anything(), "error": _T, "reason?": Text(among=get_args(AnswerReason))},
     "prepared": {"pid": _PID},
     "refused": {"kind": _LINE, "message": _T, "hint": _T},
     "started": {"pid": _PID},
-    "joined": {"how": Text(among=("waiting", "joined", "unresolved"))},
-    "trimmed": {"stream": Integer(0, STREAMS - 1), "upto": Integer(0, MOST_BYTES)},
-    "cramped": {"message": _T},
-    "stream": {"id": Integer(0, STREAMS - 1), "name": Text(200)},
+    "rendezvous_joined": {"how": Text(among=("waiting", "joined", "unresolved"))},
+    "log_truncated": {"stream": Integer(0, STREAMS - 1), "upto": Integer(0, MOST_BYTES)},
+    "disk_pressure": {"message": _T},
+    "stream_opened": {"id": Integer(0, STREAMS - 1), "name": Text(200)},
     "exited": {
         "code": Nullable(Integer(0, 255)), "signal": Nullable(Integer(1, 64)), "why?": _T, "oom?": Flag(),
         "reason?": Text(among=get_args(ExitReason)), "silent_for?": Number(0, MAX_SECONDS),
     },
-    "gone": {
+    "cleaned_up": {
         "killed": _COUNT, "left": ListOf(_LEFT), "sizes": MapOf(_COUNT), "crc?": MapOf(Nullable(Integer(-1, (1 << 32) - 1))), "dropped": _COUNT,
     },
-    "forgotten": {},
+    "released": {},
     "crash": {"text": Text(1 << 20)},
 }  # fmt: skip

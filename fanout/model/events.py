@@ -219,8 +219,8 @@ class Heartbeat(HostEvent):
     load: Mapping[str, Any] = field(default_factory=dict)
 
 
-#: Reasons of a loss. ``abandoned``: the policy or the user; ``no-run``: the host has nothing of the run.
-LossReason: TypeAlias = Literal["abandoned", "no-run", "protocol-error", "internal-error"]
+#: Reasons of a loss. ``abandoned``: by policy or user; ``no-run``: the host has no such run; ``other-version``: of fanout.
+LossReason: TypeAlias = Literal["abandoned", "no-run", "other-version", "protocol-error", "internal-error"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -300,9 +300,8 @@ class Connection:
         except OSError as error:
             return self._close_broken(channel, str(error) or type(error).__name__)
         except protocol.ProtocolError as error:
-            self._post(
-                HostLost(at=self._clock(), host=self.host.name, why=f"the host {error}", reason="protocol-error")
-            )
+            why = f"the host {error}"
+            self._post(HostLost(at=self._clock(), host=self.host.name, why=why, reason="protocol-error"))
             self._close_broken(channel, "")
             return None
 
@@ -325,9 +324,8 @@ class Connection:
             case CleanedUp():
                 event = replace(event, whole=self._arrived.is_complete(decoder.totals))
                 self._sender.repeat_last_frame()
-            case Refused(kind="no-run") if self._attach_only:
-                why = "nothing of the run is left on the host: it was rebooted or cleaned"
-                self._post(HostLost(at=self._clock(), host=self.host.name, why=why, reason="no-run"))
+            case Refused(kind="no-run" | "other-version") if self._attach_only:
+                self._post(protocol.explain_refused_attach(event))
                 return True
             case _:
                 pass

@@ -127,7 +127,7 @@ class ConnectionPool:
             case Kill():
                 link.send_frame(protocol.KILL, order=True)
             case Release():
-                link.send_last_frame(protocol.LEAVE if self.is_observer else protocol.BYE)
+                link.send_last_frame(protocol.DISCONNECT if self.is_observer else protocol.RELEASE)
             case Inspect():
                 assert plan is not None
                 link.send_question(action.ask, action.what, *protocol.inspection_request(plan, action))

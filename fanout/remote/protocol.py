@@ -23,6 +23,7 @@ from fanout.model.events import (
     Event,
     Exited,
     Heartbeat,
+    HostLost,
     Inspect,
     Leftover,
     LoginOutput,
@@ -70,7 +71,7 @@ class FrameDecoder:
         self._splitter = frames.FrameSplitter()
         self.python = ""  # version of the agent's Python; "" before its first line
         self.hello: Mapping[str, Any] = {}
-        self.totals: Mapping[int, tuple[int, int | None]] = {}  # of each stream, after the message "gone"
+        self.totals: Mapping[int, tuple[int, int | None]] = {}  # of each stream, after the message "cleaned_up"
         self._asked: dict[int, str] = {}  # number -> name of each open question
 
     def expect_answer(self, number: int, what: str) -> None:
@@ -97,10 +98,12 @@ class FrameDecoder:
             if len(self._before) > MAX_LOGIN_OUTPUT:
                 raise ProtocolError(f"printed {len(self._before)} bytes at login and never started the agent")
             return []
-        noise, rest = self._before[:start], self._before[end + 1 :]
+        login_output, rest = self._before[:start], self._before[end + 1 :]
         self.python = self._before[start + len(self._mark) : end].decode("ascii", "replace").strip()
-        self._before = noise
-        events: list[Event] = [LoginOutput(at=self._clock(), host=self._host, data=noise)] if noise.strip() else []
+        self._before = login_output
+        events: list[Event] = (
+            [LoginOutput(at=self._clock(), host=self._host, data=login_output)] if login_output.strip() else []
+        )
         return events + self._decode_frames(rest)
 
     def iter_events(self, data: bytes) -> Iterator[Event]:
@@ -157,7 +160,7 @@ class FrameDecoder:
             return None
         if kind == "answer":
             return self._decode_answer(message, at)
-        if kind == "gone":
+        if kind == "cleaned_up":
             self.totals = stream_totals(message)
         return _decode_run_message(kind, message, at, host)
 
@@ -165,7 +168,7 @@ class FrameDecoder:
 def _decode_run_message(kind: str, message: Mapping[str, Any], at: float, host: str) -> Event:
     """Return the event of a message about the run. Raises ValueError if no event has this kind."""
     match kind:
-        case "beat":
+        case "heartbeat":
             return Heartbeat(at=at, host=host, load=dict(message.get("load", {})))
         case "prepared":
             return Prepared(at=at, host=host, pid=int(message["pid"]))
@@ -174,13 +177,13 @@ def _decode_run_message(kind: str, message: Mapping[str, Any], at: float, host: 
             return Refused(at=at, host=host, kind=kind, message=text, hint=hint)
         case "started":
             return Started(at=at, host=host, pid=int(message["pid"]))
-        case "joined":
+        case "rendezvous_joined":
             return RendezvousJoined(at=at, host=host, how=str(message["how"]))
         case "exited":
             return _decode_exited(message, at, host)
-        case "gone":
-            return _decode_gone(message, at, host)
-        case "forgotten":
+        case "cleaned_up":
+            return _decode_cleaned_up(message, at, host)
+        case "released":
             return Released(at=at, host=host)
         case "crash":
             raise ProtocolError(f"the agent failed, which is a bug in fanout:\n{message['text']}")
@@ -191,11 +194,11 @@ def _decode_run_message(kind: str, message: Mapping[str, Any], at: float, host: 
 def _decode_log_message(kind: str, message: Mapping[str, Any], at: float, host: str) -> Event:
     """Return the event of a message about the log of the run. Raises ValueError if no event has this kind."""
     match kind:
-        case "trimmed":
+        case "log_truncated":
             return LogTruncated(at=at, host=host, stream=int(message["stream"]), upto=int(message["upto"]))
-        case "cramped":
+        case "disk_pressure":
             return DiskPressure(at=at, host=host, message=str(message["message"]))
-        case "stream":
+        case "stream_opened":
             return StreamOpened(at=at, host=host, stream=int(message["id"]), name=str(message["name"]))
         case _:
             raise ValueError(f"no event for {kind!r}")
@@ -217,7 +220,7 @@ def _decode_exited(message: Mapping[str, Any], at: float, host: str) -> Exited:
     )
 
 
-def _decode_gone(message: Mapping[str, Any], at: float, host: str) -> CleanedUp:
+def _decode_cleaned_up(message: Mapping[str, Any], at: float, host: str) -> CleanedUp:
     left = tuple(
         Leftover(pid=int(one["pid"]), state=str(one["state"]), wchan=str(one["wchan"]), command=str(one["cmd"]))
         for one in message["left"]
@@ -225,8 +228,17 @@ def _decode_gone(message: Mapping[str, Any], at: float, host: str) -> CleanedUp:
     return CleanedUp(at=at, host=host, killed=int(message["killed"]), left=left, dropped=int(message["dropped"]))
 
 
+def explain_refused_attach(event: Refused) -> HostLost:
+    """Return the loss of a host that has no such run, or whose run belongs to another version of fanout."""
+    if event.kind == "other-version":
+        why = f"{event.message}: {event.hint}"
+        return HostLost(at=event.at, host=event.host, why=why, reason="other-version")
+    why = "nothing of the run is left on the host: it was rebooted or cleaned"
+    return HostLost(at=event.at, host=event.host, why=why, reason="no-run")
+
+
 def stream_totals(message: Mapping[str, Any]) -> dict[int, tuple[int, int | None]]:
-    """Return (size, CRC-32) of each stream in a ``gone`` message. The CRC is None if the host has none."""
+    """Return (size, CRC-32) of each stream in a ``cleaned_up`` message. The CRC is None if the host has none."""
     crc = message.get("crc", {})
     return {int(key): (int(size), crc.get(key)) for key, size in message["sizes"].items()}
 
@@ -241,15 +253,15 @@ def prepare_frame(plan: LaunchPlan, node: NodePlan, *, by: str, cursors: Mapping
             "op": "prepare",
             "run": plan.run_id,
             "node": node.rank,
-            "mark": list(node.process_mark),
+            "process_mark": list(node.process_mark),
             "argv": list(node.argv),
             "cwd": node.cwd,
-            "needs": list(node.needs),
+            "required_files": list(node.needs),
             "claims": list(node.claims),
-            "ranks": -1 if node.first_rank is None else node.first_rank,
+            "first_rank": -1 if node.first_rank is None else node.first_rank,
             "stacks": plan.stacks,
-            "about": {"by": by},
-            "card": {
+            "by": by,
+            "run_info": {
                 "title": shlex.join(plan.task),
                 "nodes": len(plan.nodes),
                 "nproc": node.nproc,
@@ -258,7 +270,7 @@ def prepare_frame(plan: LaunchPlan, node: NodePlan, *, by: str, cursors: Mapping
             },
             "port": plan.master_port if len(plan.nodes) > 1 else 0,
             "lease": plan.lease,
-            "spool": plan.spool_limit,
+            "spool_limit": plan.spool_limit,
             "grace": plan.grace,
             "cursors": {str(stream): offset for stream, offset in cursors.items()},
         }
@@ -268,7 +280,9 @@ def prepare_frame(plan: LaunchPlan, node: NodePlan, *, by: str, cursors: Mapping
 def attach_frame(run_id: str, rank: int, mark: tuple[str, ...], cursors: Mapping[int, int]) -> bytes:
     """Encode Attach: connect to a run that exists on the host. It starts nothing."""
     named = {str(stream): offset for stream, offset in cursors.items()}
-    return frames.pack_control({"op": "attach", "run": run_id, "node": rank, "mark": list(mark), "cursors": named})
+    return frames.pack_control(
+        {"op": "attach", "run": run_id, "node": rank, "process_mark": list(mark), "cursors": named}
+    )
 
 
 def encode_environment(node: NodePlan) -> dict[str, object]:
@@ -315,8 +329,8 @@ def cancel_frame(number: int) -> bytes:
 def heartbeat_frame(have: Mapping[int, int]) -> bytes:
     """Encode a heartbeat. ``have`` is how much of each stream the launcher has stored; the host may delete that."""
     if not have:
-        return frames.pack_control({"op": "beat"})
-    return frames.pack_control({"op": "beat", "have": {str(stream): size for stream, size in have.items()}})
+        return frames.pack_control({"op": "heartbeat"})
+    return frames.pack_control({"op": "heartbeat", "have": {str(stream): size for stream, size in have.items()}})
 
 
 def stop_frame(grace: float, why: str) -> bytes:
@@ -324,5 +338,5 @@ def stop_frame(grace: float, why: str) -> bytes:
 
 
 KILL = frames.pack_control({"op": "kill"})
-BYE = frames.pack_control({"op": "bye"})
-LEAVE = frames.pack_control({"op": "leave"})
+RELEASE = frames.pack_control({"op": "release"})
+DISCONNECT = frames.pack_control({"op": "disconnect"})

@@ -17,7 +17,7 @@ from fanout.run.session import Session
 
 TIMEOUT = 30.0
 SILENT_SECONDS = 15.0  # a launcher sends a heartbeat every 5 seconds
-STATE_NAMES = {"prepared": "ready", "running": "running", "exited": "ending", "gone": "ended"}
+STATE_NAMES = {"prepared": "ready", "running": "running", "exited": "ending", "cleaned_up": "ended"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,7 @@ class RunOnHost:
     @property
     def is_unresponsive(self) -> bool:
         """Return whether the keeper is alive but does not answer: it is stopped, or stuck in the kernel."""
-        return self.is_alive and (self.entry.get("standing") or {}).get("heard") is None
+        return self.is_alive and (self.entry.get("keeper_status") or {}).get("silent_for") is None
 
     @property
     def is_being_fetched(self) -> bool:
@@ -44,33 +44,35 @@ class RunOnHost:
         return bool(self.entry.get("followed"))
 
     @property
-    def about(self) -> Mapping[str, Any]:
-        about: Mapping[str, Any] = self.entry.get("about") or {}
-        return about
+    def run_info(self) -> Mapping[str, Any]:
+        run_info: Mapping[str, Any] = self.entry.get("run_info") or {}
+        return run_info
 
     @property
     def state(self) -> str:
-        """Return running, ready, ending, unkillable or stuck; without a keeper: ended and how, or died."""
+        """Return running, ready, ending, unkillable, stuck or other version; without a keeper: ended and how, or died."""
         phase = str(self.entry.get("phase", ""))
+        if self.entry.get("other_version"):
+            return "other version"
         if self.is_unresponsive:
             return "stuck"
         if self.is_alive:
             return "unkillable" if self.entry.get("left") else STATE_NAMES.get(phase, "starting")
         exited = self.entry.get("exited")
         if not exited:
-            return "died" if phase != "gone" else "never started"
+            return "died" if phase != "cleaned_up" else "never started"
         how = f"signal {exited['signal']}" if exited.get("signal") is not None else f"exit {exited.get('code')}"
         return f"ended ({how})"
 
     @property
     def launcher(self) -> str:
         """Return the state of its launcher: attached, detached, fetching, gone, or lost with the time to the lease's end."""
-        standing = self.entry.get("standing") or {}
+        status = self.entry.get("keeper_status") or {}
         if not self.is_alive:
             return "fetching" if self.is_being_fetched else "gone"
-        heard, lease = standing.get("heard"), standing.get("lease")
-        if standing.get("relays") and heard is not None and heard < SILENT_SECONDS:
-            return "detached" if self.about.get("detached") else "attached"
+        silent_for, lease = status.get("silent_for"), status.get("lease")
+        if status.get("relays") and silent_for is not None and silent_for < SILENT_SECONDS:
+            return "detached" if self.run_info.get("detached") else "attached"
         return "lost" if lease is None else f"lost (stops in {max(0.0, lease):.0f} s)"
 
 
@@ -82,7 +84,7 @@ class HostRuns:
     error: str = ""
     runs: tuple[RunOnHost, ...] = ()
     processes: tuple[Mapping[str, Any], ...] = ()
-    looked: tuple[str, ...] = ()
+    searched: tuple[str, ...] = ()
     killed: int = 0
 
     @property
@@ -135,7 +137,7 @@ def _parse_answer(host: str, value: Mapping[str, Any]) -> HostRuns:
             for entry in value.get("runs", ())
         ),
         processes=tuple(value.get("processes", ())),
-        looked=tuple(str(path) for path in value.get("looked", ())),
+        searched=tuple(str(path) for path in value.get("searched", ())),
         killed=int(value.get("killed", 0)),
     )
 

@@ -113,7 +113,7 @@ def find_run_on_hosts(request: Request, settings: Settings, process: ProcessCont
         hint = build_command_for_hosts(request, settings, request.verb, going[-1])
         raise UsageError(f"these hosts have {len(going)} runs: {', '.join(going)}", hint=hint)
     parts = sorted((run for run in runs if run.run == going[0]), key=lambda run: run.node)
-    missing = int(parts[0].about.get("nodes") or len(parts)) - len(parts)
+    missing = int(parts[0].run_info.get("nodes") or len(parts)) - len(parts)
     if missing > 0:
         process.print_message(
             f"run {going[0]}: {missing} of its hosts did not answer or are not in HOSTS; using the others"
@@ -127,6 +127,6 @@ def build_run_handle(parts: Mapping[Host, RunOnHost], settings: Settings, proces
 
 
 def _build_run_info(parts: Mapping[Host, RunOnHost], order: RunHandle) -> RunInfo:
-    title = next((str(run.about["title"]) for run in parts.values() if run.about.get("title")), "?")
-    ranks = {host.name: (run.node, run.about.get("nproc")) for host, run in parts.items()}
+    title = next((str(run.run_info["title"]) for run in parts.values() if run.run_info.get("title")), "?")
+    ranks = {host.name: (run.node, run.run_info.get("nproc")) for host, run in parts.items()}
     return RunInfo(run_id=order.run_id, title=title, hosts=tuple(host.name for host in parts), ranks=ranks)

@@ -138,17 +138,17 @@ class Agent:
 
     def attach(self, *, run: str = RUN, node: int = 0, have: int = 0) -> None:
         self.first_offset[0] = have
-        self.send("attach", run=run, node=node, mark=build_mark(run, node), cursors={"0": have})
+        self.send("attach", run=run, node=node, process_mark=build_mark(run, node), cursors={"0": have})
 
-    def bye(self) -> None:
-        self.send("bye")
-        self.receive("forgotten")
+    def release(self) -> None:
+        self.send("release")
+        self.receive("released")
 
     def end(self) -> tuple[dict[str, Any], dict[str, Any], bytes]:
-        """Return (exited, gone, output) of the run, and release the run."""
-        gone = self.receive("gone")
+        """Return (exited, cleaned up, output) of the run, and release the run."""
+        gone = self.receive("cleaned_up")
         exited = next(message for message in self.received if message["t"] == "exited")
-        self.bye()
+        self.release()
         return exited, gone, bytes(self.output.get(0, b""))
 
 
@@ -166,14 +166,22 @@ def build_mark(run: str, node: int) -> list[str]:
 
 def build_spec(argv: list[str], cwd: Path, *, run: str = RUN, node: int = 0, **rest: Any) -> dict[str, Any]:
     usual = {
-        "needs": [],
+        "required_files": [],
         "claims": ["port-29500"],
-        "about": {"by": "me@pc"},
+        "by": "me@pc",
         "lease": 60.0,
         "grace": 10.0,
         "cursors": {},
     }
-    return {"run": run, "node": node, "mark": build_mark(run, node), "argv": argv, "cwd": str(cwd), **usual, **rest}
+    return {
+        "run": run,
+        "node": node,
+        "process_mark": build_mark(run, node),
+        "argv": argv,
+        "cwd": str(cwd),
+        **usual,
+        **rest,
+    }
 
 
 def list_processes_of(state: Path) -> list[int]:

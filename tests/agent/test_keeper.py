@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fanout.agent import relay
+from fanout.agent import log_sender
 from tests.agent.agents import Agent, build_mark, build_spec, list_processes_of, list_pythons
 
 pytestmark = pytest.mark.process
@@ -218,7 +218,7 @@ def read_if_there(path: Path) -> bytes:
     ("rest", "kind", "says"),
     [
         ({"cwd": "/no/such/place"}, "no-directory", "no directory /no/such/place on this host"),
-        ({"needs": ["train.sh"]}, "no-script", "no file train.sh in "),
+        ({"required_files": ["train.sh"]}, "no-script", "no file train.sh in "),
     ],
 )
 def test_a_missing_program_is_reported_before_anything_starts(
@@ -230,20 +230,20 @@ def test_a_missing_program_is_reported_before_anything_starts(
         assert (refused["t"], refused["kind"]) == ("refused", kind)
         assert says in refused["message"]
         assert refused["hint"]
-        agent.bye()
+        agent.release()
     assert not state.exists()
 
 
 def test_another_run_is_refused_with_the_name_of_the_holder(state: Path, tmp_path: Path) -> None:
     with Agent(state) as first, Agent(state) as second:
         first.start("sleep 60", tmp_path, run="mine")
-        refused = second.prepare(["true"], tmp_path, run="other", about={"by": "you@pc"})
+        refused = second.prepare(["true"], tmp_path, run="other", by="you@pc")
         assert refused["kind"] == "busy"
         assert "port-29500 is held by run mine of me@pc since 20" in refused["message"]
         assert second.prepare(["true"], tmp_path, run="third", claims=["port-29501"])["t"] == "prepared"
         second.send("stop", grace=0.0, why="enough")
-        second.receive("gone")
-        second.bye()
+        second.receive("cleaned_up")
+        second.release()
         first.send("kill")
         first.end()
     assert not state.exists()
@@ -259,9 +259,9 @@ def test_the_same_run_twice_is_started_once(state: Path, tmp_path: Path) -> None
         for agent in (first, second):
             agent.wait_for_output(b"once\n")
         first.send("kill")
-        assert first.receive("gone") == second.receive("gone")
-        first.bye()
-        second.bye()
+        assert first.receive("cleaned_up") == second.receive("cleaned_up")
+        first.release()
+        second.release()
     assert (tmp_path / "count").read_text() == "once\n"
     assert not state.exists()
 
@@ -270,15 +270,15 @@ def test_a_stop_before_go_undoes_prepare(state: Path, tmp_path: Path) -> None:
     with Agent(state) as agent:
         agent.prepare(["bash", "-c", "touch started"], tmp_path)
         agent.send("stop", grace=0.0, why="another host refused")
-        assert agent.receive("gone")["killed"] == 0
-        agent.bye()
+        assert agent.receive("cleaned_up")["killed"] == 0
+        agent.release()
     assert not (tmp_path / "started").exists()
     assert not state.exists()
 
 
-def test_a_bye_before_prepare_leaves_nothing(state: Path) -> None:
+def test_a_release_before_prepare_leaves_nothing(state: Path) -> None:
     with Agent(state) as agent:
-        agent.bye()
+        agent.release()
     assert not state.exists()
     assert list_processes_of(state) == []
 
@@ -299,11 +299,13 @@ def test_a_slow_log_arrives_in_pieces_with_pauses_and_its_end_at_once(says: str,
         agent.start(f"for i in {{1..400}}; do {says}; sleep 0.002; done; echo done", tmp_path)
         agent.wait_for_output(b"400\n")
         took = time.monotonic() - began
-        assert sum(map(relay.compute_pause, agent.pieces[:-3])) <= took  # the last pieces may be sent at once
+        assert sum(map(log_sender.compute_pause, agent.pieces[:-3])) <= took  # the last pieces may be sent at once
         assert agent.end()[0]["code"] == 0
         assert agent.output[0].endswith(b"done\n")
 
 
 def test_a_larger_piece_has_a_longer_pause() -> None:
-    assert relay.compute_pause(1) == relay.compute_pause(relay.SMALL_PIECE_BYTES) == relay.PACE_SECONDS
-    assert relay.compute_pause(relay.SMALL_PIECE_BYTES + 1) == 2 * relay.PACE_SECONDS
+    assert (
+        log_sender.compute_pause(1) == log_sender.compute_pause(log_sender.SMALL_PIECE_BYTES) == log_sender.PACE_SECONDS
+    )
+    assert log_sender.compute_pause(log_sender.SMALL_PIECE_BYTES + 1) == 2 * log_sender.PACE_SECONDS

@@ -190,7 +190,7 @@ def test_claims_of_a_killed_keeper_are_free(state: Path, tmp_path: Path) -> None
             assert second.prepare(["true"], tmp_path, run=f"{RUN}-2")["t"] == "prepared"
             second.go(run=f"{RUN}-2")
             assert second.end()[0]["code"] == 0
-        first.bye()
+        first.release()
     assert not state.exists()
 
 
@@ -215,16 +215,16 @@ def test_a_heartbeat_renews_the_lease(state: Path, tmp_path: Path) -> None:
         agent.start("for n in 1 2 3 4 5 6 7 8; do sleep 0.6; echo $n; done; exit 4", tmp_path, lease=3.0)
         for number in range(1, 9):
             agent.wait_for_output(b"%d\n" % number)
-            agent.send("beat")
+            agent.send("heartbeat")
         assert agent.end()[0]["code"] == 4
 
 
 def test_a_prepared_host_that_never_receives_go_rolls_back(state: Path, tmp_path: Path) -> None:
     with Agent(state) as agent:
         agent.prepare(["bash", "-c", "touch started"], tmp_path, lease=1.0)
-        gone = agent.receive("gone")
+        gone = agent.receive("cleaned_up")
         assert (gone["killed"], gone["left"]) == (0, [])
-        agent.bye()
+        agent.release()
     assert not (tmp_path / "started").exists()
     assert not state.exists()
 

@@ -40,7 +40,7 @@ def test_text_arrives_unchanged(state: Path, tmp_path: Path, locale_path: Path, 
     (cwd / f"needed {TEXT}").touch()
     argv = ["sh", "-c", 'pwd; echo "$1"; echo "$VALUE"', "sh", TEXT]
     with Agent(state, python=python, LOCPATH=str(locale_path), **LOCALES[locale]) as agent:
-        answer = agent.prepare(argv, cwd, needs=[f"needed {TEXT}"])
+        answer = agent.prepare(argv, cwd, required_files=[f"needed {TEXT}"])
         assert answer["t"] == "prepared", answer
         agent.go({"VALUE": TEXT})
         exited, _, output = agent.end()

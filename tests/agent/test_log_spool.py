@@ -31,13 +31,13 @@ def _count_stored_bytes(state: Path) -> int:
 def test_a_log_over_the_limit_arrives_whole_and_acknowledged_bytes_are_freed(state: Path, tmp_path: Path) -> None:
     """The launcher acknowledges bytes; the run waits for a slow launcher; no byte is lost, and the disk stays bounded."""
     with Agent(state) as agent:
-        agent.start(_flood(tmp_path, 0.02), tmp_path, spool=LIMIT)
+        agent.start(_flood(tmp_path, 0.02), tmp_path, spool_limit=LIMIT)
         (tmp_path / "go").touch()
         most = 0
         while len(agent.output.get(0, b"")) < 64 * MB:
             before = len(agent.output.get(0, b""))
             agent.wait_for_output_beyond(before)
-            agent.send("beat", have={"0": len(agent.output[0])})
+            agent.send("heartbeat", have={"0": len(agent.output[0])})
             most = max(most, _count_stored_bytes(state))
         _, gone, output = agent.end()
     assert hashlib.sha256(output).hexdigest() == WHOLE
@@ -48,20 +48,20 @@ def test_a_log_over_the_limit_arrives_whole_and_acknowledged_bytes_are_freed(sta
 def test_a_late_connection_learns_which_bytes_are_gone(state: Path, tmp_path: Path) -> None:
     """Zeros must never replace log bytes."""
     with Agent(state) as agent:
-        agent.start(_flood(tmp_path, 0.05) + "; until [ -e end ]; do sleep 0.02; done", tmp_path, spool=LIMIT)
+        agent.start(_flood(tmp_path, 0.05) + "; until [ -e end ]; do sleep 0.02; done", tmp_path, spool_limit=LIMIT)
         (tmp_path / "go").touch()
         while len(agent.output.get(0, b"")) < 64 * MB:
             agent.wait_for_output_beyond(len(agent.output.get(0, b"")))
-            agent.send("beat", have={"0": len(agent.output[0])})
+            agent.send("heartbeat", have={"0": len(agent.output[0])})
         with Agent(state) as late:
-            late.send("attach", run=RUN, node=0, mark=[], cursors={})
-            upto = late.receive("trimmed")["upto"]
+            late.send("attach", run=RUN, node=0, process_mark=[], cursors={})
+            upto = late.receive("log_truncated")["upto"]
             assert upto >= MB
             late.first_offset[0] = upto
             late.wait_for_output_beyond(64 * MB - upto - 1)
             assert late.output[0] == agent.output[0][upto:]
-            late.send("leave")
-            late.receive("forgotten")
+            late.send("disconnect")
+            late.receive("released")
         assert (state / f"{RUN}.0").is_dir()
         (tmp_path / "end").touch()
         agent.end()
@@ -70,7 +70,7 @@ def test_a_late_connection_learns_which_bytes_are_gone(state: Path, tmp_path: Pa
 def test_without_a_launcher_the_run_continues_and_lost_bytes_are_counted(state: Path, tmp_path: Path) -> None:
     """Training matters more than its log: it waits a moment for an absent launcher, then continues."""
     with Agent(state) as first:
-        pid = first.start(_flood(tmp_path, 0.0), tmp_path, spool=LIMIT, lease=20.0)
+        pid = first.start(_flood(tmp_path, 0.0), tmp_path, spool_limit=LIMIT, lease=20.0)
     (tmp_path / "go").touch()
     wait_for(lambda: not Path(f"/proc/{pid}").exists(), "the flood ends by itself")
     with Agent(state) as second:

@@ -40,8 +40,8 @@ class Now:
         self.got = bytearray()
         self.holes: list[tuple[int, int]] = []
 
-    def put(self, data: bytes, *, listened: bool = True) -> None:
-        self.spool.store(data, listened)
+    def put(self, data: bytes, *, has_launcher: bool = True) -> None:
+        self.spool.store(data, has_launcher)
         self.look()
 
     def look(self) -> None:
@@ -60,7 +60,7 @@ class Now:
             self.got += bytes(offset - at) + data
 
     def retry(self) -> None:
-        self.spool.store_pending(listened=True)
+        self.spool.store_pending(has_launcher=True)
         self.look()
 
 
@@ -100,7 +100,7 @@ def test_memory_is_bounded_and_then_the_run_waits(small: Now) -> None:
 
 def test_without_a_launcher_the_newest_bytes_are_dropped_and_counted(small: Now) -> None:
     data = _bytes(24 * MB)
-    small.put(data, listened=False)
+    small.put(data, has_launcher=False)
     small.read()
     assert len(small.got) == 1_300_001 + overflow_buffer.MAX_BYTES
     assert bytes(small.got) == data[: len(small.got)]
@@ -109,7 +109,7 @@ def test_without_a_launcher_the_newest_bytes_are_dropped_and_counted(small: Now)
 
 
 def test_a_disk_with_free_space_again_stores_the_bytes_from_memory(small: Now) -> None:
-    """Bytes that the launcher has acknowledged become a hole: it is reported as trimmed, never sent as zeros."""
+    """Bytes that the launcher has acknowledged become a hole: it is reported as truncated, never sent as zeros."""
     data = _bytes(9 * MB)
     small.put(data)
     small.spool.acknowledge({0: 4 * MB + 5})
@@ -150,9 +150,9 @@ def test_in_any_order_of_events_every_byte_is_there_or_reported_lost(tmp_path: P
                 small.disk.room += chance.choice((0, 4095, 3 * MB))
                 small.retry()
             case _:
-                if small.spool.trim({0: small.spool.size}, {}):
+                if small.spool.free_acknowledged({0: small.spool.size}, {}):
                     small.sources.holes = True
-                    small.spool.trimming -= 60
+                    small.spool.announced_at -= 60
     small.read()
     small.spool.acknowledge({0: len(small.got)})
     small.retry()

@@ -26,7 +26,7 @@ def test_a_socket_on_the_master_port_is_the_rendezvous(state: Path, tmp_path: Pa
         code = f"import socket, time; s = {role.format(port=port)}; time.sleep(60)"
         with Agent(state) as agent:
             agent.start(f'setsid {sys.executable} -c "{code}" & {WAIT}', tmp_path, port=port)
-            assert agent.receive("joined")["how"] == "joined"
+            assert agent.receive("rendezvous_joined")["how"] == "joined"
             (tmp_path / "end").touch()
             agent.end()
 
@@ -35,10 +35,10 @@ def test_a_torchrun_that_only_waits_is_reported(state: Path, tmp_path: Path) -> 
     (tmp_path / "torchrun").write_text("sleep 60\n")
     with Agent(state) as agent:
         agent.start(f"bash ./torchrun & {WAIT}", tmp_path, port=1)
-        assert agent.receive("joined")["how"] == "waiting"
+        assert agent.receive("rendezvous_joined")["how"] == "waiting"
         (tmp_path / "end").touch()
         agent.end()
-        assert [message["how"] for message in agent.received if message["t"] == "joined"] == ["waiting"]
+        assert [message["how"] for message in agent.received if message["t"] == "rendezvous_joined"] == ["waiting"]
 
 
 COMPLAINT = (
@@ -52,9 +52,9 @@ def test_a_rank_that_only_logs_that_its_master_does_not_resolve_is_reported(stat
     more = "while [ ! -e more ]; do sleep 0.05; done; echo step 1;"
     with Agent(state) as agent:
         agent.start(f"{rank} echo '{COMPLAINT}'; {more} {WAIT}", tmp_path)
-        assert agent.receive("joined")["how"] == "unresolved"
+        assert agent.receive("rendezvous_joined")["how"] == "unresolved"
         (tmp_path / "more").touch()
-        assert agent.receive("joined")["how"] == "joined"
+        assert agent.receive("rendezvous_joined")["how"] == "joined"
         (tmp_path / "end").touch()
         agent.end()
 
@@ -69,7 +69,7 @@ def test_a_rank_that_has_reached_its_master_is_never_reported(state: Path, tmp_p
             agent.start(f"{rank} while [ ! -e met ]; do sleep 0.05; done; echo '{COMPLAINT}'; {WAIT}", tmp_path)
             with store.accept()[0]:
                 (tmp_path / "met").touch()
-                assert agent.receive("joined")["how"] == "joined"
+                assert agent.receive("rendezvous_joined")["how"] == "joined"
                 agent.wait_for_output(COMPLAINT.encode() + b"\n")
                 (tmp_path / "end").touch()
                 agent.end()
@@ -82,6 +82,6 @@ def test_a_torchrun_of_a_single_host_waits_once_it_has_a_socket(state: Path, tmp
     (tmp_path / "torchrun").write_text(code)
     with Agent(state) as agent:
         agent.start(f"{sys.executable} ./torchrun & {WAIT}", tmp_path)
-        assert agent.receive("joined")["how"] == "waiting"
+        assert agent.receive("rendezvous_joined")["how"] == "waiting"
         (tmp_path / "end").touch()
         agent.end()

@@ -17,8 +17,8 @@ def test_the_status_has_its_blocks_before_the_run_starts(tmp_path: Path) -> None
     seen = (tmp_path / "status").stat()
     assert seen.st_size == run_files.STATUS_BYTES
     assert seen.st_blocks * 512 >= run_files.STATUS_BYTES
-    status.update(phase="gone")
-    assert run_files.read_status(str(tmp_path)) == {"phase": "gone"}
+    status.update(phase="cleaned_up")
+    assert run_files.read_status(str(tmp_path)) == {"v": 2, "phase": "cleaned_up"}
 
 
 PATH = ":".join(f"/opt/some/program-{number}/bin" for number in range(1000))
@@ -28,13 +28,13 @@ LONG = {
     },
     "words of many bytes": {"stopped": "ÿ中" * 9000},
     "many leftovers": {
-        "gone": {
+        "cleaned_up": {
             "killed": 9,
             "left": [{"pid": pid, "state": "D", "wchan": "x" * 60, "cmd": "python " * 40} for pid in range(900)],
             "sizes": {"0": 7},
         }
     },
-    "many streams": {"gone": {"killed": 0, "left": [], "sizes": {str(number): 10**12 for number in range(500)}}},
+    "many streams": {"cleaned_up": {"killed": 0, "left": [], "sizes": {str(number): 10**12 for number in range(500)}}},
 }
 
 
@@ -48,9 +48,9 @@ def test_a_status_that_is_too_long_is_cut_and_can_be_read(tmp_path: Path, facts:
     assert (found["phase"], found["main"]) == ("running", 7)
     assert (tmp_path / "status").stat().st_size == run_files.STATUS_BYTES
     (name,) = facts
-    if name == "gone":
-        assert found["gone"]["sizes"] == facts["gone"]["sizes"]
-        assert bool(found["gone"]["left"]) == bool(facts["gone"]["left"])
+    if name == "cleaned_up":
+        assert found["cleaned_up"]["sizes"] == facts["cleaned_up"]["sizes"]
+        assert bool(found["cleaned_up"]["left"]) == bool(facts["cleaned_up"]["left"])
     elif name == "exited":
         assert found["exited"]["code"] == 127
         assert found["exited"]["why"].startswith("torchrun: not found on PATH (/opt/some/program-0")
@@ -62,8 +62,8 @@ def test_a_shorter_status_leaves_nothing_of_a_longer_one(tmp_path: Path) -> None
     status = run_files.StatusFile(str(tmp_path))
     status.update(stopped="x" * 900)
     status.facts.clear()
-    status.update(phase="gone")
-    assert run_files.read_status(str(tmp_path)) == {"phase": "gone"}
+    status.update(phase="cleaned_up")
+    assert run_files.read_status(str(tmp_path)) == {"phase": "cleaned_up"}
 
 
 def test_a_traceback_is_reported_in_one_line() -> None:

@@ -32,11 +32,11 @@ def test_a_running_run_is_listed_with_all_that_is_known(state: Path, tmp_path: P
     with Agent(state) as agent, Agent(state) as other:
         assert _list_runs(other)["runs"] == []
         assert not state.exists()
-        pid = agent.start(WAIT, tmp_path, card={"title": "t", "nodes": 3}, claims=["port-1", "gpu-0"])
+        pid = agent.start(WAIT, tmp_path, run_info={"title": "t", "nodes": 3}, claims=["port-1", "gpu-0"])
         (run,) = _list_runs(other)["runs"]
         assert (run["run"], run["node"], run["alive"], run["phase"], run["main"]) == (RUN, 0, True, "running", pid)
-        assert (run["about"]["by"], run["about"]["claims"]) == ("me@pc", ["port-1", "gpu-0"])
-        assert (run["about"]["nodes"], run["standing"]["relays"]) == (3, 1)
+        assert (run["run_info"]["by"], run["run_info"]["claims"]) == ("me@pc", ["port-1", "gpu-0"])
+        assert (run["run_info"]["nodes"], run["keeper_status"]["relays"]) == (3, 1)
         (tmp_path / "end").touch()
         agent.end()
 
@@ -82,7 +82,7 @@ def test_an_end_that_is_being_fetched_is_not_stale(state: Path, tmp_path: Path) 
     with Agent(state) as agent:
         agent.start("echo hello", tmp_path)
         keeper = next(message["pid"] for message in agent.received if message["t"] == "prepared")
-        agent.receive("gone")
+        agent.receive("cleaned_up")
         wait_for(lambda: not is_alive(keeper), "a keeper goes when all is told")
         os.utime(state / f"{RUN}.0" / "status", (1.0, 1.0))
         with Agent(state) as other:

@@ -63,14 +63,14 @@ def test_the_end_of_a_dead_keeper_is_reported_before_its_processes_are_dead(stat
         assert time.monotonic() - began < 5.0
         assert exited["why"] == "the keeper on the host died without a record"
         times.append(time.monotonic())
-        while agent.receive("beat", "gone")["t"] != "gone":
+        while agent.receive("heartbeat", "cleaned_up")["t"] != "cleaned_up":
             times.append(time.monotonic())
-            agent.send("beat")
+            agent.send("heartbeat")
         times.append(time.monotonic())
         (left,) = agent.received[-1]["left"]
         assert left["cmd"] == "sleep 1007"
         os.kill(left["pid"], signal.SIGKILL)
-        agent.bye()
+        agent.release()
     assert max(later - earlier for earlier, later in pairwise(times)) < SILENT_SECONDS
 
 
@@ -208,7 +208,7 @@ class Beats:
 
     def _beat(self) -> None:
         while not self._over.wait(self._seconds):
-            self._agent.send("beat")
+            self._agent.send("heartbeat")
 
 
 def test_a_keeper_that_was_stopped_for_longer_than_the_lease_continues_if_its_launcher_is_there(
@@ -226,8 +226,8 @@ def test_a_keeper_that_was_stopped_for_longer_than_the_lease_continues_if_its_la
             (tmp_path / "end").touch()
             exited = agent.receive("exited")
         assert (exited["code"], exited["why"]) == (0, "")
-        agent.receive("gone")
-        agent.bye()
+        agent.receive("cleaned_up")
+        agent.release()
 
 
 def test_heartbeats_from_before_a_freeze_do_not_renew_the_lease(state: Path, tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ def test_heartbeats_from_before_a_freeze_do_not_renew_the_lease(state: Path, tmp
         agent.wait_for_output(b"ready\n")
         os.kill(keeper, signal.SIGSTOP)
         for _ in range(3):
-            agent.send("beat")
+            agent.send("heartbeat")
         agent.send("ask", id=1, what="no such probe", args={}, timeout=5.0)
         agent.receive("answer")  # so the heartbeats have reached the keeper
     threading.Event().wait(13.0)  # longer than lease and grace (2 + 10)
@@ -262,9 +262,9 @@ def test_a_go_that_waited_for_longer_than_the_lease_starts_nothing(state: Path, 
         agent.go()
         threading.Event().wait(1.5)
         os.kill(keeper, signal.SIGCONT)
-        gone = agent.receive("gone")
+        gone = agent.receive("cleaned_up")
         assert gone["killed"] == 0
-        agent.bye()
+        agent.release()
     assert not (tmp_path / "started").exists()
 
 

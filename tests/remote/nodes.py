@@ -38,7 +38,7 @@ class Node:
             data += far.hear()
         assert data[: len(bundle.pack_agent())] == bundle.pack_agent()
         self._splitter.feed(data[len(bundle.pack_agent()) :])
-        self.say(t="hello", v=1, python="3.11.0", hostname=far.host.name)
+        self.say(t="hello", python="3.11.0", hostname=far.host.name)
 
     def say(self, **message: Any) -> None:
         self.far.say(frames.pack_control(message))
@@ -52,8 +52,8 @@ class Node:
                 if message["op"] == op:
                     self._told.remove(message)
                     return message
-                if message["op"] == "bye":  # sent home before that
-                    self.say(t="forgotten")
+                if message["op"] == "release":  # sent home before that
+                    self.say(t="released")
                     raise Cut
             self._told += self._splitter.feed(self.far.hear())
 
@@ -65,9 +65,9 @@ class Node:
 
     def ended(self, data: bytes, code: int | None = 0, signal: int | None = None) -> None:
         self.say(t="exited", code=code, signal=signal)
-        self.say(t="gone", killed=0, left=[], sizes={"0": len(data)}, crc={"0": zlib.crc32(data)}, dropped=0)
-        self.hear("bye")
-        self.say(t="forgotten")
+        self.say(t="cleaned_up", killed=0, left=[], sizes={"0": len(data)}, crc={"0": zlib.crc32(data)}, dropped=0)
+        self.hear("release")
+        self.say(t="released")
 
 
 class Seen:

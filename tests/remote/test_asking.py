@@ -57,7 +57,7 @@ def test_a_link_that_breaks_and_returns_while_another_host_is_asked_hangs_nothin
         question = node.hear("ask")
         may_answer.set()
         node.say(t="answer", id=question["id"], value={"time": 2.0, "pid": 1}, error="")
-        node.hear("bye")
+        node.hear("release")
         return 0
 
     def slow(far: Far) -> int:
@@ -65,7 +65,7 @@ def test_a_link_that_breaks_and_returns_while_another_host_is_asked_hangs_nothin
         question = node.hear("ask")
         assert may_answer.wait(20)
         node.say(t="answer", id=question["id"], value={"time": 3.0, "pid": 1}, error="")
-        node.hear("bye")
+        node.hear("release")
         return 0
 
     asks = (ProbeRequest(host="a", what="clock"), ProbeRequest(host="b", what="clock"))
@@ -80,7 +80,7 @@ def test_a_question_that_is_never_answered_costs_its_deadline(monkeypatch: pytes
     monkeypatch.setattr(pending_question, "TRANSIT_SECONDS", 0.2)
 
     def mute(far: Far) -> int:
-        Node(far).hear("bye")
+        Node(far).hear("release")
         return 0
 
     answers, _ = asking({"a": scripts(mute)}, ProbeRequest(host="a", what="clock", timeout=0.1))
@@ -95,7 +95,7 @@ def test_answers_that_were_not_asked_for_are_dropped_and_settled_ones_are_not_ke
         question = node.hear("ask")
         for _ in range(3):
             node.say(t="answer", id=question["id"], value={"time": 1.0, "pid": 1}, error="")
-        node.hear("bye")
+        node.hear("release")
         return 0
 
     answers, session = asking({"a": scripts(talkative)}, ProbeRequest(host="a", what="clock"))
@@ -134,9 +134,9 @@ def test_a_flood_of_messages_is_held_back_at_its_host() -> None:
     def floods(far: Far) -> int:
         node = Node(far)
         for _ in range(20):
-            far.say(b"".join(frames.pack_control({"t": "beat"}) for _ in range(500)))
+            far.say(b"".join(frames.pack_control({"t": "heartbeat"}) for _ in range(500)))
         sent.set()
-        node.hear("bye")
+        node.hear("release")
         return 0
 
     transport = ScriptedTransport(lambda one, attempt: floods)

@@ -45,7 +45,7 @@ def test_a_refusal_starts_nothing_anywhere() -> None:
         node = Node(far)
         node.hear("prepare")
         node.say(t="refused", kind="busy", message="busy: port-29500 is held", hint="wait")
-        node.hear("bye")
+        node.hear("release")
         return 0
 
     def rolled_back(far: Far) -> int:
@@ -53,9 +53,9 @@ def test_a_refusal_starts_nothing_anywhere() -> None:
         node.hear("prepare")
         node.say(t="prepared", pid=7)
         assert node.hear("stop")["grace"] == 0.0
-        node.say(t="gone", killed=0, left=[], sizes={"0": 0}, crc={"0": 0}, dropped=0)
-        node.hear("bye")
-        node.say(t="forgotten")
+        node.say(t="cleaned_up", killed=0, left=[], sizes={"0": 0}, crc={"0": 0}, dropped=0)
+        node.hear("release")
+        node.say(t="released")
         return 0
 
     outcome, seen, _ = run({"a": scripts(rolled_back), "b": scripts(busy)})
@@ -102,7 +102,7 @@ def test_a_hole_in_the_log_is_never_passed_over() -> None:
         node.started()
         node.log(0, b"abc")
         node.log(5, b"xyz")
-        node.hear("bye")
+        node.hear("release")
         return 0
 
     outcome, seen, _ = run({"a": scripts(holed)})
@@ -135,6 +135,18 @@ def test_a_host_that_was_cleaned_is_lost() -> None:
     assert "rebooted or cleaned" in outcome.headline
 
 
+def test_a_host_with_a_run_of_another_version_is_lost() -> None:
+    def upgraded(far: Far) -> int:
+        node = Node(far)
+        node.hear("attach")
+        node.say(t="refused", kind="other-version", message="another version", hint="`kill 7`")
+        return 0
+
+    outcome, _, _ = run({"a": scripts(cut_after(5, breaks=True), upgraded)})
+    assert (outcome.exit_code, outcome.hosts[0].verdict) == (255, "lost")
+    assert "another version: `kill 7`" in outcome.headline
+
+
 # ---------------------------------------------------------------------------------------------------------- bad hosts
 
 
@@ -147,8 +159,8 @@ def rubbish(far: Far) -> int:
 def impossible(far: Far) -> int:
     node = Node(far)
     node.hear("prepare")
-    node.say(t="gone", killed=0, left=[], sizes={}, crc={}, dropped=0)
-    node.hear("bye")
+    node.say(t="cleaned_up", killed=0, left=[], sizes={}, crc={}, dropped=0)
+    node.hear("release")
     return 0
 
 
@@ -159,9 +171,9 @@ def test_one_host_that_breaks_the_protocol_ends_the_run_and_not_the_launcher(bad
         node.hear("prepare")
         node.say(t="prepared", pid=7)
         node.hear("stop")
-        node.say(t="gone", killed=0, left=[], sizes={"0": 0}, crc={"0": 0}, dropped=0)
-        node.hear("bye")
-        node.say(t="forgotten")
+        node.say(t="cleaned_up", killed=0, left=[], sizes={"0": 0}, crc={"0": 0}, dropped=0)
+        node.hear("release")
+        node.say(t="released")
         return 0
 
     outcome, _, _ = run({"a": scripts(bad), "b": scripts(rolled_back)})

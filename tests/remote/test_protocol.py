@@ -42,8 +42,8 @@ READY = f"\n@{NONCE} READY 3.11\n".encode()
 LEFT = {"pid": 9, "state": "D", "wchan": "nfs_wait", "cmd": "python train.py"}
 
 MESSAGES: list[tuple[dict[str, Any], Event]] = [
-    ({"t": "beat", "load": {"cpu": 1.5}}, Heartbeat(at=7.0, host="h", load={"cpu": 1.5})),
-    ({"t": "beat"}, Heartbeat(at=7.0, host="h")),
+    ({"t": "heartbeat", "load": {"cpu": 1.5}}, Heartbeat(at=7.0, host="h", load={"cpu": 1.5})),
+    ({"t": "heartbeat"}, Heartbeat(at=7.0, host="h")),
     (
         {"t": "answer", "id": 3, "value": {"time": 1.5, "pid": 1}, "error": ""},
         Answered(at=7.0, host="h", ask=3, value={"time": 1.5, "pid": 1}, error=""),
@@ -54,7 +54,7 @@ MESSAGES: list[tuple[dict[str, Any], Event]] = [
         Refused(at=7.0, host="h", kind="busy", message="busy: ä", hint="wait"),
     ),
     ({"t": "started", "pid": 8}, Started(at=7.0, host="h", pid=8)),
-    ({"t": "stream", "id": 1, "name": "rank 0"}, StreamOpened(at=7.0, host="h", stream=1, name="rank 0")),
+    ({"t": "stream_opened", "id": 1, "name": "rank 0"}, StreamOpened(at=7.0, host="h", stream=1, name="rank 0")),
     (
         {"t": "exited", "code": 3, "signal": None, "why": "", "oom": False},
         Exited(at=7.0, host="h", code=3, signal=None),
@@ -64,7 +64,7 @@ MESSAGES: list[tuple[dict[str, Any], Event]] = [
         Exited(at=7.0, host="h", code=None, signal=9, why="x", oom=True),
     ),
     (
-        {"t": "gone", "killed": 2, "left": [LEFT], "sizes": {"0": 5}, "crc": {"0": 1}, "dropped": 3},
+        {"t": "cleaned_up", "killed": 2, "left": [LEFT], "sizes": {"0": 5}, "crc": {"0": 1}, "dropped": 3},
         CleanedUp(
             at=7.0,
             host="h",
@@ -73,10 +73,10 @@ MESSAGES: list[tuple[dict[str, Any], Event]] = [
             left=(Leftover(pid=9, state="D", wchan="nfs_wait", command="python train.py"),),
         ),
     ),
-    ({"t": "forgotten"}, Released(at=7.0, host="h")),
-    ({"t": "joined", "how": "waiting"}, RendezvousJoined(at=7.0, host="h", how="waiting")),
-    ({"t": "cramped", "message": "no room"}, DiskPressure(at=7.0, host="h", message="no room")),
-    ({"t": "trimmed", "stream": 1, "upto": 9}, LogTruncated(at=7.0, host="h", stream=1, upto=9)),
+    ({"t": "released"}, Released(at=7.0, host="h")),
+    ({"t": "rendezvous_joined", "how": "waiting"}, RendezvousJoined(at=7.0, host="h", how="waiting")),
+    ({"t": "disk_pressure", "message": "no room"}, DiskPressure(at=7.0, host="h", message="no room")),
+    ({"t": "log_truncated", "stream": 1, "upto": 9}, LogTruncated(at=7.0, host="h", stream=1, upto=9)),
 ]
 
 
@@ -108,7 +108,7 @@ def test_log_bytes_that_no_file_could_hold_are_not_the_protocol() -> None:
     with pytest.raises(ProtocolError):
         make_ready_decoder().feed_bytes(frames.pack_data(0, (1 << 64) - 1, b"x"))
     with pytest.raises(ProtocolError):
-        make_ready_decoder().feed_bytes(frames.pack_control({"t": "trimmed", "stream": 0, "upto": (1 << 63) - 1}))
+        make_ready_decoder().feed_bytes(frames.pack_control({"t": "log_truncated", "stream": 0, "upto": (1 << 63) - 1}))
 
 
 def test_hello_is_no_event_and_gone_has_the_totals() -> None:
@@ -117,7 +117,9 @@ def test_hello_is_no_event_and_gone_has_the_totals() -> None:
     assert one.hello["hostname"] == "gpu01"
     assert one.python == "3.11"
     one.feed_bytes(
-        frames.pack_control({"t": "gone", "killed": 0, "left": [], "sizes": {"0": 5}, "crc": {"0": 1}, "dropped": 0})
+        frames.pack_control(
+            {"t": "cleaned_up", "killed": 0, "left": [], "sizes": {"0": 5}, "crc": {"0": 1}, "dropped": 0}
+        )
     )
     assert one.totals == {0: (5, 1)}
 
@@ -167,7 +169,7 @@ def test_what_cannot_be_inflated_or_is_too_much_is_refused(deflated: bytes) -> N
 
 @given(noise=st.binary(max_size=200))
 def test_what_a_login_prints_is_shown_as_it_was(noise: bytes) -> None:
-    events, _ = feed_decoder(noise + READY + frames.pack_control({"t": "beat"}), [])
+    events, _ = feed_decoder(noise + READY + frames.pack_control({"t": "heartbeat"}), [])
     before = noise + b"\n"
     assert events[:-1] == ([LoginOutput(at=7.0, host="h", data=before)] if before.strip() else [])
 
@@ -202,7 +204,7 @@ def test_frames_need_the_nonce(forged: bytes) -> None:
     assert one.feed_bytes(forged) == []
     assert one.python == ""
     assert one.login_output == forged
-    assert [type(event) for event in one.feed_bytes(READY + frames.pack_control({"t": "beat"}))] == [
+    assert [type(event) for event in one.feed_bytes(READY + frames.pack_control({"t": "heartbeat"}))] == [
         LoginOutput,
         Heartbeat,
     ]
@@ -305,17 +307,17 @@ def test_prepare_has_all_data_that_go_needs() -> None:
         "op": "prepare",
         "run": "r1",
         "node": 1,
-        "mark": ["FANOUT_RUN_ID=r1", "FANOUT_NODE=1"],
+        "process_mark": ["FANOUT_RUN_ID=r1", "FANOUT_NODE=1"],
         "argv": ["bash", "train.sh", "ä b"],
         "cwd": "/p",
-        "needs": ["train.sh"],
+        "required_files": ["train.sh"],
         "claims": ["port-1"],
-        "ranks": 8,
+        "first_rank": 8,
         "stacks": True,
-        "about": {"by": "me@pc"},
-        "card": {"title": "t", "nodes": 1, "nproc": NODE.nproc, "first_rank": 8, "detached": False},
+        "by": "me@pc",
+        "run_info": {"title": "t", "nodes": 1, "nproc": NODE.nproc, "first_rank": 8, "detached": False},
         "port": 0,  # a run of one host waits for no other host
-        "spool": 0,
+        "spool_limit": 0,
         "lease": 30.0,
         "grace": 4.0,
         "cursors": {"0": 5},
@@ -344,5 +346,5 @@ def test_small_frames_name_their_type() -> None:
     }
     assert one_of(protocol.cancel_frame(4)) == {"op": "cancel", "id": 4}
     assert one_of(protocol.stop_frame(1.5, "x")) == {"op": "stop", "grace": 1.5, "why": "x"}
-    frames = (protocol.KILL, protocol.heartbeat_frame({}), protocol.BYE)
-    assert [one_of(frame)["op"] for frame in frames] == ["kill", "beat", "bye"]
+    frames = (protocol.KILL, protocol.heartbeat_frame({}), protocol.RELEASE)
+    assert [one_of(frame)["op"] for frame in frames] == ["kill", "heartbeat", "release"]

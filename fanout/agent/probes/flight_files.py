@@ -71,7 +71,7 @@ def _find_prefixes(args: dict[str, Any]) -> list[str]:
     found = _read_noted_prefixes(directory)
     for pid in list_processes(args):
         found += _parse_environment(read_environ(pid), _read_cwd(pid))
-    workdir = str(prepare.read_about(directory).get("cwd") or args.get("cwd") or "/")
+    workdir = str(prepare.read_run_info(directory).get("cwd") or args.get("cwd") or "/")
     found += _parse_environment(dict(os.environb), workdir)
     found += [home + "/.cache/torch/comm_lib_trace_rank_", home + "/.cache/torch/nccl_trace_rank_"]
     return list(dict.fromkeys([*found, "/tmp/nccl_trace_rank_"]))

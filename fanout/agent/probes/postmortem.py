@@ -145,7 +145,7 @@ def _measure_space(args: dict[str, Any]) -> list[dict[str, Any]]:
     """Return how full the file systems are to which a run writes."""
     found, seen = [], set()
     directory = find_directory(args)
-    workdir = prepare.read_about(directory).get("cwd") or args.get("cwd") or "."  # unknown after a takeover
+    workdir = prepare.read_run_info(directory).get("cwd") or args.get("cwd") or "."  # unknown after a takeover
     for path in (workdir, directory, os.environ.get("TMPDIR", "/tmp"), "/dev/shm", os.path.expanduser("~")):
         try:
             where = os.statvfs(path)
@@ -200,7 +200,7 @@ def _read_error_files(args: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _find_grown_counters(args: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the InfiniBand error counters that grew since the run was prepared here."""
-    return rdma.find_grown(prepare.read_about(find_directory(args)).get("ports"))
+    return rdma.find_grown(prepare.read_run_info(find_directory(args)).get("ports"))
 
 
 def _list_addresses(args: dict[str, Any]) -> list[str]:

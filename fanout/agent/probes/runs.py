@@ -28,7 +28,7 @@ def ask_runs(args: dict[str, Any]) -> dict[str, Any]:
     roots = state_dir.list_state_dirs()
     runs = [_describe_run(root, run, node) for root in roots for run, node in state_dir.list_runs(root)]
     kept = {(entry["run"], entry["node"]) for entry in runs if entry["alive"]}
-    return {"looked": roots or state_dir.list_candidates(), "runs": runs, "processes": _list_processes(kept)}
+    return {"searched": roots or state_dir.list_candidates(), "runs": runs, "processes": _list_processes(kept)}
 
 
 def list_live(args: dict[str, Any]) -> list[dict[str, Any]]:
@@ -38,7 +38,7 @@ def list_live(args: dict[str, Any]) -> list[dict[str, Any]]:
         for run, node in state_dir.list_runs(root):
             directory = state_dir.run_path(root, run, node)
             if _query_keeper(directory) is not None:
-                claims = prepare.read_about(directory).get("claims", [])
+                claims = prepare.read_run_info(directory).get("claims", [])
                 found.append({"run": run, "node": node, "claims": [str(claim) for claim in claims][:64]})
     return found[:32]
 
@@ -73,29 +73,33 @@ def find_leftovers(args: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _describe_run(root: str, run: str, node: int) -> dict[str, Any]:
     directory = state_dir.run_path(root, run, node)
-    facts, standing = run_files.read_status(directory), _query_keeper(directory)
+    facts, status = run_files.read_status(directory), _query_keeper(directory)
+    other_version = run_files.has_other_version(facts)
+    if other_version:  # only what every version has: the rest may have other names or meanings
+        facts = {"keeper": int(facts.get("keeper", 0))}
     return {
         "run": run,
         "node": node,
         "directory": directory,
-        "alive": standing is not None,
-        "standing": standing or {},
-        "about": prepare.read_about(directory),
+        "alive": status is not None,
+        "keeper_status": status or {},
+        "other_version": other_version,
+        "run_info": {} if other_version else prepare.read_run_info(directory),
         "phase": facts.get("phase", ""),
         "main": facts.get("main"),
         "keeper": facts.get("keeper"),
         "keeper_state": (processes.read_stat(facts.get("keeper", 0)) or [""])[0],
         "exited": facts.get("exited"),
-        "left": [entry["pid"] for entry in facts.get("gone", {}).get("left", ())],
+        "left": [entry["pid"] for entry in facts.get("cleaned_up", {}).get("left", ())],
         "stopped": facts.get("stopped", ""),
         "bytes": _measure_bytes(directory),
         "changed": round(run_files.read_age(directory), 1),
-        "followed": standing is None and state_dir.is_record_read(directory),
+        "followed": status is None and state_dir.is_record_read(directory),
     }
 
 
 def _query_keeper(directory: str) -> dict[str, Any] | None:
-    """Return the keeper's own status of the run; None if no keeper answers."""
+    """Return the keeper's own status of the run; None if no keeper answers. It is empty for one of another version."""
     keeper = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     keeper.settimeout(ANSWER_SECONDS)
     splitter = frames.FrameSplitter()
@@ -106,10 +110,10 @@ def _query_keeper(directory: str) -> dict[str, Any] | None:
             if not data:
                 return None
             for message in splitter.feed(data):
-                if isinstance(message, dict) and message["t"] == "standing":
-                    return message
+                is_known = isinstance(message, dict) and message.get("v") == frames.PROTOCOL_VERSION
+                return message if is_known else {}
     except socket.timeout:
-        return {"t": "standing", "relays": 0, "heard": None, "lease": None}  # too busy to answer
+        return {}  # too busy to answer
     except (OSError, frames.BadFrame):
         return None
     finally:
