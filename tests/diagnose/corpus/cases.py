@@ -51,7 +51,11 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One failed run. ``labels`` give for each host of a common log the pattern of its lines."""
+    """One failed run.
+
+    ``labels`` give for each host of a common log the pattern of its lines; ``file_prefixes`` the files of each host, if
+    it has several.
+    """
 
     id: str
     topic: str
@@ -60,12 +64,13 @@ class Case:
     logs: Mapping[str, str]
     expect: Expectation
     labels: Mapping[str, str] = field(default_factory=dict)
+    file_prefixes: tuple[str, ...] = ()
 
     def leave_out_hosts(self) -> Iterator[tuple[str, dict[str, str]]]:
         """Yield (what is missing, the other logs), with the log of each host removed in turn."""
-        if len(self.logs) > 1:
-            for name in self.logs:
-                yield name, {each: text for each, text in self.logs.items() if each != name}
+        for prefix in self.file_prefixes or tuple(self.logs):
+            if others := {name: text for name, text in self.logs.items() if not name.startswith(prefix)}:
+                yield prefix, others
         for host, pattern in self.labels.items():
             line = re.compile(pattern)
             rest = {
@@ -101,6 +106,7 @@ def _build_case(entry: Mapping[str, Any], topic: str) -> Case:
         why=entry["why"],
         logs={name: expand_log(text) for name, text in entry["logs"].items()},
         labels=entry.get("labels", {}),
+        file_prefixes=tuple(entry.get("file_prefixes", ())),
         expect=Expectation(
             kinds=_make_tuple(expect["kind"]),
             confidence=expect["confidence"],
