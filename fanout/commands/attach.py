@@ -17,17 +17,16 @@ from fanout.logs.tail import LogTails
 from fanout.model.errors import UsageError
 from fanout.model.exit_status import ExitStatus
 from fanout.model.request import Request
-from fanout.model.settings import Settings
 from fanout.record import follow, run_handle, writer_lock
-from fanout.record.index import find_active_run, read_run_handle
+from fanout.record.index import read_run_handle
 from fanout.record.run_reader import RunReader
 from fanout.run import detach, diagnosis, observe, takeover
 from fanout.run.attached_view import build_attached_view
 from fanout.run.choose_view import build_filters
+from fanout.run.command_context import CommandContext, load_command_context
 from fanout.run.guardian import Guardian
-from fanout.run.load_settings import read_settings
 from fanout.run.process_context import ProcessContext
-from fanout.run.run_context import find_runs_directory
+from fanout.run.run_context import select_hosts
 from fanout.run.slow_ranks import SlowRankReporter
 from fanout.run.stop_signals import filter_handled_signals
 from fanout.ui.run_report import build_report
@@ -35,22 +34,22 @@ from fanout.ui.run_report import build_report
 
 def run_attach(request: Request, process: ProcessContext) -> int:
     """Run the command; return the exit status of the run."""
-    settings = read_settings(request, process)
     request = _read_run_as_hosts(request)
+    context = load_command_context(request, process)
+    if request.hosts and not request.given["run"]:
+        return observe.attach_to_hosts(select_hosts(context))
     try:
-        if request.hosts and not request.given["run"]:
-            return observe.attach_to_hosts(request, settings, process)
-        path = find_active_run(request.given["run"], find_runs_directory(settings, process), "attach")
+        path = context.find_active_run()
     except UsageError:
         if not request.hosts:
             raise
-        return observe.attach_to_hosts(request, settings, process)
+        return observe.attach_to_hosts(select_hosts(context))
     recorded = RunReader(path)
     if follow.has_no_writer(recorded) and not recorded.has_outcome:
-        status = _replace_launcher(path, settings, process)
+        status = _replace_launcher(path, context)
         if status is not None:
             return status
-    return _follow_record(recorded, settings, process)
+    return _follow_record(recorded, context)
 
 
 def _read_run_as_hosts(request: Request) -> Request:
@@ -61,11 +60,12 @@ def _read_run_as_hosts(request: Request) -> Request:
     return request
 
 
-def _follow_record(recorded: RunReader, settings: Settings, process: ProcessContext) -> int:
-    filters = build_filters(settings, metric=recorded.metric)
-    collector = diagnosis.build_collector(recorded.heading, diagnosis.load_signatures(settings, process), recorded=True)
+def _follow_record(recorded: RunReader, context: CommandContext) -> int:
+    process = context.process
+    filters = build_filters(context.settings, metric=recorded.metric)
+    collector = diagnosis.build_collector(recorded.heading, diagnosis.load_signatures(context), recorded=True)
     diagnosis.add_recorded_facts(collector, recorded.path)
-    shown = build_attached_view(recorded.heading, settings, process, filters, collector, muted=True)
+    shown = build_attached_view(recorded.heading, context, filters, collector, muted=True)
     view, detach_request = shown.view, shown.detach_request
     try:
         result = follow.follow_record(
@@ -99,24 +99,23 @@ def _print_result(recorded: RunReader, result: Mapping[str, Any] | None, process
     return int(result["exit_code"])
 
 
-def _replace_launcher(path: str, settings: Settings, process: ProcessContext) -> int | None:
+def _replace_launcher(path: str, context: CommandContext) -> int | None:
     """Start a process that replaces the launcher, without a terminal. Return None if it runs, else an exit status."""
     order = read_run_handle(path)
-    process.print_message(f"run {order.run_id}: the launcher died: starting a new one")
+    context.process.print_message(f"run {order.run_id}: the launcher died: starting a new one")
     taken: list[int] = []
 
     def work(parent_pipe: detach.ParentPipe) -> int:
         taken.append(os.getpid())
-        return _run_replacement(order, settings, process, parent_pipe)
+        return _run_replacement(order, context, parent_pipe)
 
-    status = detach.run_in_background(process, work)
+    status = detach.run_in_background(context.process, work)
     return status if taken or status else None
 
 
-def _run_replacement(
-    order: run_handle.RunHandle, settings: Settings, process: ProcessContext, parent_pipe: detach.ParentPipe
-) -> int:
+def _run_replacement(order: run_handle.RunHandle, context: CommandContext, parent_pipe: detach.ParentPipe) -> int:
     """Replace the launcher from now on, in a process of its own; return the exit status."""
+    process = context.process
     ends = (
         signal.SIGTERM if filter_handled_signals([signal.SIGTERM]) else signal.SIGKILL
     )  # after SIGKILL the guardian stops the run
@@ -131,7 +130,7 @@ def _run_replacement(
     guardian.watch_run(order.to_json())
     recorded = RunReader(order.directory)
     tails, pace = LogTails(), SlowRankReporter(muted=True)
-    collector = diagnosis.build_collector(recorded.heading, diagnosis.load_signatures(settings, process), recorded=True)
+    collector = diagnosis.build_collector(recorded.heading, diagnosis.load_signatures(context), recorded=True)
     diagnosis.add_recorded_facts(collector, recorded.path)
 
     def note(text: str) -> None:
@@ -140,8 +139,8 @@ def _run_replacement(
 
     taken = takeover.ResumedRun(
         order,
-        by=f"{process.user}@{process.machine}",
-        agent="SSH_AUTH_SOCK" in process.environ,
+        by=process.login,
+        agent=process.has_ssh_agent,
         learners=[tails, collector, pace],
         views=[diagnosis.HangReporter(collector, note)],
     )

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
-from collections.abc import Callable
 
 from fanout.checks.engine import explanations
 from fanout.checks.engine.catalogue import CATALOGUE
-from fanout.model import plan
 from fanout.model.events import Event
 from fanout.model.exit_status import ExitStatus, status_of_signal
-from fanout.model.hosts import Host
-from fanout.model.plan import LaunchPlan
 from fanout.model.request import Request
-from fanout.model.settings import Settings
 from fanout.model.state import RunState
 from fanout.preflight import run_checks
-from fanout.preflight.run_checks import PreflightFacts
-from fanout.run.check_request import build_check_request, build_commands, render_report, to_json, to_plan_facts
-from fanout.run.connections import open_connections, print_notices
+from fanout.run.check_request import build_check_request, render_report, to_json
+from fanout.run.connections import open_connections
 from fanout.run.deep_request import build_torch_test
-from fanout.run.load_settings import read_settings
 from fanout.run.process_context import ProcessContext
-from fanout.run.run_context import build_selector, read_hosts
+from fanout.run.run_context import load_run_context
 from fanout.run.session import Session
-from fanout.run.task_files import check_task_exists, find_work_directory, has_script_here, read_task_config
+from fanout.run.task_files import build_planner, read_task_files
 from fanout.text.sanitize import sanitize_line
 from fanout.ui.safe_writer import unwrap_stream
 
@@ -77,27 +69,20 @@ def run_check(request: Request, process: ProcessContext) -> int:
         return ExitStatus.SUCCESS
     only, skip = (explanations.validate_check_names(CATALOGUE, _split_names(given[name])) for name in ("only", "skip"))
     deep = given["deep"] or any(name.split("-")[0] == "deep" for name in only)
-    settings = read_settings(request, process)
-    hosts = read_hosts(request, settings, process)[1]
-    directory = find_work_directory(settings, process)
-    check_task_exists(request.task, directory)
-    config = read_task_config(request.task, directory)
-    picker = build_selector(settings, process)
-    names = [host.name for host in hosts]
+    context = load_run_context(request, process)
+    files = read_task_files(context)
+    planner = build_planner(context, files, "check")
     progress = _ProgressLine(process)
     began = time.monotonic()
-    with open_connections(hosts, settings, picker, process) as fan:
-        session = Session(fan, names, [progress])
+    with open_connections(context) as pool:
+        session = Session(pool, context.host_names, [progress])
         session.connect_hosts()
-        print_notices(picker, process)
+        context.print_notices()
         result = None
         if not session.state.interrupts:
-            asked = build_check_request(session, hosts, request.task, directory, settings, config)
-            typed = build_commands(hosts, settings, picker, request.hosts or "")
-            asked = dataclasses.replace(asked, only=only, skip=skip, deep=deep, commands=typed)
-            test = build_torch_test(session, request.task, settings, directory, progress.show_step) if deep else None
-            planner = _build_planner(hosts, request.task, settings, directory)
-            result = run_checks.run(asked, session, plan=planner, deep=test, began=began)
+            asked = build_check_request(context, files, session, only=only, skip=skip, deep=deep)
+            test = build_torch_test(session, planner, progress.show_step) if deep else None
+            result = run_checks.run(asked, session, planner=planner, deep=test, began=began)
         session.release_hosts()
     progress.close()
     if session.state.interrupts or result is None:
@@ -109,20 +94,6 @@ def run_check(request: Request, process: ProcessContext) -> int:
         else render_report(f"fanout check {request.hosts}", result, process, process.stdout)
     )
     return result.compute_exit_code(strict=given["strict"])
-
-
-def _build_planner(
-    hosts: tuple[Host, ...], task: tuple[str, ...], settings: Settings, directory: str
-) -> Callable[[PreflightFacts], LaunchPlan]:
-    """Return a function that makes the plan of `run` from the facts that the check found."""
-
-    def made(learned: PreflightFacts) -> LaunchPlan:
-        script = has_script_here(settings, directory)
-        return plan.make_plan(
-            hosts, task, settings, run_id="check", cwd=directory, has_script=script, learned=to_plan_facts(learned)
-        )
-
-    return made
 
 
 def _split_names(text: str) -> list[str]:

@@ -16,18 +16,16 @@ from fanout.model.hosts import fold_names
 from fanout.model.request import Request
 from fanout.run import host_query
 from fanout.run.host_query import HostRuns, RunOnHost
-from fanout.run.load_settings import read_settings
 from fanout.run.process_context import ProcessContext
-from fanout.run.run_context import read_hosts
+from fanout.run.run_context import load_run_context
 from fanout.text.sanitize import to_single_line
 from fanout.text.units import format_age, format_size
 
 
 def run_clean(request: Request, process: ProcessContext) -> int:
     """Run the command; return 0 if nothing is left, 1 if something is left, 255 if a host could not be asked."""
-    settings = read_settings(request, process)
-    hosts = read_hosts(request, settings, process)[1]
-    answers = host_query.ask_hosts(hosts, settings, process)
+    context = load_run_context(request, process)
+    answers = host_query.ask_hosts(context)
     silent = any(answer.error for answer in answers)
     _print_leftovers(answers, process)
     args = {answer.host: _build_orders(answer) for answer in answers if answer.stale_runs or answer.orphan_processes}
@@ -39,7 +37,7 @@ def run_clean(request: Request, process: ProcessContext) -> int:
     if not request.given["yes"] and not _is_confirmed(process, sorted(args)):
         process.print_message("nothing was removed")
         return ExitStatus.NEGATIVE
-    again = host_query.ask_hosts(hosts, settings, process, "clean", args)
+    again = host_query.ask_hosts(context, "clean", args)
     left = _print_remaining(again, process)
     if silent or any(answer.error for answer in again):
         return ExitStatus.UNREACHABLE

@@ -10,30 +10,29 @@ from fanout.model.exit_status import ExitStatus
 from fanout.model.hosts import Host
 from fanout.model.request import Request
 from fanout.remote.transports.login_explanation import LoginExplainer, LoginReport
+from fanout.run.command_context import CommandContext
 from fanout.run.load_settings import load_settings
 from fanout.run.process_context import ProcessContext
-from fanout.run.run_context import build_selector, read_hosts
+from fanout.run.run_context import select_hosts
 
 
 def run_hosts(request: Request, process: ProcessContext) -> int:
     """Run the command; return 0. It contacts no host and reads only HOSTS and ssh_config."""
     loaded = load_settings(request, process)
-    settings = loaded.settings
     if request.given["explain"]:
         source = hostfile.load_source(request.hosts, stdin=process.stdin, environ=process.environ)
         process.stdout.write(hostfile.explain_lines(source.data, hostfile.parse_source(source)).rstrip("\n") + "\n")
         return ExitStatus.SUCCESS
-    file, chosen = read_hosts(request, settings, process)
-    picker = build_selector(settings, process)
-    config = picker.config
+    context = select_hosts(CommandContext(process=process, request=request, settings=loaded.settings))
+    chosen, selector = context.hosts, context.selector
 
     def resolve(host: Host) -> tuple[str, str, int]:
-        options = config.resolve_host(host)
+        options = selector.config.resolve_host(host)
         return options.hostname, options.user, options.port
 
     if request.given["ssh"]:
-        picker.check_config(chosen)
-        explainer = LoginExplainer(picker, settings, loaded.origins)
+        selector.check_config(chosen)
+        explainer = LoginExplainer(selector, loaded.settings, loaded.origins)
         logins = [explainer.explain_login(host) for host in chosen]
         shown = (
             json.dumps([_login_to_dict(login) for login in logins], indent=2)
@@ -45,7 +44,7 @@ def run_hosts(request: Request, process: ProcessContext) -> int:
         process.stdout.write(json.dumps(hostfile.to_dicts(chosen, resolve), indent=2) + "\n")
     else:
         process.stdout.write(hostfile.render_hosts(chosen, resolve).rstrip("\n") + "\n")
-        for note in file.notes:
+        for note in context.notes:
             process.print_message(note)
     return ExitStatus.SUCCESS
 

@@ -21,12 +21,10 @@ from fanout.model.errors import UsageError
 from fanout.model.exit_status import ExitStatus
 from fanout.model.request import Request
 from fanout.record import follow
-from fanout.record.index import find_run
 from fanout.record.paths import LogFileNames
 from fanout.record.run_reader import RunReader
-from fanout.run.load_settings import read_settings
+from fanout.run.command_context import load_command_context
 from fanout.run.process_context import ProcessContext
-from fanout.run.run_context import find_runs_directory
 from fanout.text.parse_units import parse_duration
 from fanout.text.sanitize import sanitize_line
 from fanout.ui.safe_writer import TextWriter
@@ -48,7 +46,7 @@ class _LogSelection:
 def run_logs(request: Request, process: ProcessContext) -> int:
     """Run the command; return 0, 130 after Ctrl-C, or 141 if stdout was closed. Raises UsageError."""
     given = request.given
-    recorded = RunReader(find_run(given["run"], find_runs_directory(read_settings(request, process), process)))
+    recorded = RunReader(load_command_context(request, process).find_run())
     hosts = [name for name in given["host"].split(",") if name]
     unknown = [name for name in hosts if name not in recorded.heading.hosts]
     if unknown:

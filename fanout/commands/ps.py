@@ -16,10 +16,10 @@ from fanout.record import writer_lock
 from fanout.record.index import HANDLE_FILE
 from fanout.record.run_reader import RunReader
 from fanout.run import host_query
+from fanout.run.command_context import load_command_context
 from fanout.run.host_query import HostRuns, RunOnHost, format_time
-from fanout.run.load_settings import read_settings
 from fanout.run.process_context import ProcessContext
-from fanout.run.run_context import build_command_for_hosts, find_runs_directory, read_hosts
+from fanout.run.run_context import load_run_context
 from fanout.text.sanitize import to_single_line
 from fanout.text.table import format_table
 from fanout.text.units import format_duration
@@ -41,8 +41,8 @@ def _find_table_width(process: ProcessContext) -> int | None:
 
 
 def _list_runs_on_hosts(request: Request, process: ProcessContext) -> int:
-    settings = read_settings(request, process)
-    answers = host_query.ask_hosts(read_hosts(request, settings, process)[1], settings, process)
+    context = load_run_context(request, process)
+    answers = host_query.ask_hosts(context)
     silent = [answer for answer in answers if answer.error]
     if request.given["as_json"]:
         process.stdout.write(json.dumps([_answer_to_dict(answer) for answer in answers], indent=2) + "\n")
@@ -58,9 +58,7 @@ def _list_runs_on_hosts(request: Request, process: ProcessContext) -> int:
             process.stdout.write(f"{answer.host}: left behind: {describe_orphan(orphan)}\n")
     _print_searched(answers, process)
     if any(answer.stale_runs or answer.orphan_processes for answer in answers):
-        process.print_message(
-            f"finished runs left processes or records: try:  {build_command_for_hosts(request, settings, 'clean')}"
-        )
+        process.print_message(f"finished runs left processes or records: try:  {context.build_host_command('clean')}")
     return ExitStatus.UNREACHABLE if silent else ExitStatus.SUCCESS
 
 
@@ -142,7 +140,7 @@ class _Record:
 
 
 def _list_recorded_runs(request: Request, process: ProcessContext) -> int:
-    root = find_runs_directory(read_settings(request, process), process)
+    root = load_command_context(request, process).find_runs_directory()
     records = [
         record for name in _list_directories(root) if (record := _read_record(os.path.join(root, name))) is not None
     ]

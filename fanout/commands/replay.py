@@ -16,36 +16,27 @@ from fanout.model.number_ranges import range_error
 from fanout.model.request import Request
 from fanout.model.state import RunState
 from fanout.model.subscriber import Subscriber, View
-from fanout.record.index import find_run
 from fanout.record.run_reader import RunReader
 from fanout.run import diagnosis
-from fanout.run.choose_view import build_filters, build_view
-from fanout.run.load_settings import read_settings
+from fanout.run.choose_view import build_filters, build_view, choose_look
+from fanout.run.command_context import load_command_context
 from fanout.run.process_context import ProcessContext
-from fanout.run.run_context import find_runs_directory
 from fanout.text.parse_units import parse_duration
-from fanout.ui.display_mode import choose_display_mode
 
 TICK_SECONDS = 0.1
 
 
 def run_replay(request: Request, process: ProcessContext) -> int:
     """Run the command; return 0 for any outcome of the run, or 141 if the view broke. Raises UsageError."""
-    settings = read_settings(request, process)
+    context = load_command_context(request, process)
     begin, speed = parse_offset(request.given["at"]), parse_speed(request.given["speed"], tty=process.stdout.isatty())
-    recorded = RunReader(find_run(request.given["run"], find_runs_directory(settings, process)))
-    look = choose_display_mode(
-        process.environ,
-        isatty=process.stdout.isatty(),
-        encoding=getattr(process.stdout, "encoding", None),
-        output=settings.output,
-        color=settings.color,
-    )
-    told = report.rebuild_report(recorded, settings, process)
-    collector = diagnosis.build_collector(recorded.heading, diagnosis.load_signatures(settings, process), recorded=True)
+    recorded = RunReader(context.find_run())
+    look = choose_look(context)
+    told = report.rebuild_report(recorded, context)
+    collector = diagnosis.build_collector(recorded.heading, diagnosis.load_signatures(context), recorded=True)
     diagnosis.add_recorded_facts(collector, recorded.path)
     hangs, preview = diagnosis.HangReporter(collector), partial(diagnosis.preview_verdict, collector)
-    filters = build_filters(settings, metric=recorded.metric)
+    filters = build_filters(context.settings, metric=recorded.metric)
     view = build_view(
         recorded.heading, look, process, filters, preview=preview, hung=hangs.hung_hosts, viewing="replay"
     )

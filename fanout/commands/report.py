@@ -16,16 +16,13 @@ from fanout.model.exit_status import ExitStatus
 from fanout.model.outcome import RunOutcome, outcome_of
 from fanout.model.request import Request
 from fanout.model.run_info import RunInfo
-from fanout.model.settings import Settings
 from fanout.model.state import RunState
 from fanout.record import writer_lock
-from fanout.record.index import find_run
 from fanout.record.run_reader import RunReader
 from fanout.run import diagnosis, network_retest
 from fanout.run.choose_view import build_filters
-from fanout.run.load_settings import read_settings
+from fanout.run.command_context import CommandContext, load_command_context
 from fanout.run.process_context import ProcessContext
-from fanout.run.run_context import find_runs_directory
 from fanout.run.slow_ranks import SlowRankReporter
 from fanout.text.units import format_size
 from fanout.ui.display_mode import choose_display_mode
@@ -63,12 +60,12 @@ class ReportData:
 
 def run_report(request: Request, process: ProcessContext) -> int:
     """Run the command; return 0 for any outcome of the run. Raises UsageError."""
-    settings = read_settings(request, process)
-    recorded = RunReader(find_run(request.given["run"], find_runs_directory(settings, process)))
+    context = load_command_context(request, process)
+    recorded = RunReader(context.find_run())
     if request.given["html"]:
-        return _write_page(request.given["html"], recorded, settings, process)
+        return _write_page(request.given["html"], recorded, context)
     _refuse_active_run(recorded)
-    told = rebuild_report(recorded, settings, process)
+    told = rebuild_report(recorded, context)
     if request.given["as_json"]:
         verdict = told.verdict
         answer = to_dict(verdict) if verdict is not None else {"v": 1, "verdict": told.outcome.headline, "cause": None}
@@ -96,12 +93,10 @@ def _refuse_active_run(recorded: RunReader) -> None:
         )
 
 
-def rebuild_report(
-    recorded: RunReader, settings: Settings, process: ProcessContext, *subscribers: EventCallback
-) -> ReportData:
+def rebuild_report(recorded: RunReader, context: CommandContext, *subscribers: EventCallback) -> ReportData:
     """Read the whole record, fold its events, and diagnose the run; ``subscribers`` get every event too."""
     tails, pace = LogTails(), SlowRankReporter()
-    collector = diagnosis.build_collector(recorded.heading, diagnosis.load_signatures(settings, process), recorded=True)
+    collector = diagnosis.build_collector(recorded.heading, diagnosis.load_signatures(context), recorded=True)
     diagnosis.add_recorded_facts(collector, recorded.path)
     receivers: tuple[EventCallback, ...] = (collector, tails, pace, *subscribers)
     state = RunState.initial(recorded.heading.hosts, at=recorded.began_at)
@@ -132,17 +127,19 @@ def warn_unless_ended(recorded: RunReader, process: ProcessContext) -> None:
         )
 
 
-def _write_page(path: str, recorded: RunReader, settings: Settings, process: ProcessContext) -> int:
+def _write_page(path: str, recorded: RunReader, context: CommandContext) -> int:
     """Write the HTML page, one file that needs no network; return 0. Raises UsageError."""
     from fanout.ui.html.page import PageBuilder
 
-    place = os.path.join(process.cwd, os.path.expanduser(path))
+    place = os.path.join(context.process.cwd, os.path.expanduser(path))
     if not os.path.isdir(os.path.dirname(place)):
         raise UsageError(f"--html {path}: no such directory")
     if not _may_be_overwritten(place):
         raise UsageError(f"--html {path}: this file exists and is not an HTML page", hint="name another file")
-    story = PageBuilder(recorded.heading, recorded.began_at, build_filters(settings, metric=recorded.metric).metric)
-    told = rebuild_report(recorded, settings, process, story)
+    story = PageBuilder(
+        recorded.heading, recorded.began_at, build_filters(context.settings, metric=recorded.metric).metric
+    )
+    told = rebuild_report(recorded, context, story)
     report = told.render(colour=False, unicode=True)
     text = story.build_page(told.outcome, report, ended=recorded.has_outcome, directory=recorded.path)
     try:
@@ -150,7 +147,7 @@ def _write_page(path: str, recorded: RunReader, settings: Settings, process: Pro
             file.write(text)
     except OSError as error:
         raise UsageError(f"--html {path}: {error.strerror}") from None
-    process.print_message(f"wrote {path} ({format_size(len(text))}): open it in a browser")
+    context.process.print_message(f"wrote {path} ({format_size(len(text))}): open it in a browser")
     return ExitStatus.SUCCESS
 
 

@@ -5,41 +5,34 @@ from __future__ import annotations
 import time
 from functools import partial
 
-from fanout.model import plan, plan_text
+from fanout.model import plan_text, planner
 from fanout.model.exit_status import ExitStatus
-from fanout.model.hosts import Host
-from fanout.model.plan import HostFacts
+from fanout.model.host_facts import HostFacts
 from fanout.model.request import Request
-from fanout.model.settings import Settings
 from fanout.record import retention
 from fanout.record.index import make_run_id
 from fanout.remote.fd_limit import raise_file_limit
-from fanout.remote.transports.select import TransportSelector
 from fanout.run import detach, foreground, restart
 from fanout.run.launch import Launch
-from fanout.run.load_settings import read_settings
 from fanout.run.process_context import ProcessContext
-from fanout.run.run_context import build_selector, find_runs_directory, read_hosts
-from fanout.run.task_files import check_task_exists, find_work_directory, has_script_here, read_task_config
+from fanout.run.run_context import RunContext, load_run_context
+from fanout.run.task_files import TaskFiles, build_planner, read_task_files
 
 
 def run_training(request: Request, process: ProcessContext, *, leavable: bool = True) -> int:
     """Run the command; return the exit status. If not ``leavable``, the user cannot detach (demo runs the hosts here)."""
-    settings = read_settings(request, process)
-    file, hosts = read_hosts(request, settings, process)
-    directory = find_work_directory(settings, process)
-    check_task_exists(request.task, directory)
-    config = read_task_config(request.task, directory)
-    plan.check_exports(hosts, settings)
+    context = load_run_context(request, process)
+    settings, hosts = context.settings, context.hosts
+    files = read_task_files(context)
+    planner.check_exports(hosts, settings)
     restart.check_restart_settings(settings)
     keep = retention.choose_bounds(settings)
-    picker = build_selector(settings, process)
     run_id = make_run_id()
     if request.given["dry_run"]:
-        return _print_plan(hosts, request, settings, picker, process, run_id, directory)
-    raise_file_limit(len(hosts), by_program=settings.transport == "openssh")  # before there is a record of the run
-    launch = Launch(request, process, settings, hosts, directory, config, picker, run_id)
-    for note in (*retention.prune_runs(find_runs_directory(settings, process), keep, time.time()), *file.notes):
+        return _print_plan(context, files, run_id)
+    raise_file_limit(len(hosts), context.selector.open_files)  # before there is a record of the run
+    launch = Launch(context, files, run_id)
+    for note in (*retention.prune_runs(context.find_runs_directory(), keep, time.time()), *context.notes):
         process.print_message(note)
     work = partial(restart.run_with_restarts, launch, process) if settings.on_hang == "restart" else launch.run
     if request.given["detach"]:
@@ -49,27 +42,13 @@ def run_training(request: Request, process: ProcessContext, *, leavable: bool = 
     return work()
 
 
-def _print_plan(
-    hosts: tuple[Host, ...],
-    request: Request,
-    settings: Settings,
-    picker: TransportSelector,
-    process: ProcessContext,
-    run_id: str,
-    directory: str,
-) -> int:
+def _print_plan(context: RunContext, files: TaskFiles, run_id: str) -> int:
     """Print the plan; contact no host and resolve no name. Return the exit status."""
-    address = {} if hosts[0].addr or settings.master_addr else {hosts[0].name: picker.resolve_address(hosts[0])}
-    made = plan.make_plan(
-        hosts,
-        request.task,
-        settings,
-        run_id=run_id,
-        cwd=directory,
-        has_script=has_script_here(settings, directory),
-        learned=HostFacts(address=address),
-        dry=True,
-    )
-    process.stdout.write(plan_text.render_plan(made))
-    process.stdout.flush()
-    return ExitStatus.REFUSED if getattr(process.stdout, "trouble", "") else ExitStatus.SUCCESS
+    first = context.hosts[0]
+    is_given = bool(first.addr or context.settings.master_addr)
+    addresses = {} if is_given else {first.name: context.selector.resolve_address(first)}
+    made = build_planner(context, files, run_id).make_plan(HostFacts(addresses=addresses), dry=True)
+    stdout = context.process.stdout
+    stdout.write(plan_text.render_plan(made))
+    stdout.flush()
+    return ExitStatus.REFUSED if getattr(stdout, "trouble", "") else ExitStatus.SUCCESS

@@ -11,13 +11,12 @@ from fanout.model.errors import UsageError
 from fanout.model.exit_status import ExitStatus
 from fanout.model.request import Request
 from fanout.model.rpc import ProbeRequest
-from fanout.record.index import find_active_run, read_run_handle
+from fanout.record.index import read_run_handle
 from fanout.record.run_reader import RunReader
-from fanout.remote.transports.select import TransportSelector
-from fanout.run.connections import open_connections, print_notices
-from fanout.run.load_settings import read_settings
+from fanout.run.command_context import load_command_context
+from fanout.run.connections import open_connections
 from fanout.run.process_context import ProcessContext
-from fanout.run.run_context import find_runs_directory
+from fanout.run.run_context import open_recorded_run
 from fanout.run.session import Session
 from fanout.text.sanitize import sanitize_line
 
@@ -26,18 +25,17 @@ SECONDS, NATIVE_SECONDS = 10.0, 20.0
 
 def run_stacks(request: Request, process: ProcessContext) -> int:
     """Run the command; return 0 if every host answered, 1 if one did not, 255 if one was unreachable."""
-    path = find_active_run(
-        request.given["run"], find_runs_directory(read_settings(request, process), process), "stacks"
-    )
+    command = load_command_context(request, process)
+    path = command.find_active_run()
     order = read_run_handle(path)
     if RunReader(path).has_outcome:
         raise UsageError(f"run {order.run_id} has ended", hint=f"fanout report {order.run_id}")
-    picker = TransportSelector(order.settings, user=order.user, agent="SSH_AUTH_SOCK" in process.environ)
-    names = [host.name for host in order.hosts]
-    with open_connections(order.hosts, order.settings, picker, process) as fan:
-        session = Session(fan, names, [])
+    context = open_recorded_run(command, order)
+    names = context.host_names
+    with open_connections(context) as pool:
+        session = Session(pool, names, [])
         session.connect_hosts()
-        print_notices(picker, process)
+        context.print_notices()
         native = request.given["native"]
         seconds = NATIVE_SECONDS if native else SECONDS
         asks = [

@@ -14,26 +14,26 @@ from fanout.model.hosts import fold_names
 from fanout.model.request import Request
 from fanout.model.state import HostState, RunState
 from fanout.record import follow, writer_lock
-from fanout.record.index import find_active_run, read_run_handle
+from fanout.record.index import read_run_handle
 from fanout.record.run_handle import RunHandle
 from fanout.record.run_reader import RunReader
 from fanout.run import observe, takeover
-from fanout.run.load_settings import read_settings
+from fanout.run.command_context import load_command_context
 from fanout.run.process_context import ProcessContext
-from fanout.run.run_context import find_runs_directory
+from fanout.run.run_context import select_hosts
 
 REPORT_SECONDS = 15.0  # between two messages about a long wait
 
 
 def run_stop(request: Request, process: ProcessContext) -> int:
     """Run ``fanout stop``; return 0 if every host was reached and nothing is left, else 255."""
-    settings = read_settings(request, process)
+    context = load_command_context(request, process)
     try:
-        path = find_active_run(request.given["run"], find_runs_directory(settings, process), "stop")
+        path = context.find_active_run()
     except UsageError:
         if not request.hosts:
             raise
-        return _print_state(observe.stop_on_hosts(request, settings, process), process)
+        return _print_state(observe.stop_on_hosts(select_hosts(context)), process)
     order = read_run_handle(path)
     living = writer_lock.read_owner(path)
     if living is not None and living.machine == process.machine and living.pid > 0:
@@ -47,13 +47,9 @@ def run_stop(request: Request, process: ProcessContext) -> int:
         process.print_message(
             f"stopping run {order.run_id} on {where}: SIGTERM, then SIGKILL after {order.settings.grace:g} s"
         )
-    by = f"{process.user}@{process.machine}"
-    return _print_state(
-        takeover.end_run(
-            order, by=by, agent="SSH_AUTH_SOCK" in process.environ, reason="stop-command", why=f"stopped by {by}"
-        ),
-        process,
-    )
+    by, agent = process.login, process.has_ssh_agent
+    state = takeover.end_run(order, by=by, agent=agent, reason="stop-command", why=f"stopped by {by}")
+    return _print_state(state, process)
 
 
 def _stop_by_launcher(

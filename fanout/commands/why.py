@@ -22,8 +22,8 @@ from fanout.model.errors import UsageError
 from fanout.model.exit_status import ExitStatus
 from fanout.model.request import Request
 from fanout.record.run_reader import RunReader
+from fanout.run.command_context import load_command_context
 from fanout.run.diagnosis import load_signatures
-from fanout.run.load_settings import read_settings
 from fanout.run.process_context import ProcessContext
 from fanout.text.sanitize import sanitize_line
 
@@ -49,7 +49,7 @@ def _of_logs(paths: list[str], copy: IO[bytes], request: Request, process: Proce
     """Report what the files contain; ``copy`` is the copy of stdin."""
     dumps = {path: None for path in paths if path != STDIN and dump_files.is_dump(os.path.join(process.cwd, path))}
     files = _open_logs([path for path in paths if path not in dumps], copy, process)
-    collector = collect_lines(files, load_signatures(read_settings(request, process), process))
+    collector = collect_lines(files, load_signatures(load_command_context(request, process)))
     _add_dumps(list(dumps), collector, process)
     verdict = diagnose_evidence(collector.build_evidence())
     if request.given["as_json"]:
@@ -154,7 +154,7 @@ def _find_own_run(request: Request, process: ProcessContext) -> str:
 
 def _diagnose_own_run(run: str, request: Request, process: ProcessContext) -> int:
     """Diagnose a recorded run as ``fanout report`` does: unlike the logs, its record has the time of every line."""
-    recorded = rebuild_report(RunReader(run), read_settings(request, process), process)
+    recorded = rebuild_report(RunReader(run), load_command_context(request, process))
     verdict, hosts = recorded.verdict, recorded.heading.hosts
     if request.given["as_json"]:
         found = (

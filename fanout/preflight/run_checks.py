@@ -1,7 +1,7 @@
 """Preflight: collect the facts of all hosts, test MASTER_PORT and the mesh, rehearse train.sh, and judge the results.
 
-This module only orchestrates: ``asker`` sends the questions, ``checks`` judges the answers. ``PreflightFacts`` has the facts
-that a run needs: the address that all hosts reach, the number of GPUs, where the environment is.
+This module only orchestrates: ``asker`` sends the questions, ``checks`` judges the answers. ``HostFacts`` has the facts that a
+run needs: the address that all hosts reach, the number of GPUs, where the environment is.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -27,8 +27,10 @@ from fanout.checks.ssh.invalid_answers import InvalidAnswerRecorder
 from fanout.model.errors import UsageError
 from fanout.model.events import AnswerReason
 from fanout.model.exit_status import ExitStatus
+from fanout.model.host_facts import HostFacts
 from fanout.model.hosts import Host
 from fanout.model.plan import LaunchPlan
+from fanout.model.planner import Planner
 from fanout.model.rpc import WAVE, Asker, ProbeAnswer, ProbeRequest
 from fanout.preflight import cross_host
 from fanout.preflight.question_waves import BatchedAsker
@@ -41,31 +43,12 @@ _BULK = 1 << 18
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PreflightFacts:
-    """Facts from the check for the plan; a host without the fact is absent from the mapping.
-
-    ``master_addr`` is the address of host 0 that all others reach ("" if there is none, or if it was not tested).
-    ``addresses`` and ``interfaces`` are those by which a host and host 0 reach each other.
-    """
-
-    master_addr: str = ""
-    gpus: Mapping[str, int] = field(default_factory=dict)
-    script: Mapping[str, bool] = field(default_factory=dict)
-    venv: Mapping[str, bool] = field(default_factory=dict)
-    torchrun: Mapping[str, str] = field(default_factory=dict)
-    addresses: Mapping[str, str] = field(default_factory=dict)
-    interfaces: Mapping[str, str] = field(default_factory=dict)
-    offsets: Mapping[str, float] = field(default_factory=dict)
-    exports: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Preflight:
     """Result of a check: its data, the findings, the facts for a run, and the seconds that it took."""
 
     case: CheckContext
     findings: tuple[CheckFinding, ...]
-    learned: PreflightFacts
+    host_facts: HostFacts
     seconds: float
 
     @property
@@ -83,19 +66,23 @@ class Preflight:
         return ExitStatus.NEGATIVE if self.failures or (strict and self.warnings) else ExitStatus.SUCCESS
 
 
+#: Makes the test that needs torch, from the facts so far and the findings of the other checks.
+DeepTestRunner = Callable[[CheckContext, HostFacts, Sequence[CheckFinding]], DeepTest]
+
+
 def run(
     request: CheckRequest,
     asker: Asker,
     *,
-    plan: Callable[[PreflightFacts], LaunchPlan] | None = None,
+    planner: Planner | None = None,
     checks: tuple[Check, ...] = CATALOGUE,
-    deep: Callable[[CheckContext, PreflightFacts, Sequence[CheckFinding]], DeepTest] | None = None,
+    deep: DeepTestRunner | None = None,
     clock: Callable[[], float] = time.monotonic,
     began: float | None = None,
 ) -> Preflight:
     """Run the check. It changes nothing on the hosts, and closes every listener that it opens.
 
-    ``plan`` makes the plan that a run would have from the facts; without it, train.sh is not rehearsed. ``deep`` makes
+    ``planner`` makes the plan that a run would have from the facts; without it, train.sh is not rehearsed. ``deep`` makes
     the test that needs torch, and gets the findings of all other checks. ``began`` is when the user started to wait.
     """
     began = clock() if began is None else began
@@ -108,21 +95,21 @@ def run(
         case = replace(case, mesh=_test_mesh(case, asker))
         if cross_host.is_section_needed(case, checks, "share"):
             case = cross_host.probe_shared_directory(case, asker)
-        if plan is not None and cross_host.is_section_needed(case, checks, "rehearsal"):
-            case = cross_host.rehearse_script(case, asker, partial(_make_plan, plan, case))
+        if planner is not None and cross_host.is_section_needed(case, checks, "rehearsal"):
+            case = cross_host.rehearse_script(case, asker, partial(_make_plan, planner, case))
             case = cross_host.examine_rehearsed_python(case, asker, partial(_build_fact_questions, request))
     case = replace(case, invalid=noting.invalid, slow=waves.slow)
     findings = fold_consequences(judge_all_checks(checks, case))
     if deep is not None and case.facts:
         case = replace(case, deep=deep(case, extract_facts(case), findings))
         findings = fold_consequences(judge_all_checks(checks, case))
-    return Preflight(case=case, findings=findings, learned=extract_facts(case), seconds=clock() - began)
+    return Preflight(case=case, findings=findings, host_facts=extract_facts(case), seconds=clock() - began)
 
 
-def _make_plan(plan: Callable[[PreflightFacts], LaunchPlan], case: CheckContext) -> LaunchPlan | str:
+def _make_plan(planner: Planner, case: CheckContext) -> LaunchPlan | str:
     """Return the plan, or the reason why there is none; another check reports the advice."""
     try:
-        return plan(extract_facts(case))
+        return planner.make_plan(extract_facts(case))
     except UsageError as error:
         return f"no plan: {error}"
 
@@ -315,9 +302,9 @@ def _collect_outcomes(start: str, ends: Sequence[str], answer: ProbeAnswer) -> d
 # -- facts for the plan
 
 
-def extract_facts(case: CheckContext) -> PreflightFacts:
+def extract_facts(case: CheckContext) -> HostFacts:
     programs, files = case.get_section("programs"), case.get_section("files")
-    return PreflightFacts(
+    return HostFacts(
         master_addr=case.port.chosen if case.port else "",
         gpus={name: count_gpus(case.facts[name]) for name in case.hosts if case.facts[name]},
         script={name: row.get("script", {}).get("kind") == "file" for name, row in files.items()},

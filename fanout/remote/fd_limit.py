@@ -8,17 +8,16 @@ from fanout.model.errors import LauncherError
 
 _FOR_LAUNCHER = 48  # the terminal, the record, the guardian, libraries
 _LOGS, _MOST_LOGS = 17, 128  # log files per host (one per rank, one for all), and the most kept open at once
-_BY_LIBRARY, _BY_PROGRAM = 3, 6  # per connection: a socket and files of a login; pipes to an ssh process
 
 
-def count_needed_files(hosts: int, *, by_program: bool) -> int:
-    """Return how many files may be open at once. ``by_program``: each connection is an ssh process."""
-    return _FOR_LAUNCHER + min(_LOGS * hosts, _MOST_LOGS) + (_BY_PROGRAM if by_program else _BY_LIBRARY) * hosts
+def count_needed_files(hosts: int, per_connection: int) -> int:
+    """Return how many files may be open at once. ``per_connection`` is ``TransportSelector.open_files``."""
+    return _FOR_LAUNCHER + min(_LOGS * hosts, _MOST_LOGS) + per_connection * hosts
 
 
-def raise_file_limit(hosts: int, *, by_program: bool) -> None:
+def raise_file_limit(hosts: int, per_connection: int) -> None:
     """Raise this process's limit of open files as needed. Raises LauncherError if the hard limit is too low."""
-    count = count_needed_files(hosts, by_program=by_program)
+    count = count_needed_files(hosts, per_connection)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= count:
         return

@@ -8,12 +8,11 @@ from functools import partial
 from fanout.diagnose.collector import EvidenceCollector
 from fanout.logs.line_filters import DisplayFilters
 from fanout.model.run_info import RunInfo
-from fanout.model.settings import Settings
 from fanout.model.subscriber import View
 from fanout.run import diagnosis
 from fanout.run.choose_view import build_view, choose_look
+from fanout.run.command_context import CommandContext
 from fanout.run.detach import DetachRequest
-from fanout.run.process_context import ProcessContext
 from fanout.run.slow_ranks import SlowRankReporter
 
 
@@ -29,8 +28,7 @@ class AttachedView:
 
 def build_attached_view(
     heading: RunInfo,
-    settings: Settings,
-    process: ProcessContext,
+    context: CommandContext,
     filters: DisplayFilters,
     collector: EvidenceCollector,
     *,
@@ -41,8 +39,8 @@ def build_attached_view(
     hangs, pace = diagnosis.HangReporter(collector, muted=muted), SlowRankReporter(muted=muted)
     view = build_view(
         heading,
-        choose_look(settings, process),
-        process,
+        choose_look(context),
+        context.process,
         filters,
         preview=partial(diagnosis.preview_verdict, collector),
         slow=pace.slow_hosts,

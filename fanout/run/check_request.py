@@ -12,25 +12,17 @@ from typing import Any, TextIO
 from fanout.checks.engine import check_json, check_report
 from fanout.checks.engine.definition import CheckRequest, UnreachableHost
 from fanout.checks.software import task_imports
-from fanout.model import plan
 from fanout.model.credentials import is_secret
 from fanout.model.errors import FanoutError
-from fanout.model.hosts import Host, fold_names
-from fanout.model.settings import Settings
+from fanout.model.hosts import fold_names
 from fanout.model.state import HostState, Phase
 from fanout.model.suggested_commands import CommandBuilder
-from fanout.preflight.run_checks import Preflight, PreflightFacts
-from fanout.remote.transports.select import TransportSelector
+from fanout.preflight.run_checks import Preflight
 from fanout.run.process_context import ProcessContext
+from fanout.run.run_context import RunContext
 from fanout.run.session import Session
+from fanout.run.task_files import TaskFiles
 from fanout.ui.display_mode import choose_display_mode
-
-
-def to_plan_facts(learned: PreflightFacts) -> plan.HostFacts:
-    """Return the facts that the check found, in the form that the plan takes."""
-    return plan.HostFacts(
-        master_addr=learned.master_addr, gpus=learned.gpus, env=learned.exports, address=learned.addresses
-    )
 
 
 def describe_exports(exports: Mapping[str, Mapping[str, str]]) -> list[str]:
@@ -57,30 +49,32 @@ def to_json(result: Preflight) -> str:
     """Return all findings as JSON; ``v`` is the version of the format."""
     table = check_json.build_check_record(result.case, result.findings, result.seconds)
     table["ok"] = not result.failures and not result.case.request.unreached
-    table["learned"] = dataclasses.asdict(result.learned)
+    table["learned"] = dataclasses.asdict(result.host_facts)
     return json.dumps(table, indent=2, default=str) + "\n"
 
 
 def build_check_request(
+    context: RunContext,
+    files: TaskFiles,
     session: Session,
-    hosts: tuple[Host, ...],
-    task: tuple[str, ...],
-    directory: str,
-    settings: Settings,
-    config: tuple[str, Any],
+    *,
+    only: frozenset[str] = frozenset(),
+    skip: frozenset[str] = frozenset(),
+    deep: bool = False,
 ) -> CheckRequest:
     """Return the input of the check, from a session that has connected to the hosts."""
+    task, settings, directory = context.request.task, context.settings, files.directory
     states, read = session.state.hosts, _read_imports(task, directory)
     return CheckRequest(
-        hosts=hosts,
+        hosts=context.hosts,
         workdir=directory,
         unreached={name: _to_unreachable(state) for name, state in states.items() if not state.linked},
         dialled=_collect_texts(states, lambda state: state.hello.get("peer", "")),
         login_seconds={name: state.took for name, state in states.items() if state.linked},
         noise=_collect_texts(states, lambda state: state.noise.decode("utf-8", "replace").strip()),
         task=task[0] if task else "",
-        config=config[0],
-        config_values=config[1],
+        config=files.config,
+        config_values=files.config_values,
         imports=read.names,
         unsure=read.unsure,
         own=_find_own_modules(read, task, directory),
@@ -91,20 +85,23 @@ def build_check_request(
         env={name: "***" if is_secret(name, value) else value for name, value in settings.env},
         master_addr=settings.master_addr,
         master_port=settings.master_port,
+        commands=_build_commands(context),
+        only=only,
+        skip=skip,
+        deep=deep,
     )
 
 
-def build_commands(
-    hosts: tuple[Host, ...], settings: Settings, picker: TransportSelector, source: str
-) -> CommandBuilder:
+def _build_commands(context: RunContext) -> CommandBuilder:
     """Return the builder of the commands in findings: each host as fanout reaches it, this machine without ssh."""
+    settings, selector = context.settings, context.selector
     here, logins = set(), {}
-    for host in hosts:
+    for host in context.hosts:
         try:
-            if settings.transport == "local" or picker.is_here(host):
+            if settings.transport == "local" or selector.is_here(host):
                 here.add(host.name)
             else:
-                logins[host.name] = picker.config.connect_path(host)[-1].by_hand
+                logins[host.name] = selector.config.connect_path(host)[-1].by_hand
         except FanoutError:
             continue  # the ssh configuration of this host is invalid; another finding reports it
     return CommandBuilder(
@@ -112,7 +109,7 @@ def build_commands(
         here=frozenset(here),
         ssh_config=settings.ssh_config,
         ssh_option=settings.ssh_option,
-        source=source,
+        source=context.request.hosts,
     )
 
 

@@ -9,12 +9,14 @@ from fanout.model.run_info import RunInfo
 from fanout.model.settings import Settings
 from fanout.model.state import RunState
 from fanout.model.subscriber import View, Viewing
+from fanout.run.command_context import CommandContext
 from fanout.run.process_context import ProcessContext
 from fanout.ui.display_mode import DisplayMode, choose_display_mode
 
 
-def choose_look(settings: Settings, process: ProcessContext, output: str = "") -> DisplayMode:
+def choose_look(context: CommandContext, output: str = "") -> DisplayMode:
     """Return the view mode, colours and characters for this stdout; ``output`` overrides the setting."""
+    process, settings = context.process, context.settings
     return choose_display_mode(
         process.environ,
         isatty=process.stdout.isatty(),

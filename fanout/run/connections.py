@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from fanout.model.events import Interrupted
-from fanout.model.hosts import Host
-from fanout.model.settings import Settings
 from fanout.remote.fd_limit import raise_file_limit
 from fanout.remote.login import HEARTBEAT_SECONDS, ConnectionOptions
 from fanout.remote.pool import Clock, ConnectionPool
-from fanout.remote.transports.select import TransportSelector
-from fanout.run.process_context import ProcessContext
+from fanout.run.run_context import RunContext
 from fanout.run.stop_signals import SIGNALS, STOP_INSTEAD, Handler, choose_stop_signal, filter_handled_signals
-
-
-def print_notices(picker: TransportSelector, process: ProcessContext) -> None:
-    """Print the notices of the logins, each once."""
-    for notice in picker.notices.take_new():
-        process.print_message(notice)
 
 
 @contextmanager
 def open_connections(
-    hosts: Sequence[Host],
-    settings: Settings,
-    picker: TransportSelector,
-    process: ProcessContext,
+    context: RunContext,
     command: str = "",
     *,
     hung_up: Callable[[], None] | None = None,
@@ -41,25 +29,26 @@ def open_connections(
     ``hung_up`` handles SIGHUP if a closed terminal must not stop the run. ``before`` gets the connections before they
     start. ``once`` wraps a handler so that it handles each signal once. Raises UsageError, LauncherError.
     """
-    picker.check_config(hosts)
-    raise_file_limit(len(hosts), by_program=settings.transport == "openssh")
+    hosts, settings, selector = context.hosts, context.settings, context.selector
+    selector.check_config(hosts)
+    raise_file_limit(len(hosts), selector.open_files)
     options = ConnectionOptions(
         dials=settings.fanout,
         connect_timeout=settings.connect_timeout,
-        by=f"{process.user}@{process.machine}",
+        by=context.process.login,
         beat=min(HEARTBEAT_SECONDS, settings.lease / 3) if settings.lease else HEARTBEAT_SECONDS,
         command=command,
     )
     clock = Clock()
-    fan = ConnectionPool(hosts, picker, options, clock)
+    pool = ConnectionPool(hosts, selector, options, clock)
     if before is not None:
-        before(fan)
+        before(pool)
 
     def handle_signal(number: int, frame: FrameType | None) -> None:
         if number == signal.SIGHUP and hung_up is not None:
             hung_up()
         else:
-            fan.post_event(Interrupted(at=clock(), signal=number))
+            pool.post_event(Interrupted(at=clock(), signal=number))
 
     handler = once(handle_signal) if once is not None else handle_signal
     wanted = dict.fromkeys(filter_handled_signals(SIGNALS), handler)
@@ -67,9 +56,9 @@ def open_connections(
         wanted[STOP_INSTEAD] = lambda number, frame: handle_signal(signal.SIGTERM, frame)
     handlers = {number: signal.signal(number, action) for number, action in wanted.items()}
     try:
-        fan.start()
-        yield fan
+        pool.start()
+        yield pool
     finally:
-        fan.close()
+        pool.close()
         for number, before_us in handlers.items():
             signal.signal(number, before_us)

@@ -21,10 +21,9 @@ from fanout.model.outcome import RunOutcome
 from fanout.model.plan import LaunchPlan
 from fanout.model.run_info import RunInfo
 from fanout.model.schema import Integer, ListOf, Nullable, OneOf, Text
-from fanout.model.settings import Settings
 from fanout.model.state import RunState
 from fanout.record.paths import LogFileNames
-from fanout.run.process_context import ProcessContext
+from fanout.run.command_context import CommandContext
 
 VERDICT = "verdict.json"
 _NODE = {
@@ -92,18 +91,19 @@ def _find_odd_hosts(verdict: Verdict) -> dict[str, str]:
     return {each.host: each.sentence for each in named if each.host is not None}
 
 
-def load_signatures(settings: Settings, process: ProcessContext) -> SignatureSet:
+def load_signatures(context: CommandContext) -> SignatureSet:
     """Return the error signatures: the user's own first, then the built-in ones. Raises UsageError."""
-    if not settings.signatures:
+    given = context.settings.signatures
+    if not given:
         return load_builtin()
-    path = os.path.join(process.cwd, os.path.expanduser(settings.signatures))
+    path = os.path.join(context.process.cwd, os.path.expanduser(given))
     try:
         with open(path, encoding="utf-8") as file:
-            return load_with_file(file.read(), settings.signatures)
+            return load_with_file(file.read(), given)
     except OSError as error:
-        raise UsageError(f"--signatures {settings.signatures}: {error.strerror}") from None
+        raise UsageError(f"--signatures {given}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise UsageError(f"--signatures {settings.signatures}: not UTF-8 text") from None
+        raise UsageError(f"--signatures {given}: not UTF-8 text") from None
 
 
 def build_collector(heading: RunInfo, book: SignatureSet, *, recorded: bool = False) -> EvidenceCollector:

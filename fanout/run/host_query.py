@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from fanout.model.hosts import Host
 from fanout.model.rpc import ProbeRequest
-from fanout.model.settings import Settings
-from fanout.run.connections import open_connections, print_notices
-from fanout.run.process_context import ProcessContext
-from fanout.run.run_context import build_selector
+from fanout.run.connections import open_connections
+from fanout.run.run_context import RunContext
 from fanout.run.session import Session
 
 TIMEOUT = 30.0
@@ -99,19 +96,16 @@ class HostRuns:
 
 
 def ask_hosts(
-    hosts: Sequence[Host],
-    settings: Settings,
-    process: ProcessContext,
+    context: RunContext,
     what: str = "runs",
     args: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[HostRuns]:
     """Ask every host and return the answers. With ``args`` (by host), ask only those hosts."""
-    asked = [host for host in hosts if args is None or host.name in args]
-    picker = build_selector(settings, process)
-    with open_connections(asked, settings, picker, process) as fan:
-        session = Session(fan, [host.name for host in asked], [])
+    asked = tuple(host for host in context.hosts if args is None or host.name in args)
+    with open_connections(replace(context, hosts=asked)) as pool:
+        session = Session(pool, [host.name for host in asked], [])
         session.connect_hosts()
-        print_notices(picker, process)
+        context.print_notices()
         wanted = [
             ProbeRequest(host=host.name, what=what, args=dict(args[host.name] if args else {}), timeout=TIMEOUT)
             for host in asked

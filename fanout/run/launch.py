@@ -8,38 +8,34 @@ import shlex
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fanout import __version__
 from fanout.diagnose.verdict import Verdict, to_dict
 from fanout.logs.tail import LogTails
-from fanout.model import plan, plan_text
+from fanout.model import plan_text
 from fanout.model.errors import LauncherError, UsageError
-from fanout.model.hosts import Host, fold_names
+from fanout.model.host_facts import HostFacts
+from fanout.model.hosts import fold_names
 from fanout.model.outcome import RunOutcome, outcome_of, with_log_gaps
-from fanout.model.plan import HostFacts, LaunchPlan
 from fanout.model.policy import policy_of
-from fanout.model.request import Request
 from fanout.model.run_info import RunInfo
-from fanout.model.settings import Settings
 from fanout.model.subscriber import View
 from fanout.record import run_handle, writer_lock
 from fanout.record.index import HANDLE_FILE, create_run_directory, make_run_id
 from fanout.record.run_writer import RecordGap, RunWriter
-from fanout.remote.transports.select import TransportSelector, resolve_addresses
+from fanout.remote.transports.select import resolve_addresses
 from fanout.run import check_request, detach, diagnosis, network_retest, restart
 from fanout.run.choose_view import build_filters, build_view, choose_look
 from fanout.run.connections import open_connections
 from fanout.run.guardian import Guardian
-from fanout.run.process_context import ProcessContext
-from fanout.run.run_context import build_command_for_hosts, find_runs_directory
+from fanout.run.run_context import RunContext
 from fanout.run.session import Session
 from fanout.run.slow_ranks import SlowRankReporter
 from fanout.run.stop_progress import WaitReporter
 from fanout.run.stop_signals import choose_stop_signal
-from fanout.run.task_files import has_script_here
+from fanout.run.task_files import TaskFiles, build_planner
 
 if TYPE_CHECKING:
     from fanout.preflight.run_checks import Preflight
@@ -50,49 +46,41 @@ class Launch:
 
     def __init__(
         self,
-        request: Request,
-        process: ProcessContext,
-        settings: Settings,
-        hosts: tuple[Host, ...],
-        directory: str,
-        config: tuple[str, Any],
-        picker: TransportSelector,
+        context: RunContext,
+        files: TaskFiles,
         run_id: str,
         *,
         left: bool = False,
     ) -> None:
         """Prepare the launch. ``left``: the user has already detached, from the run before a restart."""
         self.left, self.hung = left, False
-        self.request = request
-        self.process = process
-        self.settings = settings
-        self.hosts = hosts
-        self.directory = directory
-        self.config = config
-        self.picker = picker
-        quiet = left or (request.given["detach"] and settings.output == "auto")
-        self.look = choose_look(settings, process, "plain" if quiet else "")
-        self.filters = build_filters(settings)
+        self.context, self.files = context, files
+        self.settings, self.process = context.settings, context.process
+        quiet = left or (context.request.given["detach"] and self.settings.output == "auto")
+        self.look = choose_look(context, "plain" if quiet else "")
+        self.filters = build_filters(self.settings)
         self.pace = SlowRankReporter()
         self._set_run_id(run_id)
 
     def _set_run_id(self, run_id: str) -> None:
-        """Set the id of the run, the directory of its record, and its evidence collector."""
-        settings, hosts = self.settings, self.hosts
+        """Set the id of the run, the directory of its record, its planner, and its evidence collector."""
+        context = self.context
+        nproc = self.settings.nproc_per_node
         self.run_id = run_id
+        self.planner = build_planner(context, self.files, run_id)
         self.heading = RunInfo(
             run_id=run_id,
-            title=shlex.join(self.request.task),
-            hosts=tuple(host.name for host in hosts),
-            log_dir=os.path.join(find_runs_directory(settings, self.process), run_id),
-            ranks={host.name: (rank, settings.nproc_per_node or host.slots) for rank, host in enumerate(hosts)},
+            title=shlex.join(context.request.task),
+            hosts=context.host_names,
+            log_dir=os.path.join(context.find_runs_directory(), run_id),
+            ranks={host.name: (rank, nproc or host.slots) for rank, host in enumerate(context.hosts)},
         )
-        self.collector = diagnosis.build_collector(self.heading, diagnosis.load_signatures(settings, self.process))
+        self.collector = diagnosis.build_collector(self.heading, diagnosis.load_signatures(context))
 
     def run(self, parent_pipe: detach.ParentPipe | None = None) -> int:
         """Run all steps, from the first connection to the report. With a ``parent_pipe``, the user can detach."""
         if self.settings.skip_check:
-            self._make_plan(self._resolve_first_host())  # the errors of the plan come before any connection
+            self.planner.make_plan(self._resolve_first_host())  # the errors of the plan come before any connection
         path = self._make_directory()
         with ExitStack() as stack:
             detach_request = detach.DetachRequest()
@@ -120,15 +108,17 @@ class Launch:
             stack.callback(guardian.close_pipe)
             hung_up = view.note_hangup if keep else None
             once = parent_pipe.deliver_once if parent_pipe is not None else None
-            fan = stack.enter_context(
-                open_connections(self.hosts, self.settings, self.picker, self.process, hung_up=hung_up, once=once)
-            )
-            facts = {"argv": list(self.request.task), "fanout": __version__, "metric": self.settings.metric or None}
+            pool = stack.enter_context(open_connections(self.context, hung_up=hung_up, once=once))
+            facts = {
+                "argv": list(self.context.request.task),
+                "fanout": __version__,
+                "metric": self.settings.metric or None,
+            }
             for subscriber in (record, shown):
-                subscriber.begin(fan.clock(), **facts)
+                subscriber.begin(pool.clock(), **facts)
             self.pace.outputs += [view.note, record.note]
             hang_reporter.outputs += [view.note, record.note]
-            session = Session(fan, self.heading.hosts, [record, tails, self.collector, view, hang_reporter, self.pace])
+            session = Session(pool, self.heading.hosts, [record, tails, self.collector, view, hang_reporter, self.pace])
             session.connect_hosts()
             self._report_earlier_runs(session, view)
             outcome = self._check_and_launch(session, view, record, guardian)
@@ -145,8 +135,7 @@ class Launch:
         outcome = with_log_gaps(outcome, len(record.record_gaps))
         outcome, verdict = diagnosis.diagnose_run(self.collector, session.state, outcome)
         if verdict is not None and network_retest.is_network_suspected(verdict):
-            where = self.hosts, session.state, self.settings, self.picker, self.process
-            verdict = network_retest.retest_network(verdict, *where, keep=record.write_file)
+            verdict = network_retest.retest_network(verdict, self.context, session.state, keep=record.write_file)
         text = self._print_report(session, outcome, tails, verdict, record.record_gaps)
         judged = None if verdict is None else to_dict(verdict)
         if verdict is not None:
@@ -167,12 +156,11 @@ class Launch:
 
     def build_next_run(self) -> Launch:
         """Return the same launch under a new run id."""
-        arguments = self.request, self.process, self.settings, self.hosts, self.directory, self.config, self.picker
-        return Launch(*arguments, make_run_id(), left=self.left)
+        return Launch(self.context, self.files, make_run_id(), left=self.left)
 
     def _report_earlier_runs(self, session: Session, view: View) -> None:
         """Report the notices of the logins, and earlier runs whose results were never fetched from these hosts."""
-        for notice in self.picker.notices.take_new():
+        for notice in self.context.selector.notices.take_new():
             view.note(notice)
         where: dict[str, list[str]] = {}
         for host in session.state.all_hosts:
@@ -180,7 +168,7 @@ class Launch:
                 where.setdefault(str(run), []).append(host.name)
         for run, names in where.items():
             text = f"{fold_names(names)}: the result of run {run} was never fetched: try:  fanout attach {run}   or "
-            view.note(f"{text} {build_command_for_hosts(self.request, self.settings, 'clean')}")
+            view.note(f"{text} {self.context.build_host_command('clean')}")
 
     def _lock_record(self, record: RunWriter) -> writer_lock.RecordLock:
         """Lock the new record for this process, its only writer. Raises LauncherError."""
@@ -218,23 +206,20 @@ class Launch:
         if session.state.failures or session.state.interrupts:
             session.release_hosts()
             return outcome_of(session.state)
-        learned = HostFacts()
         if self.settings.skip_check:
-            learned = self._resolve_first_host()
+            facts = self._resolve_first_host()
         else:
             checked = self._check_hosts(session, view)
             if checked is None or (checked.failures and not self.settings.force):
                 session.release_hosts()
                 return outcome_of(session.state, refused="refused by the check: nothing was started")
-            from fanout.run.check_request import to_plan_facts
-
-            learned = to_plan_facts(checked.learned)
+            facts = checked.host_facts
         try:
-            made = replace(self._make_plan(learned), detached=self.request.given["detach"])
+            made = self.planner.make_plan(facts)
         except UsageError:
             session.release_hosts()
             raise
-        diagnosis.add_plan_facts(self.collector, made, learned.address)
+        diagnosis.add_plan_facts(self.collector, made, facts.addresses)
         record.write_file("plan.json", json.dumps(plan_text.plan_to_dict(made), indent=2) + "\n")
         ranks = f"{made.world_size} ranks" if made.world_size != 1 else "1 rank"
         view.note(f"launching {ranks}, MASTER_ADDR={made.master_addr} MASTER_PORT={made.master_port}")
@@ -247,7 +232,7 @@ class Launch:
         """Write and return the data to stop this run without its launcher, for the guardian and ``fanout stop``."""
         order = run_handle.RunHandle(
             run_id=self.run_id,
-            hosts=self.hosts,
+            hosts=self.context.hosts,
             settings=self.settings,
             directory=record.path,
             user=self.process.user,
@@ -259,14 +244,8 @@ class Launch:
         """Check the hosts before the run. Print the report if a check failed, else one line and the warnings."""
         from fanout.preflight import run_checks  # 35 ms that --skip-check does not pay
 
-        asked = check_request.build_check_request(
-            session, self.hosts, self.request.task, self.directory, self.settings, self.config
-        )
-        typed = check_request.build_commands(self.hosts, self.settings, self.picker, self.request.hosts or "")
-        asked = replace(asked, commands=typed)
-        result = run_checks.run(
-            asked, session, plan=lambda learned: self._make_plan(check_request.to_plan_facts(learned))
-        )
+        asked = check_request.build_check_request(self.context, self.files, session)
+        result = run_checks.run(asked, session, planner=self.planner)
         if session.state.interrupts:
             return None
         if result.failures and self.settings.force:
@@ -277,7 +256,7 @@ class Launch:
             view.close()
             self.process.stderr.write(
                 check_request.render_report(
-                    f"fanout check {self.request.hosts}", result, self.process, self.process.stderr
+                    f"fanout check {self.context.request.hosts}", result, self.process, self.process.stderr
                 )
             )
             self.process.print_message("not launched: the check failed (--force launches anyway)")
@@ -287,31 +266,20 @@ class Launch:
             view.note(f"check ok in {result.seconds:.1f} s{also}")
             for line in lines:
                 view.note(line)
-        for text in check_request.describe_exports(result.learned.exports):
+        for text in check_request.describe_exports(result.host_facts.exports):
             view.note(text)
         return result
 
     def _resolve_first_host(self) -> HostFacts:
         """Return the facts that this machine can find without a check: the address of the first host."""
-        first = self.hosts[0]
-        if len(self.hosts) == 1 or first.addr or self.settings.master_addr:
+        first = self.context.hosts[0]
+        if len(self.context.hosts) == 1 or first.addr or self.settings.master_addr:
             return HostFacts()
-        name = self.picker.resolve_address(first)
+        name = self.context.selector.resolve_address(first)
         found = sorted(
             resolve_addresses(name), key=lambda address: ":" in address
         )  # scripts write HOST:PORT without brackets
-        return HostFacts(address={first.name: found[0] if found else name})
-
-    def _make_plan(self, learned: HostFacts) -> LaunchPlan:
-        return plan.make_plan(
-            self.hosts,
-            self.request.task,
-            self.settings,
-            run_id=self.run_id,
-            cwd=self.directory,
-            has_script=has_script_here(self.settings, self.directory),
-            learned=learned,
-        )
+        return HostFacts(addresses={first.name: found[0] if found else name})
 
     def _print_report(
         self,

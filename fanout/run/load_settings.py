@@ -10,14 +10,9 @@ from typing import Any
 
 from fanout.model.errors import UsageError
 from fanout.model.request import Request
-from fanout.model.settings import LoadedSettings, Settings, merge_settings
+from fanout.model.settings import LoadedSettings, merge_settings
 from fanout.run.env_file import read_env_file
 from fanout.run.process_context import ProcessContext
-
-
-def read_settings(request: Request, process: ProcessContext) -> Settings:
-    """Return all settings, checked. Raises UsageError."""
-    return load_settings(request, process).settings
 
 
 def load_settings(request: Request, process: ProcessContext) -> LoadedSettings:

@@ -12,14 +12,12 @@ from fanout.checks.network import dial_outcomes, mesh
 from fanout.diagnose.verdict import Cause, Verdict
 from fanout.model import answers, schema
 from fanout.model.errors import UsageError
-from fanout.model.hosts import Host, fold_names
+from fanout.model.hosts import fold_names
 from fanout.model.schema import ListOf, MapOf, Text, TupleOf
-from fanout.model.settings import Settings
 from fanout.model.state import RunState
 from fanout.preflight.run_checks import probe_connections
-from fanout.remote.transports.select import TransportSelector
 from fanout.run.connections import open_connections
-from fanout.run.process_context import ProcessContext
+from fanout.run.run_context import RunContext
 from fanout.run.session import Session
 
 RETEST_FILE = "retest.json"
@@ -39,23 +37,22 @@ def is_network_suspected(verdict: Verdict) -> bool:
 
 def retest_network(
     verdict: Verdict,
-    hosts: Sequence[Host],
+    context: RunContext,
     state: RunState,
-    settings: Settings,
-    picker: TransportSelector,
-    process: ProcessContext,
     *,
     keep: Callable[[str, str], None],
 ) -> Verdict:
     """Test the network between the hosts; return the verdict with the result. ``keep`` writes the test to a file."""
-    names = [host.name for host in hosts]
+    names = context.host_names
     places = {name: str(state.hosts[name].hello.get("peer") or "") for name in names}
     places = {name: place for name, place in places.items() if place}
     if len(places) < 2 or state.interrupts:
         return verdict
-    process.print_message("every rank timed out waiting for a peer: testing the network between the hosts again")
-    with open_connections(hosts, settings, picker, process) as fan:
-        session = Session(fan, names, [])
+    context.process.print_message(
+        "every rank timed out waiting for a peer: testing the network between the hosts again"
+    )
+    with open_connections(context) as pool:
+        session = Session(pool, names, [])
         session.connect_hosts()
         reached = [name for name in names if session.state.hosts[name].linked and name in places]
         tested = probe_connections(reached, places, session) if len(reached) > 1 else MeshTest(addresses=places)

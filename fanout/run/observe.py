@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 from fanout.logs.tail import LogTails
 from fanout.model import policy
 from fanout.model.errors import UsageError
 from fanout.model.exit_status import ExitStatus
 from fanout.model.hosts import Host
-from fanout.model.request import Request
 from fanout.model.run_info import RunInfo
-from fanout.model.settings import Settings
 from fanout.model.state import RunState
 from fanout.record.run_handle import RunHandle
 from fanout.remote.pool import ConnectionPool
@@ -24,34 +23,32 @@ from fanout.run.attached_view import build_attached_view
 from fanout.run.choose_view import build_filters
 from fanout.run.connections import open_connections
 from fanout.run.host_query import RunOnHost
-from fanout.run.process_context import ProcessContext
-from fanout.run.run_context import build_command_for_hosts, build_selector, read_hosts
+from fanout.run.run_context import RunContext
 from fanout.run.session import Session
 from fanout.run.takeover import MARGIN_SECONDS, build_minimal_plan
 from fanout.ui.run_report import build_report
 
 
-def attach_to_hosts(request: Request, settings: Settings, process: ProcessContext) -> int:
+def attach_to_hosts(context: RunContext) -> int:
     """Follow the run to its end; return its exit status, as far as the hosts report it."""
-    parts = find_run_on_hosts(request, settings, process)
-    order = build_run_handle(parts, settings, process)
+    settings = context.settings
+    parts = find_run_on_hosts(context)
+    order = build_run_handle(parts, context)
     heading = _build_run_info(parts, order)
-    tails, collector = LogTails(), diagnosis.build_collector(heading, diagnosis.load_signatures(settings, process))
-    shown = build_attached_view(heading, settings, process, build_filters(settings), collector)
+    tails, collector = LogTails(), diagnosis.build_collector(heading, diagnosis.load_signatures(context))
+    shown = build_attached_view(heading, context, build_filters(settings), collector)
     view, pace, detach_request = shown.view, shown.pace, shown.detach_request
-    with _connect_to_run(parts, order, process, looking_on=True) as fan:
-        session = Session(fan, heading.hosts, [tails, collector, view, shown.hangs, pace])
+    with _connect_to_run(parts, order, context, looking_on=True) as pool:
+        session = Session(pool, heading.hosts, [tails, collector, view, shown.hangs, pace])
         plan = build_minimal_plan(order, [run.node for run in parts.values()])
         outcome = session.observe_run(plan, lambda: detach_request.requested, policy.policy_of(settings, prepare=False))
     view.close()
     if session.state.interrupts or detach_request.requested:
-        process.print_message(
-            f"left; the run goes on: {build_command_for_hosts(request, settings, 'attach', order.run_id)}"
-        )
+        context.process.print_message(f"left; the run goes on: {context.build_host_command('attach', order.run_id)}")
         return ExitStatus.SUCCESS if detach_request.requested else outcome.exit_code
     outcome, verdict = diagnosis.diagnose_run(collector, session.state, outcome)
     words = diagnosis.select_last_lines(tails, outcome, verdict)
-    process.stderr.write(
+    context.process.stderr.write(
         build_report(
             heading,
             session.state,
@@ -65,41 +62,40 @@ def attach_to_hosts(request: Request, settings: Settings, process: ProcessContex
     return outcome.exit_code
 
 
-def stop_on_hosts(request: Request, settings: Settings, process: ProcessContext) -> RunState:
+def stop_on_hosts(context: RunContext) -> RunState:
     """Stop the run on these hosts and return the state. Its files stay there for its own launcher."""
-    parts = find_run_on_hosts(request, settings, process)
-    order = build_run_handle(parts, settings, process)
+    process, grace = context.process, context.settings.grace
+    parts = find_run_on_hosts(context)
+    order = build_run_handle(parts, context)
     watched = any(run.launcher in ("attached", "detached") for run in parts.values())
     where = f"{len(parts)} host{'s' if len(parts) != 1 else ''}"
-    process.print_message(f"stopping run {order.run_id} on {where}: SIGTERM, then SIGKILL after {settings.grace:g} s")
-    with _connect_to_run(parts, order, process, looking_on=watched) as fan:
-        session = Session(fan, [host.name for host in parts], [])
-        until = fan.clock() + 2 * settings.grace + MARGIN_SECONDS
-        session.end_run(
-            grace=settings.grace, until=until, reason="stop-command", why=f"stopped by {process.user}@{process.machine}"
-        )
+    process.print_message(f"stopping run {order.run_id} on {where}: SIGTERM, then SIGKILL after {grace:g} s")
+    with _connect_to_run(parts, order, context, looking_on=watched) as pool:
+        session = Session(pool, [host.name for host in parts], [])
+        until = pool.clock() + 2 * grace + MARGIN_SECONDS
+        session.end_run(grace=grace, until=until, reason="stop-command", why=f"stopped by {process.login}")
     return session.state
 
 
 def _connect_to_run(
-    parts: Mapping[Host, RunOnHost], order: RunHandle, process: ProcessContext, *, looking_on: bool
+    parts: Mapping[Host, RunOnHost], order: RunHandle, context: RunContext, *, looking_on: bool
 ) -> AbstractContextManager[ConnectionPool]:
     """Return connections that resume the run on these hosts and fetch its log from the first byte."""
     plan = build_minimal_plan(order, [run.node for run in parts.values()])
 
-    def before(fan: ConnectionPool) -> None:
-        fan.is_observer = looking_on
-        for link in fan.connections.values():
+    def before(pool: ConnectionPool) -> None:
+        pool.is_observer = looking_on
+        for link in pool.connections.values():
             link.resume_run(plan, {})
 
-    settings = order.settings
-    return open_connections(order.hosts, settings, build_selector(settings, process), process, before=before)
+    return open_connections(replace(context, hosts=order.hosts), before=before)
 
 
-def find_run_on_hosts(request: Request, settings: Settings, process: ProcessContext) -> dict[Host, RunOnHost]:
+def find_run_on_hosts(context: RunContext) -> dict[Host, RunOnHost]:
     """Return each host's part in the requested run, in rank order. Raises UsageError."""
-    hosts = {host.name: host for host in read_hosts(request, settings, process)[1]}
-    answers = host_query.ask_hosts(list(hosts.values()), settings, process)
+    process, request = context.process, context.request
+    hosts = {host.name: host for host in context.hosts}
+    answers = host_query.ask_hosts(context)
     wanted = request.given["run"]
     runs = [run for answer in answers for run in answer.runs if wanted in run.run]
     going = sorted({run.run for run in runs if run.is_alive}) or sorted({run.run for run in runs})
@@ -108,9 +104,9 @@ def find_run_on_hosts(request: Request, settings: Settings, process: ProcessCont
             process.print_message(f"{answer.host}: {answer.error}")
     if not going:
         meant = f"run {wanted!r}" if wanted else "run"
-        raise UsageError(f"these hosts have no {meant} of yours", hint=build_command_for_hosts(request, settings, "ps"))
+        raise UsageError(f"these hosts have no {meant} of yours", hint=context.build_host_command("ps"))
     if len(going) > 1:
-        hint = build_command_for_hosts(request, settings, request.verb, going[-1])
+        hint = context.build_host_command(request.verb, going[-1])
         raise UsageError(f"these hosts have {len(going)} runs: {', '.join(going)}", hint=hint)
     parts = sorted((run for run in runs if run.run == going[0]), key=lambda run: run.node)
     missing = int(parts[0].run_info.get("nodes") or len(parts)) - len(parts)
@@ -121,9 +117,10 @@ def find_run_on_hosts(request: Request, settings: Settings, process: ProcessCont
     return {hosts[run.host]: run for run in parts}
 
 
-def build_run_handle(parts: Mapping[Host, RunOnHost], settings: Settings, process: ProcessContext) -> RunHandle:
+def build_run_handle(parts: Mapping[Host, RunOnHost], context: RunContext) -> RunHandle:
     run = next(iter(parts.values())).run
-    return RunHandle(run_id=run, hosts=tuple(parts), settings=settings, directory="", user=process.user)
+    user = context.process.user
+    return RunHandle(run_id=run, hosts=tuple(parts), settings=context.settings, directory="", user=user)
 
 
 def _build_run_info(parts: Mapping[Host, RunOnHost], order: RunHandle) -> RunInfo:

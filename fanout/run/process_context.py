@@ -24,6 +24,15 @@ class ProcessContext:
     line: Callable[[], str] = str  # reads one line of stdin, the answer to a question; by default an empty line
     keyboard: int | None = None  # the descriptor of stdin, if it is a terminal
 
+    @property
+    def login(self) -> str:
+        """Return the user and the machine, for messages on other machines."""
+        return f"{self.user}@{self.machine}"
+
+    @property
+    def has_ssh_agent(self) -> bool:
+        return "SSH_AUTH_SOCK" in self.environ
+
     def print_message(self, text: str) -> None:
         """Print one message of fanout on stderr."""
         self.stderr.write(f"fanout: {text}\n")

@@ -1,21 +1,46 @@
-"""Context that the commands share: hosts, how to reach them, and the directory of recorded runs."""
+"""Context of a command with hosts: which hosts it selects, and how fanout connects to them."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 
 from fanout import hostfile
 from fanout.model.errors import UsageError
-from fanout.model.hosts import Host, HostFile
+from fanout.model.hosts import Host
 from fanout.model.request import Request
-from fanout.model.settings import Settings
-from fanout.model.suggested_commands import CommandBuilder
+from fanout.record.run_handle import RunHandle
 from fanout.remote.transports.select import TransportSelector
+from fanout.run.command_context import CommandContext, load_command_context
 from fanout.run.process_context import ProcessContext
 
 
-def read_hosts(request: Request, settings: Settings, process: ProcessContext) -> tuple[HostFile, tuple[Host, ...]]:
-    """Return the hostfile and the selected hosts, in rank order. Raises HostfileError, UsageError."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunContext(CommandContext):
+    """Input of a command that uses hosts. ``hosts`` are in rank order; ``notes`` are warnings about the hostfile."""
+
+    hosts: tuple[Host, ...]
+    selector: TransportSelector
+    notes: tuple[str, ...] = ()
+
+    @property
+    def host_names(self) -> tuple[str, ...]:
+        return tuple(host.name for host in self.hosts)
+
+    def print_notices(self) -> None:
+        """Print the notices of the logins, each once."""
+        for notice in self.selector.notices.take_new():
+            self.process.print_message(notice)
+
+
+def load_run_context(request: Request, process: ProcessContext) -> RunContext:
+    """Return the context of a command with HOSTS. Raises HostfileError, UsageError."""
+    return select_hosts(load_command_context(request, process))
+
+
+def select_hosts(command: CommandContext) -> RunContext:
+    """Return the context with the selected hosts. Raises HostfileError, UsageError."""
+    request, settings, process = command.request, command.settings, command.process
     if not request.hosts:
         raise UsageError(f"{request.verb}: HOSTS is missing", hint=f"fanout {request.verb} --help")
     file = hostfile.read_host_list(request.hosts, stdin=process.stdin, environ=process.environ)
@@ -30,30 +55,22 @@ def read_hosts(request: Request, settings: Settings, process: ProcessContext) ->
         tag=filters.tag,
         nproc_per_node=settings.nproc_per_node,
     )
-    return file, hosts
-
-
-def build_selector(settings: Settings, process: ProcessContext) -> TransportSelector:
     path = settings.ssh_config  # ssh takes "none" for no file
     if path not in ("", "none") and (os.path.isdir(path) or not os.path.exists(path)):
         raise UsageError(f"--ssh-config {path}: no such file")
-    return TransportSelector(settings, user=process.user, agent="SSH_AUTH_SOCK" in process.environ)
+    selector = TransportSelector(settings, user=process.user, agent=process.has_ssh_agent)
+    return RunContext(
+        process=process, request=request, settings=settings, hosts=hosts, selector=selector, notes=tuple(file.notes)
+    )
 
 
-def build_command_for_hosts(request: Request, settings: Settings, verb: str, *words: str) -> str:
-    """Return a fanout command for the same HOSTS and the same ssh configuration."""
-    made = CommandBuilder(ssh_config=settings.ssh_config, ssh_option=settings.ssh_option, source=request.hosts)
-    return made.build_fanout_command(verb, *words, hosts=True)
-
-
-def find_runs_directory(settings: Settings, process: ProcessContext) -> str:
-    """Return the directory of recorded runs. Raises UsageError if the user has no home directory."""
-    if settings.log_dir:
-        return os.path.abspath(os.path.join(process.cwd, settings.log_dir))
-    state = process.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
-    if state.startswith("~"):
-        raise UsageError(
-            f"no directory for the record of runs: {process.user} has no home directory, and HOME is not set",
-            hint="set HOME, or choose a directory with --log-dir DIR",
-        )
-    return os.path.abspath(os.path.join(process.cwd, state, "fanout", "runs"))
+def open_recorded_run(command: CommandContext, handle: RunHandle) -> RunContext:
+    """Return the context of a recorded run: its own hosts, its own settings and the user who started it."""
+    selector = TransportSelector(handle.settings, user=handle.user, agent=command.process.has_ssh_agent)
+    return RunContext(
+        process=command.process,
+        request=command.request,
+        settings=handle.settings,
+        hosts=handle.hosts,
+        selector=selector,
+    )

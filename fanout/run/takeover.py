@@ -99,9 +99,10 @@ class ResumedRun:
     def _build_pool(self, clock: Clock, *, by: str, agent: bool) -> ConnectionPool:
         order, settings = self.order, self.order.settings
         hosts = [host for host in order.hosts if not self._left.hosts[host.name].phase.is_final]
-        raise_file_limit(len(hosts), by_program=settings.transport == "openssh")
+        selector = TransportSelector(settings, user=order.user, agent=agent)
+        raise_file_limit(len(hosts), selector.open_files)
         options = ConnectionOptions(dials=settings.fanout, connect_timeout=settings.connect_timeout, by=by)
-        fan = ConnectionPool(hosts, TransportSelector(settings, user=order.user, agent=agent), options, clock)
+        fan = ConnectionPool(hosts, selector, options, clock)
         for name, link in fan.connections.items():
             link.resume_run(build_minimal_plan(order), self._have.get(name, {}))
             if self._left.hosts[name].linked:

@@ -1,17 +1,72 @@
-"""Files of the task on this machine: its directory, its config and its script."""
+"""Files of the task as this machine has them: the work directory, the config and the script."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fanout.model.errors import UsageError
+from fanout.model.planner import Planner
 from fanout.model.settings import Settings
 from fanout.run.process_context import ProcessContext
+from fanout.run.run_context import RunContext
 
 
-def read_task_config(task: Sequence[str], directory: str) -> tuple[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskFiles:
+    """Files of a task. Paths are the same on all hosts.
+
+    ``directory`` is the work directory. ``config`` is the path of the task's config, "" if it has none. If this machine
+    lacks the directory, fanout assumes that the hosts have the script.
+    """
+
+    directory: str
+    config: str
+    config_values: Any
+    has_script: bool
+
+
+def read_task_files(context: RunContext) -> TaskFiles:
+    """Find the files of the task, and check those that this machine has. Raises UsageError."""
+    task, settings = context.request.task, context.settings
+    directory = _find_work_directory(settings, context.process)
+    is_here = os.path.isdir(directory)
+    if task and is_here and not os.path.isfile(os.path.join(directory, task[0])):
+        raise UsageError(
+            f"no task {task[0]} in {directory}",
+            hint="run fanout in the project's directory, or give its path with --chdir",
+        )
+    config, values = _read_config(task, directory)
+    has_script = not is_here or os.path.isfile(os.path.join(directory, settings.script))
+    return TaskFiles(directory=directory, config=config, config_values=values, has_script=has_script)
+
+
+def build_planner(context: RunContext, files: TaskFiles, run_id: str) -> Planner:
+    """Return the planner of ``fanout run``. A check uses it too, so that it tests what a run would do."""
+    return Planner(
+        hosts=context.hosts,
+        task=context.request.task,
+        settings=context.settings,
+        run_id=run_id,
+        directory=files.directory,
+        has_script=files.has_script,
+        detached=bool(context.request.given.get("detach")),
+    )
+
+
+def _find_work_directory(settings: Settings, process: ProcessContext) -> str:
+    """Return the absolute path of the work directory on every host. Raises UsageError if it cannot be known."""
+    if not process.cwd_exists and not os.path.isabs(settings.chdir):
+        raise UsageError(
+            f"the working directory {process.cwd} was deleted",
+            hint="cd to the project's directory, or give its absolute path with --chdir",
+        )
+    return os.path.normpath(os.path.join(process.cwd, settings.chdir))
+
+
+def _read_config(task: Sequence[str], directory: str) -> tuple[str, Any]:
     """Return the path and the content of the task's config, its first YAML argument; ("", None) without one.
 
     fanout reads the config only to check that it parses, and to find the paths in it. Raises UsageError.
@@ -37,27 +92,3 @@ def read_task_config(task: Sequence[str], directory: str) -> tuple[str, Any]:
         raise UsageError(f"{where}: not valid YAML: {problem}", hint="indent YAML with spaces, not with tabs") from None
     except RecursionError:
         raise UsageError(f"{path}: nested too deeply for a config") from None
-
-
-def find_work_directory(settings: Settings, process: ProcessContext) -> str:
-    """Return the absolute path of the work directory on every host. Raises UsageError if it cannot be known."""
-    if not process.cwd_exists and not os.path.isabs(settings.chdir):
-        raise UsageError(
-            f"the working directory {process.cwd} was deleted",
-            hint="cd to the project's directory, or give its absolute path with --chdir",
-        )
-    return os.path.normpath(os.path.join(process.cwd, settings.chdir))
-
-
-def has_script_here(settings: Settings, directory: str) -> bool:
-    """Return whether the project has the script. If the directory is not on this machine, assume that hosts have it."""
-    return not os.path.isdir(directory) or os.path.isfile(os.path.join(directory, settings.script))
-
-
-def check_task_exists(task: Sequence[str], directory: str) -> None:
-    """Check that the task exists. Paths are the same on all hosts, so a local directory must contain the task."""
-    if task and os.path.isdir(directory) and not os.path.isfile(os.path.join(directory, task[0])):
-        raise UsageError(
-            f"no task {task[0]} in {directory}",
-            hint="run fanout in the project's directory, or give its path with --chdir",
-        )

@@ -14,7 +14,8 @@ from fanout.checks.deep.torch_result import DeepTest, compute_bus_bandwidth, eva
 from fanout.checks.engine.catalogue import CATALOGUE
 from fanout.checks.engine.definition import CheckContext, CheckFinding
 from fanout.checks.engine.evaluation import judge_all_checks
-from fanout.model import plan
+from fanout.model.host_facts import HostFacts
+from fanout.model.planner import Planner
 from fanout.model.rpc import ProbeAnswer, ProbeRequest
 from fanout.model.settings import Settings
 from fanout.preflight import deep_test
@@ -64,11 +65,11 @@ def _about(ask: ProbeRequest) -> tuple[str, str]:
 def run_deep_test(torch: Torch, count: int = 3, *, gpu: bool = False, **more: Any) -> CheckContext:
     """Return a healthy case of ``count`` hosts with the results of the torch test."""
     case = build_healthy_case(count, gpu=gpu, deep=True, **more)
-    settings = Settings()
-    made = plan.make_plan(
-        case.request.hosts, ("task.py",), settings, run_id="check", cwd="/home/ann/proj", has_script=True,
-        learned=plan.HostFacts(master_addr="10.0.0.1", gpus=dict.fromkeys(case.hosts, 8)),
+    planner = Planner(
+        hosts=case.request.hosts, task=("task.py",), settings=Settings(), run_id="check", directory="/home/ann/proj",
+        has_script=True,
     )  # fmt: skip
+    made = planner.make_plan(HostFacts(master_addr="10.0.0.1", gpus=dict.fromkeys(case.hosts, 8)))
     return replace(
         case,
         deep=deep_test.run(

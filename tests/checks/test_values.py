@@ -10,7 +10,8 @@ from fanout.checks.engine.catalogue import CATALOGUE
 from fanout.checks.engine.evaluation import judge_all_checks
 from fanout.checks.network.interfaces import GLOO, NCCL
 from fanout.model.credentials import hide_values
-from fanout.model.plan import HostFacts, make_plan
+from fanout.model.host_facts import HostFacts
+from fanout.model.planner import Planner
 from fanout.model.rpc import ProbeAnswer
 from fanout.model.settings import Settings
 from fanout.preflight.cross_host import rehearse_script
@@ -43,7 +44,8 @@ def test_script_output_in_the_rehearsal_contains_no_value() -> None:
     answer = {"words": words, "errors": words.splitlines()[1:], "calls": [], "status": 1, "seconds": 0.1, "count": 0}
     case = build_healthy_case(1)
     case = replace(case, request=replace(case.request, hosts=machines))
-    plan = make_plan(machines, ["task.py"], settings, run_id="r", cwd="/w", has_script=True, learned=HostFacts())
+    planner = Planner(hosts=machines, task=["task.py"], settings=settings, run_id="r", directory="/w", has_script=True)
+    plan = planner.make_plan(HostFacts())
     asker = ScriptedAsker({"rehearse": lambda host, args: ProbeAnswer(value=answer)})
     played = rehearse_script(case, asker, lambda: plan).facts["gpu01"]["rehearsal"]
     assert played["words"] == "+ login $S3\ntrain.sh: line 2: $TOKEN_FILE: No such file or directory"

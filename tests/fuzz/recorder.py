@@ -17,8 +17,10 @@ from typing import Any
 
 from fanout.agent.probes import registry
 from fanout.checks.engine.definition import CheckRequest
-from fanout.model import answers, plan
+from fanout.model import answers
+from fanout.model.host_facts import HostFacts
 from fanout.model.hosts import Host, Origin
+from fanout.model.planner import Planner
 from fanout.model.policy import Policy, decide_actions
 from fanout.model.rpc import ProbeAnswer, ProbeRequest
 from fanout.model.settings import Settings
@@ -88,13 +90,11 @@ def _replace_names(project: str) -> tuple[list[tuple[str, Any]], list[Any]]:
     recorder = Recorder(session)
     asked = CheckRequest(hosts=tuple(hosts), workdir=project, task="task.py", script="train.sh", imports=("json",))
 
-    def planned(learned: Any) -> plan.LaunchPlan:
-        able = plan.HostFacts(master_addr="10.0.0.1")
-        return plan.make_plan(
-            hosts, ("task.py",), Settings(), run_id="check", cwd=project, has_script=True, learned=able
-        )
-
-    run_checks.run(asked, recorder, plan=planned)
+    settings = Settings(master_addr="10.0.0.1")
+    planner = Planner(
+        hosts=hosts, task=("task.py",), settings=settings, run_id="check", directory=project, has_script=True
+    )
+    run_checks.run(asked, recorder, planner=planner)
     recorder.ask([ProbeRequest(host="a", what="runs")])
     fan.close()
     recorder.kept += _ran(hosts[:1], project)
@@ -107,9 +107,10 @@ def _ran(hosts: list[Host], project: str) -> list[tuple[str, Any]]:
     fan.start()
     session = Session(fan, HOSTS[:1], [])
     session.connect_hosts()
-    made = plan.make_plan(
-        hosts, ("task.py",), Settings(), run_id="r1", cwd=project, has_script=True, learned=plan.HostFacts(),
-    )  # fmt: skip
+    planner = Planner(
+        hosts=hosts, task=("task.py",), settings=Settings(), run_id="r1", directory=project, has_script=True
+    )
+    made = planner.make_plan(HostFacts())
     told: list[tuple[str, Any]] = []
     policy = Policy(last_words=1.0, grace=5.0, hang_timeout="0.2")
     while not session.state.is_over:

@@ -16,10 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fanout.agent import frames, spawn
-from fanout.model import plan, plan_text
+from fanout.model import plan_text
 from fanout.model.errors import UsageError
+from fanout.model.host_facts import HostFacts
 from fanout.model.hosts import Host, Origin
-from fanout.model.plan import Default, EnvValue, HostFacts, LaunchPlan, NodePlan, PathList
+from fanout.model.plan import Default, EnvValue, LaunchPlan, NodePlan, PathList
+from fanout.model.planner import RESERVED, Planner
 from fanout.model.settings import Settings
 from fanout.remote.protocol import go_frame
 
@@ -35,19 +37,18 @@ TWO = (host("192.168.1.1", 1, slots=8), host("192.168.1.2", 2, slots=8))
 
 
 def made(
-    *hosts: Host, task: tuple[str, ...] = TASK, script: bool = True, learned: HostFacts | None = None, **choices: Any
+    *hosts: Host, task: tuple[str, ...] = TASK, script: bool = True, known: HostFacts | None = None, **choices: Any
 ) -> LaunchPlan:
     dry = choices.pop("dry", False)
-    return plan.make_plan(
-        hosts,
-        task,
-        Settings(**choices),
+    planner = Planner(
+        hosts=hosts,
+        task=task,
+        settings=Settings(**choices),
         run_id="20260101-120000-7f3a",
-        cwd="/home/me/proj",
+        directory="/home/me/proj",
         has_script=script,
-        learned=learned or HostFacts(),
-        dry=dry,
     )
+    return planner.make_plan(known or HostFacts(), dry=dry)
 
 
 def exports(node: NodePlan) -> dict[str, EnvValue]:
@@ -156,21 +157,21 @@ def test_the_script_runs_under_bash_with_pipefail_so_that_a_tee_cannot_hide_its_
 
 
 @pytest.mark.parametrize(
-    ("hosts", "choices", "learned", "address"),
+    ("hosts", "choices", "known", "address"),
     [
         (("gpu01",), {}, HostFacts(), "127.0.0.1"),
-        (("gpu01",), {}, HostFacts(address={"gpu01": "10.0.0.1"}), "127.0.0.1"),
+        (("gpu01",), {}, HostFacts(addresses={"gpu01": "10.0.0.1"}), "127.0.0.1"),
         (("gpu01", "gpu02"), {}, HostFacts(), "gpu01"),
-        (("gpu01", "gpu02"), {}, HostFacts(address={"gpu01": "10.0.0.1"}), "10.0.0.1"),
-        (("gpu01", "gpu02"), {}, HostFacts(master_addr="10.9.0.1", address={"gpu01": "10.0.0.1"}), "10.9.0.1"),
+        (("gpu01", "gpu02"), {}, HostFacts(addresses={"gpu01": "10.0.0.1"}), "10.0.0.1"),
+        (("gpu01", "gpu02"), {}, HostFacts(master_addr="10.9.0.1", addresses={"gpu01": "10.0.0.1"}), "10.9.0.1"),
         (("gpu01", "gpu02"), {"master_addr": "fd00::1"}, HostFacts(master_addr="10.9.0.1"), "fd00::1"),
         (("127.0.0.2", "127.0.0.3"), {}, HostFacts(), "127.0.0.2"),
     ],
 )
-def test_the_master_address_is_the_given_one_then_the_learned_one_then_the_name(
-    hosts: tuple[str, ...], choices: dict[str, Any], learned: HostFacts, address: str
+def test_the_master_address_is_the_given_one_then_the_measured_one_then_the_name(
+    hosts: tuple[str, ...], choices: dict[str, Any], known: HostFacts, address: str
 ) -> None:
-    run = made(*(host(name, slots=1) for name in hosts), learned=learned, **choices)
+    run = made(*(host(name, slots=1) for name in hosts), known=known, **choices)
     assert run.master_addr == address
 
 
@@ -197,18 +198,18 @@ def test_a_loopback_address_is_no_address_for_the_others(name: str) -> None:
 def test_processes_are_the_given_number_or_the_existing_gpus(
     facts: dict[str, Any], choices: dict[str, Any], found: int, count: int
 ) -> None:
-    node = made(host("gpu01", **facts), learned=HostFacts(gpus={"gpu01": found}), **choices).nodes[0]
+    node = made(host("gpu01", **facts), known=HostFacts(gpus={"gpu01": found}), **choices).nodes[0]
     assert (node.nproc, exports(node)["NPROC_PER_NODE"]) == (count, str(count))
 
 
 @pytest.mark.parametrize(("gpus", "why"), [({"cpu01": 0}, "no GPU was found there"), ({}, "its GPUs were not counted")])
 def test_a_host_without_slots_and_gpus_is_an_error(gpus: dict[str, int], why: str) -> None:
     with pytest.raises(UsageError, match=rf"hosts.txt:1: how many processes on cpu01\? .*{why}") as raised:
-        made(host("cpu01"), learned=HostFacts(gpus=gpus))
+        made(host("cpu01"), known=HostFacts(gpus=gpus))
     assert "cpu01 slots=1" in raised.value.hint
 
 
-@pytest.mark.parametrize("name", sorted(plan.RESERVED))
+@pytest.mark.parametrize("name", sorted(RESERVED))
 def test_a_value_that_fanout_computes_can_only_be_set_by_force(name: str) -> None:
     with pytest.raises(UsageError, match=f"--env: {name} is set by fanout"):
         made(TWO[0], env=((name, "7"),))
@@ -228,7 +229,7 @@ def test_a_value_with_a_nul_is_refused() -> None:
 
 def test_values_of_a_host_override_those_for_all() -> None:
     one = host("gpu01", slots=1, env=(("A", "host"),))
-    run = made(one, env=(("A", "all"), ("B", "all")), learned=HostFacts(env={"gpu01": {"B": "found", "C": "found"}}))
+    run = made(one, env=(("A", "all"), ("B", "all")), known=HostFacts(exports={"gpu01": {"B": "found", "C": "found"}}))
     assert [exports(run.nodes[0])[name] for name in "ABC"] == ["host", "all", "found"]
 
 
@@ -236,7 +237,7 @@ def test_two_runs_may_share_a_host_on_other_gpus_and_another_port() -> None:
     one = host("gpu01", gpus=("4", "5"))
     assert made(one, master_port=29501).nodes[0].claims == ("port-29501", "gpu-4", "gpu-5")
     assert made(host("cpu01", slots=2)).nodes[0].claims == ("port-29500",)
-    assert made(host("gpu01"), learned=HostFacts(gpus={"gpu01": 2})).nodes[0].claims == ("port-29500", "gpu-0", "gpu-1")
+    assert made(host("gpu01"), known=HostFacts(gpus={"gpu01": 2})).nodes[0].claims == ("port-29500", "gpu-0", "gpu-1")
 
 
 def test_the_script_and_the_task_are_required() -> None:

@@ -66,11 +66,11 @@ def test_five_rounds_and_all_long_lived_questions_are_ended() -> None:
         ("gpu01", 1), ("gpu01", 1), ("gpu01", 11), ("gpu02", 2), ("gpu02", 12), ("gpu03", 3), ("gpu03", 13),
     ]  # fmt: skip
     assert result.compute_exit_code(strict=True) == 0
-    assert result.learned.master_addr == "10.0.0.1"
-    assert result.learned.gpus == {"gpu01": 8, "gpu02": 8, "gpu03": 8}
-    assert result.learned.addresses == {"gpu01": "10.0.0.1", "gpu02": "10.0.0.2", "gpu03": "10.0.0.3"}
-    assert result.learned.interfaces == dict.fromkeys(("gpu01", "gpu02", "gpu03"), "eth0")
-    assert result.learned.exports == {}
+    assert result.host_facts.master_addr == "10.0.0.1"
+    assert result.host_facts.gpus == {"gpu01": 8, "gpu02": 8, "gpu03": 8}
+    assert result.host_facts.addresses == {"gpu01": "10.0.0.1", "gpu02": "10.0.0.2", "gpu03": "10.0.0.3"}
+    assert result.host_facts.interfaces == dict.fromkeys(("gpu01", "gpu02", "gpu03"), "eth0")
+    assert result.host_facts.exports == {}
 
 
 def test_the_most_precise_clock_sample_counts() -> None:
@@ -87,7 +87,7 @@ def test_one_host_binds_its_port_and_needs_no_network() -> None:
     asker = ScriptedAsker(build_healthy_script())
     result = run_checks.run(build_request(1), asker, clock=lambda: 0.0)
     assert [ask.what for ask in asker.asked] == ["facts", "clock", "listen"]
-    assert result.learned.master_addr == "127.0.0.1"
+    assert result.host_facts.master_addr == "127.0.0.1"
 
 
 def test_an_unreachable_host_is_asked_nothing_and_fails_with_the_error_of_ssh() -> None:
@@ -142,7 +142,7 @@ def test_the_first_address_that_all_reach_is_chosen() -> None:
     result = run_checks.run(
         build_request(3), ScriptedAsker(build_healthy_script(facts=facts, dial=dial)), clock=lambda: 0.0
     )
-    assert result.learned.master_addr == "192.168.9.1"
+    assert result.host_facts.master_addr == "192.168.9.1"
     assert "master-addr" not in {f.check for f in result.failures}
     (note,) = [f for f in result.findings if f.check == "master-addr" and f.level == "info"]
     assert (note.hosts, note.saw) == (
@@ -160,13 +160,14 @@ def test_a_host_with_the_debian_line_gets_the_interface_by_name() -> None:
             known["own_name"]["addresses"] = ["127.0.1.1"]
         return ProbeAnswer(value=known)
 
-    learned = run_checks.run(
+    facts_of_hosts = run_checks.run(
         build_request(2), ScriptedAsker(build_healthy_script(facts=facts)), clock=lambda: 0.0
-    ).learned
-    assert learned.exports == {name: {"GLOO_SOCKET_IFNAME": "eth0"} for name in ("gpu01", "gpu02")}
+    ).host_facts
+    assert facts_of_hosts.exports == {name: {"GLOO_SOCKET_IFNAME": "eth0"} for name in ("gpu01", "gpu02")}
     asked = build_request(2, env={"GLOO_SOCKET_IFNAME": "eth0"})
     assert (
-        run_checks.run(asked, ScriptedAsker(build_healthy_script(facts=facts)), clock=lambda: 0.0).learned.exports == {}
+        run_checks.run(asked, ScriptedAsker(build_healthy_script(facts=facts)), clock=lambda: 0.0).host_facts.exports
+        == {}
     )
 
 

@@ -68,12 +68,12 @@ def test_a_healthy_pair_passes_and_the_plan_learns_an_address_that_the_worker_re
     result = run_checks.run(request_for(project), asker)
     assert list_findings(result, "fail") == []
     assert result.compute_exit_code() == 0
-    assert result.learned.master_addr == "127.0.0.1"
-    assert result.learned.addresses["gpu01"] == "127.0.0.1"
-    assert result.learned.interfaces["gpu01"] == "lo"
-    assert result.learned.script == {"gpu01": True, "gpu02": True}
-    assert result.learned.torchrun["gpu02"] == str(project / "env/bin/torchrun")
-    assert abs(result.learned.offsets["gpu02"]) < 1
+    assert result.host_facts.master_addr == "127.0.0.1"
+    assert result.host_facts.addresses["gpu01"] == "127.0.0.1"
+    assert result.host_facts.interfaces["gpu01"] == "lo"
+    assert result.host_facts.script == {"gpu01": True, "gpu02": True}
+    assert result.host_facts.torchrun["gpu02"] == str(project / "env/bin/torchrun")
+    assert abs(result.host_facts.offsets["gpu02"]) < 1
 
 
 def test_one_machine_under_two_names_is_named_with_both_lines(project: Path) -> None:

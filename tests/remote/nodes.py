@@ -9,9 +9,10 @@ from typing import Any
 from fanout.agent import bundle, frames
 from fanout.model.errors import TransportError
 from fanout.model.events import Chunk, Event
+from fanout.model.host_facts import HostFacts
 from fanout.model.hosts import Host
 from fanout.model.outcome import RunOutcome
-from fanout.model.plan import HostFacts, make_plan
+from fanout.model.planner import Planner
 from fanout.model.policy import Policy
 from fanout.model.settings import Settings
 from fanout.model.state import RunState
@@ -118,15 +119,8 @@ def run(
 
 def run_over(fan: ConnectionPool, known: list[Host]) -> tuple[RunOutcome, Seen]:
     """Run all steps over the test's own connection pool."""
-    plan = make_plan(
-        known,
-        ("task.py",),
-        Settings(),
-        run_id="r1",
-        cwd="/p",
-        has_script=True,
-        learned=HostFacts(master_addr="10.0.0.1"),
-    )
+    planner = Planner(hosts=known, task=("task.py",), settings=Settings(), run_id="r1", directory="/p", has_script=True)
+    plan = planner.make_plan(HostFacts(master_addr="10.0.0.1"))
     seen = Seen()
     session = Session(fan, [one.name for one in known], [seen])
     fan.start()

@@ -118,6 +118,7 @@ class ScriptedTransport:
     """``choose(host, attempt)`` gives the script of each connection, or raises a TransportError."""
 
     name = "scripted"
+    open_files = 3
 
     def __init__(self, choose: Callable[[Host, int], Script]) -> None:
         self._choose = choose

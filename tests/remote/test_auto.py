@@ -53,6 +53,7 @@ class Refusing:
     """A transport that never lets in."""
 
     name = "refusing"
+    open_files = 3
 
     def __init__(self, error: TransportError) -> None:
         self.error = error

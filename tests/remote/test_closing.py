@@ -23,6 +23,7 @@ class _Stuck:
     """A child that takes no notice of the end of its stdin."""
 
     name = "stuck"
+    open_files = 3
 
     def open(self, host: Host, command: str, deadline: Deadline) -> Channel:
         return PipeChannel(["sleep", "60"])

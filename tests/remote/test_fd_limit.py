@@ -9,9 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from fanout.model.settings import Settings
 from fanout.remote.fd_limit import count_needed_files
+from fanout.remote.transports.select import TransportSelector
 
-_ROOM = "import resource; from fanout.remote.fd_limit import raise_file_limit; raise_file_limit({hosts}, by_program=False); print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+LIBRARY, PROGRAM = (
+    TransportSelector(Settings(transport=name), user="ann", agent=False).open_files for name in ("auto", "openssh")
+)
+
+_ROOM = "import resource; from fanout.remote.fd_limit import raise_file_limit; raise_file_limit({hosts}, 3); print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
 
 
 def limited(tmp_path: Path, soft: int, hard: int, *argv: str) -> subprocess.CompletedProcess[str]:
@@ -31,12 +37,7 @@ def limited(tmp_path: Path, soft: int, hard: int, *argv: str) -> subprocess.Comp
 
 def test_more_hosts_need_more_and_programs_more_than_connections() -> None:
     """It grows with the hosts, and a connection by ssh processes takes more."""
-    assert (
-        count_needed_files(1, by_program=False)
-        < count_needed_files(64, by_program=False)
-        < count_needed_files(64, by_program=True)
-        < 10 * 64
-    )
+    assert count_needed_files(1, LIBRARY) < count_needed_files(64, LIBRARY) < count_needed_files(64, PROGRAM) < 10 * 64
 
 
 @pytest.mark.parametrize(("soft", "hosts"), [(64, 64), (1024, 2)])
@@ -44,7 +45,7 @@ def test_the_soft_limit_is_raised_to_what_it_takes_and_never_lowered(tmp_path: P
     """The launcher prints nothing about it: the user need not know."""
     done = limited(tmp_path, soft, 1024, sys.executable, "-c", _ROOM.format(hosts=hosts))
     assert done.stderr == ""
-    assert int(done.stdout) == max(soft, count_needed_files(hosts, by_program=False))
+    assert int(done.stdout) == max(soft, count_needed_files(hosts, LIBRARY))
 
 
 def test_a_sufficient_limit_is_unchanged(tmp_path: Path) -> None:
@@ -61,7 +62,7 @@ def test_a_limit_that_cannot_be_raised_is_reported_before_any_connection(tmp_pat
     (tmp_path / "hosts.txt").write_text("".join(f"10.255.255.{number} slots=1\n" for number in range(1, 65)))
     (tmp_path / "task.py").write_text("")
     done = limited(tmp_path, 64, 64, sys.executable, "-m", "fanout", *words)
-    count = count_needed_files(64, by_program=False)
+    count = count_needed_files(64, LIBRARY)
     assert done.returncode == 125
     assert done.stderr.splitlines() == [
         f"fanout: 64 hosts need up to {count} open files here, but this shell allows 64 (ulimit -Hn)",

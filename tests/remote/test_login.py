@@ -21,6 +21,7 @@ class Hanging:
     """A transport whose first ``open``, or its second, waits for what nothing can close, as a name server is."""
 
     name = "hanging"
+    open_files = 3
 
     def __init__(self, inner: ScriptedTransport, *, on: int) -> None:
         self._inner = inner

@@ -19,7 +19,7 @@ from fanout.run.detach import ParentPipe
 from fanout.run.process_context import ProcessContext
 from tests.histories import History
 
-EDGE = ProcessContext(environ={}, cwd="/", stdout=io.StringIO(), stderr=io.StringIO(), stdin=lambda _: b"", user="me", machine="pc",
+PROCESS = ProcessContext(environ={}, cwd="/", stdout=io.StringIO(), stderr=io.StringIO(), stdin=lambda _: b"", user="me", machine="pc",
             prefix="", columns=100)  # fmt: skip
 
 
@@ -46,7 +46,7 @@ class Tries:
 @pytest.mark.parametrize(("hangs", "begun", "code"), [(0, 1, 0), (1, 2, 0), (3, 4, 0), (9, 4, 125)])
 def test_it_is_begun_again_until_it_does_not_hang_or_three_times(hangs: int, begun: int, code: int) -> None:
     tries = Tries(hangs)
-    assert restart.run_with_restarts(tries, EDGE) == code
+    assert restart.run_with_restarts(tries, PROCESS) == code
     assert len(tries.pipes) == begun
 
 
@@ -56,7 +56,7 @@ def test_a_detached_run_restarts_without_a_parent_pipe() -> None:
     parent_pipe = ParentPipe(write)
     for left, wanted in ((True, [parent_pipe, None]), (False, [parent_pipe, parent_pipe])):
         tries = Tries(1, left=left)
-        restart.run_with_restarts(tries, EDGE, parent_pipe)
+        restart.run_with_restarts(tries, PROCESS, parent_pipe)
         assert tries.pipes == wanted
     os.close(read)
     os.close(write)

@@ -16,9 +16,10 @@ from pathlib import Path
 
 from fanout.model.errors import Unreachable
 from fanout.model.events import CleanedUp
+from fanout.model.host_facts import HostFacts
 from fanout.model.hosts import Host
 from fanout.model.outcome import RunOutcome
-from fanout.model.plan import HostFacts, make_plan
+from fanout.model.planner import Planner
 from fanout.model.policy import Policy
 from fanout.model.settings import Settings
 from fanout.remote.login import ConnectionOptions
@@ -123,6 +124,7 @@ class CutTransport:
     """The first connection is cut, the later ones are not."""
 
     name = "cut"
+    open_files = 3
 
     def __init__(self, path: str, cut: Cut | None) -> None:
         self._path, self._cut = path, cut
@@ -163,9 +165,11 @@ class WarmHost:
         transport = CutTransport(self._path, cut)
         known = [host("a", slots=1)]
         fan = ConnectionPool(known, lambda one: transport, ConnectionOptions(connect_timeout=3.0, by="me@pc"), Clock())
-        learned = HostFacts(master_addr="127.0.0.1")
         cwd = str(self.directory)
-        plan = make_plan(known, ("task.py",), Settings(), run_id=run_id, cwd=cwd, has_script=True, learned=learned)
+        planner = Planner(
+            hosts=known, task=("task.py",), settings=Settings(), run_id=run_id, directory=cwd, has_script=True
+        )
+        plan = planner.make_plan(HostFacts(master_addr="127.0.0.1"))
         nodes = tuple(replace(node, claims=()) for node in plan.nodes)  # many runs side by side on one host
         plan = replace(plan, nodes=nodes)
         seen = Seen()

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from fanout.model.events import CleanedUp
-from fanout.model.plan import HostFacts, make_plan
+from fanout.model.host_facts import HostFacts
+from fanout.model.planner import Planner
 from fanout.model.policy import Policy
 from fanout.model.settings import Settings
 from fanout.remote.login import ConnectionOptions
@@ -60,8 +61,10 @@ def run_over(transport: Transport, directory: Path) -> Result:
     run_id = f"cut-{secrets.token_hex(6)}"
     known = [host("lab", slots=1)]
     fan = ConnectionPool(known, lambda one: transport, ConnectionOptions(connect_timeout=30.0, by="me@pc"), Clock())
-    learned = HostFacts(master_addr="127.0.0.1")
-    plan = make_plan(known, ("t.py",), Settings(), run_id=run_id, cwd=str(directory), has_script=True, learned=learned)
+    planner = Planner(
+        hosts=known, task=("t.py",), settings=Settings(), run_id=run_id, directory=str(directory), has_script=True
+    )
+    plan = planner.make_plan(HostFacts(master_addr="127.0.0.1"))
     plan = replace(plan, nodes=tuple(replace(node, claims=()) for node in plan.nodes))
     seen = Seen()
     session = Session(fan, ["lab"], [seen])

@@ -33,6 +33,7 @@ class AutoTransport:
     """The transport that chooses for each host. Safe to use from many threads at once."""
 
     name = "ssh"  # while no host is switched
+    open_files = 3
 
     def __init__(
         self, config: SshConfig, builtin: Callable[[], Transport], program: Transport, notices: Notices

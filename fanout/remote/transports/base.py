@@ -54,9 +54,10 @@ class Channel(Protocol):
 
 
 class Transport(Protocol):
-    """A way to run one command on a host."""
+    """A way to run one command on a host. ``open_files``: how many files of this process a connection keeps open."""
 
     name: str
+    open_files: int
 
     def open(self, host: Host, command: str, deadline: Deadline) -> Channel:
         """Start ``command``, which the login shell executes, on the host. Raises TransportError."""

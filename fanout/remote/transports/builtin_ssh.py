@@ -165,6 +165,7 @@ class SshTransport:
     """Log in and start the command. Safe to use from many threads at once."""
 
     name = "ssh"
+    open_files = 3  # a socket, and files of a login
 
     def __init__(
         self,

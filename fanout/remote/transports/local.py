@@ -14,6 +14,7 @@ class LocalTransport:
     """Start the command as a child of the launcher. The keeper detaches itself at once."""
 
     name = "local"
+    open_files = 3  # pipes to the process
 
     def open(self, host: Host, command: str, deadline: Deadline) -> Channel:
         try:

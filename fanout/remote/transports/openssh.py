@@ -54,6 +54,7 @@ class OpensshTransport:
     """One ``ssh`` process per host, without a terminal, a prompt or forwarding."""
 
     name = "openssh"
+    open_files = 6  # pipes to the ssh process
 
     def __init__(
         self, config: SshConfig, *, accept_new_host_keys: bool = False, notices: Notices | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -62,6 +62,12 @@ class TransportSelector:
         if reason:
             note_switch(host, reason, self.notices)
         return self._openssh if reason else self._auto
+
+    @property
+    def open_files(self) -> int:
+        """Return how many files of this process a connection keeps open, unless its host is switched."""
+        chosen: Mapping[str, Transport] = {"openssh": self._openssh, "local": self._local}
+        return chosen.get(self._settings.transport, self._auto).open_files
 
     def _builtin_transport(self) -> SshTransport:
         with self._lock:
