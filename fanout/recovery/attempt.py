@@ -1,0 +1,67 @@
+"""Attempts as values: how one attempt of a run ended, and the options that decide about the next one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Confidence = Literal["high", "medium", "low", "undetermined"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRange:
+    """Training steps that one attempt reported: the first one and the highest one."""
+
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptEnd:
+    """The end of one attempt.
+
+    ``hosts`` are in node-rank order. ``started_at`` and ``ended_at`` are seconds of one clock. ``signature`` is the id of
+    the first cause (a signature, or exit, signal, lost, ...), "" if it is undetermined. ``place`` identifies the error:
+    the signature, the exception type, its text without numbers, and the innermost frame of the user's code, without host
+    and rank. ``host`` is the host of the cause, ``accused`` all hosts with the same cause. ``code`` is the exit status
+    of the script (negative: a signal). ``lost`` hosts have no connection; ``rebooted`` ones have a new boot id;
+    ``unclean`` ones still have processes of the run that cannot be ended. ``requested`` is why a person or an option
+    ended the run, "" if it failed.
+    """
+
+    number: int
+    hosts: tuple[str, ...]
+    started_at: float
+    ended_at: float
+    succeeded: bool = False
+    requested: Literal["", "interrupted", "time-limit", "stop-request", "refused", "launcher-fault"] = ""
+    signature: str = ""
+    text: str = ""
+    place: str = ""
+    confidence: Confidence = "undetermined"
+    host: str | None = None
+    accused: tuple[str, ...] = ()
+    code: int | None = None
+    lost: tuple[str, ...] = ()
+    rebooted: tuple[str, ...] = ()
+    unclean: tuple[str, ...] = ()
+    steps: StepRange | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveryOptions:
+    """Options of ``fanout run`` about restarts. ``max_restarts`` counts restarts in a row without progress."""
+
+    max_restarts: int = 0
+    min_hosts: int | None = None
+    restart_codes: tuple[int, ...] = (75,)
+    allow_from_scratch: bool = False
+    restart_on_hang: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """Hosts that the next attempt may use. ``spares`` and ``returned`` are connected, in the order of the hostfile."""
+
+    spares: tuple[str, ...] = ()
+    returned: tuple[str, ...] = ()  # hosts of an earlier attempt that answer again and are clean

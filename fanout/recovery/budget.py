@@ -1,0 +1,63 @@
+"""Limits of restarts: the budget of --max-restarts, the limit of a failure class, the rate limit, and the wait.
+
+A restart counts if no progress followed the one before. Progress (``progress.py``) resets the budget and the wait. The
+rate limit counts every start, because a task that asks for its own restart can loop too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fanout.recovery.attempt import AttemptEnd, RecoveryOptions
+from fanout.recovery.classify import classify_failure
+from fanout.recovery.failure_classes import REQUESTED_RESTART
+from fanout.recovery.progress import rate_progress
+
+FREE_WEAK_RESTARTS = 2
+RATE_STARTS = 5
+RATE_SECONDS = 1800.0
+TOTAL_FACTOR = 10
+FIRST_WAIT_SECONDS = 10.0
+LONGEST_WAIT_SECONDS = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """Restarts since the last progress, with the one that would follow the last attempt."""
+
+    used: int
+    same_class: int  # restarts after the class of the last attempt
+    waits: int  # restarts that waited, without the next one
+
+    @property
+    def wait_seconds(self) -> float:
+        return min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2.0 ** min(self.waits, 10))
+
+
+def count_restarts(options: RecoveryOptions, history: Sequence[AttemptEnd]) -> Budget:
+    """Count the restarts since the last progress. ``history`` is not empty."""
+    used = weak = waits = 0
+    classes: list[str] = []
+    for index, attempt in enumerate(history):
+        progress = rate_progress(history[: index + 1])
+        if progress == "strong":
+            used = weak = waits = 0
+            classes = []
+        failure = classify_failure(options, attempt)
+        classes.append(failure.name)
+        waits += failure.waits and index < len(history) - 1
+        if failure is REQUESTED_RESTART:
+            continue
+        if progress == "weak" and weak < FREE_WEAK_RESTARTS:
+            weak += 1
+            continue
+        used += 1
+    return Budget(used=used, same_class=classes.count(classes[-1]), waits=waits)
+
+
+def is_rate_exceeded(options: RecoveryOptions, history: Sequence[AttemptEnd]) -> bool:
+    """Return whether one more start would be too many: RATE_STARTS in RATE_SECONDS, or TOTAL_FACTOR x N in all."""
+    now = history[-1].ended_at
+    recent = [each for each in history if now - each.started_at < RATE_SECONDS]
+    return len(recent) >= RATE_STARTS or len(history) > TOTAL_FACTOR * options.max_restarts

@@ -1,0 +1,240 @@
+"""Table of failure classes: what fanout does after each kind of first cause, and why.
+
+``docs/restarts.md`` is generated from this table. The first class that matches decides. Its rows follow measurements of
+others: ByteRobust (arXiv 2509.16293), Meta's RSC clusters (arXiv 2410.21680), the NVRx and DLRover sources.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Answer = Literal["restart", "replace", "stop"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailureClass:
+    """What fanout does after one kind of failure.
+
+    ``answer`` is the first choice: restart on the same hosts, replace the host of the cause, or stop. ``limit`` is the
+    number of restarts after this class without progress between them (None: the budget of --max-restarts). ``waits``:
+    the wait before the restart grows with each one. ``needs_progress``: stop if the attempt reported no step.
+    ``replaces_repeat``: replace the host if the same host caused the same class before. ``replaces_single``: if
+    exactly one host has the cause, replace it instead. ``in_place_if_clean``: without a spare, restart on the same
+    host if it passes the check. ``stops_at_same_place``: stop if the last attempt ended with the same error at the same
+    step.
+    """
+
+    name: str
+    signatures: frozenset[str]
+    answer: Answer
+    why: str
+    limit: int | None = None
+    waits: bool = False
+    needs_progress: bool = False
+    replaces_repeat: bool = False
+    replaces_single: bool = False
+    in_place_if_clean: bool = False
+    stops_at_same_place: bool = False
+
+
+def _row(name: str, signatures: str, answer: Answer, why: str, **more: object) -> FailureClass:
+    return FailureClass(name=name, signatures=frozenset(signatures.split()), answer=answer, why=why, **more)  # type: ignore[arg-type]
+
+
+FAILURE_CLASSES = (
+    _row(
+        "host-lost",
+        "lost kernel-lockup ssh-lost vanished quiet-host silent-host slurm-node-fail",
+        "replace",
+        "a machine without power or network is repaired in hours, not in seconds",
+        in_place_if_clean=True,
+    ),
+    _row(
+        "rebooted",
+        "rebooted",
+        "restart",
+        "a reset repairs many faults; a host that reboots twice has a defect",
+        limit=2,
+        replaces_repeat=True,
+    ),
+    _row(
+        "gpu-broken",
+        "gpu-lost cuda-ecc sxid npu-device-error",
+        "replace",
+        "ByteRobust removes the host at once; Meta measured that 78 % of these faults are hardware",
+        in_place_if_clean=True,
+    ),
+    _row(
+        "gpu-fault",
+        "xid cuda-illegal-access cuda-assert",
+        "restart",
+        "41 of 62 illegal memory accesses at ByteRobust came from user code",
+        limit=1,
+        replaces_repeat=True,
+        stops_at_same_place=True,
+    ),
+    _row(
+        "driver",
+        "nvml-mismatch cuda-fabric-manager cuda-old-driver cuda-compat cuda-busy",
+        "replace",
+        "a driver fault does not go away by itself",
+    ),
+    _row(
+        "crash",
+        "signal fatal-python-error nccl-segfault shell-crashed shell-aborted terminate-called glibc-abort "
+        "torchrun-death-signal python-died-of-signal mpi-rank-signal hydra-termination deepspeed-killed ray-worker-died",
+        "restart",
+        "a crash comes from a memory fault or a bug; a second one on the same host points to the host",
+        limit=2,
+        waits=True,
+        replaces_repeat=True,
+    ),
+    _row(
+        "host-memory",
+        "kernel-oom oom-daemon slurm-oom kubernetes-oom shell-killed shell-killed-zsh loader-killed",
+        "restart",
+        "a slow leak survives a restart for long; a task that does not fit never does",
+        limit=1,
+        needs_progress=True,
+    ),
+    _row(
+        "gpu-memory",
+        "cuda-out-of-memory cuda-memory-taken",
+        "restart",
+        "memory of the ended attempt is free again; a batch that does not fit never does",
+        limit=1,
+        needs_progress=True,
+    ),
+    _row(
+        "network",
+        "network nccl-system-error nccl-connect-failed nccl-remote-error nccl-unique-id ib-completion ib-queue-pair "
+        "ib-event link-down gloo-mesh gloo-closed gloo-reset store-timeout store-refused dist-backend peer-trouble "
+        "hccl-operation nccl-timeout gloo-timeout blamed meeting missing-node",
+        "restart",
+        "a network fault without a named host usually passes",
+        waits=True,
+    ),
+    _row(
+        "host-cut-off",
+        "cut-off unreachable",
+        "replace",
+        "the network test after the failure measured that this host is cut off",
+        in_place_if_clean=True,
+    ),
+    _row(
+        "hang",
+        "hang apart missing silent torchrun-worker-stuck torchrun-unkillable kernel-hung-task",
+        "restart",
+        "21 of 26 hangs at ByteRobust came from the infrastructure",
+        replaces_repeat=True,
+    ),
+    _row(
+        "mismatch",
+        "mismatch collective-mismatch nccl-world-size nccl-rank-twice nccl-same-gpu nccl-truncated nccl-crossed gloo-size "
+        "node-rank nnodes numbers torchrun-local-rank env-missing cuda-ordinal socket-all-digits nccl-bad-family",
+        "stop",
+        "wrong code or wrong numbers fail again",
+    ),
+    _row(
+        "environment",
+        "no-module no-library no-file no-command crlf version-skew nccl-version circular-import no-script no-main-module "
+        "hydra-override tyro-parsing flags-parsing",
+        "stop",
+        "the environment or the command is wrong; if only one host has the fault, another host can work",
+        replaces_single=True,
+    ),
+    _row(
+        "disk-full",
+        "no-space",
+        "restart",
+        "a full disk stays full, unless the end of the attempt freed space",
+        limit=1,
+    ),
+    _row(
+        "shared-memory",
+        "loader-shm nccl-shm shm-wiped",
+        "restart",
+        "the segments of the ended attempt are free again",
+        limit=1,
+    ),
+    _row(
+        "file-server",
+        "nfs-silent stale-file transient-io",
+        "restart",
+        "a file server that answers again serves the next attempt",
+        waits=True,
+    ),
+    _row(
+        "not-finite",
+        "loss-not-finite",
+        "restart",
+        "3 of 4 losses that were not finite came from silent data corruption at ByteRobust",
+        limit=1,
+        stops_at_same_place=True,
+    ),
+    _row(
+        "port-taken", "store-port-in-use store-wrong-service", "restart", "the next attempt takes another port", limit=1
+    ),
+    _row(
+        "never-joined",
+        "start-timeout rendezvous-lost",
+        "restart",
+        "a host that starts too slowly once may be in time the next time",
+        limit=1,
+        replaces_repeat=True,
+    ),
+    _row(
+        "resources",
+        "too-many-files too-many-threads",
+        "restart",
+        "a leak survives a restart; a limit that is too low does not",
+        limit=1,
+        needs_progress=True,
+    ),
+    _row(
+        "ended-outside",
+        "torchrun-told-to-stop slurm-cancelled interrupted",
+        "stop",
+        "a person or another program ended the processes on purpose",
+    ),
+    _row("lease", "unheard lease-expired", "restart", "the hosts are healthy: only the launcher was away", limit=1),
+    _row("early-exit", "early early-exit", "restart", "a host ended with 0 before the others", limit=1),
+    _row(
+        "user-code",
+        "python-exception stated-error stated-by-program called-process exit ray-reports deepspeed-return",
+        "restart",
+        "user code fails again at the same place, unless data or time played a part",
+        limit=1,
+        needs_progress=True,
+        stops_at_same_place=True,
+    ),
+)
+
+UNDETERMINED = FailureClass(
+    name="undetermined",
+    signatures=frozenset(),
+    answer="restart",
+    waits=True,
+    replaces_repeat=True,
+    why="without a known cause a restart costs little",
+)
+
+REQUESTED_RESTART = FailureClass(
+    name="restart-code",
+    signatures=frozenset(),
+    answer="restart",
+    why="the task saved its state and asked for a restart",
+)
+
+USAGE_CODES = (2, 17, 93, 126, 127)  # usage, Megatron-LM exit, NVRx "do not restart", not executable, not found
+
+USAGE_ERROR = FailureClass(
+    name="usage-error",
+    signatures=frozenset(),
+    answer="stop",
+    why="this exit status means that a restart cannot help",
+)
+
+TRANSIENT_TEXTS = ("ESTALE", "Stale file handle", "EIO", "Input/output error", "ConnectionError", "ConnectionResetError",
+                   "ReadTimeout", "TimeoutError", "Temporary failure in name resolution", "HTTP 5", "502 ", "503 ", "504 ")  # fmt: skip

