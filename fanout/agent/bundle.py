@@ -16,6 +16,7 @@ from pathlib import Path
 
 MODULES = (
     "frames",
+    "claim_files",
     "state_dir",
     "processes",
     "run_files",
@@ -30,11 +31,13 @@ MODULES = (
     "lease",
     "overflow_buffer",
     "shared_claims",
+    "run_claims",
     "oom_kills",
     "linger",
     "log_reader",
     "log_sender",
     "rendezvous",
+    "keeper_frames",
     "keeper",
     "prepare",
     "probe_runner",

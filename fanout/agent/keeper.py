@@ -14,18 +14,19 @@ import select
 import signal
 import socket
 
-from . import frames, lease, linger, log_spool, processes, rendezvous, run_files, spawn, state_dir, tree_stop
+from . import frames, keeper_frames, lease, log_spool, processes, rendezvous, run_files, spawn, state_dir, tree_stop
 from .lease import Lease
+from .linger import LingerState
 from .oom_kills import OomWatch
 from .relay_clients import RelayClients
 from .tree_stop import StopSequence
 
 TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
-    from typing import Callable, Iterator
+    from typing import Iterator
 
-    from .linger import LingerState
     from .rank_logs import RankLogs
+    from .run_claims import RunClaims
 
 MAX_DRAIN_BYTES = 1 << 20  # the most bytes read from the pipe before other descriptors are served
 SCAN_SECONDS = 0.1  # how often the tree is scanned while it is being ended
@@ -35,10 +36,10 @@ MAX_WAIT_SECONDS = 2.0  # the longest wait: resume from suspend wakes no poll, a
 class Keeper:
     """One run on one host, from Prepared to CleanedUp."""
 
-    def __init__(self, spec: dict, directory: str, listener: socket.socket, release: Callable[[], None]) -> None:
+    def __init__(self, spec: dict, directory: str, listener: socket.socket, claims: RunClaims) -> None:
         self.spec = spec
         self.directory = directory
-        self.release = release  # releases the run's claims
+        self.claims = claims
         self.poll = select.poll()
         self.relays = RelayClients(listener, self.poll)
         self.status = run_files.StatusFile(directory)
@@ -103,7 +104,11 @@ class Keeper:
         else:
             for message in self.relays.handle_event(descriptor, events, self._iter_state()):
                 try:
-                    self._handle_message(message)
+                    frames.check_version(message)
+                    if message.get("op") == "hand_over":
+                        self._hand_over_claims(descriptor)
+                    else:
+                        self._handle_message(message)
                 except (KeyError, TypeError, ValueError):
                     self.relays.disconnect(descriptor)  # an unreadable message ends its connection, not the run
 
@@ -124,16 +129,10 @@ class Keeper:
 
     def _iter_state(self) -> Iterator:
         """Yield the keeper's state and everything that a new relay has missed."""
-        yield {
-            "t": "keeper_status",
-            "v": frames.PROTOCOL_VERSION,
-            "relays": len(self.relays.clients) - 1,  # without the asking relay
-            "silent_for": round(self.lease.silence, 1),
-            "lease": round(self.lease.left, 1) if self.lease.seconds else None,
-        }
+        yield keeper_frames.build_keeper_status(self.lease, len(self.relays.clients) - 1)  # without the asking relay
         if self.spool.announced_at:
             yield {"t": "truncation_announced"}
-        yield from self._iter_disk_notices()
+        yield from keeper_frames.iter_disk_notices(self.spool, self.notice)
         yield {"t": "prepared", "pid": os.getpid()}
         if self.main and "main" in self.status.facts:
             yield {"t": "started", "pid": self.main}
@@ -141,13 +140,11 @@ class Keeper:
             yield {"t": "rendezvous_joined", "how": self.rendezvous.how}
         if self.ranks is not None:
             yield from map(self.ranks.build_frame, self.ranks.paths)
-        if self.exited:
-            yield dict(self.status.facts["exited"], t="exited")
-        if "cleaned_up" in self.status.facts:
-            yield dict(self.status.facts["cleaned_up"], t="cleaned_up")
+        for kind in ("exited", "cleaned_up"):
+            if kind in self.status.facts:
+                yield dict(self.status.facts[kind], t=kind)
 
     def _handle_message(self, message: dict) -> None:
-        frames.check_version(message)
         self.lease.renew(min(lease.read_boottime(), float(message.get("at", lease.read_boottime()))))
         operation = message.get("op")
         if operation == "heartbeat" and "have" in message:
@@ -160,6 +157,17 @@ class Keeper:
             self.stop(0.0, "killed")
         elif operation == "release":
             self.is_fetched = True
+
+    def _hand_over_claims(self, descriptor: int) -> None:
+        """Pass the claims to the keeper of the run's next attempt, if nothing of this attempt is left."""
+        if self.linger is not None and not self.linger.stuck:
+            self.claims.send_to(self.relays.clients[descriptor][0])
+        self.relays.disconnect(descriptor)
+
+    def release_claims(self) -> None:
+        """Release the claims, and stop serving their sockets."""
+        self.relays.close_claim_sockets()
+        self.claims.release()
 
     def _collect_sizes(self) -> dict:
         sizes = {0: self.spool.size}
@@ -219,7 +227,7 @@ class Keeper:
             self._handle_exit(json.loads(trouble.decode()))
             return
         self.status.update(phase="running", main=self.main)
-        for message in (*self._iter_disk_notices(), {"t": "started", "pid": self.main}):
+        for message in (*keeper_frames.iter_disk_notices(self.spool, self.notice), {"t": "started", "pid": self.main}):
             self.relays.send_to_all(message)
         if self.ending.requested:  # the stop came before there was a group to end
             tree_stop.terminate_group(self.main, self.exited)
@@ -259,16 +267,9 @@ class Keeper:
         if self.spool.status_key != self.sent_status_key:
             self.sent_status_key = self.spool.status_key
             self.status.update(truncated=True)  # after a gap the file must not be read as zeros
-            for message in self._iter_disk_notices():
+            for message in keeper_frames.iter_disk_notices(self.spool, self.notice):
                 self.relays.send_to_all(message)
         self.relays.offer_sizes(self._collect_sizes())
-
-    def _iter_disk_notices(self) -> Iterator:
-        """Yield the frames with which relays learn of a full disk."""
-        if self.spool.memory.path:
-            yield {"t": "memory_buffer", "path": self.spool.memory.path}
-        for notice in filter(None, (self.notice, self.spool.notice)):
-            yield {"t": "disk_pressure", "message": notice}
 
     def _reap_children(self) -> None:
         if self.main and not self.exited and processes.has_ended(self.main):
@@ -327,15 +328,9 @@ class Keeper:
             self._drain_pipe()
             self.spool.finish()
         self._check_ranks(final=True)
-        cleaned_up = {
-            "killed": killed,
-            "left": [processes.describe_process(pid) for pid in left],
-            "sizes": {str(number): size for number, size in self._collect_sizes().items()},
-            "crc": {"0": self.spool.crc},
-            "dropped": self.spool.dropped,
-        }
+        cleaned_up = keeper_frames.build_cleaned_up(left, killed, self._collect_sizes(), self.spool)
         self.status.update(phase="cleaned_up", cleaned_up=cleaned_up)
-        self.linger = linger.LingerState(left, self.spool, self.release)
+        self.linger = LingerState(left, self.spool, self.release_claims, holds=self.spec.get("hold", False))
         self._offer_sizes()
         self.relays.send_to_all(dict(cleaned_up, t="cleaned_up"))
         self._check_linger(self.linger)

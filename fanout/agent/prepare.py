@@ -13,7 +13,7 @@ import sys
 import time
 import traceback
 
-from . import kill_sweep, processes, run_files, shared_claims, state_dir
+from . import claim_files, kill_sweep, processes, run_claims, run_files, shared_claims, state_dir
 from .probes import probe_tools
 
 TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 FAULT_KILL_SECONDS = 20.0  # how long a failed keeper tries to kill its tree
 CHECK_SECONDS = 10.0  # how long the work directory may take to answer
 FETCHED_SECONDS = 30.0  # a live launcher has reconnected by then
-SAME_RUN_SECONDS = 10.0  # after this time, another start of the same run counts as another node on this host
 
 
 class Refusal(Exception):
@@ -128,29 +127,24 @@ def _start_keeper(spec: dict, root: str) -> None:
 
 def _run_keeper(spec: dict, root: str, temporary: str, answer: int) -> None:
     """Run the keeper in its own process: take the claims, create directory and socket, then serve until the end."""
-    held: list = []
-    seen: list = []  # the same claims, for the other users of this host
+    claims = run_claims.RunClaims(root, spec)
     keepers: list = []
 
     def release() -> None:
         for kept in keepers:
-            kept.relays.close_claim_sockets()
-        for listener in seen:
-            listener.close()
-        for name, descriptor in held:
-            state_dir.release_claim(root, name, descriptor)
+            kept.release_claims()
+        claims.release()
 
     try:
         from . import keeper, spawn
 
         spawn.LIBC.prctl(spawn.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        _take_claims(spec, root, held)
-        _take_shared_claims(spec, seen)
+        _take_claims(claims)
         state_dir.retry_missing(_make_run_directory, root, temporary)
         listener = _open_socket(temporary)
         _write_run_info(spec, temporary)
-        kept = keeper.Keeper(spec, temporary, listener, release)
-        kept.relays.watch_claim_sockets(seen)
+        kept = keeper.Keeper(spec, temporary, listener, claims)
+        kept.relays.watch_claim_sockets(claims.sockets)
         keepers.append(kept)
         kept.set_directory(_publish_directory(spec, root, temporary))
     except Refusal as refusal:
@@ -181,12 +175,6 @@ def _serve_keeper(kept: Keeper) -> None:
 def _make_run_directory(root: str, temporary: str) -> None:
     state_dir.make_private(root)
     os.mkdir(temporary, 0o700)
-
-
-def _take_claim(root: str, name: str, holder: dict) -> int:
-    state_dir.make_private(root)
-    state_dir.check_other_dirs(root, name)
-    return state_dir.take_claim(root, name, holder)
 
 
 def _publish_directory(spec: dict, root: str, temporary: str) -> str:
@@ -221,31 +209,14 @@ def _report_ready(answer: int) -> None:
     os.close(answer)
 
 
-def _take_claims(spec: dict, root: str, held: list) -> None:
-    """Take all claims, adding each (name, descriptor) to ``held``."""
-    holder = {"by": spec["by"], "run": spec["run"], "node": spec["node"], "pid": os.getpid(), "since": time.time()}
-    for name in sorted(spec["claims"]):
-        until = time.monotonic() + SAME_RUN_SECONDS
-        while True:
-            try:
-                held.append((name, state_dir.retry_missing(_take_claim, root, name, holder)))
-                break
-            except state_dir.ClaimHeld as busy:
-                is_same_run = (busy.holder.get("run"), busy.holder.get("node")) == (spec["run"], spec["node"])
-                if not is_same_run or time.monotonic() > until:
-                    raise _refuse_busy(spec, name, busy.holder) from None
-            if state_dir.find_run(spec["run"], spec["node"]):
-                raise state_dir.AlreadyStarted
-            time.sleep(0.01)  # the same launcher, over a link that broke a moment ago, is just creating the run
-
-
-def _take_shared_claims(spec: dict, seen: list) -> None:
-    """Take the same claims among all users of this host, adding each socket to ``seen``."""
-    for name in sorted(spec["claims"]):
-        try:
-            seen.append(shared_claims.take_claim(name, spec["run"]))
-        except shared_claims.ClaimTaken as taken:
-            raise _refuse_busy(spec, name, taken.holder) from None
+def _take_claims(claims: run_claims.RunClaims) -> None:
+    """Take the claims. Raises Refusal with the holder if another run has one."""
+    try:
+        claims.take()
+    except claim_files.ClaimHeld as busy:
+        raise _refuse_busy(claims.spec, busy.claim, busy.holder) from None
+    except shared_claims.ClaimTaken as taken:
+        raise _refuse_busy(claims.spec, taken.claim, taken.holder) from None
 
 
 def _refuse_busy(spec: dict, name: str, holder: dict) -> Refusal:
@@ -335,12 +306,6 @@ def _is_deserted(directory: str) -> bool:
 
 def _open_socket(directory: str) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(open_socket_path(directory))
+    listener.bind(run_files.open_socket_path(directory))
     listener.listen(16)
     return listener
-
-
-def open_socket_path(directory: str) -> str:
-    """Return a short path of the keeper's socket: its length is limited to 107 bytes, a directory's is not."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    return "/proc/self/fd/%d/socket" % descriptor  # kept open: the path is valid only while the descriptor is open

@@ -170,7 +170,7 @@ class Relay:
         keeper = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         keeper.setblocking(False)
         try:
-            keeper.connect(prepare.open_socket_path(self.directory))
+            keeper.connect(run_files.open_socket_path(self.directory))
         except BlockingIOError:
             keeper.close()
             self.retry_at = time.monotonic() + 1.0

@@ -9,9 +9,14 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 import time
 
 from . import frames
+
+TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
+if TYPE_CHECKING:
+    from typing import Optional
 
 STATUS_BYTES = 16384
 LEAST_BYTES = 4096  # what keepers of every version allocate
@@ -140,3 +145,18 @@ class StreamFile:
             return False
         self.size = upto
         return True
+
+
+def stat_own_file(path: str) -> Optional[os.stat_result]:
+    """Return the lstat result of a regular file of this uid, None for anything else."""
+    try:
+        seen = os.lstat(path)
+    except OSError:
+        return None
+    return seen if stat.S_ISREG(seen.st_mode) and seen.st_uid == os.getuid() else None
+
+
+def open_socket_path(directory: str) -> str:
+    """Return a short path of the keeper's socket: its length is limited to 107 bytes, a directory's is not."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    return "/proc/self/fd/%d/socket" % descriptor  # kept open: the path is valid only while the descriptor is open

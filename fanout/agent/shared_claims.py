@@ -23,8 +23,9 @@ TRIES = 4  # two users who claim at the same moment see each other: both withdra
 class ClaimTaken(Exception):
     """Another user holds the claim; ``holder`` contains what is known of that run."""
 
-    def __init__(self, holder: dict) -> None:
+    def __init__(self, claim: str, holder: dict) -> None:
         super().__init__(str(holder))
+        self.claim = claim
         self.holder = holder
 
 
@@ -42,7 +43,7 @@ def take_claim(name: str, run: str) -> socket.socket:
         ours.close()
         tries += 1
         if tries == TRIES:
-            raise ClaimTaken(holder)
+            raise ClaimTaken(name, holder)
         time.sleep(0.02 + os.urandom(1)[0] / 1000)
 
 

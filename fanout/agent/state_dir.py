@@ -1,30 +1,26 @@
-"""State directory: a private directory on a local file system for each user's runs, and the claims that separate runs.
+"""State directory: a private directory on a local file system for each user's runs.
 
 It is never the home directory, which may be NFS and shared by all hosts. It is never a directory with other
-permissions: /tmp is open to all users, so a planted directory or link is refused. Claims are flocks. The kernel frees
-them when their holder dies, so there are no stale claims.
+permissions: /tmp is open to all users, so a planted directory or link is refused.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import os
 import stat
 import time
 
-from . import run_files
+from . import claim_files, run_files
 
 TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
-    from typing import Callable, Optional
+    from typing import Callable
 
 RECORD_BYTES = 64 << 10  # the space that a run needs besides its log: status, run_info, claims, socket
 FULL = (errno.ENOSPC, errno.EDQUOT)
 MAX_RETRIES = 100  # how often the directory may vanish meanwhile before it counts as an error
-CLAIM_BYTES = 64 << 10  # more than a holder writes into its claim
-HOLDER_SECONDS = 1.0  # how long a holder may take to write who it is
 
 
 class NoStateDir(Exception):
@@ -37,15 +33,6 @@ class NoStateDir(Exception):
 
 class AlreadyStarted(Exception):
     """Another connection of the same launcher has just created this run on this host."""
-
-
-class ClaimHeld(Exception):
-    """Another run holds a claim that this run needs; ``holder`` is what that run wrote into it."""
-
-    def __init__(self, claim: str, holder: dict) -> None:
-        super().__init__(claim)
-        self.claim = claim
-        self.holder = holder
 
 
 def list_candidates() -> list:
@@ -159,17 +146,8 @@ def list_runs(root: str) -> list:
 
 def _is_run(directory: str) -> bool:
     """Return whether a keeper of this user made the directory: it is no link and has a fully allocated status."""
-    status = _stat_own_file(os.path.join(directory, "status"))
+    status = run_files.stat_own_file(os.path.join(directory, "status"))
     return _is_own_directory(directory) and status is not None and status.st_size >= run_files.LEAST_BYTES
-
-
-def _stat_own_file(path: str) -> Optional[os.stat_result]:
-    """Return the lstat result of a regular file of this uid, None for anything else."""
-    try:
-        seen = os.lstat(path)
-    except OSError:
-        return None
-    return seen if stat.S_ISREG(seen.st_mode) and seen.st_uid == os.getuid() else None
 
 
 def _is_own_directory(path: str) -> bool:
@@ -178,74 +156,6 @@ def _is_own_directory(path: str) -> bool:
     except OSError:
         return False
     return stat.S_ISDIR(seen.st_mode) and seen.st_uid == os.getuid()
-
-
-def take_claim(root: str, name: str, holder: dict) -> int:
-    """Hold ``name`` on this host until the returned descriptor is closed. Raises ClaimHeld with the holder's data."""
-    path = os.path.join(root, "claim-" + name)
-    until = time.monotonic() + HOLDER_SECONDS
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            holder = _read_holder(descriptor)
-            os.close(descriptor)
-            if not holder and time.monotonic() < until:
-                time.sleep(0.01)  # the holder is just taking the claim, or removing that of a dead one
-                continue
-            raise ClaimHeld(name, holder) from None
-        if _is_same_file(descriptor, path):
-            try:
-                os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, json.dumps(holder).encode(), 0)
-            except OSError:
-                release_claim(root, name, descriptor)
-                raise
-            return descriptor
-        os.close(descriptor)  # its last holder removed the file between our open and our flock
-
-
-def check_other_dirs(root: str, name: str) -> None:
-    """Raise ClaimHeld if a run holds this claim in another state directory, for example from before a disk filled up."""
-    for other in list_state_dirs():
-        try:
-            descriptor = os.open(os.path.join(other, "claim-" + name), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError:
-            continue
-        try:
-            if other != root:
-                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ClaimHeld(name, _read_holder(descriptor)) from None
-        finally:
-            os.close(descriptor)
-
-
-def release_claim(root: str, name: str, descriptor: int) -> None:
-    """Release a claim and delete its file, while it is still locked: no process can lock a deleted file."""
-    try:
-        os.unlink(os.path.join(root, "claim-" + name))
-    except FileNotFoundError:
-        pass
-    os.close(descriptor)
-
-
-def _is_same_file(descriptor: int, path: str) -> bool:
-    try:
-        there = os.stat(path)
-    except FileNotFoundError:
-        return False
-    here = os.fstat(descriptor)
-    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
-
-
-def _read_holder(descriptor: int) -> dict:
-    try:
-        holder = json.loads(os.pread(descriptor, 4096, 0).decode())
-    except ValueError:
-        return {}
-    return holder if isinstance(holder, dict) else {}
 
 
 def lock_record(directory: str) -> None:
@@ -276,42 +186,25 @@ def remove_stale_files(root: str) -> None:
     try:
         for name in os.listdir(root):
             path = os.path.join(root, name)
-            if name.startswith(("claim-port-", "claim-gpu-")) and _is_claim(path):
-                _remove_stale_claim(root, name[len("claim-") :])
+            if name.startswith(("claim-port-", "claim-gpu-")) and claim_files.is_claim(path):
+                claim_files.remove_stale_claim(root, name[len("claim-") :])
             elif (
                 name.startswith("unborn-") and _has_maker_died(name.rpartition(".")[2], "p") and _is_own_directory(path)
             ):
                 remove_tree(path)
-            elif name.startswith(".probe.") and _has_maker_died(name[len(".probe.") :]) and _stat_own_file(path):
+            elif (
+                name.startswith(".probe.") and _has_maker_died(name[len(".probe.") :]) and run_files.stat_own_file(path)
+            ):
                 os.unlink(path)
         os.rmdir(root)
     except OSError:
         pass
 
 
-def _is_claim(path: str) -> bool:
-    """Return whether the file is empty or holds the JSON object that a claim's holder writes."""
-    seen = _stat_own_file(path)
-    if seen is None or seen.st_size > CLAIM_BYTES:
-        return False
-    try:
-        with open(path, "rb") as file:
-            return seen.st_size == 0 or isinstance(json.loads(file.read().decode()), dict)
-    except (OSError, ValueError):
-        return False
-
-
 def _has_maker_died(pid: str, end: str = "") -> bool:
     """Return whether ``pid``, the last part of a temporary name, belongs to no process."""
     number = pid[: -len(end)] if end and pid.endswith(end) else pid if not end else ""
     return number.isdigit() and not os.path.exists("/proc/" + number)
-
-
-def _remove_stale_claim(root: str, name: str) -> None:
-    try:
-        release_claim(root, name, take_claim(root, name, {}))
-    except ClaimHeld:
-        pass
 
 
 def remove_run(root: str, run: str, node: int) -> None:

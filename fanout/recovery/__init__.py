@@ -1,4 +1,4 @@
-"""Recovery: decide after a failed attempt whether, on which hosts and when the next attempt starts.
+"""Recovery: decide after a failed attempt whether the run starts again, on which hosts, and after which wait; pure.
 
-It imports only ``model/`` and ``text/``, and every function is pure. Start reading in ``decision.py``.
+It may import model and text. Start in decision.py, then read failure_classes.py.
 """

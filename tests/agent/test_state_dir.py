@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fanout.agent import state_dir
+from fanout.agent import claim_files, state_dir
 from tests.skips import needs
 
 ABOUT = {"run": "r1", "by": "me@pc", "since": 1.0, "pid": 7}
@@ -31,31 +31,31 @@ def test_the_directory_belongs_to_the_user_only(root: str) -> None:
 
 
 def test_a_claim_excludes_others_and_names_its_holder(root: str) -> None:
-    held = state_dir.take_claim(root, "port-1", ABOUT)
-    with pytest.raises(state_dir.ClaimHeld) as busy:
-        state_dir.take_claim(root, "port-1", {"run": "r2"})
+    held = claim_files.take_claim(root, "port-1", ABOUT)
+    with pytest.raises(claim_files.ClaimHeld) as busy:
+        claim_files.take_claim(root, "port-1", {"run": "r2"})
     assert (busy.value.claim, busy.value.holder) == ("port-1", ABOUT)
-    state_dir.release_claim(root, "port-1", held)
+    claim_files.release_claim(root, "port-1", held)
     assert os.listdir(root) == []
-    state_dir.release_claim(root, "port-1", state_dir.take_claim(root, "port-1", ABOUT))
+    claim_files.release_claim(root, "port-1", claim_files.take_claim(root, "port-1", ABOUT))
 
 
 def test_different_claims_are_independent(root: str) -> None:
-    held = [state_dir.take_claim(root, name, ABOUT) for name in ("port-1", "port-2", "gpu-0")]
+    held = [claim_files.take_claim(root, name, ABOUT) for name in ("port-1", "port-2", "gpu-0")]
     assert len(os.listdir(root)) == 3
     for name, descriptor in zip(("port-1", "port-2", "gpu-0"), held, strict=True):
-        state_dir.release_claim(root, name, descriptor)
+        claim_files.release_claim(root, name, descriptor)
 
 
 @pytest.mark.process
 def test_the_claim_of_a_killed_holder_is_free_and_the_next_cleanup_removes_its_file(root: str) -> None:
-    source = f"import sys; from fanout.agent import state_dir; state_dir.take_claim({root!r}, 'port-1', {ABOUT!r}); print('held', flush=True); sys.stdin.read()"
+    source = f"import sys; from fanout.agent import claim_files; claim_files.take_claim({root!r}, 'port-1', {ABOUT!r}); print('held', flush=True); sys.stdin.read()"
     argv = [sys.executable, "-c", source]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(state_dir.ClaimHeld):
-            state_dir.take_claim(root, "port-1", {})
+        with pytest.raises(claim_files.ClaimHeld):
+            claim_files.take_claim(root, "port-1", {})
         state_dir.remove_stale_files(root)
         assert os.listdir(root) == ["claim-port-1"]
         holder.send_signal(signal.SIGKILL)
@@ -99,7 +99,7 @@ def test_a_planted_claim_is_not_followed(root: str, tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("precious")
     (Path(root) / "claim-port-1").symlink_to(tmp_path / "precious")
     with pytest.raises(OSError, match="symbolic links"):
-        state_dir.take_claim(root, "port-1", ABOUT)
+        claim_files.take_claim(root, "port-1", ABOUT)
     assert (tmp_path / "precious").read_text() == "precious"
 
 

@@ -44,7 +44,8 @@ def expect_restart(decision: Decision) -> Restart:
 
 
 def expect_end(decision: Decision, reason: str) -> EndRun:
-    assert isinstance(decision, EndRun) and decision.reason == reason, decision
+    assert isinstance(decision, EndRun), decision
+    assert decision.reason == reason
     return decision
 
 
@@ -56,7 +57,8 @@ def test_success_and_a_requested_stop_end_the_run() -> None:
 
 def test_killed_rank_is_restarted_on_the_same_hosts() -> None:
     restart = expect_restart(decide_for(build_attempt(signature="signal", host="gpu03", code=-9)))
-    assert restart.roster.hosts == HOSTS and restart.used == 1
+    assert restart.roster.hosts == HOSTS
+    assert restart.used == 1
 
 
 def test_exception_before_the_first_step_ends_the_run() -> None:
@@ -111,7 +113,8 @@ def test_missing_module_on_one_host_replaces_it_and_on_all_hosts_ends_the_run() 
 def test_lost_host_is_replaced_by_the_spare_at_the_same_node_rank() -> None:
     lost = build_attempt(signature="lost", confidence="medium", host="gpu01", lost=("gpu01",))
     restart = expect_restart(decide_for(lost))
-    assert restart.roster.hosts[0] == "gpu09" and restart.roster.replaced == (("gpu01", "gpu09"),)
+    assert restart.roster.hosts[0] == "gpu09"
+    assert restart.roster.replaced == (("gpu01", "gpu09"),)
     assert restart.wait_seconds == 0.0
     expect_end(decide_for(lost, fleet=NO_SPARE), "no-hosts")
     assert (
@@ -134,7 +137,8 @@ def test_host_that_returned_joins_a_smaller_roster() -> None:
     restart = expect_restart(
         decide_for(first, small, options=replace(OPTIONS, min_hosts=3), fleet=Fleet(returned=("gpu02",)))
     )
-    assert set(restart.roster.hosts) == set(HOSTS) and restart.roster.added == ("gpu02",)
+    assert set(restart.roster.hosts) == set(HOSTS)
+    assert restart.roster.added == ("gpu02",)
 
 
 def test_reboot_restarts_in_place_and_a_second_one_replaces_the_host() -> None:
@@ -204,7 +208,8 @@ def test_two_lost_hosts_and_one_spare_end_the_run_or_continue_with_fewer() -> No
     lost = build_attempt(signature="lost", host="gpu02", lost=("gpu02", "gpu03"), confidence="medium")
     assert "gpu02, gpu03" in expect_end(decide_for(lost), "no-hosts").why
     fewer = expect_restart(decide_for(lost, options=replace(OPTIONS, min_hosts=2)))
-    assert fewer.roster.hosts == ("gpu01", "gpu09", "gpu04") and fewer.roster.dropped == ("gpu03",)
+    assert fewer.roster.hosts == ("gpu01", "gpu09", "gpu04")
+    assert fewer.roster.dropped == ("gpu03",)
 
 
 def test_report_without_restarts_names_what_three_restarts_would_have_done() -> None:
@@ -249,8 +254,7 @@ def test_every_order_of_failures_ends_within_the_limits(
     hosts, gone, clock = HOSTS, set[str](), 0.0
     history: list[AttemptEnd] = []
     for number, end in enumerate(ends):
-        pick = lambda index: hosts[index % len(hosts)]  # noqa: E731
-        lost = tuple(dict.fromkeys(pick(index) for index in end["lost"]))
+        lost = tuple(dict.fromkeys(hosts[index % len(hosts)] for index in end["lost"]))
         history.append(
             AttemptEnd(
                 number=number,
@@ -259,9 +263,11 @@ def test_every_order_of_failures_ends_within_the_limits(
                 ended_at=clock + end["seconds"],
                 signature=end["signature"],
                 confidence=end["confidence"],
-                host=None if end["host_index"] is None else pick(end["host_index"]),
+                host=None if end["host_index"] is None else hosts[end["host_index"] % len(hosts)],
                 lost=lost,
-                unclean=tuple(pick(index) for index in end["unclean"] if pick(index) not in lost),
+                unclean=tuple(
+                    hosts[index % len(hosts)] for index in end["unclean"] if hosts[index % len(hosts)] not in lost
+                ),
                 code=end["code"],
                 place=end["place"],
                 steps=end["steps"],
@@ -274,7 +280,8 @@ def test_every_order_of_failures_ends_within_the_limits(
         if isinstance(decision, EndRun):
             break
         roster = decision.roster.hosts
-        assert len(set(roster)) == len(roster) and not gone & set(roster)
+        assert len(set(roster)) == len(roster)
+        assert not gone & set(roster)
         assert len(roster) == len(HOSTS) or (min_hosts is not None and len(roster) >= min_hosts)
         assert decision.used <= max_restarts or history[-1].code == 75
         assert 0.0 <= decision.wait_seconds <= 300.0

@@ -104,7 +104,7 @@ def _query_keeper(directory: str) -> dict[str, Any] | None:
     keeper.settimeout(ANSWER_SECONDS)
     splitter = frames.FrameSplitter()
     try:
-        keeper.connect(prepare.open_socket_path(directory))
+        keeper.connect(run_files.open_socket_path(directory))
         while True:
             data = keeper.recv(65536)
             if not data:

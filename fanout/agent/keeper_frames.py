@@ -1,0 +1,44 @@
+"""Frames of a keeper that need only a part of its state: its standing, notices about the disk, and the end."""
+
+from __future__ import annotations
+
+from . import frames, processes
+
+TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
+if TYPE_CHECKING:
+    from typing import Iterator
+
+    from .lease import Lease
+    from .log_spool import LogSpool
+
+
+def build_keeper_status(lease: Lease, relays: int) -> dict:
+    """Return the number of other relays, and how long the keeper has waited and will wait for a launcher."""
+    left = round(lease.left, 1) if lease.seconds else None
+    silent_for = round(lease.silence, 1)
+    return {
+        "t": "keeper_status",
+        "v": frames.PROTOCOL_VERSION,
+        "relays": relays,
+        "silent_for": silent_for,
+        "lease": left,
+    }
+
+
+def iter_disk_notices(spool: LogSpool, notice: str) -> Iterator:
+    """Yield the frames with which relays learn of a full disk, and why there is no log per rank."""
+    if spool.memory.path:
+        yield {"t": "memory_buffer", "path": spool.memory.path}
+    for text in filter(None, (notice, spool.notice)):
+        yield {"t": "disk_pressure", "message": text}
+
+
+def build_cleaned_up(left: list, killed: int, sizes: dict, spool: LogSpool) -> dict:
+    """Return the facts about the end: killed and left processes, and the sizes and checksum of the log."""
+    return {
+        "killed": killed,
+        "left": [processes.describe_process(pid) for pid in left],
+        "sizes": {str(number): size for number, size in sizes.items()},
+        "crc": {"0": spool.crc},
+        "dropped": spool.dropped,
+    }
