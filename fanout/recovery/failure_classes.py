@@ -194,7 +194,7 @@ FAILURE_CLASSES = (
     ),
     _row(
         "ended-outside",
-        "torchrun-told-to-stop slurm-cancelled interrupted",
+        "torchrun-stop-request slurm-cancelled interrupted",
         "stop",
         "a person or another program ended the processes on purpose",
     ),
