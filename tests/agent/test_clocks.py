@@ -8,6 +8,7 @@ from tests.sources import all_of_fanout, find_uses
 WALL = {
     "agent/hello.py": "the check of the clocks",
     "agent/shared_claims.py": "since when a run holds a host, for people of other users",
+    "agent/run_claims.py": "since when a run holds a claim, for people",
     "agent/prepare.py": "since when a run holds a host, for people",
     "agent/probes/registry.py": "the check of the clocks themselves",
     "agent/probes/postmortem.py": "when the host was asked, for people",
