@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint pure process browser lab bench options faults-check cuts crashes guards faults floods fuzz soak verdicts corpus clean
+.PHONY: demo test lint pure process browser lab bench options diagnosis faults-check cuts crashes guards faults floods fuzz soak verdicts corpus clean
 
 demo: $(STAMP)-train
 	$(BIN)/fanout demo
@@ -35,6 +35,9 @@ bench: $(STAMP)-dev
 
 options: $(STAMP)-dev  # write docs/options.md from the option table
 	$(BIN)/python -m tests.cli.option_reference
+
+diagnosis: $(STAMP)-dev  # write the tables of docs/diagnosis.md: levels, rules, doubts, sets of signatures
+	$(BIN)/python -m tests.diagnose.evidence_reference
 
 # The campaigns behind docs/reliability.md; faults, floods, guards and soak need root, as the lab does.
 

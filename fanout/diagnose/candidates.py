@@ -10,22 +10,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fanout.diagnose.evidence import Evidence, HostEnd, LogMatch, ProcessExit
+from fanout.diagnose.evidence_order import LevelName, is_strong
 from fanout.diagnose.exit_codes import explain_exit_code, format_exit_code, split_exit_code
 from fanout.diagnose.process_evidence import Process
 from fanout.diagnose.signatures import GENERIC
 from fanout.diagnose.verdict import Cause
 
 NOTICE_SECONDS = 3.0  # between the exit of a process and the report of torchrun or the agent, on a loaded host
-STRONG, WEAK, FAINT = 3, 2, 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """One candidate. It failed between ``begin`` and ``end``. Its sentence is printed after "rank 3 on gpu02"."""
+    """One candidate with its level of evidence. It failed between ``begin`` and ``end``.
+
+    Its sentence is printed after "rank 3 on gpu02".
+    """
 
     host: str
     rank: int | None
-    strength: int
+    level: LevelName
     begin: float
     end: float
     signature: str
@@ -34,6 +37,11 @@ class Candidate:
     sighting: LogMatch | None = None
     death: ProcessExit | None = None
     over: HostEnd | None = None
+
+    @property
+    def is_strong(self) -> bool:
+        """Return whether its evidence is proof, or an error or exit of its own."""
+        return is_strong(self.level)
 
     @property
     def has_ended(self) -> bool:
@@ -78,7 +86,7 @@ def find_candidates(evidence: Evidence, processes: Sequence[Process]) -> tuple[C
         if end.kind == "lost":
             out.append(_build_lost_candidate(host, end, rebooted=host in evidence.rebooted))
         elif end.has_failed and host not in explained and not end.lease_seconds:
-            out.append(_build_script_candidate(host, end, rebooted=host in evidence.rebooted))
+            out.append(_build_script_candidate(host, end, evidence))
     return tuple(out)
 
 
@@ -100,12 +108,10 @@ def _build_process_candidate(process: Process, evidence: Evidence) -> Candidate:
     death, end = process.death, evidence.ends.get(process.host)
     first = process.deciding_match
     if first is not None:
-        ended = bool(first.traceback) or death is not None or (end is not None and end.has_failed) or not evidence.live
-        strength = STRONG if process.part == "root" and ended else WEAK
         return Candidate(
             host=process.host,
             rank=process.rank,
-            strength=strength,
+            level=_choose_level(process, first, evidence),
             begin=first.at - (NOTICE_SECONDS if first.reported else 0.0),
             end=first.at,
             signature=first.signature,
@@ -121,7 +127,7 @@ def _build_process_candidate(process: Process, evidence: Evidence) -> Candidate:
     return Candidate(
         host=process.host,
         rank=process.rank,
-        strength=FAINT if death.code == 1 else WEAK if abort_or_one else STRONG,
+        level="bare" if death.code == 1 else "absence" if abort_or_one else "own",
         begin=death.at - NOTICE_SECONDS,
         end=death.at,
         signature="exit" if signal is None else "signal",
@@ -132,13 +138,22 @@ def _build_process_candidate(process: Process, evidence: Evidence) -> Candidate:
     )
 
 
+def _choose_level(process: Process, first: LogMatch, evidence: Evidence) -> LevelName:
+    """Return the level of a process with an error. Without a known end, the process may have continued after it."""
+    end = evidence.ends.get(process.host)
+    ended = bool(first.traceback) or process.death is not None or (end is not None and end.has_failed)
+    if process.part != "root" or not (ended or not evidence.live):
+        return "either"
+    return "proof" if first.kind == "end" else "own"
+
+
 def _build_early_candidate(process: Process) -> Candidate:
     """Build a weak candidate from an error after which the process continued."""
     first = next(each for each in process.early if each.role == "root")
     return Candidate(
         host=process.host,
         rank=process.rank,
-        strength=FAINT,
+        level="bare",
         begin=first.at,
         end=first.at,
         signature=first.signature,
@@ -165,13 +180,15 @@ def _describe_end(code: int) -> str:
     return f"{how}, without a known error" + (f" ({why})" if why else "")
 
 
-def _build_script_candidate(host: str, end: HostEnd, *, rebooted: bool) -> Candidate:
-    code = _to_exit_code(end)
+def _build_script_candidate(host: str, end: HostEnd, evidence: Evidence) -> Candidate:
+    code, rebooted = _to_exit_code(end), host in evidence.rebooted
     assert code is not None or end.kind == "ended"
     how = _describe_end(code) if code is not None else "ended in an unknown way"
-    strength = WEAK if code is not None and code not in (1, -6) else FAINT
+    level: LevelName = "absence" if code is not None and code not in (1, -6) else "bare"
+    if level == "absence" and _is_sole_failure(host, end, evidence):
+        level = "own"
     if end.why:  # the host reports the reason
-        how, strength = f"ended: {end.why}", STRONG
+        how, level = f"ended: {end.why}", "own"
     if code is None and rebooted:
         how = f"was rebooted during the run ({end.why})" if end.why else "was rebooted during the run"
     happened = (
@@ -180,7 +197,7 @@ def _build_script_candidate(host: str, end: HostEnd, *, rebooted: bool) -> Candi
     return Candidate(
         host=host,
         rank=None,
-        strength=strength,
+        level=level,
         begin=happened - NOTICE_SECONDS,
         end=happened,
         signature="exit" if end.signal is None else "signal",
@@ -190,12 +207,18 @@ def _build_script_candidate(host: str, end: HostEnd, *, rebooted: bool) -> Candi
     )
 
 
+def _is_sole_failure(host: str, end: HostEnd, evidence: Evidence) -> bool:
+    """Return whether the script failed with its own code while the scripts of all other hosts still ran."""
+    others = [evidence.ends.get(other) for other in evidence.hosts if other != host]
+    return end.kind == "ended" and bool(others) and all(each and each.kind == "stopped" for each in others)
+
+
 def _build_lost_candidate(host: str, end: HostEnd, *, rebooted: bool) -> Candidate:
     how = "was rebooted during the run, and lost" if rebooted else "was lost"
     return Candidate(
         host=host,
         rank=None,
-        strength=WEAK,
+        level="absence",
         begin=min(end.since, end.at) - NOTICE_SECONDS,
         end=max(end.since, end.at - NOTICE_SECONDS),
         signature="lost",

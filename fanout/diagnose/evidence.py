@@ -34,6 +34,7 @@ class LogMatch:
     fields: Mapping[str, str] = field(default_factory=dict)
     traceback: tuple[str, ...] = ()
     reported: bool = False  # torchrun quoted it, some seconds after it was logged
+    followed: bool = False  # an error about a peer follows in the same traceback
 
     @property
     def same_as(self) -> tuple[str, str]:

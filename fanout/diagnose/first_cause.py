@@ -8,12 +8,13 @@ from dataclasses import replace
 from fanout.diagnose import stack_groups
 from fanout.diagnose.candidates import find_candidates
 from fanout.diagnose.evidence import Evidence
+from fanout.diagnose.evidence_order import EITHER, Doubt, rate_confidence
 from fanout.diagnose.exit_codes import format_exit_code
 from fanout.diagnose.last_lines import quote_last_lines
 from fanout.diagnose.process_evidence import Process, World, build_processes, build_world
 from fanout.diagnose.rule_context import RuleContext, RuleResult
 from fanout.diagnose.rules import flight_recorder
-from fanout.diagnose.rules.rule_table import RULES
+from fanout.diagnose.rules.rule_table import RULES, Rule
 from fanout.diagnose.verdict import Cause, Party, Verdict
 
 
@@ -22,21 +23,23 @@ def diagnose_evidence(evidence: Evidence) -> Verdict:
     world = build_world(evidence)
     known = build_processes(evidence, world)
     case = RuleContext(evidence, world, known, find_candidates(evidence, known))
-    for name, rule in RULES:
-        found = rule(case)
+    for rule in RULES:
+        found = rule.find(case)
         if found is not None:
-            return _build_verdict(name, found, case)
-    return _build_verdict("", None, case)
+            return _build_verdict(rule, found, case)
+    return _build_verdict(None, None, case)
 
 
-def _build_verdict(rule: str, found: RuleResult | None, case: RuleContext) -> Verdict:
+def _build_verdict(rule: Rule | None, found: RuleResult | None, case: RuleContext) -> Verdict:
     guilty = _list_blamed(found)
+    doubts = _list_doubts(rule, found, case) if rule and found else ()
     others = [each for each in case.processes if (each.host, each.rank) not in guilty]
     lost = [Party(host=host, rank=None, how=end.why) for host, end in case.evidence.ends.items() if end.kind == "lost"]
     return Verdict(
         cause=_complete_cause(_add_stack(found.cause, case.evidence), case) if found else None,
-        confidence=found.confidence if found else "undetermined",
-        rule=rule,
+        confidence=rate_confidence(rule.level, doubts) if rule else "undetermined",
+        rule=rule.id if rule else "",
+        doubts=tuple(dict.fromkeys(doubt.reason for doubt in doubts)),
         also=tuple(_complete_cause(each, case) for each in found.also) if found else (),
         victims=tuple(_build_party(each) for each in others if each.part not in ("collateral",)),
         collateral=tuple(_build_party(each) for each in others if each.part == "collateral"),
@@ -48,6 +51,12 @@ def _build_verdict(rule: str, found: RuleResult | None, case: RuleContext) -> Ve
         stands=stack_groups.describe_stacks(case.evidence.stands),
         hosts=(*case.evidence.notes, *flight_recorder.describe_foreign_dumps(case)),
     )
+
+
+def _list_doubts(rule: Rule, found: RuleResult, case: RuleContext) -> tuple[Doubt, ...]:
+    """Return the doubts of the rule. Absence and blame are also doubtful if another host has an error of its own."""
+    either = [each for each in case.suspects if each.level == "either" and each.host != found.cause.host]
+    return (*found.doubts, *((EITHER,) if either and rule.level in ("absence", "blame") else ()))
 
 
 def _complete_cause(cause: Cause, case: RuleContext) -> Cause:

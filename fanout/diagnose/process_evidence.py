@@ -15,6 +15,7 @@ from fanout.diagnose.exit_codes import split_exit_code
 
 Part = Literal["root", "either", "victim", "quiet", "collateral"]
 NEAR_SECONDS = 5.0
+_VICTIM_CODES = (1, -6, 134)  # an exception, or the abort by a watchdog
 LAST_SECONDS = 120.0  # between the last error of a process and its end: teardown may wait for others
 
 
@@ -140,9 +141,11 @@ def _build_host_processes(
         death = next((death for death in deaths if death.rank == rank), None)
         out.append(_build_process(host, rank, by_rank[rank], death))
     unclear = any(_classify_match(each) in ("victim", "root") for each in loose)
+    waited = any(each.death is None and each.part == "victim" for each in out)
     for death in deaths:
         if death.rank is None or death.rank not in by_rank:
-            out.append(_build_process(host, death.rank, given.get(death.pid, []), death, unclear=unclear))
+            doubtful = unclear or (waited and death.rank is None)  # perhaps the end of one of those victims
+            out.append(_build_process(host, death.rank, given.get(death.pid, []), death, unclear=doubtful))
     if loose:
         out.append(_build_process(host, None, loose, None))
     return out
@@ -218,7 +221,7 @@ def _classify_process(sightings: tuple[LogMatch, ...], death: ProcessExit | None
         return "root" if "root" in near else "either"
     if death is None or death.was_stopped:
         return "collateral"
-    return "victim" if death.code == 1 and unclear else "quiet"
+    return "victim" if death.code in _VICTIM_CODES and unclear else "quiet"
 
 
 def _classify_match(sighting: LogMatch) -> Part:

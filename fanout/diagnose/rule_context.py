@@ -7,17 +7,21 @@ from functools import cached_property
 
 from fanout.diagnose.candidates import Candidate
 from fanout.diagnose.evidence import Evidence, LogMatch
+from fanout.diagnose.evidence_order import Doubt
 from fanout.diagnose.process_evidence import Process, World
-from fanout.diagnose.verdict import Cause, Confidence
+from fanout.diagnose.verdict import Cause
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleResult:
-    """Result of a rule. ``also`` holds candidates that the evidence cannot separate from the cause."""
+    """Result of a rule. ``also`` holds candidates that the evidence cannot separate from the cause.
+
+    The level of the rule and the doubts give the confidence.
+    """
 
     cause: Cause
-    confidence: Confidence
     evidence: tuple[str, ...]
+    doubts: tuple[Doubt, ...] = ()
     suspect: Candidate | None = None
     also: tuple[Cause, ...] = ()
     refutes: tuple[str, ...] = ()
@@ -37,6 +41,11 @@ class RuleContext:
     world: World
     processes: tuple[Process, ...]
     suspects: tuple[Candidate, ...]
+
+    @cached_property
+    def own_failures(self) -> tuple[Candidate, ...]:
+        """Return the candidates with proof, or with an error or exit of their own."""
+        return tuple(each for each in self.suspects if each.is_strong)
 
     @cached_property
     def victim_matches(self) -> tuple[LogMatch, ...]:

@@ -69,6 +69,7 @@ class Verdict:
     cause: Cause | None
     confidence: Confidence
     rule: str = ""
+    doubts: tuple[str, ...] = ()  # reasons for a confidence that is not high
     also: tuple[Cause, ...] = ()
     victims: tuple[Party, ...] = ()
     collateral: tuple[Party, ...] = ()
@@ -97,6 +98,7 @@ def to_dict(verdict: Verdict) -> dict[str, Any]:
         "verdict": verdict.sentence,
         "confidence": verdict.confidence,
         "rule": verdict.rule,
+        "doubts": list(verdict.doubts),
         "cause": _cause_to_dict(verdict.cause) if verdict.cause else None,
         "also": [_cause_to_dict(each) for each in verdict.also],
         "victims": _parties_to_dicts(verdict.victims),

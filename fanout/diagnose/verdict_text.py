@@ -25,7 +25,7 @@ def render_lines(verdict: Verdict) -> list[str]:
             out += _render_cause(each, "candidate")
     out += _render_rows("why this one" if verdict.cause and not verdict.also else "evidence", verdict.evidence)
     if verdict.cause is not None:
-        out.append(_render_row("confidence", verdict.confidence))
+        out += _render_rows("confidence", (verdict.confidence, *verdict.doubts))
         out += _render_rows("refuted by", verdict.refutes)
     for name in ("victims", "collateral", "silent", "lost"):
         out += _render_parties(name, getattr(verdict, name))

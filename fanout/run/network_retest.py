@@ -104,6 +104,7 @@ def add_retest(verdict: Verdict, tested: MeshTest, unreached: Sequence[str]) -> 
         verdict,
         cause=cause,
         confidence="medium" if cause is not None and cause.signature == "network" else verdict.confidence,
+        doubts=() if cause is not verdict.cause else verdict.doubts,
         evidence=(*verdict.evidence, *lines),
         refutes=(),
         advice=("fanout check HOSTS --only network",),

@@ -106,7 +106,7 @@ def test_a_host_with_a_wrong_number_is_detected(key: str, node: int) -> None:
 def test_if_all_time_out_at_the_same_place_the_network_is_the_cause() -> None:
     run = Run().victims(0, 1, 2, 3, text=TIMED_OUT)
     run.torchrun("gpu01", (0, 1), (1, 1)).torchrun("gpu02", (2, 1), (3, 1))
-    assert verdict(run).rule == "nobody"
+    assert verdict(run).rule == "network"
 
 
 @pytest.mark.parametrize(("want", "named"), [(5, "gpu01"), (4, None), (8, None)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fanout.diagnose import last_lines
-from fanout.diagnose.candidates import FAINT
 from fanout.diagnose.evidence import Disconnection
 from fanout.diagnose.rule_context import RuleContext, RuleResult, count_processes
 from fanout.diagnose.rules import outlier, timeouts
@@ -41,7 +40,7 @@ def find_early_exit(case: RuleContext) -> RuleResult | None:
     others = last_lines.find_last_step(case.evidence.tails, left[0].host)
     if reached is not None and others is not None and others > reached:
         evidence.append(f"{left[0].host} had reached step {others}")
-    return RuleResult(cause=cause, confidence="medium", evidence=tuple(evidence), advice=timeouts.UNEVEN)
+    return RuleResult(cause=cause, evidence=tuple(evidence), advice=timeouts.UNEVEN)
 
 
 def find_missing_node(case: RuleContext) -> RuleResult | None:
@@ -63,18 +62,18 @@ def find_missing_node(case: RuleContext) -> RuleResult | None:
         file=waits[0].file, line=waits[0].line, at=waits[0].at,
     )  # fmt: skip
     advice = (f"check node {node}: did its script start?", waits[0].advice)
-    return RuleResult(cause=cause, confidence="medium", evidence=(f"{waits[0].host}: {waits[0].text}",), advice=advice)
+    return RuleResult(cause=cause, evidence=(f"{waits[0].host}: {waits[0].text}",), advice=advice)
 
 
 def find_quiet_host(case: RuleContext) -> RuleResult | None:
     """Return the one host that reported no failure while ranks of all other hosts timed out or lost a peer."""
-    if any(each.strength > FAINT for each in case.suspects):
+    if not case.victim_matches:
         return None
-    spoke = {each.host for each in case.victim_matches}
+    spoke = {each.host for each in case.processes if each.part in ("victim", "either")}
     known = {seen.host for seen in case.evidence.sightings} | {death.host for death in case.evidence.deaths}
     well = {host for host, end in case.evidence.ends.items() if end.kind == "ended" and end.code == 0}
     quiet = [host for host in case.evidence.hosts if host not in known | well]
-    if len(quiet) != 1 or not spoke or spoke != {*case.evidence.hosts} - {*quiet}:
+    if len(quiet) != 1 or spoke != {*case.evidence.hosts} - {*quiet}:
         return None
     (host,) = quiet
     ranks = tuple(case.world.ranks.get(host, ()))
@@ -83,7 +82,7 @@ def find_quiet_host(case: RuleContext) -> RuleResult | None:
         ranks=ranks, hosts=(host,),
     )  # fmt: skip
     evidence = f"{count_processes(len(case.victim_matches))} on {fold_names(sorted(spoke))} timed out or lost a peer, and none of them failed first"
-    return RuleResult(cause=cause, confidence="medium", evidence=(evidence,), advice=(timeouts.LOOK,))
+    return RuleResult(cause=cause, evidence=(evidence,), advice=(timeouts.LOOK,))
 
 
 def find_unreachable_host(case: RuleContext) -> RuleResult | None:
@@ -114,7 +113,7 @@ def find_unreachable_host(case: RuleContext) -> RuleResult | None:
     )
     look = f"on {silence.host}: `uptime`, `dmesg -T | tail`: was it frozen (a paused VM, a full disk, NFS) or disconnected?"
     refute = f"a failure of only the network between {silence.host} and this machine, which the other hosts do not use"
-    return RuleResult(cause=cause, confidence="medium", evidence=evidence, refutes=(refute,), advice=(look,))
+    return RuleResult(cause=cause, evidence=evidence, refutes=(refute,), advice=(look,))
 
 
 def _covers_first_error(silence: Disconnection, case: RuleContext) -> bool:

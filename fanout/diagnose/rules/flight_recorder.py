@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from math import prod
 
 from fanout.diagnose import stack_groups
+from fanout.diagnose.evidence_order import NO_DUMP, UNEQUAL, Doubt
 from fanout.diagnose.flight_dumps import Collective, FlightDump, GroupProgress
 from fanout.diagnose.rule_context import RuleContext
-from fanout.diagnose.verdict import Cause, Confidence
+from fanout.diagnose.verdict import Cause
 from fanout.model.hosts import fold_names
 
 #: In these collectives all ranks pass equal sizes; in the others sizes may differ.
@@ -30,8 +31,8 @@ class DumpFinding:
     """Cause that the dumps show. ``also`` holds candidates that the dumps cannot separate from it."""
 
     cause: Cause
-    confidence: Confidence
     evidence: tuple[str, ...]
+    doubts: tuple[Doubt, ...] = ()
     also: tuple[Cause, ...] = ()
 
 
@@ -189,12 +190,11 @@ def _find_group_mismatch(group: _Group, where: _RankHosts) -> DumpFinding | None
     says = f"is in {_format_collective(one, other)} as #{group.number} of {group.title}, where the others are in {_format_collective(other, one)}"
     cause = where.build_cause(few, says, "mismatch")
     if len(few) < len(many) and where.is_single_host(few):
-        return DumpFinding(cause=cause, confidence="medium", evidence=(text,))
+        return DumpFinding(cause=cause, evidence=(text,))
     if len(few) == len(many) == 1:
         says = f"is in {_format_collective(other, one)} as #{group.number} of {group.title}"
-        return DumpFinding(
-            cause=cause, confidence="low", evidence=(text,), also=(where.build_cause(many, says, "mismatch"),)
-        )
+        other_cause = where.build_cause(many, says, "mismatch")
+        return DumpFinding(cause=cause, evidence=(text,), doubts=(UNEQUAL,), also=(other_cause,))
     return None
 
 
@@ -234,9 +234,8 @@ def _find_missing(groups: Sequence[_Group], where: _RankHosts) -> DumpFinding | 
     if len(ranks) > 2:
         return None
     first, second = (_build_finding([rank], groups, where) for rank in ranks)
-    return DumpFinding(
-        cause=first.cause, confidence="low", evidence=first.evidence + second.evidence, also=(second.cause,)
-    )
+    evidence = first.evidence + second.evidence
+    return DumpFinding(cause=first.cause, evidence=evidence, doubts=(UNEQUAL,), also=(second.cause,))
 
 
 def _build_finding(ranks: list[int], groups: Sequence[_Group], where: _RankHosts) -> DumpFinding:
@@ -252,9 +251,8 @@ def _build_finding(ranks: list[int], groups: Sequence[_Group], where: _RankHosts
         says = f"did not reach {what}, where the others wait"
         text = f"{there}; {_format_ranks(ranks)} {_describe_progress(group.courses[ranks[0]])}"
     sure = not gone or all(where.is_searched(rank) for rank in gone)
-    return DumpFinding(
-        cause=where.build_cause(ranks, says, "missing"), confidence="medium" if sure else "low", evidence=(text,)
-    )
+    cause = where.build_cause(ranks, says, "missing")
+    return DumpFinding(cause=cause, evidence=(text,), doubts=() if sure else (NO_DUMP,))
 
 
 def _describe_progress(course: GroupProgress) -> str:

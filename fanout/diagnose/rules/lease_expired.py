@@ -6,9 +6,10 @@ launcher and hosts was down. Other rules handle a rank with an error of its own.
 
 from __future__ import annotations
 
-from fanout.diagnose.candidates import FAINT, STRONG, Candidate
+from fanout.diagnose.candidates import Candidate
+from fanout.diagnose.evidence_order import UNSEEN, Doubt
 from fanout.diagnose.rule_context import RuleContext, RuleResult
-from fanout.diagnose.verdict import Cause, Confidence
+from fanout.diagnose.verdict import Cause
 from fanout.model.hosts import fold_names
 
 
@@ -27,7 +28,7 @@ def find_expired_lease(case: RuleContext) -> RuleResult | None:
         how = "stopped, killed, or its machine slept"
         says = f"was away for {_format_duration(case.evidence.away)} ({how}), longer than the lease of the hosts"
         advice = f"run fanout on a machine that does not sleep (in tmux on a lab machine), or extend the lease: {flag}"
-        return _build_result(Cause(signature="unheard", says=says, host=None), "high", evidence, advice)
+        return _build_result(Cause(signature="unheard", says=says, host=None), evidence, advice)
     evidence += [
         f"the launcher's connection to {host} was down for {_format_duration(gap)}"
         for host, gap in list(gaps.items())[:4]
@@ -39,23 +40,23 @@ def find_expired_lease(case: RuleContext) -> RuleResult | None:
         advice = (
             f"check the network between this machine and {who} (Wi-Fi, VPN, a jump host), or extend the lease: {flag}"
         )
-        return _build_result(cause, "high", evidence, advice)
+        return _build_result(cause, evidence, advice)
     first = next(host for host in case.evidence.hosts if host in leases)
     says = "could not be reached for longer than its lease, and ended its part of the run by itself"
     cause = Cause(signature="unheard", says=says, host=first, hosts=tuple(leases), at=case.evidence.ends[first].at)
     advice = f"check the network between this machine and {fold_names(leases)}, or extend the lease: {flag}"
-    return _build_result(cause, "high" if first in gaps else "medium", evidence, advice)
+    return _build_result(cause, evidence, advice, *(() if first in gaps else (UNSEEN,)))
 
 
-def _build_result(cause: Cause, sure: Confidence, evidence: list[str], advice: str) -> RuleResult:
-    return RuleResult(cause=cause, confidence=sure, evidence=tuple(evidence), advice=(advice,))
+def _build_result(cause: Cause, evidence: list[str], advice: str, *doubts: Doubt) -> RuleResult:
+    return RuleResult(cause=cause, evidence=tuple(evidence), doubts=doubts, advice=(advice,))
 
 
 def _has_own_failure(suspect: Candidate, leases: dict[str, float]) -> bool:
     """Return whether the candidate failed for another reason than the expired lease."""
     if suspect.host in leases:
-        return suspect.strength == STRONG and suspect.sighting is not None
-    return suspect.strength > FAINT and suspect.signature != "lost"
+        return suspect.is_strong and suspect.sighting is not None
+    return suspect.level != "bare" and suspect.signature != "lost"
 
 
 def _format_duration(seconds: float) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from fanout.diagnose.evidence import LogMatch
+from fanout.diagnose.evidence_order import COUNTED
 from fanout.diagnose.rule_context import RuleContext, RuleResult
 from fanout.diagnose.verdict import Cause
 from fanout.logs import rank_prefix
@@ -46,7 +47,7 @@ def _find_node_rank(case: RuleContext) -> RuleResult | None:
     )
     evidence = f"it waited for a key that only node {used} waits for; fanout set NODE_RANK={own}"
     advice = f"look for what sets NODE_RANK on {host}: train.sh, a profile, --node-rank"
-    return RuleResult(cause=cause, confidence="high", evidence=(evidence,), advice=(advice,))
+    return RuleResult(cause=cause, evidence=(evidence,), advice=(advice,))
 
 
 def _find_nnodes(case: RuleContext) -> RuleResult | None:
@@ -82,4 +83,4 @@ def _find_nnodes(case: RuleContext) -> RuleResult | None:
     evidence = f"{first.fields.get('got', '?')} of {want} joined on {first.host}; fanout set NNODES={len(given)}"
     where = f"on {alone} (perhaps on the others too)" if alone else "on all hosts"
     advice = f"look for what sets NNODES {where}: train.sh, a profile, --nnodes"
-    return RuleResult(cause=cause, confidence="medium", evidence=(evidence,), advice=(advice,))
+    return RuleResult(cause=cause, evidence=(evidence,), doubts=(COUNTED,), advice=(advice,))

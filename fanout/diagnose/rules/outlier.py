@@ -9,15 +9,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fanout.diagnose import last_lines, stack_groups
-from fanout.diagnose.candidates import FAINT, STRONG, Candidate
+from fanout.diagnose.candidates import Candidate
+from fanout.diagnose.evidence_order import MOVED
 from fanout.diagnose.rule_context import RuleContext, RuleResult
 from fanout.diagnose.rules import timeouts
 from fanout.diagnose.stack_groups import CodeLocation
-from fanout.diagnose.verdict import Cause, Confidence
+from fanout.diagnose.verdict import Cause
 
 _ADVICE = "check what it did there: a data loader, a checkpoint, a lock, or another branch of the code"
 _ABORTS = (-6, 134)
-_NOTICED = ("gloo-size",)  # logged by the rank that notices a mismatch, which may not be the wrong one
+
+
+def find_hung_rank(case: RuleContext) -> RuleResult | None:
+    """Return the only rank that does not wait, if the stacks of all ranks are known and nothing moved."""
+    found = find_outlier(case)
+    return None if found is None or MOVED in found.doubts else found
 
 
 def find_outlier(case: RuleContext) -> RuleResult | None:
@@ -42,7 +48,8 @@ def find_outlier(case: RuleContext) -> RuleResult | None:
         signature="apart", says=says, host=host, rank=alone, ranks=tuple(odd), hosts=(host,), pid=_find_pid(case, odd)
     )
     seen = f"the position of {len(where)} of {len(everyone)} ranks is known, and all other ranks are at one place"
-    return RuleResult(cause=cause, confidence=_rate_confidence(case, where, odd), evidence=(seen,), advice=(_ADVICE,))
+    doubts = () if _is_surely_hung(case, where, odd) else (MOVED,)
+    return RuleResult(cause=cause, evidence=(seen,), doubts=doubts, advice=(_ADVICE,))
 
 
 def find_vanished_rank(case: RuleContext) -> RuleResult | None:
@@ -78,7 +85,6 @@ def find_vanished_host(case: RuleContext) -> RuleResult | None:
     advice = "a rank with less work than the others ends before them: compare their batches and steps"
     return RuleResult(
         cause=cause,
-        confidence="medium",
         evidence=(evidence, f"nothing is known about {cause.subject}"),
         advice=(advice,),
     )
@@ -94,11 +100,8 @@ def _has_rank_streams(case: RuleContext) -> bool:
 
 def is_own_failure(suspect: Candidate) -> bool:
     """Return whether the failure is more than the usual effect of a mismatch or a hang."""
-    if suspect.strength == STRONG:
-        return True
     aborted = suspect.death is not None and suspect.death.code in _ABORTS
-    doubtful = suspect.signature in _NOTICED
-    return suspect.strength > FAINT and not aborted and not doubtful
+    return suspect.is_strong or (suspect.level == "absence" and not aborted)
 
 
 def _locate_ranks(case: RuleContext) -> dict[int, CodeLocation]:
@@ -153,8 +156,8 @@ def _find_pid(case: RuleContext, odd: list[int]) -> int | None:
     return next((stand.pid for stand in case.evidence.stands if len(odd) == 1 and stand.rank == odd[0]), None)
 
 
-def _rate_confidence(case: RuleContext, where: dict[int, CodeLocation], odd: list[int]) -> Confidence:
-    """Return high confidence only if all stacks are known and nothing moved."""
+def _is_surely_hung(case: RuleContext, where: dict[int, CodeLocation], odd: list[int]) -> bool:
+    """Return whether all stacks are known, nothing moved, and the outlier does not wait."""
     still = all(stand.moved is False for stand in case.evidence.stands) and bool(case.evidence.stands)
     whole = len(where) == len(case.world.all_ranks()) and len(where) > 2
-    return "high" if still and whole and not where[odd[0]].waits else "medium"
+    return still and whole and not where[odd[0]].waits

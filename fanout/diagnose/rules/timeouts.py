@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from fanout.diagnose import last_lines, stack_groups
 from fanout.diagnose.evidence import LogMatch
+from fanout.diagnose.evidence_order import ORDER, PARTIAL, TWO_HOSTS
 from fanout.diagnose.process_evidence import NEAR_SECONDS
 from fanout.diagnose.rule_context import RuleContext, RuleResult, count_processes
-from fanout.diagnose.verdict import Cause, Confidence
+from fanout.diagnose.verdict import Cause
 
 UNEVEN = (
     "uneven data: compare the number of batches of each rank (drop_last, a sampler that pads, the join context)",
@@ -45,17 +46,15 @@ def find_silent_rank(case: RuleContext) -> RuleResult | None:
     if len(quiet) == 1:
         ((rank, host),) = quiet.items()
         found = Cause(signature="silent", says=_SILENT, host=host, rank=rank, ranks=(rank,), hosts=(host,))
-        sure: Confidence = "medium" if len(marked) == len(everyone) - 1 else "low"
-        return RuleResult(
-            cause=found, confidence=sure, evidence=(evidence, f"only {found.subject} did not"), advice=(LOOK,)
-        )
+        doubts = () if len(marked) == len(everyone) - 1 else (PARTIAL,)
+        only = f"only {found.subject} did not"
+        return RuleResult(cause=found, evidence=(evidence, only), doubts=doubts, advice=(LOOK,))
     whole = len(hosts) == 1 and len(quiet) == len(case.world.ranks[hosts[0]])
     if whole and len(case.evidence.hosts) > 1:
         found = Cause(signature="silent", says=_SILENT, host=hosts[0], ranks=tuple(sorted(quiet)), hosts=tuple(hosts))
-        sure = "medium" if len(case.evidence.hosts) > 2 else "low"
-        return RuleResult(
-            cause=found, confidence=sure, evidence=(evidence, f"no rank of {hosts[0]} did"), advice=(LOOK,)
-        )
+        doubts = () if len(case.evidence.hosts) > 2 else (TWO_HOSTS,)
+        none = f"no rank of {hosts[0]} did"
+        return RuleResult(cause=found, evidence=(evidence, none), doubts=doubts, advice=(LOOK,))
     if len(quiet) > 4 or len(quiet) * 2 > len(everyone):
         return None
     causes = [
@@ -64,15 +63,32 @@ def find_silent_rank(case: RuleContext) -> RuleResult | None:
     ]
     note = "torchrun may have stopped some of them before they could report a timeout"
     return RuleResult(
-        cause=causes[0], confidence="low", also=tuple(causes[1:]), evidence=(evidence, note), advice=(LOOK,)
+        cause=causes[0], doubts=(ORDER,), also=tuple(causes[1:]), evidence=(evidence, note), advice=(LOOK,)
     )
 
 
 _SILENT = "reported no error while the others timed out"
 
 
+def find_disconnected_host(case: RuleContext) -> RuleResult | None:
+    """Return the host that all others lost, or that left without a failure while the others lost it."""
+    host, named = _find_sink(case)
+    if host is None:
+        return None
+    others = len({*case.evidence.hosts} - {host})  # if no log belongs to the host, one log may name another peer
+    whole = named >= max(2, others if host in case.evidence.hosts else others - 1)
+    closed = all(each.kind == "closed" for each in case.victim_matches)
+    return _build_blamed(case, host, named) if whole or (closed and _has_no_failure(case, host)) else None
+
+
 def find_blamed_host(case: RuleContext) -> RuleResult | None:
-    """Return the host whose address the other hosts lost and that itself names no peer."""
+    """Return the host whose address some of the other hosts lost and that itself names no peer."""
+    host, named = _find_sink(case)
+    return _build_blamed(case, host, named) if host is not None else None
+
+
+def _find_sink(case: RuleContext) -> tuple[str | None, int]:
+    """Return the one host that other hosts lost and that itself names no peer, and how many hosts lost it."""
     edges: dict[str, str] = {}
     for seen in sorted(case.victim_matches, key=lambda each: each.at):
         peer = _find_peer(case, seen)
@@ -81,10 +97,19 @@ def find_blamed_host(case: RuleContext) -> RuleResult | None:
     named = Counter(edges.values())
     sinks = [host for host in named if host not in edges]
     if len(sinks) != 1:
-        return None
-    host = sinks[0]
-    witnesses = len({*case.evidence.hosts} - {host})  # if no log belongs to the host, one log may name another peer
-    whole = named[host] >= max(2, witnesses if host in case.evidence.hosts else witnesses - 1)
+        return None, 0
+    (sink,) = sinks
+    return (sink if sink in case.evidence.hosts else _find_silent_host(case) or sink), named[sink]
+
+
+def _find_silent_host(case: RuleContext) -> str | None:
+    """Return the only host without any error or exit: a lost address that no host is known to have is its address."""
+    spoke = {each.host for each in case.processes}
+    silent = [host for host in case.evidence.hosts if host not in spoke]
+    return silent[0] if len(silent) == 1 else None
+
+
+def _build_blamed(case: RuleContext, host: str, named: int) -> RuleResult:
     says = "disconnected from all the others"
     advice: tuple[str, ...] = (f"check `dmesg` and the uptime of {host}",)
     if _has_no_failure(case, host):
@@ -94,15 +119,14 @@ def find_blamed_host(case: RuleContext) -> RuleResult | None:
         says += "; its torchrun reported no failure"
         advice = (*UNEVEN, *advice)
     cause = Cause(signature="blamed", says=says, host=host, hosts=(host,))
-    evidence = [f"{named[host]} of the other hosts lost their connection to {host}, which itself names no peer"]
+    lost_it = f"{named} of the other hosts" if named > 1 else "1 of the other hosts"
+    evidence = [f"{lost_it} lost {'their' if named > 1 else 'its'} connection to {host}, which itself names no peer"]
     lost = {seen.rank for seen in case.victim_matches if seen.host == host}
     others = [rank for rank in case.world.ranks.get(host, ()) if rank not in lost]
     if lost and len(others) == 1:  # it ended without an error, or with the beginning of one
         cause = replace(cause, rank=others[0], ranks=(others[0],))
         evidence.append(f"all other ranks on {host} lost a peer themselves")
-    closed = all(each.kind == "closed" for each in case.victim_matches)
-    sure: Confidence = "medium" if whole or (closed and _has_no_failure(case, host)) else "low"
-    return RuleResult(cause=cause, confidence=sure, evidence=tuple(evidence), advice=advice)
+    return RuleResult(cause=cause, evidence=tuple(evidence), advice=advice)
 
 
 def _has_no_failure(case: RuleContext, host: str) -> bool:
@@ -151,13 +175,11 @@ def find_network_failure(case: RuleContext) -> RuleResult | None:
             "compare WORLD_SIZE, NNODES, NODE_RANK, MASTER_ADDR and MASTER_PORT on all hosts",
             "fanout check HOSTS",
         )
-        return RuleResult(cause=cause, confidence="low", evidence=(count,), advice=compare)
+        return RuleResult(cause=cause, evidence=(count,), advice=compare)
     if any(each.kind != "timeout" and not _is_followup(case, each) for each in case.victim_matches):
         return None
     says = "stopped carrying data, or the code deadlocked on all of them"
     cause = Cause(signature="network", says=says, host=None, hosts=tuple(case.evidence.hosts))
     refute = "a mesh test between these hosts that passes now: then check the stacks of a run that hangs"
     advice = ("fanout check HOSTS --only network",)
-    return RuleResult(
-        cause=cause, confidence="low", evidence=(count, "no rank is silent"), refutes=(refute,), advice=advice
-    )
+    return RuleResult(cause=cause, evidence=(count, "no rank is silent"), refutes=(refute,), advice=advice)

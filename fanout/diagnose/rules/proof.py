@@ -1,0 +1,62 @@
+"""Proof rule: a kernel log line, or the OOM counter of the run's cgroup, explains the end of a process of the run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fanout.diagnose.candidates import Candidate
+from fanout.diagnose.evidence import LogMatch
+from fanout.diagnose.evidence_order import NO_PID, Doubt
+from fanout.diagnose.rule_context import RuleContext, RuleResult
+from fanout.logs import rank_prefix
+
+_OOM = ("kernel-oom", "oom-daemon")
+_KILLED = ("loader-killed", "shell-killed", "shell-killed-zsh")
+_ADVICE = "use fewer data loader workers, less pinned memory or a smaller batch; `dmesg` there names the process"
+
+
+def find_proof(case: RuleContext) -> RuleResult | None:
+    """Return the process whose end a kernel log line (or an OOM kill counter) proves."""
+    kernel = [each for each in case.evidence.sightings if each.kind == "kernel"]
+    for seen in kernel:
+        pid = rank_prefix.parse_number(seen.fields.get("pid"))
+        for suspect in (each for each in case.suspects if each.host == seen.host and each.has_ended):
+            if pid is not None and pid in _list_pids(suspect):
+                return _build_proof(suspect, seen)
+    for suspect in case.suspects:
+        if suspect.over is not None and suspect.over.oom and _was_killed(suspect):
+            text = f"the kernel of {suspect.host} OOM-killed a process of this run"
+            cause = replace(suspect.build_cause(), signature="kernel-oom", says="was OOM-killed")
+            return RuleResult(cause=cause, evidence=(text,), suspect=suspect, advice=(_ADVICE,))
+    return _find_without_pid(case, kernel)
+
+
+def _find_without_pid(case: RuleContext, kernel: list[LogMatch]) -> RuleResult | None:
+    """Return the only process of a host that SIGKILL ended, if its pid is unknown and its kernel OOM-killed one process."""
+    for suspect in case.suspects:
+        here = [each for each in kernel if each.host == suspect.host and each.signature in _OOM]
+        killed = [each for each in case.suspects if each.host == suspect.host and _was_killed(each)]
+        if killed == [suspect] and not _list_pids(suspect) and len({each.fields.get("pid") for each in here}) == 1:
+            return _build_proof(suspect, here[0], NO_PID)
+    return None
+
+
+def _was_killed(suspect: Candidate) -> bool:
+    """Return whether SIGKILL ended the process, or a process that it started."""
+    end = suspect.over
+    code = suspect.death.code if suspect.death else -(end.signal or 0) or end.code if end else 0
+    return code in (-9, 137) or suspect.signature in _KILLED
+
+
+def _list_pids(suspect: Candidate) -> set[int]:
+    """Return the pids behind the candidate: its own, and those that its error names (data loader workers)."""
+    named = suspect.sighting.fields if suspect.sighting is not None else {}
+    texts = f"{named.get('pid', '')} {named.get('pids', '')}".replace(",", " ").split()
+    found = {pid for text in texts if (pid := rank_prefix.parse_number(text)) is not None}
+    return found | ({suspect.death.pid} if suspect.death is not None else set())
+
+
+def _build_proof(suspect: Candidate, seen: LogMatch, *doubts: Doubt) -> RuleResult:
+    cause = replace(suspect.build_cause(), signature=seen.signature, says=seen.says)
+    text = f"{seen.file}:{seen.line}: {seen.text}"
+    return RuleResult(cause=cause, evidence=(text,), doubts=doubts, suspect=suspect, advice=(seen.advice,))
