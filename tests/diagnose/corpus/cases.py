@@ -11,6 +11,8 @@ of a log that begins with ``@`` is a directive:
 ``@prefix TEXT`` … ``@end``            TEXT before each line; ``%i70`` counts from 70, ``\\t`` is a tab
 ``@docker`` … ``@end``                 each line in a JSON object, as docker's json-file driver writes it
 =====================================  ==================================================================
+
+The character ``␛`` stands for ESC, which TOML does not allow in a text.
 """
 
 from __future__ import annotations
@@ -127,7 +129,7 @@ def _make_tuple(value: Any) -> tuple[Any, ...]:
 
 def expand_log(text: str) -> str:
     """Return the log that a text with directives describes."""
-    lines = text.removeprefix("\n").splitlines()
+    lines = text.removeprefix("\n").replace("␛", "\x1b").splitlines()
     return "".join(f"{line}\n" for line in _expand_lines(lines))
 
 

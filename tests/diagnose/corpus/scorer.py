@@ -107,7 +107,8 @@ def _judge_cause(cause: Cause, confidence: str, expect: Expectation) -> tuple[Ma
     if expect.hosts and cause.host is None:
         return ("wrong" if cause.rank is None else "partly"), f"{cause.subject} is named, not {expect.hosts[0]}"
     if expect.hosts and cause.host not in expect.hosts:
-        return "wrong", f"{cause.subject} is named, not {expect.hosts[0]}"
+        in_a_file_name = expect.hosts[0] in (cause.host or "")
+        return "partly" if in_a_file_name else "wrong", f"{cause.subject} is named, not {expect.hosts[0]}"
     kind = classify_cause(cause)
     if kind and kind not in expect.kinds:
         mark: Mark = "wrong" if confidence == "high" else "partly"
