@@ -13,7 +13,7 @@ from fanout.diagnose.evidence import Evidence, HostEnd, LogMatch, ProcessExit
 from fanout.diagnose.evidence_order import LevelName, is_strong
 from fanout.diagnose.exit_codes import explain_exit_code, format_exit_code, split_exit_code
 from fanout.diagnose.process_evidence import Process
-from fanout.diagnose.signatures import GENERIC
+from fanout.diagnose.signatures import GENERIC, LAST_RESORTS, STOPS
 from fanout.diagnose.verdict import Cause
 
 NOTICE_SECONDS = 3.0  # between the exit of a process and the report of torchrun or the agent, on a loaded host
@@ -91,12 +91,12 @@ def find_candidates(evidence: Evidence, processes: Sequence[Process]) -> tuple[C
 
 
 def _is_stopped_torchrun(process: Process, evidence: Evidence) -> bool:
-    """Return whether the only evidence is a stop of its torchrun after another failure.
+    """Return whether the only evidence is a stop of its torchrun or its script after another failure.
 
     The launcher stops all hosts after a failure. Only a stop before any other error can be the cause.
     """
     first = process.deciding_match
-    if first is None or first.signature != "torchrun-death-signal":
+    if first is None or first.signature not in STOPS:
         return False
     end = evidence.ends.get(process.host)
     others = [(seen.host, seen.at) for seen in evidence.sightings] + [(each.host, each.at) for each in evidence.deaths]
@@ -140,6 +140,8 @@ def _build_process_candidate(process: Process, evidence: Evidence) -> Candidate:
 
 def _choose_level(process: Process, first: LogMatch, evidence: Evidence) -> LevelName:
     """Return the level of a process with an error. Without a known end, the process may have continued after it."""
+    if first.signature in LAST_RESORTS:
+        return "bare"
     end = evidence.ends.get(process.host)
     ended = bool(first.traceback) or process.death is not None or (end is not None and end.has_failed)
     if process.part != "root" or not (ended or not evidence.live):

@@ -15,6 +15,7 @@ from fanout.diagnose.flight_dumps import DumpCollection
 from fanout.diagnose.host_history import HostContacts
 from fanout.diagnose.process_evidence import plan_ranks
 from fanout.diagnose.signatures import (
+    DETAILED,
     GENERIC,
     REPEATS,
     WEAK,
@@ -321,7 +322,7 @@ class EvidenceCollector:
         seen = OpenMatch(sighting, who, block)
         where.seen.append(seen)
         where.watched.append(seen)
-        if signature.id in WEAK | REPEATS:
+        if signature.id in WEAK | REPEATS | DETAILED:
             where.messages[who] = OpenMessage(seen, where.number)
 
 

@@ -14,6 +14,7 @@ from functools import cache
 from importlib import resources
 from typing import Any, Literal
 
+from fanout.diagnose.translations import load_table, translate_line
 from fanout.logs.prefilter import digest_chunk, strip_digits
 from fanout.model.errors import UsageError
 
@@ -30,12 +31,24 @@ KINDS: Mapping[str, tuple[Kind, ...]] = {
 #: The built-in sets in order of precedence. The sets of programs come before the general ones.
 SETS = (
     "shells", "launchers", "deepspeed", "mpi", "torchrun", "ray", "slurm", "kubernetes", "hccl", "nccl", "gloo", "store",
-    "torch-nccl", "gpu", "kernel", "python", "ssh", "programs", "exceptions",
+    "torch-nccl", "gpu", "kernel", "native", "python", "ssh", "programs", "exceptions",
 )  # fmt: skip
 LONGEST = 2048
 GENERIC = "python-exception"  # the signature of exceptions that match no other signature
 #: Signatures of exceptions with messages of several lines: a later line may decide.
-WEAK = frozenset({GENERIC, "dist-backend", "hccl-operation", "peer-trouble", "nccl-system-error", "nccl-cuda-error"})
+WEAK = frozenset(
+    {
+        GENERIC,
+        "dist-backend",
+        "hccl-operation",
+        "peer-trouble",
+        "nccl-system-error",
+        "nccl-cuda-error",
+        "cpp-exception",
+        "cpp-library-exception",
+        "hydra-termination",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +67,14 @@ class Signature:
     versions: str = ""
 
 
+#: Signatures of crashes with a detail in a later line: what() of a C++ exception, the frame of a Python crash.
+DETAILED = frozenset({"cpp-exception", "cpp-library-exception", "fatal-python-error", "fatal-python-abort"})
+#: Signatures of a stop from outside. After another failure they are its consequence.
+STOPS = frozenset(
+    {"torchrun-death-signal", "torchrun-hangup", "torchrun-stop-request", "shell-terminated", "shell-hangup"}
+)
+#: Signatures that count only if there is no other evidence: they report an end, never its cause.
+LAST_RESORTS = frozenset({"slurm-cancelled"})
 #: Exceptions whose message quotes the error of another process.
 REPEATS = frozenset({"ray-reports"})
 SignatureMatch = tuple[Signature, "re.Match[str]"]
@@ -74,7 +95,7 @@ class SignatureSet:
             )
             for word in self._words
         }
-        self._needles = tuple(word.encode() for word in self._words)
+        self._needles = tuple(word.encode() for word in (*self._words, *load_table().words))
         self._bare = tuple({strip_digits(word) for word in self._needles})
         self._harmless: set[bytes] = set()  # lines without digits that contain none of the words
         self._size = 0
@@ -106,7 +127,7 @@ class SignatureSet:
 
     def match_line(self, text: str) -> SignatureMatch | None:
         """Return the first signature that matches the line. Only the first ``LONGEST`` characters are searched."""
-        text = text[:LONGEST]
+        text = translate_line(text[:LONGEST])
         numbers: set[int] = set()
         for word in self._words:
             if word in text:

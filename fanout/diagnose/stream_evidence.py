@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from os.path import basename
 
 from fanout.diagnose.evidence import LogMatch
 from fanout.diagnose.last_lines import StreamTail, TailBuffer
-from fanout.diagnose.signatures import GENERIC, REPEATS, WEAK, SignatureMatch, extract_fields, fill_template
+from fanout.diagnose.signatures import DETAILED, GENERIC, REPEATS, WEAK, SignatureMatch, extract_fields, fill_template
 from fanout.diagnose.torchrun_lines import TorchrunParser
 from fanout.diagnose.tracebacks import Traceback, TracebackAssembler
 from fanout.logs import rank_prefix
@@ -17,6 +19,10 @@ from fanout.logs.metrics import parse_step
 SURVIVED_SECONDS = 10.0
 MESSAGE_LINES = 12  # of one exception, after the line that names it
 MESSAGE_SPAN = 200  # lines of its stream in which they come
+
+_WHAT = re.compile(r"\s{0,8}what\(\): {0,4}(?P<what>\S.{0,300})")
+_CURRENT = re.compile(r"Current thread 0x\w{1,20}.{0,80} \(most recent call first\):")
+_FRAME = re.compile(r'\s{1,8}File "(?P<path>[^"]{1,1024})", line (?P<line>\d{1,9}) in (?P<name>\S{1,200})')
 
 RankKey = tuple[int | None, int | None]  # (global rank, local rank), as far as the line has them
 
@@ -39,6 +45,7 @@ class OpenMessage:
     seen: OpenMatch
     number: int  # of the line that names the exception
     left: int = MESSAGE_LINES
+    inside: bool = False  # the next line is the innermost frame of the thread that crashed
 
 
 @dataclass(slots=True)
@@ -91,6 +98,8 @@ def read_message_line(where: StreamState, who: RankKey, found: SignatureMatch | 
         del where.messages[who]
         return False
     seen = message.seen
+    if _read_detail(message, text) or seen.sighting.signature in DETAILED - WEAK:
+        return False
     repeats = seen.sighting.signature in REPEATS
     if not repeats and rank_prefix.is_exception(text):
         del where.messages[who]  # another exception, perhaps of another rank: it counts for itself
@@ -110,6 +119,24 @@ def read_message_line(where: StreamState, who: RankKey, found: SignatureMatch | 
     )  # fmt: skip
     del where.messages[who]
     return True
+
+
+def _read_detail(message: OpenMessage, text: str) -> bool:
+    """Add the detail of a crash to its match: the message of a C++ exception, or the innermost Python frame."""
+    seen = message.seen
+    if seen.sighting.signature not in DETAILED:
+        return False
+    detail = ""
+    if what := _WHAT.match(text):
+        detail = f": {what['what']}"
+    elif message.inside and (frame := _FRAME.match(text)):
+        detail = f" in {frame['name']} ({basename(frame['path'])}:{frame['line']})"
+    message.inside = bool(_CURRENT.match(text))
+    if detail:
+        seen.sighting = replace(seen.sighting, says=seen.sighting.says + detail)
+    elif text.startswith(("Thread 0x", "  File ", "Current thread 0x")):
+        message.left += 1  # stacks of other threads may come before
+    return bool(detail) and seen.sighting.signature not in WEAK
 
 
 def has_open_message(where: StreamState) -> bool:

@@ -94,7 +94,7 @@ CASES: dict[str, tuple[dict[str, str], str, str | None, int | None, str]] = {
                        "shell-killed", "node1", None, "high"),
     "bash in German": (killed_by("train.sh: Zeile 24: 71232 Getötet                python -u pretrain.py"),
                        "shell-killed", "node1", None, "high"),
-    "zsh says killed": (killed_by("train.sh:24: killed     python -u pretrain.py"), "shell-killed-zsh", "node1", None, "high"),
+    "zsh says killed": (killed_by("train.sh:24: killed     python -u pretrain.py"), "shell-killed", "node1", None, "high"),
     "dash says Killed": (killed_by("Killed"), "shell-killed", "node1", None, "high"),
     "bash says Segmentation fault": (killed_by("train.sh: line 9: 4122 Segmentation fault      (core dumped) python x.py"),
                                      "shell-crashed", "node1", None, "high"),
@@ -169,7 +169,7 @@ CASES: dict[str, tuple[dict[str, str], str, str | None, int | None, str]] = {
     "a crash in native code": ({"gpu01.log": "step 1\n[rank3]: Fatal Python error: Segmentation fault\n" + LOST.format(r=2)},
                                "fatal-python-error", "gpu01", 3, "high"),
     "Hydra": ({"run.log": "step 1 loss 2\n=   BAD TERMINATION OF ONE OF YOUR APPLICATION PROCESSES\n=   PID 23847 RUNNING AT gpu03\n"
-               "=   EXIT CODE: 9\n"}, "hydra-termination", "gpu03", None, "low"),
+               "=   EXIT CODE: 9\n"}, "hydra-signal", "gpu03", None, "high"),
     "dash: not found": ({"gpu02.log": "train.sh: 12: torchrun: not found\n"}, "no-command", "gpu02", None, "medium"),
     "zsh: not found": ({"gpu02.log": "zsh: command not found: torchrun\n"}, "no-command", "gpu02", None, "medium"),
     "bash in Chinese: not found": ({"gpu02.log": "train.sh: 行 12: torchrun: 未找到命令\n"}, "no-command", "gpu02", None, "medium"),

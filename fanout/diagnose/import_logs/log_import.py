@@ -13,22 +13,16 @@ from typing import BinaryIO
 
 from fanout.diagnose.collector import LONGEST_LINE, EvidenceCollector
 from fanout.diagnose.import_logs.compressed_lines import BLOCK, read_lines
+from fanout.diagnose.import_logs.launcher_reports import LauncherReports, list_srun_tasks
 from fanout.diagnose.import_logs.line_labels import detect_splitter, has_own_lines, strip_timestamp
 from fanout.diagnose.import_logs.log_files import LogSource, parse_time
 from fanout.diagnose.import_logs.torchrun_report import FailureReports, LineAttribution, map_ranks_to_hosts
 
 STDIN = "-"
 _FIRST = 200
+_HEAD = 2048  # characters of a line in which its host and its time are searched
 _NAMELESS = re.compile(
     r"^(?:task\d+|slurm.*|job.*|std\w+|host|output|torchelastic_.*|none_.*|[\d_.-]+)$", re.IGNORECASE
-)
-_SLURM = re.compile(r"^(?:srun: error: (?P<host>[\w.-]+): task|slurmstepd: error: .* ON (?P<on>[\w.-]+) )")
-_TASKS = re.compile(r"^srun: error: (?P<host>[\w.-]{1,253}): tasks? (?P<tasks>[\d,-]{1,200}): ")
-#: Lines of launchers that name the host that they report on, with any prefix.
-_REPORTED_HOST = re.compile(
-    r"noticed that process rank \d{1,9} with PID \d{1,9} on node (?P<node>\S{1,253}) exited"
-    r"|PID \d{1,9} RUNNING AT (?P<at>\S{1,253})"
-    r"|A worker died or was killed .{0,600}Worker IP address: (?P<ip>\S{1,64})"
 )
 
 
@@ -81,13 +75,14 @@ class LogFile:
     def _scan_lines(self) -> None:
         """Find the hosts of the lines, and the lines with a time."""
         split = self._split() if self._split else None
+        reports = LauncherReports()
         counts: Counter[str] = Counter()
         for number, data in enumerate(self._read_lines(), 1):
-            label, text = "", data[:200].decode("utf-8", "replace")
+            text = reports.join_wrapped(data[:_HEAD].decode("utf-8", "replace"))
+            about, label = reports.find_host(text), ""
             if split is not None:
-                self._scan_srun_tasks(text)
+                self.tasks |= list_srun_tasks(text)
                 label, text = split(text)
-            about = _find_reported_host(data)
             label = about or label
             if split is not None and not label and not self._own:
                 continue
@@ -99,14 +94,6 @@ class LogFile:
                 self._times.append(at)
         if not self.parts:
             self.parts[""] = FailureReports()
-
-    def _scan_srun_tasks(self, text: str) -> None:
-        """Note the hosts that srun names for its tasks."""
-        found = _TASKS.match(text)
-        for part in found["tasks"].split(",") if found else ():
-            first, _, last = part.partition("-")
-            for task in range(int(first or 0), min(int(last or first or 0), int(first or 0) + 4096) + 1):
-                self.tasks[f"task{task}"] = found["host"] if found else ""
 
     def _find_time(self, number: int) -> float:
         """Return the time of a line, which is the next time in the file, because traceback lines have none."""
@@ -123,19 +110,23 @@ class LogFile:
         if self._binary:
             return
         split = self._split() if self._split else None
+        reports = LauncherReports()
         number = 0
         for lines in _group_lines(self._read_lines()):
-            plain = split is None and not self._whose and not self._packed_lines
+            plain = split is None and not self._whose and not self._packed_lines and "" in self.names
             if plain and not collector.may_contain_evidence(self.names[""], block := b"".join(lines), stream):
                 number += len(lines)
                 collector.skip_bytes(self.names[""], block, at=self._find_time(number), stream=stream)
                 continue
             for data in lines:
                 number += 1
-                text = data.decode("utf-8", "replace").rstrip("\n")
+                text = reports.join_wrapped(data.decode("utf-8", "replace").rstrip("\n"))
+                about = reports.find_host(text[:_HEAD])
+                if reports.is_consequence(text):
+                    continue
                 label, text = split(text) if split is not None else ("", text)
                 text = strip_timestamp(text)
-                host = self._find_host(label, text[:LONGEST_LINE], number)
+                host = about or self._find_host(label, text[:LONGEST_LINE], number)
                 for part in text.split("\r") if host else ():
                     if part:
                         at = self._find_time(number)
@@ -143,30 +134,9 @@ class LogFile:
 
     def _find_host(self, label: str, text: str, number: int) -> str:
         """Return the host of the line, or "" if it is not known."""
-        about = _find_reported_host(text) if len(text) > 20 else ""
-        if about:
-            return about
         if label in self._whose:
             return self._whose[label](text, number)
-        if label in self.names:
-            return self.names[label]
-        found = _SLURM.match(text)
-        host = (found["host"] or found["on"]) if found else ""
-        return host if host in self.names.values() else ""
-
-
-def _find_reported_host(line: bytes | str) -> str:
-    """Return the host that a launcher's line reports on; "" for any other line."""
-    text = (
-        line
-        if isinstance(line, str)
-        else line[:2048].decode("utf-8", "replace")
-        if b"rank" in line or b"died" in line or b" RUNNING AT " in line
-        else ""
-    )
-    spoken = "noticed that" in text or "A worker died" in text or " RUNNING AT " in text
-    found = _REPORTED_HOST.search(text) if spoken else None
-    return (found["node"] or found["at"] or found["ip"]) if found else ""
+        return self.names.get(label, "")
 
 
 def _group_lines(lines: Iterable[bytes]) -> Iterator[list[bytes]]:

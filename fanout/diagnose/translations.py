@@ -1,0 +1,68 @@
+"""Translations: messages of bash and the C library in other languages, translated to English before they are matched.
+
+bash writes `NAME: line 12: 4711 Killed   COMMAND` in the language of the session: the word for "line", the name of the
+signal or the error, and often other colons. Signatures contain only the English form.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+_COLON = " {0,2}[:：]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TranslationTable:
+    """Translated messages: ``words`` are all of them, ``english`` maps each one to its English message."""
+
+    words: tuple[str, ...]
+    plain: tuple[str, ...]  # those that are ASCII, and the ASCII words for "line"
+    english: Mapping[str, str]
+    message: re.Pattern[str]
+    head: re.Pattern[str]
+
+
+@cache
+def load_table() -> TranslationTable:
+    """Return the table of translations.toml."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    file = resources.files(__package__).joinpath("translations.toml")
+    data = tomllib.loads(file.read_text(encoding="utf-8"))
+    english = {word: message for message, words in data["messages"].items() for word in words}
+    words = sorted(english, key=len, reverse=True)  # a long message may contain a short one
+    before, after = "|".join(data["line"]["before"]), "|".join(data["line"]["after"])
+    return TranslationTable(
+        words=tuple(words),
+        plain=tuple(word for word in (*words, *data["line"]["before"]) if word.isascii() and word != "line"),
+        english=english,
+        message=re.compile(f"(?:(?P<colon>{_COLON}) ?)?(?P<word>{'|'.join(map(re.escape, words))})"),
+        head=re.compile(
+            rf"(?P<name>[^:：\s][^:：]{{0,400}}?){_COLON} ?"
+            rf"(?:(?:{before}) ?(?P<number>\d{{1,9}})|(?P<first>\d{{1,9}}) ?(?=[行列]))(?: ?(?:{after}))?{_COLON} ?"
+        ),
+    )
+
+
+def translate_line(text: str) -> str:
+    """Return the line with the messages of a shell in English; the same line if it has none in another language."""
+    table = load_table()
+    if text.isascii() and not any(word in text for word in table.plain):
+        return text
+    text = text.replace("\u00a0", " ")
+    head = table.head.match(text)
+    if head is not None:
+        text = f"{head['name'].rstrip()}: line {head['number'] or head['first']}: {text[head.end() :]}"
+    return table.message.sub(_translate_message, text)
+
+
+def _translate_message(match: re.Match[str]) -> str:
+    english = load_table().english[match["word"]]
+    return f": {english}" if match["colon"] else english
