@@ -181,7 +181,7 @@ GUARDS = (
     Guard(
         name="mark: processes of a dead keeper are found by their environment",
         file="agent/relay.py",
-        text="KillSweep(lambda: processes.find_marked(self.mark), UNKILLABLE_SECONDS)",
+        text="KillSweep(lambda: processes.find_marked(self.process_mark), UNKILLABLE_SECONDS)",
         instead="Sweep(lambda: [], UNKILLABLE_SECONDS)",
         test=f"{ENDS}::test_a_later_connection_gets_the_same_report",
     ),

@@ -44,9 +44,9 @@ class KillSweep:
         for pid in stopped:
             processes.send_signal(pid, signal.SIGKILL)
         self._killed |= stopped
-        sure = not stopped and (self._proof() if self._proof is not None else self._found_nothing)
+        is_complete = not stopped and (self._proof() if self._proof is not None else self._found_nothing)
         self._found_nothing = not stopped
-        if not sure and time.monotonic() < self._until:
+        if not is_complete and time.monotonic() < self._until:
             return False
         self.left = [pid for pid in self._find() if processes.read_stat(pid)] if stopped else []
         return True

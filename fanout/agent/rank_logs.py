@@ -21,12 +21,12 @@ MIN_FREE_BYTES = 64 << 20
 NAMING_SECONDS = 2.0  # after this time, a rank that was not seen running is named by counting
 
 
-def explain_no_room(directory: str) -> str:
+def explain_no_space(directory: str) -> str:
     """Return why there is no file per rank, "" if there can be: a rank whose print() finds a full disk would die."""
     if directory.startswith(SHM_PREFIX):
         return "no disk has space for a log file per rank: all ranks share one stream"
-    room = os.statvfs(directory)
-    free = room.f_bavail * room.f_frsize
+    filesystem = os.statvfs(directory)
+    free = filesystem.f_bavail * filesystem.f_frsize
     if free >= MIN_FREE_BYTES:
         return ""
     return "only %d MB free in %s, too little for a log file per rank: all ranks share one stream" % (
@@ -120,7 +120,7 @@ def read_streams(directory: str) -> dict:
 
 def follow_ranks(directory: str, first: int, environment: dict) -> tuple:
     """Make torchrun write a file per rank, unless the environment forbids it; return (RankLogs or None, notice)."""
-    notice = explain_no_room(directory)
+    notice = explain_no_space(directory)
     if not notice and redirect_ranks(environment, directory):
         return RankLogs(directory, first), ""
     return None, notice

@@ -29,7 +29,7 @@ class TorchWorker:
     """The process that has imported torch. Each step runs in a child, so a hang or crash costs only that step."""
 
     def __init__(self, channel: socket.socket, words: TextIO) -> None:
-        self._channel, self._words = channel, words
+        self._channel, self._text = channel, words
         self._step: Step = {}
         self._child = 0
         self._pipe = -1
@@ -48,7 +48,7 @@ class TorchWorker:
             if self._child and self._pipe in ready:
                 self._forward_output()
             elif self._channel in ready:
-                line = self._words.readline()
+                line = self._text.readline()
                 if not line:
                     return
                 self._kill_step()
@@ -266,9 +266,9 @@ def _reduce_max(seconds: float, device: Any) -> float:
     import torch
     import torch.distributed as dist
 
-    told = torch.tensor([seconds], device=device, dtype=torch.float64)
-    dist.all_reduce(told, dist.ReduceOp.MAX)
-    return float(told)
+    longest = torch.tensor([seconds], device=device, dtype=torch.float64)
+    dist.all_reduce(longest, dist.ReduceOp.MAX)
+    return float(longest)
 
 
 def _run_guarded(what: Callable[[Step], Step], step: Step) -> Step:

@@ -51,12 +51,12 @@ class StopSequence:
             return False
         self._main = 0 if exited else main
         if self._sweep is None:
-            alive = processes.descendants(os.getpid())
-            if lease.read_boottime() >= self.kill_at or (exited and not alive):
+            pids = processes.descendants(os.getpid())
+            if lease.read_boottime() >= self.kill_at or (exited and not pids):
                 self._sweep = KillSweep(self._find_processes, UNKILLABLE_SECONDS, processes.has_no_child)
             elif self._term_at and lease.read_boottime() >= self._term_at:
                 self._term_at = 0.0
-                self._terminate_others(main, alive)
+                self._terminate_others(main, pids)
         return self._sweep is not None and self._sweep.step()
 
     def _find_processes(self) -> list:
@@ -65,8 +65,8 @@ class StopSequence:
         return sorted(found | ({self._main} if self._main and processes.read_stat(self._main) else set()))
 
     @staticmethod
-    def _terminate_others(main: int, alive: list) -> None:
-        for pid in alive:
+    def _terminate_others(main: int, pids: list) -> None:
+        for pid in pids:
             seen = processes.read_stat(pid)
             if seen and seen[2] != main:
                 processes.send_signal(pid, signal.SIGTERM)

@@ -57,16 +57,16 @@ def _judge_user(case: CheckContext) -> Iterator[CheckResult]:
             "on a shared file system these are different users: one cannot write the files of the other",
         )  # fmt: skip
     groups = {name: tuple(user["groups"]) for name, user in case.get_section("user").items()}
-    for odd_groups in find_outlier_groups(groups) if len(set(users.values())) == 1 else ():
+    for deviation in find_outlier_groups(groups) if len(set(users.values())) == 1 else ():
         yield info(
-            odd_groups.hosts, f"groups {odd_groups.format_difference(lambda numbers: ' '.join(map(str, numbers)))}",
+            deviation.hosts, f"groups {deviation.format_difference(lambda numbers: ' '.join(map(str, numbers)))}",
             "a directory that is shared by a group may be closed to this user on some hosts",
         )  # fmt: skip
     masks = {name: user["umask"] for name, user in case.get_section("user").items()}
-    for odd_mask in find_outlier_groups(masks):
+    for deviation in find_outlier_groups(masks):
         yield info(
-            odd_mask.hosts,
-            f"umask {odd_mask.format_difference(lambda mask: f'{mask:03o}')}",
+            deviation.hosts,
+            f"umask {deviation.format_difference(lambda mask: f'{mask:03o}')}",
             "files that this host creates get other permissions",
         )
 

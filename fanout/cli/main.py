@@ -118,9 +118,9 @@ def call_command(request: Request, process: ProcessContext) -> int:
 
 def _terminal_width() -> int:
     """Return the width of the terminal, as shutil does. The import of shutil would add 8 ms to --help."""
-    told = os.environ.get("COLUMNS", "")
-    if told.isdecimal() and len(told) < 5 and int(told):
-        return int(told)
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and len(columns) < 5 and int(columns):
+        return int(columns)
     try:
         return os.get_terminal_size(1).columns or 100
     except OSError:

@@ -88,8 +88,8 @@ def _check_stray_flags(
     Raises UsageError for --dry-run there, because fanout would launch on all hosts instead.
     """
     own = {option for action in parser._actions for option in action.option_strings if option.startswith("--")}
-    looked_at = tail[: tail.index("--")] if "--" in tail else tail
-    stray = [word for word in looked_at if _normalize_flag(word).partition("=")[0] in own - {"--help"}]
+    own_tail = tail[: tail.index("--")] if "--" in tail else tail
+    stray = [word for word in own_tail if _normalize_flag(word).partition("=")[0] in own - {"--help"}]
     task = head[-1] if head else ""
     if any(_normalize_flag(word) == "--dry-run" for word in stray):
         import shlex
@@ -104,9 +104,9 @@ def _check_stray_flags(
     if not stray:
         return ()
     names = ", ".join(dict.fromkeys(word.partition("=")[0] for word in stray))
-    verbs, them = ("stands", "it") if len(stray) == 1 else ("stand", "them")
+    verb_form, them = ("stands", "it") if len(stray) == 1 else ("stand", "them")
     return (
-        f"note: {names} {verbs} after {task}, so {task} gets {them}; put fanout's flags before HOSTS (-- silences this)",
+        f"note: {names} {verb_form} after {task}, so {task} gets {them}; put fanout's flags before HOSTS (-- silences this)",
     )
 
 

@@ -35,7 +35,7 @@ class _ProgressLine:
 
     def __call__(self, event: Event, state: RunState) -> None:
         if not self._doing:
-            up = sum(host.linked for host in state.all_hosts)
+            up = sum(host.connected for host in state.all_hosts)
             self._print_line(f"{up}/{len(state.all_hosts)} hosts answer …")
 
     def show_step(self, text: str) -> None:

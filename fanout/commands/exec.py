@@ -32,7 +32,7 @@ def run_exec(request: Request, process: ProcessContext) -> int:
     context.print_notices()
     if session.state.interrupts:
         left = fold_names(
-            host.name for host in session.state.all_hosts if host.linked_at is not None and host.exit is None
+            host.name for host in session.state.all_hosts if host.connected_at is not None and host.exit is None
         )
         process.print_message(
             f"interrupted: the command may still run on {left}" if left else "interrupted: the command has ended"

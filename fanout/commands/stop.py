@@ -122,9 +122,9 @@ def _print_results(came: Sequence[tuple[str, str, bool]], process: ProcessContex
 
 def _describe_result(host: HostState) -> tuple[str, bool]:
     """Return the result of a stop on one host, and whether it is verified that nothing is left."""
-    if host.gone is not None:
-        left = len(host.gone.left)
-        killed = f", {_count_processes(host.gone.killed)} had to be killed" if host.gone.killed else ""
+    if host.cleaned_up is not None:
+        left = len(host.cleaned_up.left)
+        killed = f", {_count_processes(host.cleaned_up.killed)} had to be killed" if host.cleaned_up.killed else ""
         return (
             f"{_count_processes(left)} could not be killed" if left else f"stopped, nothing is left{killed}"
         ), not left

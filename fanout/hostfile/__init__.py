@@ -30,8 +30,8 @@ def expand_hosts(expression: str) -> list[str]:
     """Expand a node set: ``gpu[01-03]!gpu02`` -> gpu01 gpu03. Raise ``HostfileError`` for an invalid or empty set."""
     try:
         names = expand_node_set(expression)
-    except ParseError as slip:
-        raise HostfileError(f"{expression!r}: {slip.what}", hint=slip.fix) from None
+    except ParseError as error:
+        raise HostfileError(f"{expression!r}: {error.what}", hint=error.fix) from None
     if not names:
         raise HostfileError(f"{expression!r}: no host is left in this set")
     return names

@@ -26,12 +26,15 @@ _KNOWN = {*_HOST, *_DIAL, *_ADDR, *_PLAIN_IP, *_ATTRIBUTES}
 
 def detect_delimiter(lines: list[str], *, file: str) -> str:
     """Return the column separator if these lines are a table with a header, "" otherwise."""
-    told = [line for line in lines[:200] if line.strip() and not line.lstrip().startswith("#")][:2]
-    if len(told) < 2:
+    first_lines = [line for line in lines[:200] if line.strip() and not line.lstrip().startswith("#")][:2]
+    if len(first_lines) < 2:
         return ""
     if file.lower().endswith(".csv"):
-        return max(",;\t", key=told[0].count)
-    return next((each for each in ",;\t" if _is_table(_split_cells(told[0], each), _split_cells(told[1], each))), "")
+        return max(",;\t", key=first_lines[0].count)
+    return next(
+        (each for each in ",;\t" if _is_table(_split_cells(first_lines[0], each), _split_cells(first_lines[1], each))),
+        "",
+    )
 
 
 def _is_table(head: list[str], body: list[str]) -> bool:
@@ -45,36 +48,36 @@ def _is_table(head: list[str], body: list[str]) -> bool:
 class TableReader:
     """Reader that adds the rows of one file to the host list."""
 
-    def __init__(self, roll: HostListBuilder, file: str) -> None:
-        self._roll = roll
+    def __init__(self, builder: HostListBuilder, file: str) -> None:
+        self._builder = builder
         self._file = file
-        self._entries = HostSpecReader(roll, ansible=True)  # ``host:N`` in a cell is never a slot count
+        self._entries = HostSpecReader(builder, ansible=True)  # ``host:N`` in a cell is never a slot count
 
     def read(self, lines: list[str], delimiter: str, section: str) -> None:
         rows = [(n, line) for n, line in enumerate(lines, 1) if line.strip() and not line.lstrip().startswith("#")]
         number, header = rows[0]
         head = _split_cells(header, delimiter)
-        spot = SourceSpan(self._file, number, header, 0, len(header))
+        span = SourceSpan(self._file, number, header, 0, len(header))
         try:
             columns = _map_columns(head)
-        except ParseError as slip:
-            self._roll.problems.add_problem(spot, slip.what, slip.fix)
+        except ParseError as error:
+            self._builder.problems.add_problem(span, error.what, error.fix)
             return
         unread = [cell for at, cell in enumerate(head) if at not in columns]
         if unread:
-            self._roll.add_note("columns", spot, f"columns that fanout ignores: {', '.join(unread)}")
+            self._builder.add_note("columns", span, f"columns that fanout ignores: {', '.join(unread)}")
         for number, line in rows[1:]:
             cells = _split_cells(line, delimiter)
             shown = _mask_row(line, head, cells)
-            spot = SourceSpan(self._file, number, shown, 0, len(shown))
+            span = SourceSpan(self._file, number, shown, 0, len(shown))
             try:
                 if len(cells) != len(head):
                     raise ParseError(f"{len(cells)} columns; the header has {len(head)}")
-                self._read_row(cells, columns, spot, section)
-            except ParseError as slip:
-                self._roll.problems.add_problem(spot, slip.what, slip.fix)
+                self._read_row(cells, columns, span, section)
+            except ParseError as error:
+                self._builder.problems.add_problem(span, error.what, error.fix)
 
-    def _read_row(self, cells: list[str], columns: dict[int, str], spot: SourceSpan, section: str) -> None:
+    def _read_row(self, cells: list[str], columns: dict[int, str], span: SourceSpan, section: str) -> None:
         reading = HostAttributes()
         host = ""
         for at, meaning in columns.items():
@@ -84,8 +87,8 @@ class TableReader:
                 read_attribute(reading, meaning, cells[at])
         if not host:
             raise ParseError("no host in this row", "fill the cell or delete the row")
-        column = max(spot.text.find(host), 0)
-        self._entries.add_hosts(host, column, reading, spot, section)
+        column = max(span.text.find(host), 0)
+        self._entries.add_hosts(host, column, reading, span, section)
 
 
 def _map_columns(head: list[str]) -> dict[int, str]:

@@ -104,8 +104,8 @@ def _match_names(hostfile: HostFile, expression: str, flag: str) -> set[str]:
                 raise UsageError(f"{flag} {escape_unprintable(word)}: no host matches", hint=_list_hosts(hostfile))
     try:
         names = expand_node_set(expression, spelled)
-    except ParseError as slip:
-        raise UsageError(f"{flag} {escape_unprintable(expression)}: {slip.what}", hint=slip.fix) from None
+    except ParseError as error:
+        raise UsageError(f"{flag} {escape_unprintable(expression)}: {error.what}", hint=error.fix) from None
     for name in names:
         found[_find_known(hostfile, known, name, flag)] = None
     return set(found)
@@ -120,8 +120,8 @@ def _parse_filter(hostfile: HostFile, text: str, flag: str) -> dict[str, tuple[s
         try:
             slots = tuple(dict.fromkeys(_parse_ids(ids))) if colon else ()
             names = [word] if word.casefold() in known else expand_node_set(word)
-        except ParseError as slip:
-            raise UsageError(f"{flag} {escape_unprintable(text)}: {slip.what}", hint=slip.fix) from None
+        except ParseError as error:
+            raise UsageError(f"{flag} {escape_unprintable(text)}: {error.what}", hint=error.fix) from None
         for name in names:
             real = _find_known(hostfile, known, name, flag)
             parts[real] = tuple(dict.fromkeys((*parts.get(real, ()), *slots)))

@@ -17,7 +17,7 @@ _UNTAGGED = ("all", "ungrouped")  # Ansible's groups of all hosts and of hosts w
 class _Entry:
     name: str
     fields: Fields
-    spot: SourceSpan
+    span: SourceSpan
     groups: dict[str, None] = field(default_factory=dict)
     bare: bool = True
 
@@ -39,13 +39,13 @@ class HostListBuilder:
         self._left_out: list[tuple[str, SourceSpan]] = []
         self._notes: dict[str, tuple[SourceSpan, int, str]] = {}
 
-    def add_host(self, name: str, fields: Fields, spot: SourceSpan, group: str = "") -> None:
+    def add_host(self, name: str, fields: Fields, span: SourceSpan, group: str = "") -> None:
         key = name.casefold()
         known = self._entries.get(key)
         if known is not None and _get_ssh_port(known.fields) != _get_ssh_port(fields):
             self.add_note(
                 "ports",
-                spot,
+                span,
                 f"{name} occurs with several ports: this host is named {name}:{fields.get('port', 22)}",
             )
             fields = {**fields, "hostname": fields.get("hostname", name), "port": _get_ssh_port(fields)}
@@ -54,14 +54,14 @@ class HostListBuilder:
             known = self._entries.get(key)
         if known is None:
             if len(self._entries) >= MOST_HOSTS:
-                self.problems.add_problem(spot, f"more than {MOST_HOSTS:,} hosts")
+                self.problems.add_problem(span, f"more than {MOST_HOSTS:,} hosts")
                 return
-            self._entries[key] = known = _Entry(name, fields, spot)
+            self._entries[key] = known = _Entry(name, fields, span)
         elif not group or group in known.groups or fields:
-            where = f"line {known.spot.line}" if known.spot.file == spot.file else str(known.spot.origin)
+            where = f"line {known.span.line}" if known.span.file == span.file else str(known.span.origin)
             as_there = "" if known.name == name else f" as {known.name}"
             self.problems.add_problem(
-                spot, f"{name} is already on {where}{as_there}", "one entry per host; slots=2 for two processes"
+                span, f"{name} is already on {where}{as_there}", "one entry per host; slots=2 for two processes"
             )
             return
         if group:
@@ -72,45 +72,45 @@ class HostListBuilder:
         """Add a group; it exists even without hosts."""
         self._groups[name] = None
 
-    def add_child_group(self, parent: str, name: str, spot: SourceSpan) -> None:
+    def add_child_group(self, parent: str, name: str, span: SourceSpan) -> None:
         """Make all hosts of group ``name`` members of ``parent``."""
-        self._parents.setdefault(name, {})[parent] = spot
+        self._parents.setdefault(name, {})[parent] = span
         self._groups[parent] = None
 
-    def require_group(self, name: str, spot: SourceSpan) -> None:
+    def require_group(self, name: str, span: SourceSpan) -> None:
         """Record a reference to a group, which must exist at the end."""
-        self._parents.setdefault(name, {}).setdefault("", spot)
+        self._parents.setdefault(name, {}).setdefault("", span)
 
     def set_defaults(self, group: str, fields: Fields) -> None:
         """Set defaults for the hosts of a group; "" and "all" are all hosts."""
         self._defaults[group] = apply_defaults(fields, self._defaults.get(group, {}))
 
-    def exclude_host(self, name: str, spot: SourceSpan) -> None:
-        self._left_out.append((name, spot))
+    def exclude_host(self, name: str, span: SourceSpan) -> None:
+        self._left_out.append((name, span))
 
-    def add_note(self, kind: str, spot: SourceSpan, text: str) -> None:
+    def add_note(self, kind: str, span: SourceSpan, text: str) -> None:
         """Add a note that is printed once, with the number of lines that it applies to."""
-        first, count, said = self._notes.get(kind, (spot, 0, text))
-        self._notes[kind] = (first, count + 1, said)
+        first, count, first_text = self._notes.get(kind, (span, 0, text))
+        self._notes[kind] = (first, count + 1, first_text)
 
-    def note_attributes(self, reading: HostAttributes, spot: SourceSpan) -> None:
+    def note_attributes(self, reading: HostAttributes, span: SourceSpan) -> None:
         """Add notes about unusual attributes of one host."""
         for key in reading.unknown:
             guess = suggest_nearest(key.lower(), list_known_keys())
             self.add_note(
-                f"key {key}", spot, f"unknown attribute {key!r} is kept but not used" + (f"; {guess}" if guess else "")
+                f"key {key}", span, f"unknown attribute {key!r} is kept but not used" + (f"; {guess}" if guess else "")
             )
         for key in reading.withheld:
             self.add_note(
                 f"secret {key}",
-                spot,
+                span,
                 f"{key} is ignored: fanout logs in with a key or an ssh agent (see ~/.ssh/config)",
             )
         if reading.counted_gpus:
             count = reading.counted_gpus
             self.add_note(
                 "gpus",
-                spot,
+                span,
                 f"gpus={count} is read as a count; for the single GPU with id {count} write gpus=[{count}]",
             )
 
@@ -143,7 +143,7 @@ class HostListBuilder:
         for group in ("all", ""):
             if group in self._defaults:
                 fields = apply_defaults(fields, self._defaults[group])
-        return Host(name=entry.name, origin=entry.spot.origin, **fields)
+        return Host(name=entry.name, origin=entry.span.origin, **fields)
 
     def _walk_ancestors(self, name: str) -> Iterator[str]:
         """Yield the groups that contain ``name``, nearest first; a cycle is walked once."""
@@ -162,21 +162,21 @@ class HostListBuilder:
             self.problems.add_problem(next(iter(parents.values())), f"no group {name!r} in this file", fix)
 
     def _drop_excluded(self) -> list[_Entry]:
-        gone: set[str] = set()
-        for name, spot in self._left_out:
+        excluded: set[str] = set()
+        for name, span in self._left_out:
             if name.casefold() in self._entries:
-                gone.add(name.casefold())
+                excluded.add(name.casefold())
             else:
                 known = (entry.name for entry in self._entries.values())
                 self.problems.add_problem(
-                    spot, f"{name} is excluded with ^ but is not in the file", suggest_nearest(name, known)
+                    span, f"{name} is excluded with ^ but is not in the file", suggest_nearest(name, known)
                 )
-        return [entry for key, entry in self._entries.items() if key not in gone]
+        return [entry for key, entry in self._entries.items() if key not in excluded]
 
     def _render_notes(self) -> Iterator[str]:
-        for spot, count, text in self._notes.values():
+        for span, count, text in self._notes.values():
             more = f" (and {count - 1:,} more)" if count > 1 else ""
-            yield f"{spot.origin}: {text}{more}"
+            yield f"{span.origin}: {text}{more}"
 
 
 def _get_ssh_port(fields: Fields) -> int:

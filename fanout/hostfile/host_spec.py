@@ -15,28 +15,28 @@ LEAST_PORT_BY_COLON = 1024
 class HostSpecReader:
     """Reader of ``[user@]host[:N]``, lists and ranges, shared by all dialects; attributes are already parsed."""
 
-    def __init__(self, roll: HostListBuilder, *, ansible: bool) -> None:
-        self._roll = roll
+    def __init__(self, builder: HostListBuilder, *, ansible: bool) -> None:
+        self._builder = builder
         self._ansible = ansible
 
-    def add_hosts(self, word: str, column: int, reading: HostAttributes, spot: SourceSpan, group: str) -> None:
+    def add_hosts(self, word: str, column: int, reading: HostAttributes, span: SourceSpan, group: str) -> None:
         """Add the hosts of ``word``, which is at ``column`` of the line. Raise a parse error if it is invalid."""
         patterns, reading.patterns = reading.patterns, {}
-        hosts = self._parse_spec(word, column, reading, spot)
+        hosts = self._parse_spec(word, column, reading, span)
         addresses = _spread_addresses(reading.fields, patterns, len(hosts))
         for at, (name, fields, here) in enumerate(hosts):
-            self._roll.add_host(name, {**fields, **addresses[at]} if addresses else fields, here, group)
+            self._builder.add_host(name, {**fields, **addresses[at]} if addresses else fields, here, group)
             if not word.isascii():
-                self._roll.add_note(f"idna {name}", here, f"{word}: fanout connects to {name}")
+                self._builder.add_note(f"idna {name}", here, f"{word}: fanout connects to {name}")
         if reading.unknown or reading.withheld or reading.counted_gpus:
-            self._roll.note_attributes(reading, spot)
+            self._builder.note_attributes(reading, span)
 
     def check_spec(self, word: str, column: int) -> None:
         """Raise a parse error if the host part alone is invalid."""
         self._parse_spec(word, column, HostAttributes(), SourceSpan(file="", line=0))
 
     def _parse_spec(
-        self, word: str, column: int, reading: HostAttributes, spot: SourceSpan
+        self, word: str, column: int, reading: HostAttributes, span: SourceSpan
     ) -> list[tuple[str, Fields, SourceSpan]]:
         """Parse the part into hosts with fields and positions."""
         found: list[tuple[str, Fields, SourceSpan]] = []
@@ -48,7 +48,7 @@ class HostSpecReader:
                     raise ParseError("a host name is missing before or after ','", end=1)
                 address = split_address(item)
                 own: Fields = {}
-                here = spot.narrow_to(at, len(item))
+                here = span.narrow_to(at, len(item))
                 if address.user is not None:
                     _set_consistent(own, reading, "user", address.user)
                 if address.number is not None:
@@ -56,12 +56,12 @@ class HostSpecReader:
                 names = [address.host] if address.is_ip6 else _expand_names(address.host, item)
                 fields = reconcile_fields(reading, {**reading.fields, **own})
                 found += [(name, fields, here) for name in names]
-            except ParseError as slip:
-                end = len(item) if slip.end is None else slip.end
-                raise ParseError(slip.what, slip.fix, start=at + slip.start, end=at + end) from None
+            except ParseError as error:
+                end = len(item) if error.end is None else error.end
+                raise ParseError(error.what, error.fix, start=at + error.start, end=at + end) from None
         return found
 
-    def _read_number(self, own: Fields, reading: HostAttributes, address: Address, spot: SourceSpan) -> None:
+    def _read_number(self, own: Fields, reading: HostAttributes, address: Address, span: SourceSpan) -> None:
         """Decide whether ``:N`` is a slot count or a port: ``h:8`` slots, ``h:22`` port.
 
         Between the limits the attribute that the line already has decides; without one, raise a parse error.
@@ -83,12 +83,12 @@ class HostSpecReader:
             raise ParseError(f"{whole} may mean {digits} slots or port {digits}", fix, start=start)
         try:
             read = check_port(digits) if means == "port" else parse_count(digits, "slots")
-        except ParseError as slip:
-            raise ParseError(slip.what, slip.fix, start=start) from None
+        except ParseError as error:
+            raise ParseError(error.what, error.fix, start=start) from None
         _set_consistent(own, reading, means, read)
         if means == "slots":
             text = f"{whole} is read as {value} slots; an ssh port is written port={digits}"
-            self._roll.add_note("colon slots", spot, text)
+            self._builder.add_note("colon slots", span, text)
 
 
 def _expand_names(host: str, item: str) -> list[str]:
@@ -96,10 +96,10 @@ def _expand_names(host: str, item: str) -> list[str]:
         return [_check_name(host, host, item)]
     try:
         names = expand_ranges(host)
-    except ParseError as slip:
+    except ParseError as error:
         skip = item.index(host)
-        end = len(host) if slip.end is None else slip.end
-        raise ParseError(slip.what, slip.fix, start=skip + slip.start, end=skip + end) from None
+        end = len(host) if error.end is None else error.end
+        raise ParseError(error.what, error.fix, start=skip + error.start, end=skip + end) from None
     return [_check_name(name, host, item) for name in names]
 
 
@@ -107,11 +107,11 @@ def _check_name(name: str, host: str, item: str) -> str:
     """Check the host name. Raise a parse error with columns counted from the start of the item."""
     try:
         return check_host(name)
-    except ParseError as slip:
+    except ParseError as error:
         skip = max(item.find(host), 0)
-        if name != host or slip.end is None:
-            raise ParseError(slip.what, slip.fix, start=skip, end=skip + len(host)) from None
-        raise ParseError(slip.what, slip.fix, start=skip + slip.start, end=skip + slip.end) from None
+        if name != host or error.end is None:
+            raise ParseError(error.what, error.fix, start=skip, end=skip + len(host)) from None
+        raise ParseError(error.what, error.fix, start=skip + error.start, end=skip + error.end) from None
 
 
 def _set_consistent(own: Fields, reading: HostAttributes, name: str, value: object) -> None:
@@ -122,11 +122,13 @@ def _set_consistent(own: Fields, reading: HostAttributes, name: str, value: obje
     own[name] = value
 
 
-def _spread_addresses(said: Fields, patterns: dict[str, str], count: int) -> list[Fields]:
+def _spread_addresses(fields: Fields, patterns: dict[str, str], count: int) -> list[Fields]:
     """Expand ``gpu[1-3] addr=10.0.0.[1-3]``: the n-th host gets the n-th address; empty without a pattern."""
     found: list[Fields] = []
     for name in ("addr", "hostname"):
-        values = [check_host(each) for each in expand_ranges(patterns[name])] if name in patterns else [said.get(name)]
+        values = (
+            [check_host(each) for each in expand_ranges(patterns[name])] if name in patterns else [fields.get(name)]
+        )
         if values == [None] or (count == 1 and name not in patterns):
             continue
         if len(values) != count:

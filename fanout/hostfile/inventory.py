@@ -27,13 +27,15 @@ _ANSIBLE = re.compile(r"(?m)^[ \t]*[\"']?(?:ansible_\w+|vars|children)[\"']?[ \t
 class InventoryReader:
     """Reader that adds the hosts of one YAML tree to the host list."""
 
-    def __init__(self, roll: HostListBuilder, file: str, text_reader: TextReader, lines: list[str], text: str) -> None:
-        self._roll = roll
+    def __init__(
+        self, builder: HostListBuilder, file: str, text_reader: TextReader, lines: list[str], text: str
+    ) -> None:
+        self._builder = builder
         self._file = file
         self._lines = lines
         self._text_reader = text_reader
         self._ansible = _ANSIBLE.search(text) is not None
-        self._entries = HostSpecReader(roll, ansible=self._ansible)
+        self._entries = HostSpecReader(builder, ansible=self._ansible)
         self._visits = 0
 
     def read(self, text: str, section: str) -> None:
@@ -48,7 +50,7 @@ class InventoryReader:
                 self._read_group(section, tree)
         except YamlError as error:
             line = self._get_line(error.line)
-            self._roll.problems.add_problem(
+            self._builder.problems.add_problem(
                 SourceSpan(self._file, error.line + 1, line, error.column), error.what, error.fix
             )
 
@@ -60,9 +62,9 @@ class InventoryReader:
                 if devices:
                     reading.set_field("slots", "device", devices)
                 self._entries.add_hosts(leaf.text, 0, reading, self._build_span(leaf), group)
-            except ParseError as slip:
-                self._add_problem(leaf, slip.what, slip.fix)
-        self._roll.add_note(
+            except ParseError as error:
+                self._add_problem(leaf, error.what, error.fix)
+        self._builder.add_note(
             "rank table",
             self._build_span(found[0][0]),
             "an HCCL rank table: each server_id is a host, its devices are its slots",
@@ -74,9 +76,9 @@ class InventoryReader:
                 leaf, f"{name!r} is not a group name", "a letter or '_' first, then letters, digits, '.', '-', '_'"
             )
             return
-        self._roll.add_group(name)
+        self._builder.add_group(name)
         if parent:
-            self._roll.add_child_group(parent, name, self._build_span(leaf))
+            self._builder.add_child_group(parent, name, self._build_span(leaf))
         if not (isinstance(node, Leaf) and node.is_null):
             self._read_group(name, node)
 
@@ -109,7 +111,7 @@ class InventoryReader:
         elif isinstance(node, Items) and all(isinstance(item, Leaf) for item in node.nodes):
             for item in node.nodes:
                 if isinstance(item, Leaf):
-                    self._roll.add_child_group(name, item.text, self._build_span(item))
+                    self._builder.add_child_group(name, item.text, self._build_span(item))
         else:
             self._add_problem(leaf, "write groups as NAME: {hosts: …}", "")
 
@@ -119,10 +121,10 @@ class InventoryReader:
             return
         try:
             reading = self._read_attributes(node, skip="")
-            self._roll.set_defaults(name, reconcile_fields(reading, reading.fields))
-            self._roll.note_attributes(reading, self._build_span(leaf))
-        except ParseError as slip:
-            self._add_problem(leaf, slip.what, slip.fix)
+            self._builder.set_defaults(name, reconcile_fields(reading, reading.fields))
+            self._builder.note_attributes(reading, self._build_span(leaf))
+        except ParseError as error:
+            self._add_problem(leaf, error.what, error.fix)
 
     def _read_hosts(self, group: str, node: Node) -> None:
         self._count_visit(node)
@@ -144,14 +146,14 @@ class InventoryReader:
 
     def _read_line_entry(self, group: str, leaf: Leaf) -> None:
         """Read a text item as a line of a plain hostfile: ``- gpu[01-04] slots=8``."""
-        spot = self._build_span(leaf)
+        span = self._build_span(leaf)
         if not leaf.text.strip() or leaf.is_null:
             self._add_problem(leaf, "a host name is missing")
             return
         try:
-            self._text_reader.read_entry(leaf.text.strip(), spot, group)
-        except ParseError as slip:
-            self._add_problem(leaf, slip.what, slip.fix)
+            self._text_reader.read_entry(leaf.text.strip(), span, group)
+        except ParseError as error:
+            self._add_problem(leaf, error.what, error.fix)
 
     def _read_item(self, group: str, table: Table) -> None:
         """Read ``{host: gpu01, slots: 8}`` or ``gpu01: {slots: 8}``."""
@@ -180,8 +182,8 @@ class InventoryReader:
             elif not node.is_null:
                 read_attribute(reading, "slots", node.text)
             self._entries.add_hosts(name.strip(), 0, reading, self._build_span(leaf), group)
-        except ParseError as slip:
-            self._add_problem(leaf, slip.what, slip.fix)
+        except ParseError as error:
+            self._add_problem(leaf, error.what, error.fix)
 
     def _read_attributes(self, table: Table, *, skip: str) -> HostAttributes:
         """Parse the attributes of a mapping. Report an error at the line of its attribute."""
@@ -192,8 +194,8 @@ class InventoryReader:
             self._count_visit(node)
             try:
                 self._read_attribute(reading, key, node)
-            except ParseError as slip:
-                self._add_problem(leaf, slip.what, slip.fix)
+            except ParseError as error:
+                self._add_problem(leaf, error.what, error.fix)
         return reading
 
     def _read_attribute(self, reading: HostAttributes, key: str, node: Node) -> None:
@@ -215,7 +217,7 @@ class InventoryReader:
             raise YamlError("more entries than a hostfile can have", line=node.line, column=node.column)
 
     def _add_problem(self, node: Node, what: str, fix: str = "") -> None:
-        self._roll.problems.add_problem(self._build_span(node), what, fix)
+        self._builder.problems.add_problem(self._build_span(node), what, fix)
 
     def _build_span(self, node: Node) -> SourceSpan:
         width = len(node.text) if isinstance(node, Leaf) else 1

@@ -115,10 +115,10 @@ def expand_node_set(expression: str, spelled: Mapping[str, list[str]] | None = N
             raise ParseError("a space in a node set", "separate hosts with commas", start=start, end=start + len(part))
         try:
             these = dict.fromkeys(spelled[word] if spelled and word in spelled else expand_ranges(word))
-        except ParseError as slip:
+        except ParseError as error:
             lead = start + len(part) - len(part.lstrip())
-            end = len(word) if slip.end is None else slip.end
-            raise ParseError(slip.what, slip.fix, start=lead + slip.start, end=lead + end) from None
+            end = len(word) if error.end is None else error.end
+            raise ParseError(error.what, error.fix, start=lead + error.start, end=lead + end) from None
         if operator in ("", ","):
             names |= these
         elif operator == "!":

@@ -111,7 +111,7 @@ def _detect_ssh_config(lines: list[str], file: str) -> ForeignFile | None:
 def _detect_node_file(lines: list[str], file: str) -> ForeignFile | None:
     """Detect a file with one line per slot. Only the user knows how many slots are GPUs."""
     counts: Counter[str] = Counter()
-    spots: dict[str, list[int]] = {}
+    lines_of_name: dict[str, list[int]] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
@@ -120,11 +120,11 @@ def _detect_node_file(lines: list[str], file: str) -> ForeignFile | None:
             return None
         name = match[1].casefold()
         counts[name] += 1
-        spots.setdefault(name, []).append(number)
+        lines_of_name.setdefault(name, []).append(number)
     if not counts or min(counts.values()) < 2:
         return None
     name = next(iter(counts))
-    begun, again = spots[name][:2]
+    begun, again = lines_of_name[name][:2]
     shown = lines[again - 1].strip()
     as_there = lines[begun - 1].strip().removesuffix(".")
     other = f" as {as_there}" if as_there != shown.removesuffix(".") else ""

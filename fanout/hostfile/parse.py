@@ -40,9 +40,9 @@ def parse_hostfile(data: bytes, *, file: str, load: Load | None = None) -> HostF
     include is an error.
     """
     problems = Problems(file)
-    roll = HostListBuilder(file, problems)
-    _FileReader(roll, load).read(data, file, "", ())
-    return roll.build_hostfile()
+    builder = HostListBuilder(file, problems)
+    _FileReader(builder, load).read(data, file, "", ())
+    return builder.build_hostfile()
 
 
 def decode_text(data: bytes, *, file: str) -> str:
@@ -89,8 +89,8 @@ def detect_format(text: str, *, file: str) -> str:
 class _FileReader:
     """Reader of one file and its includes into one host list."""
 
-    def __init__(self, roll: HostListBuilder, load: Load | None) -> None:
-        self._roll = roll
+    def __init__(self, builder: HostListBuilder, load: Load | None) -> None:
+        self._builder = builder
         self._load = load
 
     def read(self, data: bytes, file: str, section: str, chain: tuple[str, ...]) -> None:
@@ -99,45 +99,45 @@ class _FileReader:
         if not self._is_clean(text, lines, file):
             return
 
-        def include(path: str, spot: SourceSpan, inside: str) -> None:
-            self._follow_include(path, spot, inside, (*chain, file))
+        def include(path: str, span: SourceSpan, inside: str) -> None:
+            self._follow_include(path, span, inside, (*chain, file))
 
         foreign = recognize_file(lines, text, file)
         if foreign is not None:
-            self._roll.problems.add_problem(*foreign)
+            self._builder.problems.add_problem(*foreign)
             return
         ansible = is_ansible(text)
-        reader = TextReader(self._roll, file, include=include, section=section, ansible=ansible)
+        reader = TextReader(self._builder, file, include=include, section=section, ansible=ansible)
         if detect_format(text, file=file) == "yaml":
             from fanout.hostfile.inventory import InventoryReader  # lazily: it loads YAML, which few hostfiles need
 
-            InventoryReader(self._roll, file, reader, lines, text).read(text, section)
+            InventoryReader(self._builder, file, reader, lines, text).read(text, section)
             return
         delimiter = detect_delimiter(lines, file=file)
         if delimiter:
-            TableReader(self._roll, file).read(lines, delimiter, section)
+            TableReader(self._builder, file).read(lines, delimiter, section)
         else:
             reader.read(lines)
 
-    def _follow_include(self, path: str, spot: SourceSpan, section: str, chain: tuple[str, ...]) -> None:
-        problems = self._roll.problems
+    def _follow_include(self, path: str, span: SourceSpan, section: str, chain: tuple[str, ...]) -> None:
+        problems = self._builder.problems
         if self._load is None:
-            problems.add_problem(spot, "@include cannot be used here", "give the hosts themselves")
+            problems.add_problem(span, "@include cannot be used here", "give the hosts themselves")
             return
         target = os.path.normpath(os.path.join(os.path.dirname(chain[-1]), os.path.expanduser(path)))
         if target in [os.path.normpath(file) for file in chain]:
             problems.add_problem(
-                spot, f"{path} includes itself", f"the files that include each other: {' → '.join((*chain, path))}"
+                span, f"{path} includes itself", f"the files that include each other: {' → '.join((*chain, path))}"
             )
             return
         if len(chain) > DEEPEST_INCLUDE:
-            problems.add_problem(spot, f"@include is nested more than {DEEPEST_INCLUDE} deep")
+            problems.add_problem(span, f"@include is nested more than {DEEPEST_INCLUDE} deep")
             return
         try:
             data = self._load(target)
             self.read(data, target, section, chain)
         except HostfileError as error:
-            problems.add_problem(spot, f"@include {path}: {error}", error.hint)
+            problems.add_problem(span, f"@include {path}: {error}", error.hint)
 
     def _is_clean(self, text: str, lines: list[str], file: str) -> bool:
         """Check for control characters and for lines that are too long; add a problem for each."""
@@ -146,15 +146,17 @@ class _FileReader:
             for number, line in enumerate(lines, 1):
                 found = _FORBIDDEN.search(line)
                 if found:
-                    spot = SourceSpan(file=file, line=number, text=line, column=found.start())
-                    self._roll.problems.add_problem(spot, f"a control character (U+{ord(found[0]):04X})", "delete it")
+                    span = SourceSpan(file=file, line=number, text=line, column=found.start())
+                    self._builder.problems.add_problem(
+                        span, f"a control character (U+{ord(found[0]):04X})", "delete it"
+                    )
             clean = False
         if len(text) > LONGEST_LINE and detect_format(text, file=file) == "text":  # JSON comes in one line
             for number, line in enumerate(lines, 1):
                 if len(line) > LONGEST_LINE:
-                    spot = SourceSpan(file=file, line=number)
-                    self._roll.problems.add_problem(
-                        spot, f"a line of {len(line):,} characters; the limit is {LONGEST_LINE:,}", "one host per line"
+                    span = SourceSpan(file=file, line=number)
+                    self._builder.problems.add_problem(
+                        span, f"a line of {len(line):,} characters; the limit is {LONGEST_LINE:,}", "one host per line"
                     )
                     clean = False
         return clean

@@ -35,15 +35,15 @@ class TextReader:
     """Reader that adds the lines of one file to the host list; an included file continues the open section."""
 
     def __init__(
-        self, roll: HostListBuilder, file: str, *, include: Include, section: str = "", ansible: bool = False
+        self, builder: HostListBuilder, file: str, *, include: Include, section: str = "", ansible: bool = False
     ) -> None:
-        self._roll = roll
+        self._builder = builder
         self._file = file
         self._include = include
         self._section = section
         self._part = ""
         self._ansible = ansible
-        self._entry = HostSpecReader(roll, ansible=ansible)
+        self._entry = HostSpecReader(builder, ansible=ansible)
 
     def read(self, lines: list[str]) -> None:
         for number, line in enumerate(lines, 1):
@@ -52,9 +52,9 @@ class TextReader:
             text = strip_comment(line)
             if not text or text.isspace() or text.lstrip(" \t")[0] == ";":
                 if line.startswith("#include "):
-                    spot = SourceSpan(file=self._file, line=number)
-                    self._roll.add_note(
-                        "#include", spot, "'#include' is a comment here; to read that file write @include FILE"
+                    span = SourceSpan(file=self._file, line=number)
+                    self._builder.add_note(
+                        "#include", span, "'#include' is a comment here; to read that file write @include FILE"
                     )
                 continue
             self._read_line(text, SourceSpan(file=self._file, line=number, text=line, width=len(line.rstrip())))
@@ -65,29 +65,29 @@ class TextReader:
         if match is None or self._part:
             return False
         fields = {"slots": int(match[2])} if match[2] else {}
-        spot = SourceSpan(self._file, number, line, match.start(1), match.end(1) - match.start(1))
-        self._roll.add_host(match[1], fields, spot, self._section)
+        span = SourceSpan(self._file, number, line, match.start(1), match.end(1) - match.start(1))
+        self._builder.add_host(match[1], fields, span, self._section)
         return True
 
-    def _read_line(self, text: str, spot: SourceSpan) -> None:
+    def _read_line(self, text: str, span: SourceSpan) -> None:
         lead = text.lstrip(" \t")[0]
         try:
-            if lead == "[" and self._open_section(text, spot):
+            if lead == "[" and self._open_section(text, span):
                 return
             if self._part == "vars":
                 self._set_defaults(self._section, text, 0)
             elif self._part == "children":
-                self._add_child(text.strip(), spot)
+                self._add_child(text.strip(), span)
             elif lead == "@":
-                self._read_group_line(text, spot)
+                self._read_group_line(text, span)
             elif lead == "^":
-                self._read_exclusion(text, spot)
+                self._read_exclusion(text, span)
             else:
-                self.read_entry(text, spot, self._section)
-        except ParseError as slip:
-            self._roll.problems.add_error(spot, slip, column=0, length=len(text))
+                self.read_entry(text, span, self._section)
+        except ParseError as error:
+            self._builder.problems.add_error(span, error, column=0, length=len(text))
 
-    def _open_section(self, text: str, spot: SourceSpan) -> bool:
+    def _open_section(self, text: str, span: SourceSpan) -> bool:
         match = _SECTION.fullmatch(text)
         if match is None:
             return False
@@ -97,7 +97,7 @@ class TextReader:
             raise ParseError("there is text after the section name", fix, start=match.start(3), end=match.end(3))
         self._section, self._part = name, part or ""
         if part != "vars":
-            self._roll.add_group(name)
+            self._builder.add_group(name)
         return True
 
     def _set_defaults(self, group: str, text: str, start: int) -> HostAttributes:
@@ -111,43 +111,43 @@ class TextReader:
             words = [Word(one.key, text[one.column :].strip(), one.column, len(text) - one.column, one.key_column)]
         for word in words:
             self._read_attribute(reading, word)
-        self._roll.set_defaults(group, reconcile_fields(reading, reading.fields))
+        self._builder.set_defaults(group, reconcile_fields(reading, reading.fields))
         return reading
 
-    def _add_child(self, name: str, spot: SourceSpan) -> None:
+    def _add_child(self, name: str, span: SourceSpan) -> None:
         if not TAG.fullmatch(name):
             raise ParseError(f"{name!r} is not a group", "one group per line")
-        self._roll.add_child_group(self._section, name, spot)
+        self._builder.add_child_group(self._section, name, span)
 
-    def _read_group_line(self, text: str, spot: SourceSpan) -> None:
+    def _read_group_line(self, text: str, span: SourceSpan) -> None:
         """Read ``@name slots=8`` (attributes of the group) or ``@name`` (add the group to the current section)."""
         included = _INCLUDE.fullmatch(text)
         if included:
             path = included[1].strip().strip("\"'")
-            self._include(path, spot.narrow_to(included.start(1), len(included[1])), self._section)
+            self._include(path, span.narrow_to(included.start(1), len(included[1])), self._section)
             return
         column, word = split_first_word(text)
         name = word[1:]
         if not TAG.fullmatch(name) or name == "include":
             fix = "write @include FILE" if name == "include" else "write @name for a group or @include FILE"
             raise ParseError(f"{word!r} is not a group", fix, start=column, end=column + len(word))
-        here = spot.narrow_to(column, len(word))
-        self._roll.require_group(name, here)
+        here = span.narrow_to(column, len(word))
+        self._builder.require_group(name, here)
         rest = column + len(word)
         if text[rest:].strip():
-            self._roll.note_attributes(self._set_defaults(name, text, rest), here)
+            self._builder.note_attributes(self._set_defaults(name, text, rest), here)
         elif self._section and self._section != name:
-            self._roll.add_child_group(self._section, name, here)
+            self._builder.add_child_group(self._section, name, here)
 
-    def _read_exclusion(self, text: str, spot: SourceSpan) -> None:
+    def _read_exclusion(self, text: str, span: SourceSpan) -> None:
         column, word = split_first_word(text.replace("^", " ", 1))
         if text[column + len(word) :].strip():
             raise ParseError("there is text after the excluded host", "write ^host alone", start=column + len(word))
         for start, _, part in split_list(word):
             for name in expand_ranges(part.strip()):
-                self._roll.exclude_host(check_host(name), spot.narrow_to(column + start, len(part)))
+                self._builder.exclude_host(check_host(name), span.narrow_to(column + start, len(part)))
 
-    def read_entry(self, text: str, spot: SourceSpan, section: str) -> None:
+    def read_entry(self, text: str, span: SourceSpan, section: str) -> None:
         """Read a line with a host, several, or a range; its attributes apply to each. Raise a parse error if invalid."""
         _check_blanks(text)
         _check_braces(text)
@@ -155,32 +155,32 @@ class TextReader:
         rest = column + len(word)
         if text[rest : rest + 1] == "#":  # pdsh allows a comment anywhere, and no host name has a '#'
             text = text[:rest]
-        suspect = recognize_line(text) if _looks_wrong(text, word, rest) else None
-        if suspect:
-            raise ParseError(suspect[0], suspect[1], start=column, end=len(text))
+        foreign = recognize_line(text) if _seems_wrong(text, word, rest) else None
+        if foreign:
+            raise ParseError(foreign[0], foreign[1], start=column, end=len(text))
         reading = HostAttributes()
         try:
             self._read_attributes(reading, text, rest, word)
         except ParseError:
             self._entry.check_spec(word, column)  # report a wrong host first
             raise
-        self._entry.add_hosts(word, column, reading, spot, section)
+        self._entry.add_hosts(word, column, reading, span, section)
 
     def _read_attributes(self, reading: HostAttributes, text: str, start: int, host: str) -> None:
-        for said in split_words(text, start):
-            if said.key:
-                self._read_attribute(reading, said)
+        for word in split_words(text, start):
+            if word.key:
+                self._read_attribute(reading, word)
             else:
-                self._read_single_word(reading, host, said)
+                self._read_single_word(reading, host, word)
 
     def _read_attribute(self, reading: HostAttributes, word: Word) -> None:
         try:
             read_attribute(reading, word.key, word.value, ansible=self._ansible)
-        except ParseError as slip:
-            whole = slip.start == 0 and slip.end is None
-            start = word.key_column if whole else word.column + slip.start
-            end = word.column + (word.length if slip.end is None else slip.end)
-            raise ParseError(slip.what, slip.fix, start=start, end=max(end, start + 1)) from None
+        except ParseError as error:
+            whole = error.start == 0 and error.end is None
+            start = word.key_column if whole else word.column + error.start
+            end = word.column + (word.length if error.end is None else error.end)
+            raise ParseError(error.what, error.fix, start=start, end=max(end, start + 1)) from None
 
     def _read_single_word(self, reading: HostAttributes, host: str, word: Word) -> None:
         """Read a word without '=': ``spare``, or the count of Metis and MS-MPI; others are ambiguous."""
@@ -192,8 +192,8 @@ class TextReader:
             if word.value.isascii() and word.value.isdigit():
                 reading.set_field("slots", "the number", parse_count(word.value, "slots"))
                 return
-        except ParseError as slip:
-            raise ParseError(slip.what, slip.fix, **where) from None
+        except ParseError as error:
+            raise ParseError(error.what, error.fix, **where) from None
         if word.value.startswith("="):
             raise ParseError("'=' without a name before it", "write slots=8", **where)
         if TAG.fullmatch(word.value):
@@ -234,7 +234,7 @@ def is_ansible(text: str) -> bool:
     return _ANSIBLE.search(text) is not None
 
 
-def _looks_wrong(text: str, word: str, rest: int) -> bool:
+def _seems_wrong(text: str, word: str, rest: int) -> bool:
     """Return whether the line needs the comparison with known forms. This is fast, because every line passes."""
     if is_ssh_command(text):
         return True

@@ -61,16 +61,16 @@ class Problems:
     def __bool__(self) -> bool:
         return bool(self._found)
 
-    def add_problem(self, spot: SourceSpan, what: str, fix: str = "") -> None:
-        self._found.append((spot, what, fix))
-        self._files.setdefault(spot.file, len(self._files))
+    def add_problem(self, span: SourceSpan, what: str, fix: str = "") -> None:
+        self._found.append((span, what, fix))
+        self._files.setdefault(span.file, len(self._files))
         if len(self._found) >= MOST_KEPT:
             self.raise_if_any()
 
-    def add_error(self, spot: SourceSpan, slip: ParseError, *, column: int, length: int) -> None:
+    def add_error(self, span: SourceSpan, error: ParseError, *, column: int, length: int) -> None:
         """Add a parse error inside the ``length`` characters that begin at ``column`` of the line."""
-        end = length if slip.end is None else slip.end
-        self.add_problem(spot.narrow_to(column + slip.start, end - slip.start), slip.what, slip.fix)
+        end = length if error.end is None else error.end
+        self.add_problem(span.narrow_to(column + error.start, end - error.start), error.what, error.fix)
 
     def raise_if_any(self) -> None:
         """Raise ``HostfileError`` with all problems, if there are any."""
@@ -78,10 +78,10 @@ class Problems:
             return
         ordered = sorted(self._found, key=lambda found: (self._files[found[0].file], found[0].line))
         head = [] if len(ordered) == 1 else [f"{escape_unprintable(self._source)}: {len(ordered):,} problems"]
-        told = [_render_problem(spot, what, fix) for spot, what, fix in ordered[:MOST_SHOWN]]
-        rest = len(ordered) - len(told)
+        rendered = [_render_problem(span, what, fix) for span, what, fix in ordered[:MOST_SHOWN]]
+        rest = len(ordered) - len(rendered)
         tail = [f"… and {rest:,} more"] if rest > 0 else []
-        raise HostfileError("\n".join(head + told + tail))
+        raise HostfileError("\n".join(head + rendered + tail))
 
 
 def escape_unprintable(text: str) -> str:
@@ -97,26 +97,26 @@ def suggest_nearest(word: str, known: Iterable[str], *, most: int = 1, likeness:
     return f"did you mean {' or '.join(repr(name) for name in close)}?" if close else ""
 
 
-def _render_problem(spot: SourceSpan, what: str, fix: str) -> str:
+def _render_problem(span: SourceSpan, what: str, fix: str) -> str:
     """Return one problem for the user; no secret of the line is in any part of it."""
-    masked = mask_secrets(spot.text)
+    masked = mask_secrets(span.text)
     what, fix = remove_secrets(masked.secrets, what), remove_secrets(masked.secrets, fix)
-    first, last = masked.map_column(spot.column), masked.map_column(spot.column + spot.width)
-    spot = SourceSpan(spot.file, spot.line, masked.text, first, max(last - first, 1))
-    lines = [f"{escape_unprintable(spot.file)}:{spot.line}: {what}"]
-    if spot.text.strip():
-        lines += _render_caret(spot)
+    first, last = masked.map_column(span.column), masked.map_column(span.column + span.width)
+    span = SourceSpan(span.file, span.line, masked.text, first, max(last - first, 1))
+    lines = [f"{escape_unprintable(span.file)}:{span.line}: {what}"]
+    if span.text.strip():
+        lines += _render_caret(span)
     if fix:
         lines.append(f"  {fix}")
-    return "\n".join(escape_unprintable(line) for told in lines for line in told.split("\n"))
+    return "\n".join(escape_unprintable(line) for rendered in lines for line in rendered.split("\n"))
 
 
-def _render_caret(spot: SourceSpan) -> list[str]:
+def _render_caret(span: SourceSpan) -> list[str]:
     """Return the line and a caret under the part; a very long line is cut to a window around it."""
-    first = max(0, spot.column - _WINDOW // 2) if len(spot.text) > _WINDOW else 0
-    shown = escape_unprintable(spot.text[first : first + _WINDOW])
-    before = escape_unprintable(spot.text[first : spot.column])
-    meant = escape_unprintable(spot.text[spot.column : min(spot.column + spot.width, first + _WINDOW)])
+    first = max(0, span.column - _WINDOW // 2) if len(span.text) > _WINDOW else 0
+    shown = escape_unprintable(span.text[first : first + _WINDOW])
+    before = escape_unprintable(span.text[first : span.column])
+    meant = escape_unprintable(span.text[span.column : min(span.column + span.width, first + _WINDOW)])
     if first:
         shown, before = "…" + shown, "…" + before
     return [f"    {shown.rstrip()}", f"    {' ' * len(before)}{'^' * max(1, len(meant.rstrip()))}"]

@@ -24,8 +24,8 @@ def render_hosts(hosts: Sequence[Host], resolve: Resolve) -> str:
     for rank, host in enumerate(hosts):
         address, user, port = resolve(host)
         slots = "per GPU" if host.slots is None else str(host.slots)
-        told = " ".join(_list_attributes(host))
-        rows.append((str(rank), host.name, address, user, str(port), slots, told, str(host.origin)))
+        attributes = " ".join(_list_attributes(host))
+        rows.append((str(rank), host.name, address, user, str(port), slots, attributes, str(host.origin)))
     return "\n".join(format_table([[escape_unprintable(cell) for cell in row] for row in rows], header=_HEAD))
 
 
@@ -60,12 +60,12 @@ def _to_dict(rank: int, host: Host, resolve: Resolve | None) -> dict[str, object
 
 def _list_attributes(host: Host) -> list[str]:
     """Return the attributes without a column of their own, secrets masked."""
-    said = [f"gpus={','.join(host.gpus)}"] if host.gpus else []
-    said += [f"{name}={quote_value(value)}" for name, value in _list_texts(host) if name != "hostname"]
-    said += [f"env.{name}={quote_value(_mask_secret(name, value))}" for name, value in host.env]
-    said += ["spare"] if host.spare else []
-    said += [f"tag={','.join(host.tags)}"] if host.tags else []
-    return said + [f"{name}={quote_value(_mask_secret(name, value))}" for name, value in host.extra]
+    texts = [f"gpus={','.join(host.gpus)}"] if host.gpus else []
+    texts += [f"{name}={quote_value(value)}" for name, value in _list_texts(host) if name != "hostname"]
+    texts += [f"env.{name}={quote_value(_mask_secret(name, value))}" for name, value in host.env]
+    texts += ["spare"] if host.spare else []
+    texts += [f"tag={','.join(host.tags)}"] if host.tags else []
+    return texts + [f"{name}={quote_value(_mask_secret(name, value))}" for name, value in host.extra]
 
 
 def _list_texts(host: Host) -> list[tuple[str, str]]:
@@ -107,7 +107,7 @@ def _dump_line(host: Host) -> str:
 
 def explain_lines(data: bytes, hostfile: HostFile) -> str:
     """Explain each line: its dialect, how fanout reads it, and how other launchers would read it."""
-    told: list[str] = []
+    lines: list[str] = []
     by_line: dict[int, list[Host]] = {}
     for host in hostfile.hosts:
         if host.origin.file == hostfile.source:
@@ -116,11 +116,11 @@ def explain_lines(data: bytes, hostfile: HostFile) -> str:
         if not strip_comment(line).strip() and number not in by_line:
             continue
         line = mask_secrets(line).text
-        told.append(f"{hostfile.source}:{number}: {escape_unprintable(line.strip())}")
+        lines.append(f"{hostfile.source}:{number}: {escape_unprintable(line.strip())}")
         here = by_line.get(number, [])
-        told.append(f"  read as    {_describe_ours(here)}  [{detect_dialect(line)}]")
-        told += _describe_others(line, here)
-    return "\n".join(told)
+        lines.append(f"  read as    {_describe_ours(here)}  [{detect_dialect(line)}]")
+        lines += _describe_others(line, here)
+    return "\n".join(lines)
 
 
 def _describe_ours(hosts: list[Host]) -> str:

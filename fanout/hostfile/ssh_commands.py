@@ -62,13 +62,13 @@ def parse_ssh_command(text: str) -> SshCommand | None:
                 continue
             value = word[place + 1 :] or (words[at] if at < len(words) else "")
             at += 0 if word[place + 1 :] else 1
-            name, _, said = value.replace(" ", "=", 1).partition("=") if letter == "o" else (letter, "", value)
+            name, _, setting = value.replace(" ", "=", 1).partition("=") if letter == "o" else (letter, "", value)
             if name.lower() in ("p", "port") and letter != "P":
-                port = said
+                port = setting
             elif name.lower() in ("l", "user") and letter != "L":
-                user = said
+                user = setting
             elif letter in "iJ" or name.lower() in ("identityfile", "proxyjump"):
-                options.append(f"{'IdentityFile' if name.lower() in ('i', 'identityfile') else 'ProxyJump'} {said}")
+                options.append(f"{'IdentityFile' if name.lower() in ('i', 'identityfile') else 'ProxyJump'} {setting}")
             break
     return _build_command(user, host, port, options)
 

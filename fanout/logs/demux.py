@@ -38,17 +38,17 @@ class LogLine(NamedTuple):
     many: int = 1  # the number of lines, if this is a block of lines of one stream, with line ends between them
 
 
-def split_text(say: LogLine) -> list[str]:
+def split_text(log_line: LogLine) -> list[str]:
     """Return the lines of a block; a single entry stays whole, also a traceback with line ends in it."""
-    return say.text.split("\n") if say.many > 1 else [say.text]
+    return log_line.text.split("\n") if log_line.many > 1 else [log_line.text]
 
 
-def split_block(say: LogLine) -> list[LogLine]:
+def split_block(log_line: LogLine) -> list[LogLine]:
     """Split a block into its lines."""
-    if say.many == 1:
-        return [say]
-    host, stream, speaker, kind, _, more, rank, level = say[:8]
-    return [LogLine(host, stream, speaker, kind, line, more, rank, level) for line in split_text(say)]
+    if log_line.many == 1:
+        return [log_line]
+    host, stream, speaker, kind, _, more, rank, level = log_line[:8]
+    return [LogLine(host, stream, speaker, kind, line, more, rank, level) for line in split_text(log_line)]
 
 
 class StreamDemultiplexer:
@@ -70,24 +70,28 @@ class StreamDemultiplexer:
 
     def process_event(self, event: Event) -> list[LogLine]:
         """Return the lines that are ready after this event. Call it with every event, because events carry the time."""
-        says: list[LogLine] = []
+        log_lines: list[LogLine] = []
         match event:
             case Chunk():
-                says += self._add_chunk(event)
+                log_lines += self._add_chunk(event)
             case StreamOpened():
                 self._set_label((event.host, event.stream), event.name)
             case CleanedUp() | HostLost():  # not Exited: bytes may still come after it
-                says += self._take_host_rest(event.host)
+                log_lines += self._take_host_rest(event.host)
             case _:
                 pass
         if event.at - self._settled >= SETTLE_SECONDS:
             self._settled = event.at
-            says += self._take_partial(event.at)
-        return says
+            log_lines += self._take_partial(event.at)
+        return log_lines
 
     def take_rest(self) -> list[LogLine]:
         """Return all remaining lines at the end of the run, in the order of the hosts' first output."""
-        return [say for host in dict.fromkeys(host for host, _ in self._lines) for say in self._take_host_rest(host)]
+        return [
+            log_line
+            for host in dict.fromkeys(host for host, _ in self._lines)
+            for log_line in self._take_host_rest(host)
+        ]
 
     def get_bars(self) -> dict[str, str]:
         """Return host -> the progress bar of its first stream that has one."""
@@ -105,20 +109,20 @@ class StreamDemultiplexer:
         return self._to_log_lines(key, lines.add_bytes(chunk.data))
 
     def _take_host_rest(self, host: str) -> list[LogLine]:
-        says: list[LogLine] = []
+        log_lines: list[LogLine] = []
         for key, lines in self._lines.items():
             if key[0] == host:
-                says += self._to_log_lines(key, lines.take_rest())
+                log_lines += self._to_log_lines(key, lines.take_rest())
                 self._bars.pop(key, None)
-        return says
+        return log_lines
 
     def _take_partial(self, now: float) -> list[LogLine]:
-        says: list[LogLine] = []
+        log_lines: list[LogLine] = []
         for key, lines in self._lines.items():
             if lines.has_pending:
-                says += self._to_log_lines(key, lines.take_partial())
-                says += self._build_bar_line(key, lines.bar_text, now)
-        return says
+                log_lines += self._to_log_lines(key, lines.take_partial())
+                log_lines += self._build_bar_line(key, lines.bar_text, now)
+        return log_lines
 
     def _build_bar_line(self, key: tuple[str, int], text: str, now: float) -> list[LogLine]:
         """Return a line for a progress bar if it entered a new tenth, or after 30 seconds."""

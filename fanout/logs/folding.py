@@ -28,7 +28,7 @@ _NUMBER_MARK = "\ud800"  # stands for a number; decoded text never contains it
 class _WaitingLine:
     number: int
     since: float
-    say: LogLine
+    log_line: LogLine
     mask: str
     speakers: dict[tuple[str, int], tuple[str, str]] = field(default_factory=dict)  # (host, stream) -> label, text
 
@@ -56,17 +56,19 @@ class LineFolding:
         self._shown = 0  # number of the last line that was returned
         self._last: dict[tuple[str, int], int] = {}  # stream -> its last line: a later line joins no earlier one
 
-    def fold_lines(self, says: Iterable[LogLine], now: float) -> list[LogLine]:
+    def fold_lines(self, log_lines: Iterable[LogLine], now: float) -> list[LogLine]:
         """Add lines and return those that can be shown now."""
         alone = self.mode == "off" or (len(self._hosts) < 2 and not self._parts)
         if alone and not self._queue:
-            return list(says)
-        for say in says:
+            return list(log_lines)
+        for log_line in log_lines:
             if len(self._queue) < MAX_WAITING:
-                for line in split_block(say):
+                for line in split_block(log_line):
                     self._add_line(line, now)
             else:
-                self._enqueue_line((say.host, say.stream), _WaitingLine(number=0, since=now, say=say, mask=""))
+                self._enqueue_line(
+                    (log_line.host, log_line.stream), _WaitingLine(number=0, since=now, log_line=log_line, mask="")
+                )
         out: list[LogLine] = []
         while self._queue and (alone or now - self._queue[0].since >= self._window):
             out.append(self._build_folded_line(self._queue.popleft()))
@@ -76,19 +78,21 @@ class LineFolding:
         """Return all waiting lines."""
         return self.fold_lines((), float("inf"))
 
-    def _add_line(self, say: LogLine, now: float) -> None:
-        key = (say.host, say.stream)
-        mask = _NUMBER.sub(_NUMBER_MARK, say.text) if self.mode == "similar" else say.text
+    def _add_line(self, log_line: LogLine, now: float) -> None:
+        key = (log_line.host, log_line.stream)
+        mask = _NUMBER.sub(_NUMBER_MARK, log_line.text) if self.mode == "similar" else log_line.text
         peers = self._open.setdefault(mask, [])
         if peers and peers[0].number <= self._shown:
             peers[:] = peers[bisect_right(peers, self._shown, key=_get_number) :]
-        if say.kind == "line":
+        if log_line.kind == "line":
             at = bisect_right(peers, self._last.get(key, 0), key=_get_number)
-            if at < len(peers) and peers[at].say.kind == "line":
-                peers[at].speakers[key] = (say.speaker, say.text)
+            if at < len(peers) and peers[at].log_line.kind == "line":
+                peers[at].speakers[key] = (log_line.speaker, log_line.text)
                 self._last[key] = peers[at].number
                 return
-        waiting = _WaitingLine(number=0, since=now, say=say, mask=mask, speakers={key: (say.speaker, say.text)})
+        waiting = _WaitingLine(
+            number=0, since=now, log_line=log_line, mask=mask, speakers={key: (log_line.speaker, log_line.text)}
+        )
         self._enqueue_line(key, waiting)
         peers.append(waiting)
 
@@ -103,11 +107,14 @@ class LineFolding:
         if peers and peers[-1] is waiting:
             del self._open[waiting.mask]
         if len(waiting.speakers) < 2:
-            return waiting.say
-        labels = [(key[0], said[0].removeprefix(key[0]).removeprefix(":")) for key, said in waiting.speakers.items()]
-        text, ranges = merge_texts([said[1] for said in waiting.speakers.values()])
-        return waiting.say._replace(
-            host=waiting.say.host if len({host for host, _ in labels}) == 1 else "",
+            return waiting.log_line
+        labels = [
+            (key[0], speaker_text[0].removeprefix(key[0]).removeprefix(":"))
+            for key, speaker_text in waiting.speakers.items()
+        ]
+        text, ranges = merge_texts([speaker_text[1] for speaker_text in waiting.speakers.values()])
+        return waiting.log_line._replace(
+            host=waiting.log_line.host if len({host for host, _ in labels}) == 1 else "",
             speaker=format_speakers(labels, self._parts),
             voices=len(waiting.speakers),
             text=text,

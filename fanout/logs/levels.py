@@ -93,41 +93,47 @@ class LineClassifier:
     def __init__(self) -> None:
         self._open: dict[tuple[str, int], dict[str, _OpenTraceback]] = {}
 
-    def classify_lines(self, says: Iterable[LogLine], now: float) -> list[LogLine]:
+    def classify_lines(self, log_lines: Iterable[LogLine], now: float) -> list[LogLine]:
         """Return the lines that can be classified now; the order of each stream is kept."""
         out = self._take_ended(now) if self._open else []
-        for say in says:
-            if say.many > 1 and (say.host, say.stream) not in self._open and is_uneventful(say.text):
-                out.append(say)
+        for log_line in log_lines:
+            if (
+                log_line.many > 1
+                and (log_line.host, log_line.stream) not in self._open
+                and is_uneventful(log_line.text)
+            ):
+                out.append(log_line)
                 continue
-            for line in split_block(say):
+            for line in split_block(log_line):
                 self._classify_line(line, now, out)
         return out
 
-    def _classify_line(self, say: LogLine, now: float, out: list[LogLine]) -> None:
-        key = (say.host, say.stream)
-        if key in self._open and self._join_traceback(key, say, now, out):
+    def _classify_line(self, log_line: LogLine, now: float, out: list[LogLine]) -> None:
+        key = (log_line.host, log_line.stream)
+        if key in self._open and self._join_traceback(key, log_line, now, out):
             return
-        level = classify_text(say.text) if say.kind != "bar" else ""
-        if level == "error" and say.kind == "line" and (at := say.text.find(HEAD)) >= 0:
-            prefix = say.text[:at] if sanitize_line(say.text[:at], colour=False) else ""  # drops cursor codes of a bar
-            block = _OpenTraceback(first=say, prefix=prefix, lines=[say.text], since=now)
+        level = classify_text(log_line.text) if log_line.kind != "bar" else ""
+        if level == "error" and log_line.kind == "line" and (at := log_line.text.find(HEAD)) >= 0:
+            prefix = (
+                log_line.text[:at] if sanitize_line(log_line.text[:at], colour=False) else ""
+            )  # drops cursor codes of a bar
+            block = _OpenTraceback(first=log_line, prefix=prefix, lines=[log_line.text], since=now)
             self._open.setdefault(key, {})[block.prefix] = block
         else:
-            out.append(say._replace(level=level) if level else say)
+            out.append(log_line._replace(level=level) if level else log_line)
 
     def take_rest(self) -> list[LogLine]:
         """Return the tracebacks that were still growing."""
         return self._take_ended(float("inf"))
 
-    def _join_traceback(self, key: tuple[str, int], say: LogLine, now: float, out: list[LogLine]) -> bool:
+    def _join_traceback(self, key: tuple[str, int], log_line: LogLine, now: float, out: list[LogLine]) -> bool:
         blocks = self._open[key]
-        prefix = max((each for each in blocks if say.text.startswith(each)), key=len, default=None)
-        if prefix is None or say.kind == "bar":
+        prefix = max((each for each in blocks if log_line.text.startswith(each)), key=len, default=None)
+        if prefix is None or log_line.kind == "bar":
             return False
         block = blocks[prefix]
-        if block.accept_line(sanitize_line(say.text[len(prefix) :], colour=False)):
-            block.lines.append(say.text)
+        if block.accept_line(sanitize_line(log_line.text[len(prefix) :], colour=False)):
+            block.lines.append(log_line.text)
             block.since = now
             return True
         out.append(block.to_log_line())

@@ -120,18 +120,18 @@ class LineFilter:
         self.show: str | frozenset[int] = filters.show
         self._grep, self._hide = filters.grep, filters.hide
         self._ranks, self._parts = ranks, parts
-        self._zero_tells = False
-        self._teller: tuple[int, float] | None = None  # the first other rank that printed a loss, and when
+        self._rank_zero_logs_loss = False
+        self._loss_rank: tuple[int, float] | None = None  # the first other rank that printed a loss, and when
         self.hidden = 0
 
-    def accept_line(self, say: LogLine, now: float) -> bool:
+    def accept_line(self, log_line: LogLine, now: float) -> bool:
         """Return whether to show this line or block; count it if not."""
-        keep = self._is_shown(say, now)
+        keep = self._is_shown(log_line, now)
         if keep and self._grep is not None:
-            keep = self._grep.search(say.text) is not None
+            keep = self._grep.search(log_line.text) is not None
         if keep and self._hide is not None:
-            keep = self._hide.search(say.text) is None
-        self.hidden += say.many if not keep and say.kind != "bar" else 0
+            keep = self._hide.search(log_line.text) is None
+        self.hidden += log_line.many if not keep and log_line.kind != "bar" else 0
         return keep
 
     @property
@@ -145,33 +145,35 @@ class LineFilter:
         counts = [count for _, count in self._ranks.values()]
         return sum(count for count in counts if count is not None) if counts and None not in counts else None
 
-    def _is_shown(self, say: LogLine, now: float) -> bool:
+    def _is_shown(self, log_line: LogLine, now: float) -> bool:
         if self.show == "all":
             return True
         if isinstance(self.show, frozenset):
-            return self._is_selected(say, self.show)
-        if say.rank == 0 and not self._zero_tells and "loss" in say.text:
-            self._zero_tells = True
-        if say.rank == 0 or say.level:
+            return self._is_selected(log_line, self.show)
+        if log_line.rank == 0 and not self._rank_zero_logs_loss and "loss" in log_line.text:
+            self._rank_zero_logs_loss = True
+        if log_line.rank == 0 or log_line.level:
             return True
-        if say.rank < 0:
-            return say.host not in self._parts or self._ranks.get(say.host, (0, None))[0] == 0
-        return not self._zero_tells and self._is_metric_rank(say, now)
+        if log_line.rank < 0:
+            return log_line.host not in self._parts or self._ranks.get(log_line.host, (0, None))[0] == 0
+        return not self._rank_zero_logs_loss and self._is_metric_rank(log_line, now)
 
-    def _is_metric_rank(self, say: LogLine, now: float) -> bool:
+    def _is_metric_rank(self, log_line: LogLine, now: float) -> bool:
         """Return whether this rank prints the loss in place of rank 0."""
-        if self._teller is None and "loss" in say.text:
-            self._teller = (say.rank, now)
+        if self._loss_rank is None and "loss" in log_line.text:
+            self._loss_rank = (log_line.rank, now)
         return (
-            self._teller is not None and say.rank == self._teller[0] and now - self._teller[1] >= self.PATIENCE_SECONDS
+            self._loss_rank is not None
+            and log_line.rank == self._loss_rank[0]
+            and now - self._loss_rank[1] >= self.PATIENCE_SECONDS
         )
 
-    def _is_selected(self, say: LogLine, ranks: frozenset[int]) -> bool:
-        if say.rank >= 0:
-            return say.rank in ranks
-        if say.host in self._parts:
-            return bool(say.level)  # torchrun's own output
-        return not ranks.isdisjoint(get_host_ranks(say.host, self._ranks))
+    def _is_selected(self, log_line: LogLine, ranks: frozenset[int]) -> bool:
+        if log_line.rank >= 0:
+            return log_line.rank in ranks
+        if log_line.host in self._parts:
+            return bool(log_line.level)  # torchrun's own output
+        return not ranks.isdisjoint(get_host_ranks(log_line.host, self._ranks))
 
 
 def get_host_ranks(host: str, plan: Mapping[str, tuple[int, int | None]]) -> range:
@@ -195,22 +197,22 @@ class LinePrefix:
         self._timed = "{time" in template or "{stamp" in template
         self._made: dict[tuple[str, str, str, int], str] = {}
 
-    def format_prefix(self, say: LogLine, width: int, at: float) -> str:
+    def format_prefix(self, log_line: LogLine, width: int, at: float) -> str:
         """Return the prefix of a line that arrived at ``at``; ``width`` is the width of the longest label."""
-        key = (say.host, say.speaker, say.kind, width)
+        key = (log_line.host, log_line.speaker, log_line.kind, width)
         made = self._made.get(key)
         if made is None or self._timed:
-            made = sanitize_line(self._template.format(**self._build_values(say, width, at)), colour=False)
+            made = sanitize_line(self._template.format(**self._build_values(log_line, width, at)), colour=False)
             if len(self._made) < self.MOST:
                 self._made[key] = made
         return made
 
-    def _build_values(self, say: LogLine, width: int, at: float) -> dict[str, str]:
-        if say.host:
-            host, rank = say.host, say.speaker.removeprefix(say.host).removeprefix(":")
+    def _build_values(self, log_line: LogLine, width: int, at: float) -> dict[str, str]:
+        if log_line.host:
+            host, rank = log_line.host, log_line.speaker.removeprefix(log_line.host).removeprefix(":")
         else:  # several hosts printed the same line
-            host, _, rank = say.speaker.rpartition(":") if ":" in say.speaker else (say.speaker, "", "")
-        values = {"who": f"{say.speaker:<{width}}", "host": host, "rank": rank, "mark": self.MARKS[say.kind]}
+            host, _, rank = log_line.speaker.rpartition(":") if ":" in log_line.speaker else (log_line.speaker, "", "")
+        values = {"who": f"{log_line.speaker:<{width}}", "host": host, "rank": rank, "mark": self.MARKS[log_line.kind]}
         if not self._timed:
             return values | {"time": "", "stamp": ""}
         from datetime import datetime

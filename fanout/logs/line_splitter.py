@@ -154,12 +154,12 @@ class LineAssembler:
         self._append_text(row, text)
 
     def _append_text(self, row: _ScreenRow, text: bytes) -> None:
-        room = self._limit - len(row.text)
-        if len(text) <= room:
+        free = self._limit - len(row.text)
+        if len(text) <= free:
             row.text += text
         else:
-            row.text += text[:room]
-            row.more += len(text) - room
+            row.text += text[:free]
+            row.more += len(text) - free
 
     def _move_down(self, out: list[SplitLine]) -> None:
         row = self._rows[self._cursor]

@@ -124,14 +124,14 @@ class MetricTracker:
 
     def __init__(self, metric: re.Pattern[str] | None = None) -> None:
         self._metric = metric
-        self._tellers: dict[str, int] = {}  # host -> the stream that is followed
+        self._followed_streams: dict[str, int] = {}  # host -> the stream that is followed
         self._held: dict[tuple[str, int], deque[tuple[float, LogLine]]] = {}
         self._readings: dict[str, MetricReading] = {}
         self._progress = RunProgress()
 
-    def add_lines(self, says: Sequence[LogLine], at: float) -> None:
+    def add_lines(self, log_lines: Sequence[LogLine], at: float) -> None:
         """Add lines, oldest first."""
-        for block in says:
+        for block in log_lines:
             if self._is_skipped(block) or not self._may_have_metrics(block):
                 continue
             key = (block.host, block.stream)
@@ -152,7 +152,7 @@ class MetricTracker:
         return self._progress
 
     def _is_skipped(self, block: LogLine) -> bool:
-        return self._tellers.get(block.host, block.stream) != block.stream and block.rank != 0
+        return self._followed_streams.get(block.host, block.stream) != block.stream and block.rank != 0
 
     def _may_have_metrics(self, block: LogLine) -> bool:
         """Return whether a block may hold metrics; the user's pattern may match line ends, so it is tested per line."""
@@ -168,8 +168,8 @@ class MetricTracker:
             if not found:
                 continue
             block = blocks[-1][1]
-            if host not in self._tellers or any(reading.loss is not None for _, reading in found):
-                self._tellers[host] = block.stream
+            if host not in self._followed_streams or any(reading.loss is not None for _, reading in found):
+                self._followed_streams[host] = block.stream
             for at, reading in reversed(found):
                 self._add_reading(host, reading, at)
 

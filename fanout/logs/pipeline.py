@@ -41,30 +41,30 @@ class LogPipeline:
         """Return all remaining lines at the end of the run."""
         return self._process_lines(self.streams.take_rest(), now) + self.flush_folding(now)
 
-    def _process_lines(self, says: list[LogLine], now: float) -> list[LogLine]:
-        if says:
-            self.metric_tracker.add_lines(says, now)
-            for say in says:
-                self.lines[say.host] += say.many if say.kind == "line" else 0
-        return self._filter_lines(self._levels.classify_lines(says, now), now)
+    def _process_lines(self, log_lines: list[LogLine], now: float) -> list[LogLine]:
+        if log_lines:
+            self.metric_tracker.add_lines(log_lines, now)
+            for log_line in log_lines:
+                self.lines[log_line.host] += log_line.many if log_line.kind == "line" else 0
+        return self._filter_lines(self._levels.classify_lines(log_lines, now), now)
 
-    def _filter_lines(self, says: list[LogLine], now: float) -> list[LogLine]:
-        for say in says:
-            if say.level:
-                self._count_level(say)
+    def _filter_lines(self, log_lines: list[LogLine], now: float) -> list[LogLine]:
+        for log_line in log_lines:
+            if log_line.level:
+                self._count_level(log_line)
         keeps = self.line_filter.accept_line
         if self.line_filter.needs_single_lines:
-            says = [line for say in says for line in split_block(say)]
-        kept = [say for say in says if keeps(say, now) and (self._bars or say.kind != "bar")]
+            log_lines = [line for log_line in log_lines for line in split_block(log_line)]
+        kept = [log_line for log_line in log_lines if keeps(log_line, now) and (self._bars or log_line.kind != "bar")]
         return self.folding.fold_lines(kept, now)
 
-    def _count_level(self, say: LogLine) -> None:
-        if say.text[:1] in " \t":
+    def _count_level(self, log_line: LogLine) -> None:
+        if log_line.text[:1] in " \t":
             return  # an indented line belongs to the line before it, as in Python's warnings
-        counts = self.errors if say.level == "error" else self.warnings
-        counts[say.host] = counts.get(say.host, 0) + 1
-        if say.level == "error":
-            self.last_error = say
+        counts = self.errors if log_line.level == "error" else self.warnings
+        counts[log_line.host] = counts.get(log_line.host, 0) + 1
+        if log_line.level == "error":
+            self.last_error = log_line
 
 
 def describe_hidden_lines(hidden: int, log_dir: str | None) -> str:

@@ -26,7 +26,7 @@ class RateLimiter:
 
     def __init__(self, rate: float = BYTES_A_SECOND) -> None:
         self._rate = rate
-        self._room = rate / 2
+        self._budget = rate / 2
         self._excess = 0.0  # bytes that came beyond the rate
         self._at = float("-inf")
         self._flooded = False
@@ -39,16 +39,16 @@ class RateLimiter:
         data = event.data
         lines = digest_chunk(data).ends
         cost = len(data) + LINE_COST * lines
-        self._update_room(event.at, cost)
-        if cost > self._room:
+        self._update_budget(event.at, cost)
+        if cost > self._budget:
             data = self._cut_chunk(data)
             kept = data.count(b"\n")
             self.skipped += lines - kept
             cost = min(cost, len(data) + LINE_COST * kept)
-        self._room = max(0.0, self._room - cost)
+        self._budget = max(0.0, self._budget - cost)
         return event if data is event.data else replace(event, data=data)
 
-    def _update_room(self, now: float, cost: int) -> None:
+    def _update_budget(self, now: float, cost: int) -> None:
         """Update the room for the time that passed and the new ``cost``, and detect a lasting flood."""
         passed = max(0.0, now - self._at) if self._at > float("-inf") else 0.0
         self._at = max(self._at, now)
@@ -58,11 +58,11 @@ class RateLimiter:
         elif self._excess <= cost:  # the earlier excess is used up
             self._flooded = False
         rate = self._rate * FLOODED if self._flooded else self._rate
-        self._room = min(rate / 2, self._room + passed * rate)
+        self._budget = min(rate / 2, self._budget + passed * rate)
 
     def _cut_chunk(self, data: bytes) -> bytes:
         first, last = data.find(b"\n") + 1, data.rfind(b"\n") + 1
-        newest = int(self._room / 3) + (0 if self._flooded else NEWEST)
+        newest = int(self._budget / 3) + (0 if self._flooded else NEWEST)
         begin = max(first, last - newest)
         begin = data.find(b"\n", begin - 1) + 1 if begin > first else first
         begin = max(first, min(begin, data.rfind(b"\n", 0, max(0, last - 1)) + 1))  # the last line always

@@ -49,7 +49,7 @@ _HOLDER = {"uid?": _UID, "user?": _LINE, "listening?": _B, "pid?": _PID, "comman
            "run?": _LINE, "kept?": _B}  # fmt: skip
 _PROCESS = {"gpu?": _SIZE, "pid": _PID, "memory?": Nullable(_SIZE), "command?": Nullable(_LINE), "uid?": Nullable(_UID),
             "user?": Nullable(_LINE), "age?": _AGE, "run?": _LINE}  # fmt: skip
-_WORDS = MapOf(_T)  # text by text
+_TEXTS = MapOf(_T)  # text by text
 _REASONS = MapOf(Text(among=get_args(AnswerReason)))  # by section
 
 #: The sections of ``facts``.
@@ -65,7 +65,7 @@ FACTS: dict[str, Any] = {
         "core_pattern": _LINE, "log_barred": _LINE, "numa_balancing": _B,
     },
     "session": dict.fromkeys(("logind", "linger", "remove_ipc", "kill_user_processes", "system_user"), _B),
-    "environment": _WORDS,
+    "environment": _TEXTS,
     "stuck": ListOf({"pid": _PID, "command": _LINE, "wchan": _LINE}),
     "leftovers": ListOf({"pid": _PID, "command": _LINE, "run": _LINE, "age": _AGE, "kept?": _B}),
     "interfaces": ListOf({
@@ -88,15 +88,15 @@ FACTS: dict[str, Any] = {
     "space": MapOf({"path": _T, "free": _COUNT, "total": _COUNT, "inodes": _COUNT, "inodes_total": _COUNT, "type": _LINE,
                "writable?": _B, "mount?": _MOUNT}),
     "tree": {
-        "head?": _LINE, "code?": _LINE, "dirty?": _WORDS, "empty_modules?": ListOf(_T), "files": _WORDS, "whole": _B,
+        "head?": _LINE, "code?": _LINE, "dirty?": _TEXTS, "empty_modules?": ListOf(_T), "files": _TEXTS, "whole": _B,
         "left_out?": ListOf(_T),
     },
     "locks": ListOf({"path": _T, "built": _B, "holder": _PID}),
     "runs": ListOf({"run": _LINE, "node": Integer(0, 1 << 24), "claims": ListOf(_LINE)}),
     "software": {
-        "version": TupleOf((_COUNT, _COUNT, _COUNT)), "executable": _T, "prefix": _T, "packages": _WORDS,
+        "version": TupleOf((_COUNT, _COUNT, _COUNT)), "executable": _T, "prefix": _T, "packages": _TEXTS,
         "torch": {"version?": Nullable(_LINE), "cuda?": Nullable(_LINE), "hip?": Nullable(_LINE), "baton?": Nullable(_COUNT)}, "syntax": _T, "absent": ListOf(_LINE),
-        "pip?": _LINE, "own?": _WORDS,
+        "pip?": _LINE, "own?": _TEXTS,
     },
     "gpu": {
         "vendor": _LINE, "gpus": ListOf(MapOf(_LINE), 1024), "problem": _T, "processes": ListOf(_PROCESS), "driver?": _LINE,
@@ -163,13 +163,13 @@ _WORKER = {
     "tflops?": Number(0),
 }  # fmt: skip
 _WORKERS = {"workers": ListOf(_WORKER, 4096)}
-DIALLED = {
+DIAL_RESULT = {
     "outcome": Text(40), "text?": _T, "errno?": _LINE, "seconds?": _SECONDS, "peer?": _LINE, "resolve?": _SECONDS, "source?": _LINE,
     "connect?": _SECONDS, "first?": _T, "bulk?": _SECONDS, "sent?": _COUNT, "resent?": _COUNT,
 }  # fmt: skip
-_PLAYED = {
+_REHEARSAL = {
     "status": Nullable(Integer()), "seconds": _SECONDS, "count": _COUNT, "words": _T,
-    "calls": ListOf({"program": _T, "argv": ListOf(_T), "cwd": _T, "python": _T, "env": _WORDS, "real?": _T}),
+    "calls": ListOf({"program": _T, "argv": ListOf(_T), "cwd": _T, "python": _T, "env": _TEXTS, "real?": _T}),
     "errors?": ListOf(_T),
 }  # fmt: skip
 
@@ -179,10 +179,10 @@ ANSWERS: dict[str, Any] = {
     "software": FACTS["software"],
     "clock": {"time": _TIME, "pid": _PID},
     "listen": {"port?": _PORT, "error?": _LINE, "text?": _LINE, "holder?": _HOLDER, "free?": _PORT},
-    "dial": {"results": ListOf(DIALLED)},
+    "dial": {"results": ListOf(DIAL_RESULT)},
     "share": {"token": _T},
     "shared": {"seen": ListOf(_COUNT), "seconds": _SECONDS},
-    "rehearse": _PLAYED,
+    "rehearse": _REHEARSAL,
     "deep-open": _WORKERS,
     "deep-step": _WORKERS,
     "runs": _RUNS,
@@ -191,8 +191,8 @@ ANSWERS: dict[str, Any] = {
 }
 
 _SECTIONS = {
-    "facts": (FACTS, {"clock?": Nullable({"began": _TIME, "ended": _TIME}), "missing?": _WORDS, "reasons?": _REASONS}),
-    "aftermath": (AFTERMATH, {"time?": _TIME, "missing?": _WORDS, "reasons?": _REASONS}),
+    "facts": (FACTS, {"clock?": Nullable({"began": _TIME, "ended": _TIME}), "missing?": _TEXTS, "reasons?": _REASONS}),
+    "aftermath": (AFTERMATH, {"time?": _TIME, "missing?": _TEXTS, "reasons?": _REASONS}),
 }
 
 

@@ -37,14 +37,14 @@ def silence_limit(setting: str, state: RunState) -> float | None:
 def ask_for_stacks(setting: str, state: RunState) -> list[Inspect]:
     """Return questions for the stacks of all ranks if the run has been silent for too long."""
     seconds = silence_limit(setting, state)
-    hosts = [host for host in state.all_hosts if host.phase is Phase.RUNNING and host.linked]
+    hosts = [host for host in state.all_hosts if host.phase is Phase.RUNNING and host.connected]
     if seconds is None or not hosts or state.failures or state.interrupts:
         return []
     if any(host.phase is Phase.PREPARED or has_open_question(state, host) for host in state.all_hosts):
         return []
     began = max(host.started_at or 0.0 for host in hosts)
     asked = stacks_asked_at(state)
-    if is_hung(state) or state.now - max(state.said_at or began, began, asked or 0.0) < seconds:
+    if is_hung(state) or state.now - max(state.output_at or began, began, asked or 0.0) < seconds:
         return []
     return [_build_question(state, host, STACKS) for host in hosts]
 
@@ -57,7 +57,7 @@ def ask_for_aftermath(state: RunState, *, hung: bool = False) -> list[Inspect]:
     return [
         _build_question(state, host, AFTERMATH)
         for host in state.all_hosts
-        if host.linked and host.started_at is not None and host.forget_at is None
+        if host.connected and host.started_at is not None and host.release_at is None
         if not any(at >= since for _, at in _questions_about(host, AFTERMATH))
     ]
 
@@ -68,7 +68,7 @@ def is_hung(state: RunState) -> bool:
     Output after the stop request changes nothing: a hang that the user stopped stays a hang.
     """
     asked = stacks_asked_at(state)
-    if asked is None or (state.said_at or 0.0) > asked:
+    if asked is None or (state.output_at or 0.0) > asked:
         return False
     if any(has_open_question(state, host) for host in state.all_hosts):
         return False

@@ -29,7 +29,7 @@ class Phase(Enum):
     PREPARED = "ready"  # locks taken, script found
     RUNNING = "running"
     EXITED = "exited"  # train.sh exited; the keeper checks its process tree
-    CLEANED_UP = "gone"  # the keeper reported which processes are left, mostly none
+    CLEANED_UP = "cleaned up"  # the keeper reported which processes are left, mostly none
     RELEASED = "done"  # the run's directory on the host is deleted
     CONNECT_FAILED = "unreached"
     REFUSED = "refused"

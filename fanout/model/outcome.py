@@ -86,12 +86,12 @@ def _exit_status(
     if state.interrupts and not _ended_before_interrupt(state):
         number = state.interrupts[0]
         return status_of_signal(number), "user", f"stopped by {signal_name(number)}", None
-    told_first = stop is not None and (not state.failures or state.failures[0][1] > _first_stop_at(state))
-    if stop is not None and stop.reason == "time-limit" and told_first:
+    stopped_first = stop is not None and (not state.failures or state.failures[0][1] > _first_stop_at(state))
+    if stop is not None and stop.reason == "time-limit" and stopped_first:
         return ExitStatus.TIME_LIMIT, "fanout", f"stopped: {stop.why}", None
     if refused:
         return ExitStatus.REFUSED, "fanout", refused, None
-    if stop is not None and told_first:
+    if stop is not None and stopped_first:
         return (
             ExitStatus.REFUSED,
             "fanout",
@@ -140,8 +140,8 @@ def _first_stop_at(state: RunState) -> float:
 def _host_outcome(host: HostState) -> HostOutcome:
     verdict, reason = _describe_end(host)
     left: int | None = None
-    if host.gone is not None:
-        left = len(host.gone.left)
+    if host.cleaned_up is not None:
+        left = len(host.cleaned_up.left)
     elif host.go_at is None:
         left = 0  # nothing was started there
     elif host.rebooted and host.phase is Phase.LOST and not host.exit:

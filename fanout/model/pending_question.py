@@ -33,9 +33,9 @@ class PendingQuestion:
 
     def is_due(self, host: HostState) -> bool:
         """Return whether the question must be sent on the host's present connection."""
-        if self.answer is not None or not host.linked:
+        if self.answer is not None or not host.connected:
             return False
-        return self._tries == 0 or (self._is_carrier_gone(host) and not self.ask.holds and self._tries < MOST_TRIES)
+        return self._tries == 0 or (self._is_connection_lost(host) and not self.ask.holds and self._tries < MOST_TRIES)
 
     def is_settled(self, state: RunState) -> bool:
         """Return whether the question is settled; set ``answer`` if it is."""
@@ -46,9 +46,9 @@ class PendingQuestion:
     def _find_answer(self, state: RunState) -> ProbeAnswer | None:
         host, event = state.hosts[self.ask.host], state.answers.get((self.ask.host, self.number))
         if event is not None and self._tries:
-            told = event.value if not event.error else None
+            answered = event.value if not event.error else None
             return ProbeAnswer(
-                value=told,
+                value=answered,
                 error=event.error,
                 reason=event.reason,
                 handle=self.number,
@@ -59,17 +59,17 @@ class PendingQuestion:
         reason: AnswerReason = "connection-lost"
         if host.phase.is_final:
             error = BROKE
-        elif self._tries and self._is_carrier_gone(host) and (self.ask.holds or self._tries == MOST_TRIES):
+        elif self._tries and self._is_connection_lost(host) and (self.ask.holds or self._tries == MOST_TRIES):
             error = BROKE if self._tries == 1 else f"{BROKE} {self._tries} times"
         elif state.now - max(self._put_at, state.awake_at) > within + TRANSIT_SECONDS:
-            error = f"no answer within {within + TRANSIT_SECONDS:g} s" if host.linked else BROKE
-            reason = "timeout" if host.linked else "connection-lost"
+            error = f"no answer within {within + TRANSIT_SECONDS:g} s" if host.connected else BROKE
+            reason = "timeout" if host.connected else "connection-lost"
         else:
             return None
         return ProbeAnswer(error=error, reason=reason, handle=self.number)
 
-    def _is_carrier_gone(self, host: HostState) -> bool:
+    def _is_connection_lost(self, host: HostState) -> bool:
         """Return whether the connection that carried the question has ended, as far as the launcher knows."""
         if self._connection is None:
             return True
-        return not host.linked or (host.linked_at or 0.0) > self._connection
+        return not host.connected or (host.connected_at or 0.0) > self._connection

@@ -204,10 +204,10 @@ def _process_count(host: Host, settings: Settings, facts: HostFacts, *, dry: boo
 def _venv_exports(settings: Settings) -> dict[str, EnvValue]:
     if not settings.venv:
         return {}
-    sure = "" if settings.venv_sure else f"{settings.venv}/bin/python"
+    python_path = "" if settings.venv_sure else f"{settings.venv}/bin/python"
     marker = "CONDA_PREFIX" if settings.venv_is_conda else "VIRTUAL_ENV"
-    exports: dict[str, EnvValue] = {"PATH": PathList(before=(f"{settings.venv}/bin",), only_if=sure)}
-    exports[marker] = Default(value=settings.venv, only_if=sure)
+    exports: dict[str, EnvValue] = {"PATH": PathList(before=(f"{settings.venv}/bin",), only_if=python_path)}
+    exports[marker] = Default(value=settings.venv, only_if=python_path)
     return exports
 
 

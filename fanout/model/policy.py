@@ -105,7 +105,7 @@ def _undo_prepare(state: RunState, cause: _StopCause) -> list[Action]:
     for host in state.all_hosts:
         if host.phase is Phase.PREPARED and host.stop_at is None:
             actions.append(Stop(host=host.name, grace=0.0, reason=cause.reason, why=cause.why))
-        elif host.phase is Phase.CONNECTED and host.prepare_at is None and host.forget_at is None:
+        elif host.phase is Phase.CONNECTED and host.prepare_at is None and host.release_at is None:
             actions.append(Release(host=host.name))
         elif host.phase in (Phase.WAITING, Phase.CONNECTING):
             actions.append(Abandon(host=host.name, why="interrupted before it was connected"))
@@ -115,7 +115,7 @@ def _undo_prepare(state: RunState, cause: _StopCause) -> list[Action]:
 
 
 def _last_request_at(host: HostState) -> float | None:
-    return host.forget_at if host.prepare_at is None else host.prepare_at
+    return host.release_at if host.prepare_at is None else host.prepare_at
 
 
 def _rolled_back_host(state: RunState) -> str:
@@ -171,7 +171,7 @@ def _reason_to_stop(policy: Policy, state: RunState) -> _StopCause | None:
 
 
 def _silent_seconds(state: RunState) -> float:
-    return state.now - (state.said_at or state.began_at)
+    return state.now - (state.output_at or state.began_at)
 
 
 def _missing_at_rendezvous(policy: Policy, state: RunState) -> str:
@@ -187,7 +187,7 @@ def _missing_at_rendezvous(policy: Policy, state: RunState) -> str:
     late = [
         host
         for host in state.all_hosts
-        if host.phase is Phase.RUNNING and host.linked and (host.joined_at if joined else host.waiting_at) is None
+        if host.phase is Phase.RUNNING and host.connected and (host.joined_at if joined else host.waiting_at) is None
     ]
     if not late:
         return ""
@@ -200,7 +200,7 @@ def _missing_at_rendezvous(policy: Policy, state: RunState) -> str:
 
 def _unreachable_rendezvous(policy: Policy, state: RunState) -> str:
     """Return why the rendezvous can never complete, "" if no such reason is known."""
-    running = [host for host in state.all_hosts if host.phase is Phase.RUNNING and host.linked]
+    running = [host for host in state.all_hosts if host.phase is Phase.RUNNING and host.connected]
     limit = f"{policy.start_timeout:g} s"
     stuck = fold_names(host.name for host in running if _is_overdue(state, host.unresolved_at, policy.start_timeout))
     if stuck:
@@ -218,27 +218,27 @@ def _unreachable_rendezvous(policy: Policy, state: RunState) -> str:
 def _decide_host_end(policy: Policy, state: RunState, host: HostState) -> list[Action]:
     """Return the actions that end one host: Release after clean-up, Kill after an overdue Stop, Abandon if it is lost."""
     if host.phase is Phase.CLEANED_UP:
-        if host.forget_at is None:
-            return [] if host.linked and hang_detection.has_open_question(state, host) else [Release(host=host.name)]
-        if _is_overdue(state, host.forget_at, RELEASE_SECONDS):
+        if host.release_at is None:
+            return [] if host.connected and hang_detection.has_open_question(state, host) else [Release(host=host.name)]
+        if _is_overdue(state, host.release_at, RELEASE_SECONDS):
             return [Abandon(host=host.name, why="did not confirm the end of the run")]
     patience = policy.grace + STOP_MARGIN_SECONDS
     if host.phase in (Phase.PREPARED, Phase.RUNNING, Phase.EXITED):
         stuck = _without_progress(policy, state, host, patience)
         if stuck:
             return [Abandon(host=host.name, why=stuck)]
-        if host.link_lost_at is not None and _is_overdue(
-            state, host.link_lost_at, _reconnect_timeout(policy, state, host)
+        if host.disconnected_at is not None and _is_overdue(
+            state, host.disconnected_at, _reconnect_timeout(policy, state, host)
         ):
             return [Abandon(host=host.name, why=_why_unknown(policy, state, host))]
-        if host.linked and host.exit is None and _is_overdue(state, _stop_received_at(host), 2 * patience):
+        if host.connected and host.exit is None and _is_overdue(state, _stop_received_at(host), 2 * patience):
             return [Abandon(host=host.name, why="did not end after the stop request")]
-        if host.linked and _is_overdue(state, _last_output_at(host), 2 * patience):
+        if host.connected and _is_overdue(state, _last_output_at(host), 2 * patience):
             return [Abandon(host=host.name, why="did not report what is left of the run")]
         late = _is_overdue(state, _stop_received_at(host), patience) or _is_overdue(
             state, host.stop_at, policy.lease + patience
         )
-        if host.linked and host.kill_at is None and late:
+        if host.connected and host.kill_at is None and late:
             return [Kill(host=host.name)]
     return []
 
@@ -258,13 +258,13 @@ def _reconnect_timeout(policy: Policy, state: RunState, host: HostState) -> floa
 
 def _is_done(host: HostState) -> bool:
     """Return whether the host has ended its part, or has no connection either."""
-    return host.phase.is_final or host.phase is Phase.CLEANED_UP or not host.linked
+    return host.phase.is_final or host.phase is Phase.CLEANED_UP or not host.connected
 
 
 def _why_unknown(policy: Policy, state: RunState, host: HostState) -> str:
     """Return why the host is given up, and until when processes of the run may still exist there."""
-    why = f"no connection for {_reconnect_timeout(policy, state, host):g} s ({host.link_lost_why})"
-    ends = (host.heard_at or host.link_lost_at or state.now) + policy.lease
+    why = f"no connection for {_reconnect_timeout(policy, state, host):g} s ({host.disconnect_reason})"
+    ends = (host.last_message_at or host.disconnected_at or state.now) + policy.lease
     if not policy.lease:
         return f"{why}: unknown, it may still run, because it has no lease"
     if ends <= state.now:
@@ -279,10 +279,10 @@ def hosts_waited_for(policy: Policy, state: RunState) -> dict[str, float]:
     if not state.failures and state.ending_at is None:
         return {}
     left = [host for host in state.all_hosts if not host.phase.is_final and host.phase is not Phase.CLEANED_UP]
-    if not left or any(host.link_lost_at is None for host in left):
+    if not left or any(host.disconnected_at is None for host in left):
         return {}
     return {
-        host.name: max(host.link_lost_at or 0.0, state.awake_at) + _reconnect_timeout(policy, state, host)
+        host.name: max(host.disconnected_at or 0.0, state.awake_at) + _reconnect_timeout(policy, state, host)
         for host in left
     }
 
@@ -294,11 +294,13 @@ def abandon_silent_hosts(policy: Policy, state: RunState) -> tuple[Action, ...]:
     for host in state.all_hosts:
         if host.phase.is_final:
             continue
-        if _is_overdue(state, host.link_lost_at if host.unheard_since is None else host.unheard_since, patience):
-            actions.append(Abandon(host=host.name, why=f"no connection for {patience:g} s ({host.link_lost_why})"))
-        elif host.phase is Phase.CONNECTED and _is_overdue(state, host.linked_at, policy.start_timeout):
+        if _is_overdue(
+            state, host.disconnected_at if host.no_message_since is None else host.no_message_since, patience
+        ):
+            actions.append(Abandon(host=host.name, why=f"no connection for {patience:g} s ({host.disconnect_reason})"))
+        elif host.phase is Phase.CONNECTED and _is_overdue(state, host.connected_at, policy.start_timeout):
             actions.append(Abandon(host=host.name, why=f"did not report the run within {policy.start_timeout:g} s"))
-        elif host.phase is Phase.CLEANED_UP and _is_overdue(state, host.forget_at, RELEASE_SECONDS):
+        elif host.phase is Phase.CLEANED_UP and _is_overdue(state, host.release_at, RELEASE_SECONDS):
             actions.append(Abandon(host=host.name, why="did not confirm the end of the run"))
     return tuple(actions)
 
@@ -309,28 +311,28 @@ def _without_progress(policy: Policy, state: RunState, host: HostState, patience
     Every other deadline of a host restarts with its connection. These two do not.
     """
     whole = policy.lease + patience
-    if host.linked and _is_overdue(state, host.unheard_since, whole):
-        return f"for {whole:g} s its connection came back and was silent again ({host.link_lost_why})"
+    if host.connected and _is_overdue(state, host.no_message_since, whole):
+        return f"for {whole:g} s its connection came back and was silent again ({host.disconnect_reason})"
     ending = [at for at in (host.stop_at, host.exit.at if host.exit else None) if at is not None]
     since = max(*ending, host.progress_at or 0.0) if ending else None
     if _is_overdue(state, since, whole + patience):
         what = "did not end" if host.exit is None else "did not report what is left of the run"
-        return f"{what} within {whole + patience:g} s, and lost its connection meanwhile ({host.link_lost_why or 'no reason'})"
+        return f"{what} within {whole + patience:g} s, and lost its connection meanwhile ({host.disconnect_reason or 'no reason'})"
     return ""
 
 
 def _stop_received_at(host: HostState) -> float | None:
-    return None if host.stop_at is None else _since_linked(host, host.stop_at)
+    return None if host.stop_at is None else _since_connected(host, host.stop_at)
 
 
 def _last_output_at(host: HostState) -> float | None:
     """Return the time of the last message after train.sh ended: a long log takes long to arrive."""
-    return None if host.exit is None else _since_linked(host, max(host.exit.at, host.last_output_at or 0.0))
+    return None if host.exit is None else _since_connected(host, max(host.exit.at, host.last_output_at or 0.0))
 
 
-def _since_linked(host: HostState, at: float) -> float:
+def _since_connected(host: HostState, at: float) -> float:
     """Return ``at``, or the start of the connection if that is later: a disconnected host cannot answer."""
-    return max(at, host.linked_at or at)
+    return max(at, host.connected_at or at)
 
 
 def _is_overdue(state: RunState, since: float | None, seconds: float) -> bool:

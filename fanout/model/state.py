@@ -76,14 +76,14 @@ class HostState:
     phase: Phase = Phase.WAITING
     attempt: int = 0  # connection attempts so far, over the whole run
     took: float = 0.0  # seconds that the last successful attempt took
-    linked: bool = False  # whether it is connected now
-    linked_at: float | None = None
-    link_lost_at: float | None = None
-    link_lost_why: str = ""
-    unheard_since: float | None = None  # when the connection broke, if the agent has sent only its hello since
+    connected: bool = False  # whether it is connected now
+    connected_at: float | None = None
+    disconnected_at: float | None = None
+    disconnect_reason: str = ""
+    no_message_since: float | None = None  # when the connection broke, if the agent has sent only its hello since
     hello: Mapping[str, Any] = field(default_factory=dict)
     rebooted: bool = False  # the machine reconnected with another boot id, so no earlier process exists
-    noise: bytes = b""
+    login_output: bytes = b""
     trouble: HostFailure | None = None
     pid: int | None = None
     started_at: float | None = None
@@ -94,18 +94,18 @@ class HostState:
     received: Mapping[int, int] = field(default_factory=dict)  # bytes of each stream that have arrived
     first_output_at: float | None = None
     last_output_at: float | None = None
-    heard_at: float | None = None  # when the agent last sent anything
+    last_message_at: float | None = None  # when the agent last sent anything
     lost_at: float | None = None  # earliest time at which the host may have been lost; None after a new message
     progress_at: float | None = None  # when the run last progressed there: a new phase, or new bytes of its log
     load: Mapping[str, Any] = field(default_factory=dict)
     exit: Exited | None = None
-    gone: CleanedUp | None = None
+    cleaned_up: CleanedUp | None = None
     prepare_at: float | None = None
     go_at: float | None = None
     stop: Stop | None = None
     stop_at: float | None = None
     kill_at: float | None = None
-    forget_at: float | None = None
+    release_at: float | None = None
     examined: tuple[tuple[Inspect, float], ...] = ()  # the questions about the run, each with its time
 
     @property
@@ -138,7 +138,7 @@ class RunState:
     interrupts: tuple[int, ...] = ()
     interrupted_at: float | None = None  # time of the first interrupt
     failures: tuple[tuple[str, float], ...] = ()
-    said_at: float | None = None  # when any host last wrote output before the stop request
+    output_at: float | None = None  # when any host last wrote output before the stop request
     ending_at: float | None = None  # when the user first interrupted the run, or a Stop was first sent
     chunks: int = 0  # number of log chunks of all hosts
     longest_pause: float = 0.0  # longest time between two of them
@@ -186,13 +186,13 @@ def apply_event(state: RunState, event: Event) -> RunState:
             hosts = {**state.hosts, host.name: _HOST(host, **_changes_of_action(host, event))}
             return _RUN(state, now=now, hosts=hosts, ending_at=ending)
         case Answered():
-            heard = {"heard_at": event.at, "unheard_since": None, "lost_at": None}
-            hosts = {**state.hosts, event.host: _HOST(state.hosts[event.host], **heard)}
+            contact_fields = {"last_message_at": event.at, "no_message_since": None, "lost_at": None}
+            hosts = {**state.hosts, event.host: _HOST(state.hosts[event.host], **contact_fields)}
             return _RUN(state, now=now, hosts=hosts, answers={**state.answers, (event.host, event.ask): event})
         case HostEvent():
             before = state.hosts[event.host]
             phase = _next_phase(before, event)
-            contact = {} if isinstance(event, _NO_CONTACT) else {"unheard_since": None}
+            contact = {} if isinstance(event, _NO_CONTACT) else {"no_message_since": None}
             moved = {} if phase is before.phase else {"phase": phase, "progress_at": event.at}
             host = _HOST(before, **{**contact, **moved, **_changes_of_event(before, event)})
             failures = state.failures
@@ -220,17 +220,17 @@ def _apply_chunk(state: RunState, event: Chunk, now: float) -> RunState:
         received={**host.received, event.stream: event.offset + len(event.data)},
         first_output_at=host.first_output_at or at,
         last_output_at=at,
-        heard_at=at,
+        last_message_at=at,
         progress_at=at,
-        unheard_since=None,
+        no_message_since=None,
         lost_at=None,
     )
-    pause = at - state.said_at if state.said_at is not None else 0.0
+    pause = at - state.output_at if state.output_at is not None else 0.0
     return _RUN(
         state,
         now=now,
         hosts={**state.hosts, host.name: host},
-        said_at=at if state.ending_at is None else state.said_at,
+        output_at=at if state.ending_at is None else state.output_at,
         chunks=state.chunks + 1,
         longest_pause=max(pause, state.longest_pause),
     )
@@ -277,18 +277,18 @@ def _changes_of_connection(host: HostState, event: _ConnectionEvent) -> dict[str
         case Connecting():
             return {"attempt": event.attempt}
         case Connected():
-            return {"linked": True, "linked_at": event.at, "took": event.took, "hello": event.hello, "link_lost_at": None,
-                    "heard_at": event.at, "rebooted": host.rebooted or _is_rebooted(host.hello, event.hello)}  # fmt: skip
+            return {"connected": True, "connected_at": event.at, "took": event.took, "hello": event.hello, "disconnected_at": None,
+                    "last_message_at": event.at, "rebooted": host.rebooted or _is_rebooted(host.hello, event.hello)}  # fmt: skip
         case Disconnected():
-            return {"linked": False, "link_lost_at": host.link_lost_at or event.at, "link_lost_why": event.why,
-                    "unheard_since": host.unheard_since or event.at,
-                    "lost_at": host.lost_at or host.heard_at or event.at}  # fmt: skip
+            return {"connected": False, "disconnected_at": host.disconnected_at or event.at, "disconnect_reason": event.why,
+                    "no_message_since": host.no_message_since or event.at,
+                    "lost_at": host.lost_at or host.last_message_at or event.at}  # fmt: skip
         case LoginOutput():
-            return {"noise": (host.noise + event.data)[-65536:]}
+            return {"login_output": (host.login_output + event.data)[-65536:]}
         case ConnectFailed():
-            return {"linked": False, "trouble": HostFailure(kind=event.kind, message=event.message, hint=event.hint)}
+            return {"connected": False, "trouble": HostFailure(kind=event.kind, message=event.message, hint=event.hint)}
         case HostLost():
-            return {"linked": False, "trouble": HostFailure(kind="lost", message=event.why, loss=event.reason)}
+            return {"connected": False, "trouble": HostFailure(kind="lost", message=event.why, loss=event.reason)}
 
 
 def _changes_of_run(host: HostState, event: _RunEvent) -> dict[str, Any]:
@@ -296,22 +296,22 @@ def _changes_of_run(host: HostState, event: _RunEvent) -> dict[str, Any]:
         case Refused():
             return {"trouble": HostFailure(kind=event.kind, message=event.message, hint=event.hint)}
         case Started():
-            return {"pid": event.pid, "started_at": host.started_at or event.at, "heard_at": event.at}
+            return {"pid": event.pid, "started_at": host.started_at or event.at, "last_message_at": event.at}
         case RendezvousJoined():
             seen = ("waiting_at", f"{event.how}_at")
             return {"unresolved_at": None, **{name: getattr(host, name) or event.at for name in seen}}
         case StreamOpened():
             return {"streams": {**host.streams, event.stream: event.name}}
         case LogTruncated():
-            return {"received": {**host.received, event.stream: event.upto}, "heard_at": event.at}
+            return {"received": {**host.received, event.stream: event.upto}, "last_message_at": event.at}
         case Exited():
-            return {"exit": host.exit or event, "heard_at": event.at}
+            return {"exit": host.exit or event, "last_message_at": event.at}
         case CleanedUp():
-            return {"gone": host.gone or event, "heard_at": event.at}
+            return {"cleaned_up": host.cleaned_up or event, "last_message_at": event.at}
         case Heartbeat():
-            return {"heard_at": event.at, "load": event.load or host.load, "lost_at": None}
+            return {"last_message_at": event.at, "load": event.load or host.load, "lost_at": None}
         case Prepared() | Released() | DiskPressure():  # at most the phase changes
-            return {"heard_at": event.at}
+            return {"last_message_at": event.at}
 
 
 def _is_rebooted(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
@@ -320,7 +320,12 @@ def _is_rebooted(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     return bool(same and booted and now.get("boot_id") and booted != now["boot_id"])
 
 
-_SENT_AT_FIELD: Mapping[type[Action], str] = {Prepare: "prepare_at", Go: "go_at", Kill: "kill_at", Release: "forget_at"}
+_SENT_AT_FIELD: Mapping[type[Action], str] = {
+    Prepare: "prepare_at",
+    Go: "go_at",
+    Kill: "kill_at",
+    Release: "release_at",
+}
 
 
 def _changes_of_action(host: HostState, event: ActionSent) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from fanout.model.rpc import WAVE, Asker, ProbeAnswer, ProbeRequest
 from fanout.remote import protocol
 
 _SHARE_SECONDS = 15.0
-_PLAY_SECONDS = 12.0
+_REHEARSAL_SECONDS = 12.0
 
 
 def is_section_needed(case: CheckContext, checks: Iterable[Check], section: str) -> bool:
@@ -92,7 +92,7 @@ def rehearse_script(case: CheckContext, asker: Asker, plan: Callable[[], LaunchP
             "cwd": node.cwd,
             "task": made.task[0],
         }
-        asks.append(ProbeRequest(host=name, what="rehearse", args=args, timeout=_PLAY_SECONDS))
+        asks.append(ProbeRequest(host=name, what="rehearse", args=args, timeout=_REHEARSAL_SECONDS))
     answers: dict[str, ProbeAnswer] = dict(zip(names, asker.ask(asks), strict=True))
     given = {name: {**_select_exports(nodes[name]), "task": list(made.task)} for name in names}
     here = {
@@ -141,13 +141,13 @@ def examine_rehearsed_python(
         call = calls.get(host.name)
         if call is None or not call["python"]:
             continue
-        looked = facts[host.name].get("software")
+        software = facts[host.name].get("software")
         roots = [folder for folder in call["env"].get("PYTHONPATH", "").split(":") if folder]
-        if looked and not roots and _get_directory(looked["executable"]) == _get_directory(call["python"]):
-            facts[host.name] = {**facts[host.name], "software": {**looked, "of_run": True}}
+        if software and not roots and _get_directory(software["executable"]) == _get_directory(call["python"]):
+            facts[host.name] = {**facts[host.name], "software": {**software, "of_run": True}}
             continue
         args = {**questions(host), "python": call["python"], "roots": [*roots, call["cwd"]]}
-        asks.append(ProbeRequest(host=host.name, what="software", args=args, timeout=_PLAY_SECONDS))
+        asks.append(ProbeRequest(host=host.name, what="software", args=args, timeout=_REHEARSAL_SECONDS))
     missing = {name: dict(row) for name, row in case.missing.items()}
     for ask, answer in zip(asks, asker.ask(asks) if asks else (), strict=True):
         if answer.error:

@@ -60,34 +60,34 @@ def run(
     patience: DeepTimeouts,
 ) -> DeepTest:
     """Run all steps; each step uses only the hosts that passed the previous one."""
-    crew = _DeepWorkers(case, plan, asker, patience)
+    workers = _DeepWorkers(case, plan, asker, patience)
     try:
         report_progress("importing torch")
-        test = crew.start()
+        test = workers.start()
         able = [name for name, processes in test.began.items() if not _has_error(processes)]
         first = case.request.first_host.name
         if first not in able:
             return test
         report_progress(f"connecting to the store at {test.place}")
-        test = replace(test, backend=crew.backend, joined=crew.join_group(first, able))
+        test = replace(test, backend=workers.backend, joined=workers.join_group(first, able))
         present = [name for name in able if name in test.joined and not _has_error(test.joined[name])]
         if present == able or len(present) > 1:
             report_progress(f"all-reduce over {len(present)} hosts")
-            order = tuple(name for name in present for _ in range(crew.counts[name]))
+            order = tuple(name for name in present for _ in range(workers.counts[name]))
             test = replace(
                 test,
                 order=order,
-                joined={**test.joined, **crew.run_all_reduces([present], SIZES if len(order) > 1 else ())},
+                joined={**test.joined, **workers.run_all_reduces([present], SIZES if len(order) > 1 else ())},
             )
-            test = replace(test, pairs=_measure_pairs(crew, present, test, report_progress))
-        if crew.backend == "nccl":
+            test = replace(test, pairs=_measure_pairs(workers, present, test, report_progress))
+        if workers.backend == "nccl":
             report_progress("testing the GPUs")
             test = replace(
-                test, burned=crew.run_step(dict.fromkeys(able, ()), _build_burn_step(patience), patience.burn + 60)
+                test, burned=workers.run_step(dict.fromkeys(able, ()), _build_burn_step(patience), patience.burn + 60)
             )
         return test
     finally:
-        crew.close()
+        workers.close()
 
 
 def _build_burn_step(patience: DeepTimeouts) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def _has_error(processes: Processes) -> bool:
 
 
 def _measure_pairs(
-    crew: _DeepWorkers, present: Sequence[str], test: DeepTest, report_progress: Callable[[str], None]
+    workers: _DeepWorkers, present: Sequence[str], test: DeepTest, report_progress: Callable[[str], None]
 ) -> dict[Pair, PairMeasurement]:
     """Measure all passes of pairs; with two hosts, the all-reduce over all already is the pair."""
     if len(present) < 2:
@@ -111,7 +111,7 @@ def _measure_pairs(
         found: dict[Pair, PairMeasurement] = {}
         for number, met in enumerate(rounds := tuple(rounds), 1):
             report_progress(f"{what}, round {number} of {len(rounds)}")
-            answers = crew.run_all_reduces(met, PAIR_SIZES)
+            answers = workers.run_all_reduces(met, PAIR_SIZES)
             found.update({pair: evaluate_pair({name: answers[name] for name in pair}) for pair in met})
         return found
 
@@ -173,9 +173,11 @@ class _DeepWorkers:
     def join_group(self, first: str, names: Sequence[str]) -> dict[str, Processes]:
         """Open the store on node 0 and connect every process to it."""
         wait = self._patience.all_hosts
-        told = self.run_step({first: [{"do": "serve"}]}, {**self._store, "do": "idle", "timeout": wait}, wait + _MARGIN)
-        if _has_error(told[first]):
-            return told
+        answers = self.run_step(
+            {first: [{"do": "serve"}]}, {**self._store, "do": "idle", "timeout": wait}, wait + _MARGIN
+        )
+        if _has_error(answers[first]):
+            return answers
         every = {**self._store, "do": "join", "timeout": wait}
         return self.run_step(dict.fromkeys(names, ()), every, wait + _MARGIN)
 

@@ -157,7 +157,7 @@ def _build_fact_questions(request: CheckRequest, host: Host) -> dict[str, Any]:
         "imports": list(request.imports),
         "tree": len(request.hosts) > 1,
         "space": {"workdir": "."},
-        "peers": [address for name, address in request.dialled.items() if name != host.name][:2],
+        "peers": [address for name, address in request.connected_addresses.items() if name != host.name][:2],
     }
 
 
@@ -200,9 +200,9 @@ def _test_port(case: CheckContext, asker: Asker) -> PortTest:
     if not case.facts.get(first.name):
         return PortTest(port=port, unasked=f"{first.name}, which is host 0, did not answer")
     tried = list_master_candidates(
-        given=request.master_addr, addr=first.addr, dialled=request.dialled.get(first.name, ""),
+        given=request.master_addr, addr=first.addr, dialled=request.connected_addresses.get(first.name, ""),
         facts=case.facts[first.name], alone=len(request.hosts) == 1,
-        loopback=is_all_loopback(request.dialled, [host.name for host in request.reached_hosts]),
+        loopback=is_all_loopback(request.connected_addresses, [host.name for host in request.reached_hosts]),
     )  # fmt: skip
     key = secrets.token_hex(16)
     with _open_listener(asker, first.name, port, key) as listener:
@@ -271,8 +271,8 @@ def probe_connections(names: Sequence[str], places: Mapping[str, str], asker: As
         dials: dict[tuple[str, str], Mapping[str, Any]] = {}
         for start, answer in zip(names, asker.ask(asks), strict=True):
             dials.update(_collect_outcomes(start, [end for begin, end in pairs if begin == start], answer))
-        gone = {end for end, (_, handle) in ports.items() if not asker.is_still_open(end, handle)}
-        dials = {way: _discard_failure(dial, way[1]) if way[1] in gone else dial for way, dial in dials.items()}
+        closed = {end for end, (_, handle) in ports.items() if not asker.is_still_open(end, handle)}
+        dials = {way: _discard_failure(dial, way[1]) if way[1] in closed else dial for way, dial in dials.items()}
     return MeshTest(addresses=places, dials=dials, whole=len(names) <= mesh.MOST_WHOLE)
 
 

@@ -12,24 +12,24 @@ class ChunkLimiter:
     """
 
     def __init__(self, most: int) -> None:
-        self._room = threading.Semaphore(most)
+        self._free_places = threading.Semaphore(most)
         self._step = max(1, most // 2)
-        self._dealt = 0
+        self._processed = 0
         self._abandoned = False
 
-    def wait_for_room(self) -> None:
+    def wait_for_place(self) -> None:
         """Count one chunk; wait until there is room for it."""
         if not self._abandoned:
-            self._room.acquire()
+            self._free_places.acquire()
 
     def mark_processed(self) -> None:
         """Count one chunk as processed."""
-        self._dealt += 1
-        if self._dealt == self._step:
-            self._dealt = 0
-            self._room.release(self._step)
+        self._processed += 1
+        if self._processed == self._step:
+            self._processed = 0
+            self._free_places.release(self._step)
 
     def stop_waiting(self) -> None:
         """Release a waiting thread and never block again: no thread processes chunks any more."""
         self._abandoned = True
-        self._room.release()
+        self._free_places.release()

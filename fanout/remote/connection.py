@@ -57,14 +57,14 @@ class Connection:
         dials: threading.Semaphore,
     ) -> None:
         self.host = host
-        self._dialler = LoginRunner(host, transport, options, clock, dials)
+        self._login_runner = LoginRunner(host, transport, options, clock, dials)
         self._options = options
         self._post = post
         self._clock = clock
         self._lock = threading.Lock()
-        self._wake_dialler = threading.Event()
+        self._wake_login = threading.Event()
         self._sender = FrameSender()
-        self._was_linked = False
+        self._was_connected = False
         self._turn = 0  # number of the thread that logs in; a thread that hangs is replaced, and its result is ignored
         self._receipts = Acknowledgements()
         self._over = False
@@ -102,9 +102,9 @@ class Connection:
             protocol.prepare_frame(plan, node, by=self._options.by, cursors=self._arrived.sizes), order=True
         )
 
-    def send_last_frame(self, farewell: bytes) -> None:
+    def send_last_frame(self, frame: bytes) -> None:
         """Queue the last frame for this host."""
-        self._sender.put_last_frame(farewell)
+        self._sender.put_last_frame(frame)
 
     def resume_run(self, plan: LaunchPlan, have: Mapping[int, tuple[int, int]]) -> None:
         """Resume a run of another launcher. Call it before ``start``; ``have`` is (size, CRC-32) of each stream."""
@@ -135,10 +135,10 @@ class Connection:
 
     def check_deadline(self) -> None:
         """End a login whose deadline has passed. The clock's thread calls this, so it never blocks."""
-        overdue = self._dialler.take_overdue()
+        overdue = self._login_runner.take_overdue()
         if overdue is not None:
             threading.Thread(target=overdue.close_if_overdue, name=f"deadline {self.host.name}", daemon=True).start()
-        hung = self._dialler.take_hung()
+        hung = self._login_runner.take_hung()
         if hung is not None and not self._over:
             with self._lock:
                 self._turn += 1
@@ -155,7 +155,7 @@ class Connection:
         """Stop connecting and reading. What runs on the host is not affected."""
         self._over = True
         channel = self._sender.close()
-        self._wake_dialler.set()
+        self._wake_login.set()
         self.backlog.stop_waiting()
         self.messages.stop_waiting()
         if channel is not None:  # closing may wait for a child that hangs, so a thread does it for each connection
@@ -192,7 +192,7 @@ class Connection:
         while not self._over:
             attempt += 1
             try:
-                dialled = self._connect_once(attempt, turn)
+                login = self._connect_once(attempt, turn)
             except Exception as error:
                 if turn != self._turn:
                     return
@@ -201,9 +201,9 @@ class Connection:
                 if not self._wait_to_retry(error, attempt, began):
                     return
                 continue
-            if dialled is None:
+            if login is None:
                 return
-            broken = self._read_events(dialled.channel, dialled.decoder, dialled.early)
+            broken = self._read_events(login.channel, login.decoder, login.early)
             if self._over or broken is None:
                 return
             attempt = 0
@@ -217,12 +217,12 @@ class Connection:
         a dropped connection.
         """
         before = self._plan is None
-        dropped = isinstance(error, Dropped) or self._was_linked
+        dropped = isinstance(error, Dropped) or self._was_connected
         if before and (not dropped or time.monotonic() - began > self._options.connect_timeout):
             self._report_failure(error)
             return False
         longest = RECONNECT_SECONDS[min(attempt, len(RECONNECT_SECONDS)) - 1]
-        self._wake_dialler.wait(random.uniform(0.2, 0.6) * attempt if before else longest)
+        self._wake_login.wait(random.uniform(0.2, 0.6) * attempt if before else longest)
         return not self._over
 
     def _report_failure(self, error: TransportError) -> None:
@@ -239,26 +239,26 @@ class Connection:
             return not self._over
 
         began = time.monotonic()
-        dialled = self._dialler.log_in(begin)
-        if dialled is None:
+        login = self._login_runner.log_in(begin)
+        if login is None:
             return None
-        connection = ActiveChannel(channel=dialled.channel, decoder=dialled.decoder, made_at=self._clock())
+        connection = ActiveChannel(channel=login.channel, decoder=login.decoder, made_at=self._clock())
         if not self._adopt_channel(connection, turn):
-            dialled.channel.close()
+            login.channel.close()
             raise Unreachable("the login came too late")
-        for event in dialled.noise:  # before Linked: the check reads it as soon as all hosts are connected
+        for event in login.login_output:  # before Linked: the check reads it as soon as all hosts are connected
             self._post(event)
-        hello = {**dialled.decoder.hello, "peer": dialled.channel.peer}
+        hello = {**login.decoder.hello, "peer": login.channel.peer}
         took = time.monotonic() - began
         self._post(Connected(at=connection.made_at, host=self.host.name, attempt=attempt, took=took, hello=hello))
-        return dialled
+        return login
 
     def _adopt_channel(self, connection: ActiveChannel, turn: int) -> bool:
         """Use this connection from now on. Return False if another thread has replaced this one."""
         with self._lock:
             if turn != self._turn:
                 return False
-            self._was_linked = True
+            self._was_connected = True
             self._sender.use_channel(connection, self._build_attach_frame)
         return True
 
@@ -275,7 +275,7 @@ class Connection:
             plain_exec.follow_command(self.host, channel, self._clock, self._post_command_event)
             self._close_broken(channel, "")  # close it here; a close at the end would need a thread for every host
             return None
-        heard = time.monotonic()
+        last_data_at = time.monotonic()
         events: Iterable[Event] = early
         try:
             while True:
@@ -289,13 +289,13 @@ class Connection:
                 if data == b"":
                     return self._close_broken(channel, channel.last_stderr or "the connection was closed")
                 if data is None:
-                    if time.monotonic() - heard > SILENT_SECONDS:
+                    if time.monotonic() - last_data_at > SILENT_SECONDS:
                         return self._close_broken(
                             channel, f"silent for {SILENT_SECONDS:g} s", silent_for=SILENT_SECONDS
                         )
                     events = []
                     continue
-                heard = time.monotonic()
+                last_data_at = time.monotonic()
                 events = decoder.iter_events(data)
         except OSError as error:
             return self._close_broken(channel, str(error) or type(error).__name__)
@@ -318,7 +318,7 @@ class Connection:
                 if fresh is None:
                     return False
                 event = fresh
-                self.backlog.wait_for_room()
+                self.backlog.wait_for_place()
             case LogTruncated():
                 self._arrived.sizes[event.stream] = event.upto
             case CleanedUp():
@@ -330,16 +330,16 @@ class Connection:
             case _:
                 pass
         if isinstance(event, protocol.LIMITED_EVENTS):
-            self.messages.wait_for_room()
+            self.messages.wait_for_place()
         self._post(event)
         return isinstance(event, (Released, Refused))
 
     def _post_command_event(self, event: Event) -> bool:
         """Post one event of a plain command. Return True if no more events are wanted."""
         if isinstance(event, Chunk):
-            self.backlog.wait_for_room()
+            self.backlog.wait_for_place()
         elif isinstance(event, protocol.LIMITED_EVENTS):
-            self.messages.wait_for_room()
+            self.messages.wait_for_place()
         if not self._over:
             self._post(event)
         return self._over

@@ -38,8 +38,8 @@ def run_handshake(host: Host, channel: Channel, decoder: protocol.FrameDecoder, 
                 status = channel.exit_status()
                 if status is None:  # the connection ended without the exit status of the login
                     printed = decoder.login_output.decode("utf-8", "replace").strip()[-200:]
-                    said = f": it printed {printed!r}" if printed else ""
-                    raise Dropped(f"the connection broke while the agent started{said}", hint="run it again")
+                    printed_note = f": it printed {printed!r}" if printed else ""
+                    raise Dropped(f"the connection broke while the agent started{printed_note}", hint="run it again")
                 raise _explain_missing_agent(host, decoder, status)
             if data:
                 events += decoder.feed_bytes(data)
@@ -85,8 +85,8 @@ def _check_python_version(host: Host, version: str) -> None:
 
 def _explain_missing_agent(host: Host, decoder: protocol.FrameDecoder, status: int) -> AgentRefused:
     """Build the error for a login that ended before the agent started, from its output."""
-    said = decoder.login_output.decode("utf-8", "replace").strip().splitlines()
-    last = said[-1].strip()[:200] if said else ""
+    lines = decoder.login_output.decode("utf-8", "replace").strip().splitlines()
+    last = lines[-1].strip()[:200] if lines else ""
     if decoder.python:
         return AgentRefused(f"its python {decoder.python} could not run the agent: {last or 'it printed nothing'}",
                             hint="fanout needs Python 3.8 or later there: python=/path/to/python3 in the hostfile")  # fmt: skip
@@ -96,7 +96,7 @@ def _explain_missing_agent(host: Host, decoder: protocol.FrameDecoder, status: i
             hint="install python3 (3.8 or later) on it, or give its path: python=/path/to/python3 in the hostfile",
         )
     python = host.python or "python3"
-    if any(line.startswith("Unknown option: -I") for line in said):
+    if any(line.startswith("Unknown option: -I") for line in lines):
         return AgentRefused(
             f"its {python} is older than Python 3.4 (it printed 'Unknown option: -I'); fanout needs 3.8 or later on the hosts",
             hint=f"`ssh {host.name} {python} -V` shows its version; name a newer one: python=/path/to/python3 in the hostfile",

@@ -31,7 +31,7 @@ class ConnectionOptions:
 
     dials: int = default_of("fanout")
     connect_timeout: float = default_of("connect_timeout")
-    beat: float = HEARTBEAT_SECONDS  # must be much shorter than the lease
+    is_due: float = HEARTBEAT_SECONDS  # must be much shorter than the lease
     by: str = "?"  # user@machine of the launcher; a busy host reports it to others
     command: str = ""
 
@@ -40,12 +40,12 @@ class ConnectionOptions:
 class EstablishedLogin:
     """A connection on which the agent, or the plain command, has started.
 
-    ``noise`` is the output of the login. ``early`` are events that arrived together with the hello.
+    ``login_output`` is the output of the login. ``early`` are events that arrived together with the hello.
     """
 
     channel: Channel
     decoder: protocol.FrameDecoder
-    noise: list[LoginOutput]
+    login_output: list[LoginOutput]
     early: list[Event]
 
 
@@ -89,8 +89,10 @@ class LoginRunner:
             command = self._command or bundle.build_command(nonce, self._host.python or "python3")
             channel = self._transport(self._host).open(self._host, command, deadline)
             events = [] if self._command else run_handshake(self._host, channel, decoder, deadline)
-            noise = [event for event in events if isinstance(event, LoginOutput)]
-            return EstablishedLogin(channel=channel, decoder=decoder, noise=noise, early=events[len(noise) :])
+            login_output = [event for event in events if isinstance(event, LoginOutput)]
+            return EstablishedLogin(
+                channel=channel, decoder=decoder, login_output=login_output, early=events[len(login_output) :]
+            )
         except TransportError as error:
             if deadline.has_expired and not isinstance(error, AgentRefused) and not error.timed_out:
                 raise Unreachable(f"the login did not finish within {deadline.seconds:g} s ({error})",

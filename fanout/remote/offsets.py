@@ -48,8 +48,8 @@ class Acknowledgements:
 
     def __init__(self) -> None:
         self._safe: dict[int, int] = {}  # offsets that were processed one step ago
-        self._dealt: dict[int, int] = {}
-        self._unsaid = 0
+        self._processed: dict[int, int] = {}
+        self._unsent = 0
 
     def build_heartbeat(self) -> bytes:
         """Return a heartbeat frame with the acknowledged offsets."""
@@ -57,11 +57,11 @@ class Acknowledgements:
 
     def acknowledge_chunk(self, chunk: Chunk) -> bytes:
         """Count ``chunk``, which is on disk or reported as a gap. Return a frame for the host, b"" if it can wait."""
-        self._dealt[chunk.stream] = chunk.offset + len(chunk.data)
-        self._unsaid += len(chunk.data)
-        if self._unsaid < STEP_BYTES:
+        self._processed[chunk.stream] = chunk.offset + len(chunk.data)
+        self._unsent += len(chunk.data)
+        if self._unsent < STEP_BYTES:
             return b""
-        self._unsaid = 0
-        said = self.build_heartbeat()
-        self._safe = dict(self._dealt)
-        return said
+        self._unsent = 0
+        frame = self.build_heartbeat()
+        self._safe = dict(self._processed)
+        return frame

@@ -20,7 +20,7 @@ class FrameQueue:
     def __init__(self) -> None:
         self._frames: deque[QueuedFrame] = deque()
         self._orders: list[bytes] = []
-        self._farewell = b""
+        self._last_frame = b""
         self.attaches = False  # True: each new connection attaches to the run, so the host repeats its end
 
     def __len__(self) -> int:
@@ -34,13 +34,13 @@ class FrameQueue:
 
     def put_last_frame(self, data: bytes) -> None:
         """Append the last frame for this host."""
-        self._farewell = data
+        self._last_frame = data
         self.put_frame(data)
 
     def repeat_last_frame(self) -> None:
         """Send the last frame again, if there is one, because the host has reported its end again."""
-        if self._farewell:
-            self.put_frame(self._farewell)
+        if self._last_frame:
+            self.put_frame(self._last_frame)
 
     def clear_orders(self) -> None:
         """Repeat no order sent so far: the host has carried them out."""
@@ -65,5 +65,5 @@ class FrameQueue:
 
         The last frame is dropped too if the run is attached: it must wait until the host has reported its end again.
         """
-        farewell = self.attaches and frame.data is self._farewell
-        return frame.bound or frame.data in self._orders or farewell
+        is_last = self.attaches and frame.data is self._last_frame
+        return frame.bound or frame.data in self._orders or is_last

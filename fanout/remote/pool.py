@@ -62,7 +62,7 @@ class ConnectionPool:
         self.clock = clock
         self._queue: SimpleQueue[Event] = SimpleQueue()
         self._over = threading.Event()
-        self._beat = options.beat
+        self._heartbeat_seconds = options.is_due
         self._sends_agent = not options.command
         dials = threading.Semaphore(options.dials)
         self.connections = {
@@ -147,12 +147,12 @@ class ConnectionPool:
 
     def _run_clock(self) -> None:
         """Send heartbeats and enforce the deadlines of logins."""
-        next_beat = time.monotonic() + self._beat
+        next_heartbeat = time.monotonic() + self._heartbeat_seconds
         while not self._over.wait(0.25):
-            beat = time.monotonic() >= next_beat
-            if beat:
-                next_beat = time.monotonic() + self._beat
+            is_due = time.monotonic() >= next_heartbeat
+            if is_due:
+                next_heartbeat = time.monotonic() + self._heartbeat_seconds
             for link in self.connections.values():
                 link.check_deadline()
-                if beat:
+                if is_due:
                     link.send_heartbeat()

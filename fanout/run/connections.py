@@ -36,7 +36,7 @@ def open_connections(
         dials=settings.fanout,
         connect_timeout=settings.connect_timeout,
         by=context.process.login,
-        beat=min(HEARTBEAT_SECONDS, settings.lease / 3) if settings.lease else HEARTBEAT_SECONDS,
+        heartbeat_seconds=min(HEARTBEAT_SECONDS, settings.lease / 3) if settings.lease else HEARTBEAT_SECONDS,
         command=command,
     )
     clock = Clock()

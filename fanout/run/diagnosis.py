@@ -70,7 +70,7 @@ class HangReporter:
         if self._reported_at == hang_detection.stacks_asked_at(state) or not hang_detection.is_hung(state):
             return
         self._reported_at = hang_detection.stacks_asked_at(state)
-        since = state.now - (state.said_at or state.began_at)
+        since = state.now - (state.output_at or state.began_at)
         self._print_line(f"the run hangs: no output for {since:.0f} s, and no rank moved between two samples")
         evidence = self._collector.build_evidence()
         verdict = diagnose_evidence(evidence)

@@ -23,7 +23,7 @@ from fanout.run.session import Session
 RETEST_FILE = "retest.json"
 _NAME = Text(4096)
 _KEPT = {
-    "ways": ListOf(TupleOf((_NAME, _NAME, answers.DIALLED))),
+    "ways": ListOf(TupleOf((_NAME, _NAME, answers.DIAL_RESULT))),
     "addresses": MapOf(_NAME),
     "unreached": ListOf(_NAME),
 }
@@ -54,7 +54,7 @@ def retest_network(
     with open_connections(context) as pool:
         session = Session(pool, names, [])
         session.connect_hosts()
-        reached = [name for name in names if session.state.hosts[name].linked and name in places]
+        reached = [name for name in names if session.state.hosts[name].connected and name in places]
         tested = probe_connections(reached, places, session) if len(reached) > 1 else MeshTest(addresses=places)
         session.release_hosts()
     unreached = [name for name in names if name not in reached]

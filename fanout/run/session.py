@@ -95,7 +95,7 @@ class Session:
 
     def _send_question(self, question: PendingQuestion) -> None:
         ask, number, now = question.ask, next(self._numbers), self._fan.clock()
-        linked = self.state.hosts[ask.host].linked
+        linked = self.state.hosts[ask.host].connected
         connection = self._fan.send_question(ask.host, number, ask.what, ask.args, ask.timeout) if linked else None
         if connection is not None:
             question.mark_sent(number, connection, now)
@@ -116,7 +116,7 @@ class Session:
     def is_still_open(self, host: str, handle: int) -> bool:
         """Return whether a long-lived question still has its connection. Its resources on the host end with that."""
         now = self.state.hosts[host]
-        return now.linked and now.linked_at == self._carriers.get((host, handle))
+        return now.connected and now.connected_at == self._carriers.get((host, handle))
 
     def cancel(self, host: str, handle: int) -> None:
         """Cancel a long-lived question."""
@@ -171,10 +171,10 @@ class Session:
         forgotten: set[str] = set()
         while not self.state.is_over and self.state.now < until:
             for host in self.state.all_hosts:
-                if host.linked and host.phase in (Phase.PREPARED, Phase.RUNNING) and host.name not in stopped:
+                if host.connected and host.phase in (Phase.PREPARED, Phase.RUNNING) and host.name not in stopped:
                     stopped.add(host.name)
                     self._carry_out(Stop(host=host.name, grace=grace, reason=reason, why=why))
-                elif host.linked and host.phase is Phase.CLEANED_UP and host.name not in forgotten:
+                elif host.connected and host.phase is Phase.CLEANED_UP and host.name not in forgotten:
                     forgotten.add(host.name)
                     self._carry_out(Release(host=host.name))
             self.run_step()
@@ -192,7 +192,7 @@ class Session:
             ):
                 self._carry_out(action, plan)
             for host in self.state.all_hosts:
-                if host.phase is Phase.CLEANED_UP and host.forget_at is None:
+                if host.phase is Phase.CLEANED_UP and host.release_at is None:
                     self._carry_out(Release(host=host.name))
             self.run_step()
         return outcome.outcome_of(self.state)

@@ -29,7 +29,7 @@ class WaitReporter:
         if not waited:
             return
         self._reported_at = state.now
-        since = min(state.hosts[name].link_lost_at or state.now for name in waited)
+        since = min(state.hosts[name].disconnected_at or state.now for name in waited)
         left = max(0.0, max(waited.values()) - state.now)
         text = f"waiting for {fold_names(waited)}: no connection for {state.now - since:.0f} s; giving up in at most {left:.0f} s"
         for output in self._outputs:

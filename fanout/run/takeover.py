@@ -105,7 +105,7 @@ class ResumedRun:
         fan = ConnectionPool(hosts, selector, options, clock)
         for name, link in fan.connections.items():
             link.resume_run(build_minimal_plan(order), self._have.get(name, {}))
-            if self._left.hosts[name].linked:
+            if self._left.hosts[name].connected:
                 fan.post_event(Disconnected(at=clock(), host=name, why="its launcher died"))
         return fan
 
@@ -153,7 +153,7 @@ def _reset_sent_actions(state: RunState, *, again: bool) -> RunState:
     def left(host: HostState) -> HostState:
         if again and host.phase is Phase.LOST:
             return reopen_host(host)
-        return host if host.phase.is_final else replace(host, forget_at=None, kill_at=None)
+        return host if host.phase.is_final else replace(host, release_at=None, kill_at=None)
 
     return replace(state, hosts={name: left(host) for name, host in state.hosts.items()})
 

@@ -57,8 +57,8 @@ def cut_text(text: str, width: int, *, ellipsis: str = "…") -> str:
 def _narrow_widths(widths: list[int], width: int, whole: frozenset[int]) -> list[int]:
     """Return narrower widths: the widest column outside ``whole`` shrinks by one until all fit, but never below 4."""
     widths = list(widths)
-    room = width - len(GAP) * (len(widths) - 1)
-    while sum(widths) > room:
+    free_width = width - len(GAP) * (len(widths) - 1)
+    while sum(widths) > free_width:
         at = max((at for at in range(len(widths)) if at not in whole), key=lambda at: widths[at], default=None)
         if at is None or widths[at] <= 4:
             break

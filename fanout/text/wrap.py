@@ -59,11 +59,11 @@ def _split_command(unit: str, first: int, further: int) -> list[str]:
     """Split a command that is too long for a line with ``\\`` at line ends; return anything else unchanged."""
     if len(unit) <= first or " " not in unit or not unit.startswith(("-", *_PROGRAMS)):
         return [unit]
-    lines, line, room = [], "", first
+    lines, line, width = [], "", first
     for word in _WORD.findall(unit):
-        if line and len(line) + len(word) + 3 > room:
+        if line and len(line) + len(word) + 3 > width:
             lines.append(line + " \\")
-            line, room = "  " + word, further
+            line, width = "  " + word, further
         else:
             line = f"{line} {word}" if line else word
     return [*lines, line]

@@ -49,8 +49,8 @@ def _is_utf8(encoding: str | None) -> bool:
 
 def is_ascii_locale(environ: Mapping[str, str]) -> bool:
     """Return whether the locale is C or POSIX, which means ASCII. Without a locale, as in a container, it is UTF-8."""
-    said = next((value for name in ("LC_ALL", "LC_CTYPE", "LANG") if (value := environ.get(name, ""))), "")
-    return said in ("C", "POSIX")
+    locale_name = next((value for name in ("LC_ALL", "LC_CTYPE", "LANG") if (value := environ.get(name, ""))), "")
+    return locale_name in ("C", "POSIX")
 
 
 def _choose_view(environ: Mapping[str, str], *, isatty: bool, output: str) -> Mode:

@@ -20,35 +20,40 @@ KEYS_FROM = 5  # rows; a smaller block does not show the keys
 
 
 def build_footer(
-    heading: RunInfo, state: RunState, glance: DisplayData, *, width: int, height: int, unicode: bool = True
+    heading: RunInfo, state: RunState, display: DisplayData, *, width: int, height: int, unicode: bool = True
 ) -> list[Row]:
     """Return the rows of the block: at most a third of ``height``, and at least 2. The caller crops them to ``width``."""
-    room = max(2, height // 3)
-    goes_on = not get_run_status(state, glance).startswith(_ALARMS)  # otherwise no time left is shown
-    course = _build_progress_row(glance, width, goes_on=goes_on, unicode=unicode)
-    odd = find_outliers(state, glance.loads, glance.readings, glance.slow, glance.hung)
+    max_rows = max(2, height // 3)
+    goes_on = not get_run_status(state, display).startswith(_ALARMS)  # otherwise no time left is shown
+    progress_row = _build_progress_row(display, width, goes_on=goes_on, unicode=unicode)
+    outliers = find_outliers(state, display.loads, display.readings, display.slow, display.hung)
     frame = RowContext(
-        heading=heading, state=state, glance=glance, width=width, unicode=unicode, odd={each.host: each for each in odd}
+        heading=heading,
+        state=state,
+        display=display,
+        width=width,
+        unicode=unicode,
+        outliers={each.host: each for each in outliers},
     )
-    below: list[Row] = [course] if course else []
-    if glance.keys and room >= KEYS_FROM:
-        below.append([(f" {glance.keys}", "dim")])
-    left = room - 1 - len(below)
+    below: list[Row] = [progress_row] if progress_row else []
+    if display.keys and max_rows >= KEYS_FROM:
+        below.append([(f" {display.keys}", "dim")])
+    left = max_rows - 1 - len(below)
     hosts = state.all_hosts
-    if glance.bars and len(hosts) < min(GRID_FROM, left):  # one row is free
-        below.insert(0, _build_bar_row(glance))
+    if display.bars and len(hosts) < min(GRID_FROM, left):  # one row is free
+        below.insert(0, _build_bar_row(display))
         left -= 1
     if len(hosts) < GRID_FROM and len(hosts) <= left:
         rows = build_host_rows(frame, hosts)
     else:
-        worst = [state.hosts[each.host] for each in odd]
+        worst = [state.hosts[each.host] for each in outliers]
         rows = build_grid(frame, max(1, left - min(len(worst), 3)))
         rows += build_host_rows(frame, worst[: max(0, left - len(rows))], why=True)
-    word = f"REPLAY {get_run_status(state, glance)}" if glance.replay else get_run_status(state, glance)
-    return [_build_title(heading, state, word, width, unicode=unicode), *rows, *below][:room]
+    word = f"REPLAY {get_run_status(state, display)}" if display.replay else get_run_status(state, display)
+    return [_build_title(heading, state, word, width, unicode=unicode), *rows, *below][:max_rows]
 
 
-def get_run_status(state: RunState, glance: DisplayData) -> str:
+def get_run_status(state: RunState, display: DisplayData) -> str:
     """Return the state of the run in one word; for a hang, also the time since the last log line of any host."""
     if state.is_over:
         return "OVER"
@@ -61,8 +66,8 @@ def get_run_status(state: RunState, glance: DisplayData) -> str:
         return "CONNECTING"
     if phases & {Phase.EXITED, Phase.CLEANED_UP, Phase.RELEASED}:
         return "ENDING"
-    if glance.hung is not None:
-        return f"HUNG {format_duration(state.now - (state.said_at or state.began_at))}"
+    if display.hung is not None:
+        return f"HUNG {format_duration(state.now - (state.output_at or state.began_at))}"
     return "RUNNING" if phases == {Phase.RUNNING} else "STARTING"
 
 
@@ -70,29 +75,29 @@ def _build_title(heading: RunInfo, state: RunState, word: str, width: int, *, un
     number, task = len(heading.hosts), to_single_line(heading.title)
     since = f"  {format_clock(state.now - state.began_at)}  "
     hosts = f"  {number} host{'s' if number != 1 else ''}"
-    head, tail, room = "", "", 0
+    head, tail, task_width = "", "", 0
     for head, tail in (
         (f" fanout  run {heading.run_id}  ", hosts + since),
         (f" fanout  run {heading.run_id}  ", since),
         (f" {heading.run_id}", since),
         ("", since),
     ):  # on a narrow terminal, the state of the run is dropped last
-        room = width - len(head) - len(tail) - len(word) - 1
-        if room >= 0:
+        task_width = width - len(head) - len(tail) - len(word) - 1
+        if task_width >= 0:
             break
-    task = cut_text(task, max(0, room), ellipsis="…" if unicode else "~")
+    task = cut_text(task, max(0, task_width), ellipsis="…" if unicode else "~")
     style = "bold red" if word.startswith(_ALARMS) else "bold green" if word == "RUNNING" else "bold"
     return [(head, "bold"), (task, ""), (tail, "dim"), (word, style)]
 
 
-def _build_bar_row(glance: DisplayData) -> Row:
+def _build_bar_row(display: DisplayData) -> Row:
     """Return the progress bar of the first host that has one; it stands for those of the other hosts."""
-    host, text = next(iter(glance.bars.items()))
+    host, text = next(iter(display.bars.items()))
     return [(f" {host} ~ ", "dim"), (text.replace("\t", " "), "")]
 
 
-def _build_progress_row(glance: DisplayData, width: int, *, goes_on: bool, unicode: bool) -> Row | None:
-    progress = glance.progress
+def _build_progress_row(display: DisplayData, width: int, *, goes_on: bool, unicode: bool) -> Row | None:
+    progress = display.progress
     row: Row = []
     if progress.loss is not None:
         curve = progress.draw_loss_curve(max(8, min(32, width // 5)), unicode=unicode)

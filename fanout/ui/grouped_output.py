@@ -48,10 +48,10 @@ class OutputGroup:
     end: str
 
 
-def group_outputs(said: Iterable[HostOutput]) -> list[OutputGroup]:
+def group_outputs(message: Iterable[HostOutput]) -> list[OutputGroup]:
     """Group hosts with equal results, in the order of the first host of each group."""
     groups: dict[tuple[tuple[str, ...], str], list[str]] = {}
-    for one in said:
+    for one in message:
         groups.setdefault((one.lines, one.end), []).append(one.host)
     return [OutputGroup(hosts=tuple(hosts), lines=lines, end=end) for (lines, end), hosts in groups.items()]
 
@@ -84,12 +84,12 @@ class GroupedOutput(TextView):
         self._state = state
         if isinstance(event, Chunk):
             kept = self._bytes[event.host]
-            room = KEEP_BYTES - len(kept)
-            kept += event.data[:room]
-            self._cut[event.host] = self._cut.get(event.host, 0) + max(0, len(event.data) - room)
-        for said in self._narrator.handle_event(event, state):
+            free_bytes = KEEP_BYTES - len(kept)
+            kept += event.data[:free_bytes]
+            self._cut[event.host] = self._cut.get(event.host, 0) + max(0, len(event.data) - free_bytes)
+        for message in self._narrator.handle_event(event, state):
             if isinstance(event, (ConnectFailed, Refused, HostLost, Disconnected)):
-                self.note(said.text)
+                self.note(message.text)
 
     def note(self, text: str) -> None:
         self._err.write("".join([f"fanout: {line}\n" for line in sanitize_lines(text)]))
@@ -97,11 +97,11 @@ class GroupedOutput(TextView):
     def close(self) -> None:
         if self._state is None:
             return
-        said = [
+        message = [
             self._build_output(host, self._state) for host in self._hosts if self._state.hosts[host].exit is not None
         ]
         self._state = None
-        for group in group_outputs(said):
+        for group in group_outputs(message):
             self._out.write(sanitize_text(format_group(group)))
 
     def _build_output(self, host: str, state: RunState) -> HostOutput:

@@ -32,7 +32,7 @@ STYLES = {
 }
 _SYMBOLS = {"good": "●", "busy": "◌", "bad": "✗", "odd": "!", "over": "✓", "stopped": "■", "idle": "·"}
 _ASCII = {"good": "*", "busy": "o", "bad": "x", "odd": "!", "over": "+", "stopped": "-", "idle": "."}
-_OUTLIER_WORDS = {
+_OUTLIER_TEXTS = {
     OutlierKind.BLOCKING: "blocking",
     OutlierKind.SILENT: "silent",
     OutlierKind.SLOW: "slow",
@@ -66,11 +66,11 @@ class DisplayData:
 
 def get_condition(host: HostState, state: RunState) -> str:
     """Return the condition of a host: good, busy, bad, odd, over, stopped or idle."""
-    if was_stopped(host, state) and not (host.gone is not None and host.gone.left):
+    if was_stopped(host, state) and not (host.cleaned_up is not None and host.cleaned_up.left):
         return "stopped"
-    if host.has_failed or (host.gone is not None and host.gone.left):
+    if host.has_failed or (host.cleaned_up is not None and host.cleaned_up.left):
         return "bad"
-    if host.link_lost_at is not None and not host.phase.is_final:
+    if host.disconnected_at is not None and not host.phase.is_final:
         return "odd"
     if host.phase is Phase.RUNNING:
         return "good"
@@ -87,15 +87,15 @@ class RowContext:
 
     heading: RunInfo
     state: RunState
-    glance: DisplayData
+    display: DisplayData
     width: int
     unicode: bool
-    odd: Mapping[str, Outlier]
+    outliers: Mapping[str, Outlier]
 
     def get_relative_condition(self, host: HostState) -> str:
         """Return the condition of a host; a good host that is an outlier is "odd"."""
         how = get_condition(host, self.state)
-        return "odd" if how == "good" and host.name in self.odd else how
+        return "odd" if how == "good" and host.name in self.outliers else how
 
     def get_symbol(self, how: str) -> str:
         return (_SYMBOLS if self.unicode else _ASCII)[how]
@@ -108,13 +108,13 @@ class RowContext:
 
 def describe_host(host: HostState, state: RunState) -> str:
     """Return the most important fact about a host: connection lost, error, exit, or else its phase."""
-    if host.link_lost_at is not None and not host.phase.is_final:
-        why = f" ({to_single_line(host.link_lost_why)})" if host.link_lost_why else ""
-        return f"link lost {format_age(state.now - host.link_lost_at)}{why}, attempt {host.attempt}"
+    if host.disconnected_at is not None and not host.phase.is_final:
+        why = f" ({to_single_line(host.disconnect_reason)})" if host.disconnect_reason else ""
+        return f"link lost {format_age(state.now - host.disconnected_at)}{why}, attempt {host.attempt}"
     if host.trouble is not None:
         return f"{host.phase.value}: {to_single_line(host.trouble.message)}"
-    if host.gone is not None and host.gone.left:
-        return f"{describe_exit(host)}; {len(host.gone.left)} left behind"
+    if host.cleaned_up is not None and host.cleaned_up.left:
+        return f"{describe_exit(host)}; {len(host.cleaned_up.left)} left behind"
     if host.exit is not None:
         return describe_exit(host)
     if host.phase is Phase.RELEASED:
@@ -127,26 +127,26 @@ def describe_host(host: HostState, state: RunState) -> str:
 def build_host_rows(frame: RowContext, hosts: Sequence[HostState], *, why: bool = False) -> list[Row]:
     """Return one row per host, in columns. With ``why``, an outlier shows its difference instead of its metrics."""
     heads = [_build_head(frame, host) for host in hosts]
-    room = frame.width - max((_compute_row_width(head) for head in heads), default=0)
+    max_rows = frame.width - max((_compute_row_width(head) for head in heads), default=0)
     columns: list[tuple[int, int, list[tuple[str, str]]]] = []
     for place, rank, make in _COLUMNS:
-        cells = [make(frame, host) if _has_metrics_room(frame, host) else ("", "") for host in hosts]
+        cells = [make(frame, host) if _has_space_for_metrics(frame, host) else ("", "") for host in hosts]
         wide = max((len(text) for text, _ in cells), default=0)
         if wide:
             columns.append((rank, place, [(f"  {text:<{wide}}", style) for text, style in cells]))
     chosen: list[tuple[int, list[tuple[str, str]]]] = []
     for _, place, cells in sorted(columns, key=lambda column: column[:2]):
-        if len(cells[0][0]) < room:
-            room -= len(cells[0][0])
+        if len(cells[0][0]) < max_rows:
+            max_rows -= len(cells[0][0])
             chosen.append((place, cells))
     chosen.sort(key=lambda column: column[0])
     rows = []
     for at, host in enumerate(hosts):
-        odd = frame.odd.get(host.name)
+        outlier = frame.outliers.get(host.name)
         row = heads[at]
-        if why and odd is not None and odd.words:
-            row = [*row, (f"  {odd.words}", STYLES["odd"])]
-        elif _has_metrics_room(frame, host):
+        if why and outlier is not None and outlier.words:
+            row = [*row, (f"  {outlier.words}", STYLES["odd"])]
+        elif _has_space_for_metrics(frame, host):
             row = [*row, *(cells[at] for _, cells in chosen)]
         rows.append(row)
     return rows
@@ -156,7 +156,7 @@ def _compute_row_width(row: Row) -> int:
     return sum(len(text) for text, _ in row)
 
 
-def _has_metrics_room(frame: RowContext, host: HostState) -> bool:
+def _has_space_for_metrics(frame: RowContext, host: HostState) -> bool:
     """Return whether the status of the host is short enough to leave room for its metrics."""
     return len(describe_host(host, frame.state)) <= _WORDS_WIDTH
 
@@ -176,15 +176,15 @@ def _build_head(frame: RowContext, host: HostState) -> Row:
     if slots is not None and frame.width >= 100:
         row.append((f"  {slots} rank{'s' if slots != 1 else ''}", "dim"))
     words = describe_host(host, frame.state)
-    odd = frame.odd.get(host.name)
-    if how == "odd" and odd is not None and odd.what in _OUTLIER_WORDS:
-        words = _OUTLIER_WORDS[odd.what]
+    outlier = frame.outliers.get(host.name)
+    if how == "odd" and outlier is not None and outlier.what in _OUTLIER_TEXTS:
+        words = _OUTLIER_TEXTS[outlier.what]
     row.append((f"  {words:<{_WORDS_WIDTH}}", STYLES[how] if how in ("bad", "odd") else ""))
     return row
 
 
 def _build_load_cell(frame: RowContext, host: HostState) -> tuple[str, str]:
-    load = frame.glance.loads.get(host.name)
+    load = frame.display.loads.get(host.name)
     if load is None:
         return "", ""
     if load.gpus:
@@ -196,7 +196,7 @@ def _build_load_cell(frame: RowContext, host: HostState) -> tuple[str, str]:
 
 
 def _build_memory_cell(frame: RowContext, host: HostState) -> tuple[str, str]:
-    load = frame.glance.loads.get(host.name)
+    load = frame.display.loads.get(host.name)
     pair = load and (load.gpu_memory if load.gpus else load.memory)
     if not pair:
         return "", ""
@@ -204,7 +204,7 @@ def _build_memory_cell(frame: RowContext, host: HostState) -> tuple[str, str]:
 
 
 def _build_temperature_cell(frame: RowContext, host: HostState) -> tuple[str, str]:
-    load = frame.glance.loads.get(host.name)
+    load = frame.display.loads.get(host.name)
     if load is None or load.temp is None:
         return "", ""
     watts = f" {load.watts:.0f} W" if load.watts is not None else ""
@@ -212,17 +212,17 @@ def _build_temperature_cell(frame: RowContext, host: HostState) -> tuple[str, st
 
 
 def _build_step_cell(frame: RowContext, host: HostState) -> tuple[str, str]:
-    reading = frame.glance.readings.get(host.name)
+    reading = frame.display.readings.get(host.name)
     return (f"step {reading.step}", "") if reading is not None and reading.step is not None else ("", "")
 
 
 def _build_slow_cell(frame: RowContext, host: HostState) -> tuple[str, str]:
     """Return how much longer the steps of this host, or of one of its ranks, take than those of the others."""
-    return frame.glance.slow.get(host.name, ""), "yellow"
+    return frame.display.slow.get(host.name, ""), "yellow"
 
 
 def _build_loss_cell(frame: RowContext, host: HostState) -> tuple[str, str]:
-    reading = frame.glance.readings.get(host.name)
+    reading = frame.display.readings.get(host.name)
     return (f"loss {reading.loss:.4f}", "") if reading is not None and reading.loss is not None else ("", "")
 
 
@@ -235,17 +235,17 @@ def _build_last_line_cell(frame: RowContext, host: HostState) -> tuple[str, str]
 
 
 def _build_warnings_cell(frame: RowContext, host: HostState) -> tuple[str, str]:
-    count = frame.glance.warnings.get(host.name, 0)
+    count = frame.display.warnings.get(host.name, 0)
     return (f"{format_count(count)} warn", "yellow") if count else ("", "")
 
 
 def _build_errors_cell(frame: RowContext, host: HostState) -> tuple[str, str]:
-    count = frame.glance.errors.get(host.name, 0)
+    count = frame.display.errors.get(host.name, 0)
     return (f"{format_count(count)} err", "bold red") if count else ("", "")
 
 
 def _build_lines_cell(frame: RowContext, host: HostState) -> tuple[str, str]:
-    return (f"{format_count(frame.glance.lines.get(host.name, 0)):>5} lines", "dim") if host.received else ("", "")
+    return (f"{format_count(frame.display.lines.get(host.name, 0)):>5} lines", "dim") if host.received else ("", "")
 
 
 def _build_bytes_cell(frame: RowContext, host: HostState) -> tuple[str, str]:
@@ -268,15 +268,15 @@ _COLUMNS: tuple[tuple[int, int, Callable[[RowContext, HostState], tuple[str, str
 )
 
 
-def build_grid(frame: RowContext, room: int) -> list[Row]:
-    """Return all hosts as cells that show load or condition, in at most ``room`` rows; names only if they fit."""
+def build_grid(frame: RowContext, max_rows: int) -> list[Row]:
+    """Return all hosts as cells that show load or condition, in at most ``max_rows`` rows; names only if they fit."""
     hosts = frame.heading.hosts
     head, names = _split_common_prefix(hosts)
     wide = max(len(name) for name in names) + 3
     per_row = max(1, (frame.width - len(head) - 7) // wide)
     lines = -(-len(names) // per_row)
-    if lines > room:
-        return _build_nameless_grid(frame, room)
+    if lines > max_rows:
+        return _build_nameless_grid(frame, max_rows)
     rows: list[Row] = []
     for line in range(lines):
         row: Row = [(f" {head}" if line == 0 else " " * (len(head) + 1), "dim")]
@@ -286,12 +286,12 @@ def build_grid(frame: RowContext, room: int) -> list[Row]:
     return rows
 
 
-def _build_nameless_grid(frame: RowContext, room: int) -> list[Row]:
+def _build_nameless_grid(frame: RowContext, max_rows: int) -> list[Row]:
     """Return the cells without names, in groups of ten and in hostfile order; ``+N`` counts the hosts that do not fit."""
     hosts = frame.heading.hosts
     head, indent = f" {len(hosts)} hosts", " " * len(f" {len(hosts)} hosts")
     per_row = max(1, (frame.width - len(head) - 7) // 11) * 10
-    lines = min(-(-len(hosts) // per_row), room)
+    lines = min(-(-len(hosts) // per_row), max_rows)
     rows: list[Row] = []
     for line in range(lines):
         row: Row = [(head if line == 0 else indent, "dim")]
@@ -307,9 +307,9 @@ def _build_nameless_grid(frame: RowContext, room: int) -> list[Row]:
 
 def _build_grid_cell(frame: RowContext, host: str) -> tuple[str, str]:
     how = frame.get_relative_condition(frame.state.hosts[host])
-    load = frame.glance.loads.get(host)
-    odd = frame.odd.get(host)
-    lost = odd is not None and odd.what is OutlierKind.LINK_LOST
+    load = frame.display.loads.get(host)
+    outlier = frame.outliers.get(host)
+    lost = outlier is not None and outlier.what is OutlierKind.LINK_LOST
     if how in ("good", "odd") and not lost and load is not None and load.utilisation is not None:
         return frame.get_load_block(load.utilisation), STYLES[how]
     return frame.get_symbol(how), STYLES[how]

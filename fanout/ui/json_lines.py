@@ -53,8 +53,8 @@ class JsonLines:
     def __call__(self, event: Event, state: RunState) -> None:
         self._now = event.at
         self._out.send_pending()
-        says = self._streams.process_event(event)
-        records = [self._build_line_record(say, state) for say in says]
+        log_lines = self._streams.process_event(event)
+        records = [self._build_line_record(log_line, state) for log_line in log_lines]
         if not isinstance(event, Chunk) and not (isinstance(event, Heartbeat) and not event.load):
             record = encode_event(event)
             if record is not None:
@@ -72,25 +72,25 @@ class JsonLines:
         self._write_records(build_end_record(outcome, self._now))
 
     def close(self) -> None:
-        self._write_records(*(self._build_line_record(say, None) for say in self._streams.take_rest()))
+        self._write_records(*(self._build_line_record(log_line, None) for log_line in self._streams.take_rest()))
         self._out.close()
 
-    def _build_line_record(self, say: LogLine, state: RunState | None) -> dict[str, Any]:
-        key = (say.host, say.stream)
-        if state is not None and key not in self._names and say.host in state.hosts:
-            self._names[key] = state.hosts[say.host].streams.get(say.stream, "")
+    def _build_line_record(self, log_line: LogLine, state: RunState | None) -> dict[str, Any]:
+        key = (log_line.host, log_line.stream)
+        if state is not None and key not in self._names and log_line.host in state.hosts:
+            self._names[key] = state.hosts[log_line.host].streams.get(log_line.stream, "")
         record: dict[str, Any] = {
             "v": VERSION,
             "t": self._now,
-            "type": "bar" if say.kind == "bar" else "line",
+            "type": "bar" if log_line.kind == "bar" else "line",
         }
-        record |= {"host": say.host, "stream": self._names.get(key, ""), "text": say.text}
-        if say.kind == "rest":
+        record |= {"host": log_line.host, "stream": self._names.get(key, ""), "text": log_line.text}
+        if log_line.kind == "rest":
             record["rest"] = True
-        if say.kind != "bar" and (level := classify_text(say.text)):
+        if log_line.kind != "bar" and (level := classify_text(log_line.text)):
             record["level"] = level
-        if say.more:
-            record["more"] = say.more
+        if log_line.more:
+            record["more"] = log_line.more
         return record
 
     def _write_records(self, *records: Mapping[str, Any]) -> None:

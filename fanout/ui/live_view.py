@@ -82,7 +82,7 @@ class LiveView(TextView):
         self._gap = " " if filters.prefix is None else ""
         self._prefix = LinePrefix("{time} " + template if filters.timestamps else template)
         self._keyboard, self._preview, self._slow, self._hung = keyboard, preview, slow, hung
-        self._desk = KeyBindings(
+        self._key_bindings = KeyBindings(
             self._flow,
             note=self.note,
             last_error=self._print_last_error,
@@ -93,9 +93,9 @@ class LiveView(TextView):
         self._pending: deque[str] = deque()
         self._budget = PENDING_LINES
         self._skipped = 0
-        self._valve = RateLimiter()
+        self._rate_limiter = RateLimiter()
         self._loads: dict[str, HostLoad] = {}
-        self._painter: FrameWriter | None = FrameWriter(self._out, colour=colour, unicode=unicode)
+        self._frame_writer: FrameWriter | None = FrameWriter(self._out, colour=colour, unicode=unicode)
         self._drawn_at = self._block_at = float("-inf")
         self._rows: list[Row] = []
         self._seen: tuple[object, ...] = ()
@@ -109,12 +109,12 @@ class LiveView(TextView):
         self._state = state
         if isinstance(event, Heartbeat) and (load := parse_load(event.load)) is not None:
             self._loads[event.host] = load
-        before = self._valve.skipped
-        self._queue_log_lines(self._flow.process_event(self._valve.limit_event(event)), event.at)
+        before = self._rate_limiter.skipped
+        self._queue_log_lines(self._flow.process_event(self._rate_limiter.limit_event(event)), event.at)
         if isinstance(event, Chunk):
-            self._flow.lines[event.host] += self._valve.skipped - before
-        for said in self._narrator.handle_event(event, state):
-            self._queue_message(said)
+            self._flow.lines[event.host] += self._rate_limiter.skipped - before
+        for message in self._narrator.handle_event(event, state):
+            self._queue_message(message)
         self.draw_frame()
 
     def note(self, text: str) -> None:
@@ -124,82 +124,82 @@ class LiveView(TextView):
     def draw_frame(self, *, force: bool = False) -> None:
         """Draw a frame, if one is due and the terminal accepts output."""
         now = self._clock()
-        if self._painter is None or (not force and now - self._drawn_at < FRAME_SECONDS):
+        if self._frame_writer is None or (not force and now - self._drawn_at < FRAME_SECONDS):
             return
         self._out.send_pending()
-        self._handle_keys(self._painter)
+        self._handle_keys(self._frame_writer)
         if not force and not self._out.is_ready:
             return
         self._drawn_at = now
         columns, rows = self._size()
         block = self._get_block(now, columns, rows, fresh=force or not self._pending)
-        self._painter.write_frame(self._take_pending(), block, columns)
+        self._frame_writer.write_frame(self._take_pending(), block, columns)
         self._out.send_pending(SLOW_SECONDS)
         slow = self._out.has_pending or self._clock() - now > SLOW_SECONDS
         self._budget = max(MIN_LINES, self._budget // 2) if slow else min(PENDING_LINES, self._budget * 2)
 
     def close(self) -> None:
         """Write the remaining log lines, erase the block and release the keyboard. It is safe to call this twice."""
-        if self._painter is None:
+        if self._frame_writer is None:
             return
         try:
             now = self._state.now if self._state else 0.0
             self._queue_log_lines(self._flow.take_rest(now), now)
-            for said in self._narrator.flush_messages():
-                self._queue_message(said)
+            for message in self._narrator.flush_messages():
+                self._queue_message(message)
             self.note(describe_hidden_lines(self._flow.line_filter.hidden, self._heading.log_dir))
-            painter, self._painter = self._painter, None
+            frame_writer, self._frame_writer = self._frame_writer, None
             if self._keyboard is not None and self._keyboard.check_foreground():
-                painter.abandon_block()
-            painter.write_frame(self._take_pending(), [], self._size()[0])
+                frame_writer.abandon_block()
+            frame_writer.write_frame(self._take_pending(), [], self._size()[0])
             self._out.close()
         finally:
-            self._painter = None
+            self._frame_writer = None
             if self._keyboard is not None:
                 self._keyboard.close()
 
-    def _handle_keys(self, painter: FrameWriter) -> None:
+    def _handle_keys(self, frame_writer: FrameWriter) -> None:
         if self._keyboard is None:
             return
         if self._keyboard.suspend_requested:
-            painter.write_frame(
+            frame_writer.write_frame(
                 self._take_pending(), [], self._size()[0]
             )  # the shell prints its prompt where the block was
             self._out.send_pending(STOP_SECONDS)
             self._keyboard.suspend_process()
         for key in self._keyboard.read_keys():
-            self._desk.handle_key(key)
+            self._key_bindings.handle_key(key)
         if self._keyboard.away:
-            painter.abandon_block()
+            frame_writer.abandon_block()
 
-    def _queue_log_lines(self, says: Sequence[LogLine], at: float) -> None:
-        for say in says:
-            if self._desk.quiet and say.level != "error":
-                self._flow.line_filter.hidden += say.many
-            elif say.many > 1:
-                self._queue_block(say, at)
+    def _queue_log_lines(self, log_lines: Sequence[LogLine], at: float) -> None:
+        for log_line in log_lines:
+            if self._key_bindings.quiet and log_line.level != "error":
+                self._flow.line_filter.hidden += log_line.many
+            elif log_line.many > 1:
+                self._queue_block(log_line, at)
             else:
-                self._queue_lines(self._format_line(say, at))
+                self._queue_lines(self._format_line(log_line, at))
 
-    def _format_prefix(self, say: LogLine, at: float) -> str:
-        prefix = self._prefix.format_prefix(say, self._flow.streams.width, at)
+    def _format_prefix(self, log_line: LogLine, at: float) -> str:
+        prefix = self._prefix.format_prefix(log_line, self._flow.streams.width, at)
         if self._colour and prefix:
-            prefix = f"\x1b[{_ANSI[get_host_colour(say.host)] if say.host else 1}m{prefix}\x1b[0m"
+            prefix = f"\x1b[{_ANSI[get_host_colour(log_line.host)] if log_line.host else 1}m{prefix}\x1b[0m"
         return prefix + self._gap
 
-    def _format_line(self, say: LogLine, at: float) -> str:
-        if say.voices > 1 and not say.level:
-            who = shorten_label(say.speaker, WHO_COLUMNS)
-            say = say._replace(speaker=who if self._unicode else to_ascii(who))
-        prefix = self._format_prefix(say, at)
-        text = say.text
+    def _format_line(self, log_line: LogLine, at: float) -> str:
+        if log_line.voices > 1 and not log_line.level:
+            who = shorten_label(log_line.speaker, WHO_COLUMNS)
+            log_line = log_line._replace(speaker=who if self._unicode else to_ascii(who))
+        prefix = self._format_prefix(log_line, at)
+        text = log_line.text
         if not text.isprintable():
             lines = [sanitize_line(line, colour=self._colour) for line in text.split("\n")]
-            text = f"\n{prefix}".join([self._colour_line(line, say.level) for line in lines])
-        elif say.level:
-            text = self._colour_line(text, say.level)
-        if say.more or say.voices > 1:
-            text += format_line_end(say) if self._unicode else to_ascii(format_line_end(say))
+            text = f"\n{prefix}".join([self._colour_line(line, log_line.level) for line in lines])
+        elif log_line.level:
+            text = self._colour_line(text, log_line.level)
+        if log_line.more or log_line.voices > 1:
+            text += format_line_end(log_line) if self._unicode else to_ascii(format_line_end(log_line))
         return prefix + text
 
     def _colour_line(self, line: str, level: str) -> str:
@@ -208,25 +208,25 @@ class LiveView(TextView):
             return line
         return f"\x1b[{_LEVEL[level]}m{line}\x1b[0m"
 
-    def _queue_block(self, say: LogLine, at: float) -> None:
+    def _queue_block(self, log_line: LogLine, at: float) -> None:
         """Queue a block of lines of one stream, frame by frame; for a slow terminal, only as many as fit in a frame."""
-        lines = split_text(say)
+        lines = split_text(log_line)
         if self._budget < PENDING_LINES:
             self._skipped += max(0, len(lines) - self._budget)
             del lines[: -self._budget]
-        prefix = self._format_prefix(say, at)
+        prefix = self._format_prefix(log_line, at)
         for start in range(0, len(lines), PENDING_LINES):
             part = lines[start : start + PENDING_LINES]
             self._queue_lines(
                 *[prefix + (line if line.isprintable() else sanitize_line(line, colour=self._colour)) for line in part]
             )
 
-    def _queue_message(self, said: StatusMessage) -> None:
+    def _queue_message(self, message: StatusMessage) -> None:
         """Print a status message after the log lines that arrived before it."""
         now = self._state.now if self._state else 0.0
         self._queue_log_lines(self._flow.flush_folding(now), now)
-        text = f"fanout: {sanitize_line(said.text, colour=False)}"
-        self._queue_lines(f"\x1b[{_LEVEL[said.level]}m{text}\x1b[0m" if self._colour else text)
+        text = f"fanout: {sanitize_line(message.text, colour=False)}"
+        self._queue_lines(f"\x1b[{_LEVEL[message.level]}m{text}\x1b[0m" if self._colour else text)
 
     def _print_last_error(self) -> None:
         error = self._flow.last_error
@@ -252,7 +252,7 @@ class LiveView(TextView):
         """Return the lines since the last frame as one text, after a note that counts the skipped lines."""
         lines = list(self._pending)
         self._pending.clear()
-        self._skipped, self._valve.skipped = self._skipped + self._valve.skipped, 0
+        self._skipped, self._rate_limiter.skipped = self._skipped + self._rate_limiter.skipped, 0
         if self._skipped:
             where = f", kept in {self._heading.log_dir}" if self._heading.log_dir else ""
             dots = "···" if self._unicode else "..."
@@ -262,7 +262,7 @@ class LiveView(TextView):
 
     def _get_block(self, now: float, columns: int, rows: int, *, fresh: bool) -> list[Row]:
         """Return the current or a recent block; after a key or a resize, always a current one."""
-        seen = (columns, rows, self._is_away, self._desk.key_hint)
+        seen = (columns, rows, self._is_away, self._key_bindings.key_hint)
         if fresh or seen != self._seen or now - self._block_at >= BLOCK_SECONDS:
             self._block_at, self._seen, self._rows = now, seen, self._build_block(columns, rows)
         return self._rows
@@ -277,7 +277,7 @@ class LiveView(TextView):
         flow = self._flow
         bars = flow.streams.get_bars()
         flow.metric_tracker.add_bars(bars, self._state.now)
-        glance = DisplayData(
+        display = DisplayData(
             lines=flow.lines,
             readings=flow.metric_tracker.host_readings,
             progress=flow.metric_tracker.run_progress,
@@ -287,10 +287,10 @@ class LiveView(TextView):
             slow=self._slow(),
             hung=self._hung(self._state),
             bars=bars,
-            keys=self._desk.key_hint if self._keyboard is not None else "",
-            replay=self._desk.viewing == "replay",
+            keys=self._key_bindings.key_hint if self._keyboard is not None else "",
+            replay=self._key_bindings.viewing == "replay",
         )
-        return build_footer(self._heading, self._state, glance, width=columns, height=rows, unicode=self._unicode)
+        return build_footer(self._heading, self._state, display, width=columns, height=rows, unicode=self._unicode)
 
     def _get_terminal_size(self) -> tuple[int, int]:
         try:

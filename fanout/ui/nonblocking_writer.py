@@ -51,10 +51,10 @@ class NonblockingWriter:
 
     def write(self, text: str, *, patience: float = 0.0) -> None:
         """Write whole lines or a frame; buffer what the stream does not accept within ``patience`` seconds."""
-        if self._descriptor is None or self.broken or self._out.gone or not text:
+        if self._descriptor is None or self.broken or self._out.is_reader_gone or not text:
             self._out.write(text)
             return
-        if len(self._rest) > MAX_BUFFER_BYTES and not self._make_room():
+        if len(self._rest) > MAX_BUFFER_BYTES and not self._wait_for_space():
             self._missed += text.count("\n")
             return
         self._rest += to_bytes(text, self._stream)
@@ -83,7 +83,7 @@ class NonblockingWriter:
         if descriptor is not None:
             os.close(descriptor)
 
-    def _make_room(self) -> bool:
+    def _wait_for_space(self) -> bool:
         """Wait for a slow reader to make room; for a blocked reader, only test again. Return whether there is room."""
         while len(self._rest) > MAX_BUFFER_BYTES:
             if not self._is_writable(0.0 if self._stuck else STUCK_SECONDS):

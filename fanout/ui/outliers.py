@@ -78,15 +78,15 @@ def find_outliers(
     ``paces``: host -> how slow its steps are. ``hung``: host -> where its rank is while the others wait.
     """
     fleet, paces, hung = compute_medians(state, loads, readings), paces or {}, hung or {}
-    looked = [
+    found = [
         Outlier(host=host.name, what=OutlierKind.BLOCKING, words=hung[host.name])
-        if host.name in hung and host.phase is Phase.RUNNING and host.linked
+        if host.name in hung and host.phase is Phase.RUNNING and host.connected
         else find_worst_difference(
             host, state, fleet, loads.get(host.name), readings.get(host.name), pace=paces.get(host.name, "")
         )
         for host in state.all_hosts
     ]
-    return sorted((odd for odd in looked if odd is not None), key=lambda odd: odd.what)
+    return sorted((outlier for outlier in found if outlier is not None), key=lambda outlier: outlier.what)
 
 
 def find_worst_difference(
@@ -99,9 +99,9 @@ def find_worst_difference(
     pace: str = "",
 ) -> Outlier | None:
     """Return the worst difference of this host from the medians, or None."""
-    if host.link_lost_at is not None and not host.phase.is_final:
+    if host.disconnected_at is not None and not host.phase.is_final:
         return Outlier(host=host.name, what=OutlierKind.LINK_LOST)
-    left = host.gone is not None and bool(host.gone.left)
+    left = host.cleaned_up is not None and bool(host.cleaned_up.left)
     if left or (host.has_failed and not was_stopped(host, state)):
         return Outlier(host=host.name, what=OutlierKind.DEAD)
     if host.phase is not Phase.RUNNING:

@@ -54,7 +54,7 @@ class PlainView(TextView):
         self._colour = colour
         self._status_seconds = status_seconds
         self._now = 0.0
-        self._last_word = 0.0  # time of the last message on stderr
+        self._last_message_at = 0.0  # time of the last message on stderr
         self._closed = False
         logs = f" · logs in {heading.log_dir}" if heading.log_dir else ""
         hosts = f"{len(heading.hosts)} host{'s' if len(heading.hosts) != 1 else ''}"
@@ -71,11 +71,11 @@ class PlainView(TextView):
         if missed := self._out.take_dropped_count():
             self._print_message(StatusMessage(text=describe_dropped_lines(missed, self._heading.log_dir)), event.at)
         self._print_lines(self._flow.process_event(event), event.at)
-        for said in self._narrator.handle_event(event, state):
-            self._print_message(said, event.at)
-        if not self._last_word:
-            self._last_word = event.at
-        if event.at - self._last_word >= self._status_seconds:
+        for message in self._narrator.handle_event(event, state):
+            self._print_message(message, event.at)
+        if not self._last_message_at:
+            self._last_message_at = event.at
+        if event.at - self._last_message_at >= self._status_seconds:
             self._print_message(StatusMessage(text=self._build_status(state)), event.at)
 
     def note(self, text: str) -> None:
@@ -86,8 +86,8 @@ class PlainView(TextView):
             return
         self._closed = True
         self._print_lines(self._flow.take_rest(self._now), self._now)
-        for said in self._narrator.flush_messages():
-            self._print_message(said, self._now)
+        for message in self._narrator.flush_messages():
+            self._print_message(message, self._now)
         self.note(describe_hidden_lines(self._flow.line_filter.hidden, self._heading.log_dir))
         self._out.close()
         if missed := self._out.take_dropped_count():
@@ -98,55 +98,60 @@ class PlainView(TextView):
         """Return a status line. CI systems kill jobs without output; this line also informs the user."""
         self._flow.metric_tracker.add_bars(self._flow.streams.get_bars(), state.now)
         parts = [format_status(state)]
-        course = self._flow.metric_tracker.run_progress
-        if course.step is not None:
-            parts.append(f"step {course.step}" + (f"/{course.total}" if course.total else ""))
-        if course.loss is not None:
-            parts.append(f"loss {course.loss:.4f}")
-        if course.speed is not None:
-            parts.append(f"{format_count(course.speed)} tok/s")
-        parts += [f"{name} {value:.4g}" for name, value in course.others.items()]
+        progress = self._flow.metric_tracker.run_progress
+        if progress.step is not None:
+            parts.append(f"step {progress.step}" + (f"/{progress.total}" if progress.total else ""))
+        if progress.loss is not None:
+            parts.append(f"loss {progress.loss:.4f}")
+        if progress.speed is not None:
+            parts.append(f"{format_count(progress.speed)} tok/s")
+        parts += [f"{name} {value:.4g}" for name, value in progress.others.items()]
         for count, what in ((self._flow.warnings, "warning"), (self._flow.errors, "error")):
             if number := sum(count.values()):
                 parts.append(f"{number} {what}{'s' if number != 1 else ''}")
         parts.append(f"{format_size(sum(host.received_bytes for host in state.all_hosts))} of log")
-        left = course.seconds_left
-        left_words = [f"{format_duration(left)} left"] if left is not None and left > 0 else []
-        return " · ".join([*parts, f"after {format_duration(state.now - state.began_at)}", *left_words])
+        left = progress.seconds_left
+        time_left = [f"{format_duration(left)} left"] if left is not None and left > 0 else []
+        return " · ".join([*parts, f"after {format_duration(state.now - state.began_at)}", *time_left])
 
-    def _print_message(self, said: StatusMessage, at: float) -> None:
+    def _print_message(self, message: StatusMessage, at: float) -> None:
         """Print a status message after the log lines that arrived before it."""
-        self._last_word = at
+        self._last_message_at = at
         self._print_lines(self._flow.flush_folding(at), at)
-        self.note(said.text)
+        self.note(message.text)
 
-    def _print_lines(self, says: Iterable[LogLine], at: float) -> None:
-        self._out.write("".join([self.format_line(say, at) for say in says]))
+    def _print_lines(self, log_lines: Iterable[LogLine], at: float) -> None:
+        self._out.write("".join([self.format_line(log_line, at) for log_line in log_lines]))
 
-    def format_line(self, say: LogLine, at: float) -> str:
+    def format_line(self, log_line: LogLine, at: float) -> str:
         """Return a log line as it is printed; a traceback gives several lines."""
-        text = say.text
-        prefix = self._prefix.format_prefix(say, self._flow.streams.width, at)
-        if say.many > 1:
-            return self._format_block(say, prefix, at)
+        text = log_line.text
+        prefix = self._prefix.format_prefix(log_line, self._flow.streams.width, at)
+        if log_line.many > 1:
+            return self._format_block(log_line, prefix, at)
         if text.isprintable():  # nearly every line is; skipping two calls saves a third of the time in a flood
-            return f"{prefix}{text}{format_line_end(say) if say.more or say.voices > 1 else ''}".rstrip(" ") + "\n"
+            return (
+                f"{prefix}{text}{format_line_end(log_line) if log_line.more or log_line.voices > 1 else ''}".rstrip(" ")
+                + "\n"
+            )
         lines = [f"{prefix}{sanitize_line(line, colour=self._colour)}".rstrip(" ") for line in text.split("\n")]
-        return "\n".join(lines) + format_line_end(say) + "\n"
+        return "\n".join(lines) + format_line_end(log_line) + "\n"
 
-    def _format_block(self, say: LogLine, prefix: str, at: float) -> str:
+    def _format_block(self, log_line: LogLine, prefix: str, at: float) -> str:
         """Return a block of lines of one stream; if all are printable, prefix them in one step."""
-        text = f"{prefix}{say.text}\n".replace("\n", f"\n{prefix}")[: -len(prefix) or None]
-        if say.text.replace("\n", "").isprintable() and " \n" not in text:
+        text = f"{prefix}{log_line.text}\n".replace("\n", f"\n{prefix}")[: -len(prefix) or None]
+        if log_line.text.replace("\n", "").isprintable() and " \n" not in text:
             return text
-        return "".join([self.format_line(line, at) for line in split_block(say)])
+        return "".join([self.format_line(line, at) for line in split_block(log_line)])
 
 
-def format_line_end(say: LogLine) -> str:
+def format_line_end(log_line: LogLine) -> str:
     """Return the end of a line: cut bytes, the count of streams that printed it, and the ranges of its numbers."""
-    if not say.more and say.voices == 1:
+    if not log_line.more and log_line.voices == 1:
         return ""
-    cut = f"…(+{say.more} B)" if say.more else ""
-    if say.voices == 1:
+    cut = f"…(+{log_line.more} B)" if log_line.more else ""
+    if log_line.voices == 1:
         return cut
-    return cut + (f"  ≈×{say.voices} ({', '.join(say.ranges)})" if say.ranges else f"  ×{say.voices}")
+    return cut + (
+        f"  ≈×{log_line.voices} ({', '.join(log_line.ranges)})" if log_line.ranges else f"  ×{log_line.voices}"
+    )

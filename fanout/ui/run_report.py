@@ -37,7 +37,7 @@ def build_report(
     heading: RunInfo,
     state: RunState,
     outcome: RunOutcome,
-    last_words: Mapping[str, LogTail],
+    log_tails: Mapping[str, LogTail],
     *,
     diagnosis: Sequence[str] = (),
     slow: Sequence[str] = (),
@@ -48,7 +48,7 @@ def build_report(
 ) -> str:
     """Return the report; it ends with a newline.
 
-    ``last_words`` needs only the host that failed first; without it, the report quotes no log. ``diagnosis`` holds lines
+    ``log_tails`` needs only the host that failed first; without it, the report quotes no log. ``diagnosis`` holds lines
     for a failed run: the first cause and its victims. ``slow`` lists slow hosts or ranks, also for a good run.
     ``missing`` lists the gaps in the record. ``blamed`` is the host and the rank that the diagnosis names.
     """
@@ -62,7 +62,7 @@ def build_report(
         lines = [
             _format_title(heading, state, outcome, paint, unicode=unicode),
             *(sanitize_line(line, colour=False) for line in diagnosis),
-            *_format_log_tail(heading, outcome, last_words, unicode=unicode),
+            *_format_log_tail(heading, outcome, log_tails, unicode=unicode),
             *_format_other_hosts(state, outcome),
             *(
                 _format_fact("slow" if not at else "", sanitize_line(each, colour=False))
@@ -110,7 +110,7 @@ def _format_title(heading: RunInfo, state: RunState, outcome: RunOutcome, paint:
 
 
 def _format_log_tail(
-    heading: RunInfo, outcome: RunOutcome, last_words: Mapping[str, LogTail], *, unicode: bool
+    heading: RunInfo, outcome: RunOutcome, log_tails: Mapping[str, LogTail], *, unicode: bool
 ) -> list[str]:
     first = outcome.first
     if first is None:
@@ -118,25 +118,25 @@ def _format_log_tail(
     host = next(host for host in outcome.hosts if host.host == first)
     if host.verdict in ("unreached", "refused"):
         return [""]
-    said = last_words.get(first)
-    if said is None:
+    tail = log_tails.get(first)
+    if tail is None:
         return [""]
-    if not said.lines:
+    if not tail.lines:
         return ["", f"  {first} printed no output.", ""]
     rank = heading.ranks.get(first)
     node = f" (node {rank[0]})" if rank else ""
     bar = "│" if unicode else "|"
-    shown, whole = _select_lines(said)
+    shown, whole = _select_lines(tail)
     what = "its traceback" if whole else "last lines"
-    return ["", f"  {said.speaker}{node}, {what}:", *(f"    {bar} {line}".rstrip() for line in shown), ""]
+    return ["", f"  {tail.speaker}{node}, {what}:", *(f"    {bar} {line}".rstrip() for line in shown), ""]
 
 
-def _select_lines(said: LogTail) -> tuple[tuple[str, ...], bool]:
+def _select_lines(tail: LogTail) -> tuple[tuple[str, ...], bool]:
     """Return the lines to quote, and whether they are only a traceback.
 
     A traceback is quoted in full. If it ends within the last lines, the lines after it are quoted too.
     """
-    lines, block = said.lines[-LAST_LINES:], said.traceback
+    lines, block = tail.lines[-LAST_LINES:], tail.traceback
     if not block:
         return lines, False
     if block[-1] in lines:  # the end is near: the traceback and what came after it
@@ -203,8 +203,8 @@ def _format_leftovers(state: RunState, outcome: RunOutcome, paint: _Style) -> li
     """Return what is left on the hosts: "nothing" only if every host was verified."""
     lines: list[str] = []
     for host in outcome.hosts:
-        gone = state.hosts[host.host].gone
-        for process in gone.left if gone else ():
+        cleaned_up = state.hosts[host.host].cleaned_up
+        for process in cleaned_up.left if cleaned_up else ():
             text = f"{host.host}: pid {process.pid} ({process.state}, {to_single_line(process.wchan)}) {to_single_line(process.command)}"
             lines.append(_format_fact("left behind", paint("31", text)))
     unknown = _find_unverified(outcome)
@@ -216,7 +216,9 @@ def _format_leftovers(state: RunState, outcome: RunOutcome, paint: _Style) -> li
     if all(state.hosts[host.host].go_at is None for host in outcome.hosts):
         return [_format_fact("left behind", "nothing: train.sh was not started on any host")]
     rebooted = [
-        host.host for host in outcome.hosts if state.hosts[host.host].gone is None and state.hosts[host.host].rebooted
+        host.host
+        for host in outcome.hosts
+        if state.hosts[host.host].cleaned_up is None and state.hosts[host.host].rebooted
     ]
     number = len(outcome.hosts) - len(rebooted)
     proof = f"verified on {'all ' + str(number) + ' hosts' if number > 1 else 'the host'}"

@@ -26,8 +26,8 @@ def to_ascii(text: str) -> str:
 
 def wrap_stream(stream: TextIO, *, ascii_only: bool = False, failed: Callable[[str], None] | None = None) -> TextIO:
     """Wrap a stream for messages. ``ascii_only`` replaces fanout's own symbols; ``failed`` gets the first error."""
-    stands_in: Any = SafeStream(stream, ascii_only=ascii_only, failed=failed)
-    return stands_in  # type: ignore[no-any-return]
+    is_replacement: Any = SafeStream(stream, ascii_only=ascii_only, failed=failed)
+    return is_replacement  # type: ignore[no-any-return]
 
 
 def unwrap_stream(stream: TextIO) -> TextIO:
@@ -123,11 +123,11 @@ class TextWriter:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._encoding = getattr(stream, "encoding", None) or "utf-8"
-        self.broken = self.gone = False
+        self.broken = self.is_reader_gone = False
 
     def write(self, text: str) -> None:
         """Write and flush the text; characters that the stream cannot encode become escapes such as ``\\xe9``."""
-        if self.broken or self.gone or not text:
+        if self.broken or self.is_reader_gone or not text:
             return
         try:
             try:
@@ -141,7 +141,7 @@ class TextWriter:
     def stop_writing(self, error: OSError | ValueError) -> None:
         """Stop writing to the stream after an error."""
         self.broken = isinstance(error, BrokenPipeError)
-        self.gone = not self.broken
-        if self.gone and isinstance(self._stream, SafeStream):
+        self.is_reader_gone = not self.broken
+        if self.is_reader_gone and isinstance(self._stream, SafeStream):
             self._stream.handle_error(error)
         silence_stream(self._stream)

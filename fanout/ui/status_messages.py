@@ -70,31 +70,31 @@ class StatusReporter:
 
     def handle_event(self, event: Event, state: RunState) -> list[StatusMessage]:
         """Return the messages about this event, and the merged messages that are due."""
-        said = self._take_due(event.at)
+        messages = self._take_due(event.at)
         match event:
             case ConnectFailed() | Refused() | HostLost():
-                said += self._handle_host_failed(event, state)
+                messages += self._handle_host_failed(event, state)
             case Connected():
-                said += self._handle_connected(event, state)
+                messages += self._handle_connected(event, state)
             case Disconnected():
-                said += self._handle_disconnected(event, state)
+                messages += self._handle_disconnected(event, state)
             case Started():
-                said += self._build_milestone("started", state)
+                messages += self._build_milestone("started", state)
             case Exited():
-                said += self._handle_exited(event, state)
+                messages += self._handle_exited(event, state)
             case CleanedUp():
-                said += _build_leftovers(event)
+                messages += _build_leftovers(event)
             case DiskPressure():
-                said += self._handle_disk_pressure(event)
+                messages += self._handle_disk_pressure(event)
             case Interrupted():
-                said.append(StatusMessage(text=f"got {signal_name(event.signal)}", level="warning"))
+                messages.append(StatusMessage(text=f"got {signal_name(event.signal)}", level="warning"))
             case ActionSent():
-                said += self._handle_action(event, state)
+                messages += self._handle_action(event, state)
             case Connecting() | LoginOutput() | Prepared() | RendezvousJoined() | StreamOpened() | LogTruncated():
                 pass
             case Chunk() | Heartbeat() | Answered() | Released() | Tick():
                 pass
-        return said
+        return messages
 
     def flush_messages(self) -> list[StatusMessage]:
         """Return the messages that still wait to be merged."""
@@ -103,13 +103,13 @@ class StatusReporter:
     def _take_due(self, now: float) -> list[StatusMessage]:
         if not (self._gathered or self._refused) or now - self._since < GATHER_SECONDS:
             return []
-        said = [StatusMessage(text=f"{fold_names(hosts)} {what}") for what, hosts in self._gathered.items()]
+        messages = [StatusMessage(text=f"{fold_names(hosts)} {what}") for what, hosts in self._gathered.items()]
         for (message, hint), those in self._refused.items():
             hosts = fold_names(name for name, _ in those)
-            said += _build_failure(hosts, "refused", join_pids(message, [pid for _, pid in those]), hint)
+            messages += _build_failure(hosts, "refused", join_pids(message, [pid for _, pid in those]), hint)
         self._gathered.clear()
         self._refused.clear()
-        return said
+        return messages
 
     def _add_to_group(self, what: str, host: str, at: float) -> None:
         if not (self._gathered or self._refused):
@@ -141,7 +141,7 @@ class StatusReporter:
     def _build_milestone(self, what: str, state: RunState) -> list[StatusMessage]:
         """Return ``connected 4/4 in 0.6 s`` once, when the last host is connected or started."""
         there = [
-            host for host in state.all_hosts if (host.linked if what == "connected" else host.started_at is not None)
+            host for host in state.all_hosts if (host.connected if what == "connected" else host.started_at is not None)
         ]
         if what in self._done or len(there) < len(state.order):
             return []
@@ -198,7 +198,7 @@ def _build_failure(hosts: str, what: str, message: str, hint: str) -> list[Statu
 
 
 def _build_leftovers(event: CleanedUp) -> list[StatusMessage]:
-    said = [
+    messages = [
         StatusMessage(
             text=f"{event.host}: left behind: pid {p.pid} ({p.state}, {to_single_line(p.wchan)}) {to_single_line(p.command)}",
             level="error",
@@ -207,12 +207,12 @@ def _build_leftovers(event: CleanedUp) -> list[StatusMessage]:
     ]
     if event.dropped:
         text = f"{event.host}: disk full: {event.dropped} bytes of its log were dropped"
-        said.append(StatusMessage(text=text, level="warning"))
+        messages.append(StatusMessage(text=text, level="warning"))
     elif not event.whole:
-        said.append(
+        messages.append(
             StatusMessage(text=f"{event.host}: log incomplete: some bytes did not reach the launcher", level="warning")
         )
-    return said
+    return messages
 
 
 def describe_exit(host: HostState) -> str:
@@ -237,7 +237,7 @@ def format_status(state: RunState) -> str:
     """Return the states of all hosts in one line: ``63/64 running · 1/64 link lost (gpu52)``."""
     counts: dict[str, list[str]] = {}
     for host in state.all_hosts:
-        word = "link lost" if host.link_lost_at is not None and not host.phase.is_final else host.phase.value
+        word = "link lost" if host.disconnected_at is not None and not host.phase.is_final else host.phase.value
         counts.setdefault(word, []).append(host.name)
     total = len(state.order)
     parts = [

@@ -44,7 +44,7 @@ FAULTS = [
     Fault(check="answer", level="fail", change=lambda case: replace(case, invalid={"gpu03": ("facts.memory.total: is text, not a whole number",)}), saw="unknown: its answer is invalid (facts.memory.total: is text, not a whole number)", advice="run the check again"),
     Fault(check="python", level="fail", change=set_fact("agent/version", [3, 6, 8]), saw="Python 3.6.8", advice="gpu03 python="),
     Fault(check="login-time", level="warn", change=set_request(login_seconds={"gpu01": 0.3, "gpu02": 0.4, "gpu03": 4.2, "gpu04": 0.3}), saw="4.2 s", advice="ssh -v gpu03"),
-    Fault(check="login-noise", level="info", change=set_request(noise={"gpu03": "Welcome!\nnews"}), saw="'Welcome!'"),
+    Fault(check="login-noise", level="info", change=set_request(login_output={"gpu03": "Welcome!\nnews"}), saw="'Welcome!'"),
     Fault(
         check="session", level="warn", change=combine(set_fact("session/linger", False), set_request(attached=False)),
         saw="empties /dev/shm", advice="loginctl enable-linger",

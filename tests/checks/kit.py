@@ -159,7 +159,7 @@ def build_request(count: int = 4, **more: Any) -> CheckRequest:
     settings: dict[str, Any] = {
         "hosts": build_hosts(count), "workdir": "/home/ann/proj", "task": "task.py", "config": "cfg.yaml",
         "venv": "/home/ann/venv", "imports": ("torch",),
-        "dialled": {f"gpu{number:02}": build_address(number) for number in range(1, count + 1)},
+        "connected_addresses": {f"gpu{number:02}": build_address(number) for number in range(1, count + 1)},
         "login_seconds": {f"gpu{number:02}": 0.3 for number in range(1, count + 1)},
     }  # fmt: skip
     return CheckRequest(**{**settings, **more})

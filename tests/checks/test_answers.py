@@ -74,7 +74,7 @@ def test_an_invalid_section_is_removed_and_its_field_named(path: tuple[Any, ...]
         ("stacks", {"ranks": 5}, "stacks.ranks: is a number, not a list"),
         ("stacks", {"ranks": [3]}, "stacks.ranks[0]: is a number, not an object"),
         ("facts", [], "facts: is a list, not an object"),
-        ("runs", {"looked": [], "runs": [{}], "processes": []}, "runs.runs[0].run: is missing"),
+        ("runs", {"searched": [], "runs": [{}], "processes": []}, "runs.runs[0].run: is missing"),
         ("dial", {"results": [{"outcome": 5}]}, "dial.results[0].outcome: is a number, not text"),
     ],
 )

@@ -177,6 +177,6 @@ def test_the_view_runs_again_once_a_line_comes() -> None:
 def test_output_during_the_stop_does_not_end_the_hang() -> None:
     run = interrupt_run(build_hanging())
     state = play(run.hosts, run.events, began_at=T0)
-    assert state.said_at is not None
+    assert state.output_at is not None
     assert state.ending_at is not None
-    assert state.said_at < state.ending_at
+    assert state.output_at < state.ending_at

@@ -30,9 +30,11 @@ def alone(seconds: float, **facts: Any) -> RunState:
     """Return a state: a has been without a link for so long; b has ended with an error, and is inspected."""
     lost = 1000.0 - seconds
     stopped = {"stop": stop("a", "host-failed", "b failed"), "stop_at": 995.0} if facts.get("failures") != () else {}
-    dead = running(linked=False, link_lost_at=lost, heard_at=lost - 1, link_lost_why="silence", **stopped)
+    dead = running(
+        connected=False, disconnected_at=lost, last_message_at=lost - 1, disconnect_reason="silence", **stopped
+    )
     ended = host(
-        Phase.RELEASED, prepare_at=0.0, go_at=0.0, linked=False, exit=Exited(at=1.0, host="b", code=0, signal=None)
+        Phase.RELEASED, prepare_at=0.0, go_at=0.0, connected=False, exit=Exited(at=1.0, host="b", code=0, signal=None)
     )
     return state(dead, ended, **{"failures": (("b", 990.0 - seconds),), **facts})
 
@@ -59,7 +61,7 @@ def test_a_run_that_goes_well_waits_for_a_host_without_a_link() -> None:
 
 
 def test_a_host_that_is_still_being_ended_keeps_the_lease_for_all() -> None:
-    dead = running(linked=False, link_lost_at=900.0, link_lost_why="silence")
+    dead = running(connected=False, disconnected_at=900.0, disconnect_reason="silence")
     left = running(stop_at=999.0, stop=stop("b", "host-failed", "a failed"))
     before = state(dead, left, failures=(("b", 998.0),), ending_at=999.0)
     assert not any(isinstance(action, Abandon) for action in decide_actions(POLICY, before))

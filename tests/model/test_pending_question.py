@@ -87,7 +87,7 @@ def test_a_connection_that_drops_and_returns_without_end_blocks_nothing() -> Non
     question, state, now = PendingQuestion(FACTS, 0.0), linked(0.0), 0.0
     while not question.is_settled(state):
         if question.is_due(state.hosts["h"]):
-            question.mark_sent(int(now) + 1, state.hosts["h"].linked_at, now)
+            question.mark_sent(int(now) + 1, state.hosts["h"].connected_at, now)
         now += 1.0
         state = linked(now + 0.5, after(state, Disconnected(at=now, host="h", why="cut")))
         assert now < 100

@@ -47,7 +47,7 @@ PATIENCE = POLICY.grace + STOP_MARGIN_SECONDS
 
 
 def host(phase: Phase, **facts: Any) -> HostState:
-    return HostState(name="", phase=phase, **{"linked": phase not in (Phase.WAITING, Phase.CONNECTING), **facts})
+    return HostState(name="", phase=phase, **{"connected": phase not in (Phase.WAITING, Phase.CONNECTING), **facts})
 
 
 def running(**facts: Any) -> HostState:
@@ -137,7 +137,8 @@ def test_a_host_that_rolled_back_by_itself_undoes_the_others() -> None:
     """It had no contact for a minute: the launcher was suspended."""
     gone = CleanedUp(at=999.0, host="a", killed=0)
     before = state(
-        host(Phase.CLEANED_UP, prepare_at=900.0, forget_at=999.0, gone=gone), host(Phase.PREPARED, prepare_at=900.0)
+        host(Phase.CLEANED_UP, prepare_at=900.0, release_at=999.0, cleaned_up=gone),
+        host(Phase.PREPARED, prepare_at=900.0),
     )
     assert decide_actions(POLICY, before) == (stop("b", "rolled-back", "a rolled back before the start", 0.0),)
 
@@ -195,8 +196,8 @@ def test_an_early_exit_0_stops_the_others_only_on_request(choice: str, wishes: t
 
 def test_a_host_that_is_gone_is_released_and_a_missing_bye_is_not_waited_for() -> None:
     assert decide_actions(POLICY, state(host(Phase.CLEANED_UP, go_at=0.0))) == (Release(host="a"),)
-    assert decide_actions(POLICY, state(host(Phase.CLEANED_UP, go_at=0.0, forget_at=999.0))) == ()
-    late = host(Phase.CLEANED_UP, go_at=0.0, forget_at=1000.0 - RELEASE_SECONDS - 0.1)
+    assert decide_actions(POLICY, state(host(Phase.CLEANED_UP, go_at=0.0, release_at=999.0))) == ()
+    late = host(Phase.CLEANED_UP, go_at=0.0, release_at=1000.0 - RELEASE_SECONDS - 0.1)
     assert decide_actions(POLICY, state(late)) == (Abandon(host="a", why="did not confirm the end of the run"),)
 
 
@@ -209,7 +210,7 @@ def test_a_stop_without_effect_becomes_a_kill_and_then_a_loss() -> None:
 
 def test_a_lost_link_is_waited_for_as_long_as_the_host_runs_on_and_no_longer() -> None:
     def cut(seconds: float) -> RunState:
-        return state(running(linked=False, link_lost_at=1000.0 - seconds, link_lost_why="silence"))
+        return state(running(connected=False, disconnected_at=1000.0 - seconds, disconnect_reason="silence"))
 
     assert decide_actions(POLICY, cut(POLICY.lease + PATIENCE)) == ()
     assert decide_actions(POLICY, cut(POLICY.lease + PATIENCE + 1)) == (
@@ -268,7 +269,7 @@ class World:
             return [Connecting(at=at, host=name, attempt=2), linked, failed]
         if one.phase.is_final:
             return []
-        if not one.linked:
+        if not one.connected:
             return [Connecting(at=at, host=name, attempt=2), linked, HostLost(at=at, host=name, why="nothing is there")]
         return [*self._said(one), Heartbeat(at=at, host=name), Disconnected(at=at, host=name, why="cut")]
 
@@ -283,7 +284,7 @@ class World:
             case Phase.CONNECTED:
                 ready: list[Event] = [Prepared(at=at, host=name, pid=7)]
                 refused: list[Event] = [Refused(at=at, host=name, kind="busy", message="busy", hint="")]
-                home: list[Event] = [forgotten] if one.forget_at is not None else []
+                home: list[Event] = [forgotten] if one.release_at is not None else []
                 return (ready + refused if one.prepare_at is not None else []) + home
             case Phase.PREPARED:
                 return [Prepared(at=at, host=name, pid=7), gone, *([started, *exits] if one.go_at is not None else [])]
@@ -292,7 +293,7 @@ class World:
             case Phase.EXITED:
                 return [gone]
             case _:
-                return [gone] + ([forgotten] if one.forget_at is not None else [])
+                return [gone] + ([forgotten] if one.release_at is not None else [])
 
 
 POLICIES = st.builds(

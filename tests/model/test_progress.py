@@ -46,7 +46,7 @@ UNKNOWN = Exited(at=SINCE, host="a", code=None, signal=None, why="the keeper on 
 def test_a_host_whose_link_returns_without_progress_is_given_up_in_time(
     one: HostState, facts: tuple[Event, ...], limit: float
 ) -> None:
-    lost = replace(one, linked=False, link_lost_at=SINCE, unheard_since=SINCE)
+    lost = replace(one, connected=False, disconnected_at=SINCE, no_message_since=SINCE)
     found, actions = flapping(state(lost, running()), *facts, seconds=3 * limit)
     assert [type(action) for action in actions if action.host == "a"] == [Abandon]
     assert limit < found.now - SINCE <= limit + 32.0

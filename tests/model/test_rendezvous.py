@@ -15,7 +15,7 @@ POLICY = Policy(start_timeout=120.0)
 
 def why(*facts: dict[str, Any], now: float = 200.0) -> str:
     """Return why running hosts a, b, c … with these facts are stopped; "" if they are not."""
-    usual: dict[str, Any] = {"phase": Phase.RUNNING, "linked": True, "prepare_at": 0.0, "go_at": 0.0}
+    usual: dict[str, Any] = {"phase": Phase.RUNNING, "connected": True, "prepare_at": 0.0, "go_at": 0.0}
     hosts = {name: HostState(name=name, **{**usual, **fact}) for name, fact in zip("abcd", facts, strict=False)}
     wishes: tuple[Action, ...] = decide_actions(
         POLICY, RunState(order=tuple(hosts), hosts=hosts, began_at=0.0, now=now)
@@ -46,7 +46,7 @@ def test_a_host_that_never_comes_is_named(hosts: tuple[dict[str, Any], ...], nam
         ({}, {}),  # no host uses the rendezvous: a long preparation, or no torchrun at all
         (WAITING, WAITING),  # torchrun everywhere, with a rendezvous of its own
         (JOINED, JOINED),
-        (JOINED, {"linked": False}),  # it may have come: we would not know
+        (JOINED, {"connected": False}),  # it may have come: we would not know
         (JOINED, {"phase": Phase.EXITED}),
     ],
 )

@@ -139,18 +139,18 @@ def test_the_first_report_of_an_end_counts() -> None:
         state = apply_event(state, gone)
     host = state.hosts["h"]
     assert host.exit is not None
-    assert (host.exit.code, host.gone) == (3, first)
+    assert (host.exit.code, host.cleaned_up) == (3, first)
 
 
 def test_a_link_that_is_lost_and_found_does_not_change_the_phase() -> None:
     state = at(Phase.RUNNING)
     for event in (Disconnected(at=2.0, host="h", why="silence"), Disconnected(at=3.0, host="h", why="again")):
         state = apply_event(state, event)
-    assert state.hosts["h"].link_lost_at == 2.0
+    assert state.hosts["h"].disconnected_at == 2.0
     state = apply_event(state, Connecting(at=4.0, host="h", attempt=2))
     state = apply_event(state, Connected(at=5.0, host="h", attempt=2, took=0.1, hello={}))
-    assert state.hosts["h"].linked
-    assert state.hosts["h"].link_lost_at is None
+    assert state.hosts["h"].connected
+    assert state.hosts["h"].disconnected_at is None
     assert state.hosts["h"].phase is Phase.RUNNING
 
 
@@ -166,7 +166,7 @@ def test_login_output_is_kept_within_bounds() -> None:
     state = at(Phase.CONNECTING)
     for _ in range(3):
         state = apply_event(state, LoginOutput(at=2.0, host="h", data=b"n" * 60_000))
-    assert len(state.hosts["h"].noise) == 65_536
+    assert len(state.hosts["h"].login_output) == 65_536
 
 
 def test_answers_are_kept_by_host_and_number() -> None:
@@ -198,7 +198,7 @@ def test_an_action_moves_no_phase(action: Go | Release) -> None:
     assert apply_event(at(Phase.PREPARED), ActionSent(at=2.0, action=action)).hosts["h"].phase is Phase.PREPARED
 
 
-@given(st.lists(st.sampled_from(["name", "phase", "received", "heard_at"]), unique=True))
+@given(st.lists(st.sampled_from(["name", "phase", "received", "last_message_at"]), unique=True))
 def test_a_changed_value_equals_that_of_replace(names: list[str]) -> None:
     """It is only faster; the old value does not change."""
     old = HostState(name="h1", streams={1: "rank 0"})

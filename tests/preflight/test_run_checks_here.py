@@ -52,7 +52,7 @@ def request_for(project: Path, count: int = 2, **more: Any) -> CheckRequest:
     settings: dict[str, Any] = {
         "hosts": build_hosts(count, slots=1), "workdir": str(project), "task": "task.py", "config": "cfg.yaml",
         "venv": str(project / "env"), "master_port": free_port(),
-        "dialled": {f"gpu{n:02}": f"127.0.0.{n}" for n in range(1, count + 1)},
+        "connected_addresses": {f"gpu{n:02}": f"127.0.0.{n}" for n in range(1, count + 1)},
     }  # fmt: skip
     return CheckRequest(**{**settings, **more})
 

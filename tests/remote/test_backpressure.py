@@ -12,7 +12,7 @@ def adds(backlog: ChunkLimiter, pieces: int) -> tuple[threading.Thread, list[int
 
     def add() -> None:
         for number in range(pieces):
-            backlog.wait_for_room()
+            backlog.wait_for_place()
             added.append(number)
 
     thread = threading.Thread(target=add, daemon=True)
@@ -57,5 +57,5 @@ def test_no_thread_waits_for_an_abandoned_backlog() -> None:
 def test_one_piece_is_enough() -> None:
     backlog = ChunkLimiter(1)
     for _ in range(5):
-        backlog.wait_for_room()
+        backlog.wait_for_place()
         backlog.mark_processed()

@@ -270,7 +270,7 @@ def test_no_more_logins_are_in_flight_than_the_option_allows() -> None:
 
     def choose(one: Host) -> ScriptedTransport:
         nonlocal most
-        flying = sum(link._dialler.opening is not None for link in fan.connections.values())
+        flying = sum(link._login_runner.opening is not None for link in fan.connections.values())
         most = max(most, flying)
         return transport
 

@@ -47,7 +47,7 @@ def test_jumps_are_visited_in_the_order_in_which_they_are_written(tmp_path: Path
     config = config_of(
         tmp_path, "Host c\n ProxyJump me@a:2201,ssh://b\nHost a\n ProxyJump z\nHost b\n ProxyJump no.invalid\n"
     )
-    assert [one.dialled_address for one in config.resolve_path(host("c"))] == ["z:22", "a:2201", "b:22", "c:22"]
+    assert [one.connect_address for one in config.resolve_path(host("c"))] == ["z:22", "a:2201", "b:22", "c:22"]
     assert config.resolve_path(host("c"))[1].user == "me"
 
 
@@ -114,7 +114,7 @@ def test_a_machine_without_ssh_reads_the_files_by_itself(tmp_path: Path) -> None
     text = "Host a # big\n HostName 10.0.0.1\n ProxyJump j\n IdentityFile %d/k\n StrictHostKeyChecking no\n"
     config = config_of(tmp_path, text, program=str(tmp_path / "no-ssh"))
     jump, target = config.resolve_path(host("a"))
-    assert (jump.dialled_address, target.dialled_address, target.strict_host_key_checking) == (
+    assert (jump.connect_address, target.connect_address, target.strict_host_key_checking) == (
         "j:22",
         "10.0.0.1:22",
         "no",

@@ -19,7 +19,7 @@ def read(*lines: str, name: str = "gpu1") -> SshOptions:
 def test_an_address_a_port_and_a_user_are_taken_as_printed() -> None:
     options = read()
     assert (options.name, options.hostname, options.port, options.user) == ("gpu1", "10.0.0.1", 2222, "bob")
-    assert options.dialled_address == "10.0.0.1:2222"
+    assert options.connect_address == "10.0.0.1:2222"
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def test_the_timeline_of_a_run_has_each_host_and_stream(tmp_path: Path) -> None:
     run.end("h1").wait(1).tidy("h1")
     _, data = parsed(page_of(tmp_path, run))
     times = data["hosts"][0]["times"]
-    assert times["dialled"] <= times["linked"] <= times["started"] <= times["exited"] <= times["gone"]
+    assert times["connecting"] <= times["connected"] <= times["started"] <= times["exited"] <= times["cleaned_up"]
     rank = next(stream for stream in data["streams"] if stream["rank"] == 0)
     assert (rank["lines"], rank["steps"][-1][1]) == (40, 40)
     assert [curve["name"] for curve in data["curves"]] == ["loss", "speed", "step"]

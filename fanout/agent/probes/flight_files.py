@@ -52,10 +52,10 @@ def _read_in_child(path: str, seconds: float) -> dict[str, Any]:
     if seconds <= 0:
         return {"path": path, "untold": "the time limit was reached before it was read"}
     try:
-        told: dict[str, Any] = ForkedCall(partial(_read_confined, path), seconds).get_result()
+        content: dict[str, Any] = ForkedCall(partial(_read_confined, path), seconds).get_result()
     except FactUnavailable as error:
         return {"path": path, "untold": str(error)}
-    return told
+    return content
 
 
 def _read_confined(path: str) -> dict[str, Any]:

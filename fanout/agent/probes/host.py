@@ -177,14 +177,14 @@ def collect_environment(args: dict[str, Any]) -> dict[str, str]:
 
 def find_stuck(args: dict[str, Any]) -> list[dict[str, Any]]:
     """Return processes that are in uninterruptible sleep in two samples 50 ms apart: a busy disk is not a stuck one."""
-    suspects = _find_sleepers()
-    if suspects:
+    sleepers = _find_sleepers()
+    if sleepers:
         time.sleep(0.05)
         again = _find_sleepers()
-        suspects = {pid: what for pid, what in suspects.items() if again.get(pid) == what}
+        sleepers = {pid: what for pid, what in sleepers.items() if again.get(pid) == what}
     return [
         {"pid": pid, "command": what, "wchan": read_or_empty("/proc/%d/wchan" % pid).strip("\0 \n0")}
-        for pid, what in sorted(suspects.items())[:8]
+        for pid, what in sorted(sleepers.items())[:8]
     ]
 
 

@@ -129,13 +129,13 @@ def resolve_own_name(args: dict[str, Any]) -> dict[str, Any]:
     return _take_faster(lambda: resolve_name(socket.gethostname()))
 
 
-def _take_faster(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def _take_faster(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Return the answer; if it was a little slow, the faster of two. A busy host is slow once, a slow name server
     twice."""
-    first = look()
+    first = measure()
     if not 0.2 < first["seconds"] < 2.0:
         return first
-    return min(first, look(), key=lambda answer: answer["seconds"])
+    return min(first, measure(), key=lambda answer: answer["seconds"])
 
 
 def _reverse_lookup(address: str) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from .probe_tools import (
     read_start,
     search_path,
 )
-from .stacks import ask_stacks, find_directory, list_processes, read_dead_stacks
+from .stacks import ask_stacks, find_directory, list_processes, read_last_stacks
 
 TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
@@ -222,6 +222,6 @@ _GUARDED: dict[str, Callable[[dict[str, Any]], Any]] = {
     "ras": nccl_ras.query_run,
     "ports": _find_grown_counters,
     "stacks": lambda args: ask_stacks(dict(args, samples=1, spy=SPY_SECONDS))["ranks"],
-    "ends": lambda args: read_dead_stacks(find_directory(args)),
+    "ends": lambda args: read_last_stacks(find_directory(args)),
     "addresses": _list_addresses,
 }

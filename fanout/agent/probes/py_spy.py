@@ -26,15 +26,15 @@ _YAMA = "/proc/sys/kernel/yama/ptrace_scope"
 def dump_stacks(pids: list[int], *, seconds: float, native: bool = False) -> dict[int, dict[str, Any]]:
     """Return pid -> ``way`` and ``stack`` (and ``native`` if requested), or ``untold``: why there is no stack."""
     until = time.monotonic() + seconds
-    told: dict[int, dict[str, Any]] = {}
+    dumps: dict[int, dict[str, Any]] = {}
     waiting = list(pids)
     for _ in range(2):  # a process that moves while it is read may need a second attempt
         begun = {pid: _start_dump(pid, native, until) for pid in waiting}
-        told.update({pid: _read_dump(pid, program) for pid, program in begun.items()})
-        waiting = [pid for pid in waiting if told[pid].get("again") and time.monotonic() < until]
-    for entry in told.values():
+        dumps.update({pid: _read_dump(pid, program) for pid, program in begun.items()})
+        waiting = [pid for pid in waiting if dumps[pid].get("again") and time.monotonic() < until]
+    for entry in dumps.values():
         entry.pop("again", None)
-    return told
+    return dumps
 
 
 def find_py_spy(pid: int) -> str:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 ROOT = "/sys/class/infiniband"
-_VERBS = "/dev/infiniband"
+_DEVICES_DIR = "/dev/infiniband"
 _MOST_GIDS = 16  # a port has up to 256 slots; those in use come first
 # Effects of a bad cable or switch on a link, and (in hw_counters) on the sender. Other counters count normal traffic.
 _COUNTERS = (
@@ -94,8 +94,10 @@ def _classify_gid(gid: str) -> str:
 
 def _is_usable() -> bool:
     """Return whether this user may open a port."""
-    names = os.listdir(_VERBS) if os.path.isdir(_VERBS) else []
-    return any(os.access(os.path.join(_VERBS, name), os.R_OK | os.W_OK) for name in names if name.startswith("uverbs"))
+    names = os.listdir(_DEVICES_DIR) if os.path.isdir(_DEVICES_DIR) else []
+    return any(
+        os.access(os.path.join(_DEVICES_DIR, name), os.R_OK | os.W_OK) for name in names if name.startswith("uverbs")
+    )
 
 
 def _has_library() -> bool:

@@ -100,35 +100,35 @@ def ask_rehearse(args: dict[str, Any]) -> dict[str, Any]:
     if not os.path.isdir(cwd):
         raise FactUnavailable("no directory %s" % cwd)
     env = spawn.build_environment(dict(os.environ), args["env"], cwd)
-    told = os.memfd_create("rehearsal")
-    looked = find_elsewhere("torchrun", {"workdir": cwd})
+    result_file = os.memfd_create("rehearsal")
+    known_programs = find_elsewhere("torchrun", {"workdir": cwd})
 
     def act() -> dict[str, Any]:
-        return _run_rehearsal(args, cwd, env, looked)
+        return _run_rehearsal(args, cwd, env, known_programs)
 
-    def say(result: dict[str, Any]) -> None:
-        os.write(told, json.dumps(result).encode())
+    def write_result(result: dict[str, Any]) -> None:
+        os.write(result_file, json.dumps(result).encode())
 
-    sandbox.run_sandboxed([cwd, os.path.expanduser("~")], act, say)
-    answer: dict[str, Any] = json.loads(os.pread(told, 1 << 20, 0).decode())
+    sandbox.run_sandboxed([cwd, os.path.expanduser("~")], act, write_result)
+    answer: dict[str, Any] = json.loads(os.pread(result_file, 1 << 20, 0).decode())
     return answer
 
 
-def _run_rehearsal(args: dict[str, Any], cwd: str, env: dict[str, str], looked: list[str]) -> dict[str, Any]:
+def _run_rehearsal(args: dict[str, Any], cwd: str, env: dict[str, str], known_programs: list[str]) -> dict[str, Any]:
     """Install the recorder in the sandbox, run the script until it ends or times out, and return what was recorded."""
     _install_recorder()
-    known = [program for program in [which("torchrun", env.get("PATH", "")), *looked] if program]
+    known = [program for program in [which("torchrun", env.get("PATH", "")), *known_programs] if program]
     pythons = {os.path.realpath(program): find_python(program) for program in known}  # read before it is covered
     for program in known:
         sandbox.cover_program(program, _PROGRAMS + "/torchrun")
-    played = dict(env, FANOUT_TASK=args["task"], FANOUT_PLAYED_BY="", FANOUT_BASH_ENV=env.get("BASH_ENV", ""))
-    played["BASH_ENV"] = _LIBRARY + "/bash"
-    played["PATH"] = _PROGRAMS + ":" + env.get("PATH", os.defpath)
-    played["PYTHONPATH"] = _LIBRARY + ":" + env.get("PYTHONPATH", "")
+    script_env = dict(env, FANOUT_TASK=args["task"], FANOUT_PLAYED_BY="", FANOUT_BASH_ENV=env.get("BASH_ENV", ""))
+    script_env["BASH_ENV"] = _LIBRARY + "/bash"
+    script_env["PATH"] = _PROGRAMS + ":" + env.get("PATH", os.defpath)
+    script_env["PYTHONPATH"] = _LIBRARY + ":" + env.get("PYTHONPATH", "")
     output = os.memfd_create("rehearsal")
     began = time.monotonic()
     hidden = spawn.sets_path(args["env"])
-    status = _run_script(args["argv"], played, cwd, output, float(args.get("seconds", _SECONDS)), hide_path=hidden)
+    status = _run_script(args["argv"], script_env, cwd, output, float(args.get("seconds", _SECONDS)), hide_path=hidden)
     calls = _read_calls(pythons)
     return {
         "errors": _find_errors(os.pread(output, 1 << 20, 0).decode("utf-8", "replace"), args["argv"]),

@@ -74,17 +74,17 @@ def _sample(directory: str, keeper: int, args: dict[str, Any]) -> dict[str, Any]
             asked[pid] = (path, _read_size(path))
             processes.send_signal(pid, SIGNAL)
     stacks = _collect_stacks(ranks, _collect_dumps(asked), args)
-    told = [dict(_collect_facts(pid), **stacks[pid], **who) for pid, who in ranks.items()]
+    samples = [dict(_collect_facts(pid), **stacks[pid], **who) for pid, who in ranks.items()]
     others = {str(pid): _read_cpu_seconds(pid) for pid in everyone if pid not in ranks}
-    return {"ranks": told, "others": others, "at": time.time()}
+    return {"ranks": samples, "others": others, "at": time.time()}
 
 
 def _collect_stacks(ranks: dict, dumps: dict[int, str], args: dict[str, Any]) -> dict[int, dict[str, Any]]:
     """Return pid -> ``stack`` and its ``way``, or ``untold``: why there is none."""
-    told = {pid: parse_main_thread(dumps.get(pid, "")) for pid in ranks}
-    out = {pid: {"way": OURS if stack else "", "stack": stack} for pid, stack in told.items()}
+    samples = {pid: parse_main_thread(dumps.get(pid, "")) for pid in ranks}
+    out = {pid: {"way": OURS if stack else "", "stack": stack} for pid, stack in samples.items()}
     native = bool(args.get("native"))
-    silent = [pid for pid, stack in told.items() if native or not stack]
+    silent = [pid for pid, stack in samples.items() if native or not stack]
     seconds = py_spy.NATIVE_SECONDS if native else float(args.get("spy", SPY_SECONDS))
     for pid, entry in (py_spy.dump_stacks(silent, seconds=seconds, native=native) if silent else {}).items():
         if "stack" in entry and not out[pid]["stack"]:
@@ -174,7 +174,7 @@ def _read_tail(path: str, start: int) -> str:
         return file.read(LONGEST).decode("utf-8", "replace")
 
 
-def read_dead_stacks(directory: str) -> list[dict[str, Any]]:
+def read_last_stacks(directory: str) -> list[dict[str, Any]]:
     """Return ranks that have ended and left a stack: they crashed, or torchrun ended them."""
     found: dict[int, dict[str, Any]] = {}
     for name in sorted(os.listdir(os.path.join(directory, "stacks"))):

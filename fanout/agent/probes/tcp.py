@@ -206,11 +206,11 @@ def _read_retransmits(link: socket.socket) -> dict[str, Any]:
     The counters only grow. Kernels before 4.2 count no segments. Since 4.19 they count what the peer received twice
     (``tcpi_dsack_dups``): such a retransmission replaced no lost segment, because a busy host was only late to answer.
     """
-    told = link.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
-    if len(told) < 140:
+    tcp_info = link.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+    if len(tcp_info) < 140:
         return {}
-    resent, sent = struct.unpack_from("=I", told, 100)[0], struct.unpack_from("=I", told, 136)[0]
-    needless = struct.unpack_from("=I", told, 216)[0] if len(told) >= 220 else 0
+    resent, sent = struct.unpack_from("=I", tcp_info, 100)[0], struct.unpack_from("=I", tcp_info, 136)[0]
+    needless = struct.unpack_from("=I", tcp_info, 216)[0] if len(tcp_info) >= 220 else 0
     return {"resent": max(0, resent - needless), "sent": sent}
 
 

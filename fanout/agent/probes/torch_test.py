@@ -108,9 +108,9 @@ class TorchProcess:
             status = self._child.wait(2)
         except subprocess.TimeoutExpired:
             return "it closed its channel"
-        said = os.pread(self._output, 1 << 20, 0).decode("utf-8", "replace").strip().splitlines()
+        lines = os.pread(self._output, 1 << 20, 0).decode("utf-8", "replace").strip().splitlines()
         how = "killed by signal %d" % -status if status < 0 else "it exited with status %d" % status
-        return "%s: %s" % (how, said[-1].strip()[-300:]) if said else how
+        return "%s: %s" % (how, lines[-1].strip()[-300:]) if lines else how
 
 
 def _make_death_hook(parent: int) -> Any:

@@ -30,7 +30,7 @@ def find_upgrades(args: dict[str, Any]) -> dict[str, Any]:
             listed = file.read(_LARGEST)
     except OSError:
         return {"unattended": False, "free": []}
-    free = [name.decode("utf-8", "replace") for name, wish in _DRIVER.findall(listed) if wish != b"hold"]
+    free = [name.decode("utf-8", "replace") for name, selection in _DRIVER.findall(listed) if selection != b"hold"]
     return {"unattended": True, "free": sorted(free)[:64]}
 
 

@@ -60,13 +60,13 @@ def schedule_first_pass(names: Sequence[str]) -> tuple[Round, ...]:
 
 def schedule_tournament(names: Sequence[str]) -> tuple[Round, ...]:
     """Return rounds that pair every host with every other, by the circle method: one name stays, the others rotate."""
-    seats: list[str] = [*names, *([""] if len(names) % 2 else [])]
-    half = len(seats) // 2
+    players: list[str] = [*names, *([""] if len(names) % 2 else [])]
+    half = len(players) // 2
     made: list[Round] = []
-    for _ in range(len(seats) - 1):
-        opposite = zip(seats[:half], reversed(seats[half:]), strict=True)
+    for _ in range(len(players) - 1):
+        opposite = zip(players[:half], reversed(players[half:]), strict=True)
         made.append(tuple(_order_pair(names, *pair) for pair in opposite if "" not in pair))
-        seats = [seats[0], seats[-1], *seats[1:-1]]
+        players = [players[0], players[-1], *players[1:-1]]
     return tuple(made)
 
 

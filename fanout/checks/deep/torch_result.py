@@ -38,8 +38,8 @@ class DeepTest:
     @property
     def sizes(self) -> tuple[tuple[int, float], ...]:
         """(bytes, seconds) of the all-reduces over all hosts, from the process with the most results."""
-        told = [one.get("sizes", ()) for processes in self.joined.values() for one in processes]
-        return tuple((int(size), float(seconds)) for size, seconds, _ in max(told, key=len, default=()))
+        sizes_of_processes = [one.get("sizes", ()) for processes in self.joined.values() for one in processes]
+        return tuple((int(size), float(seconds)) for size, seconds, _ in max(sizes_of_processes, key=len, default=()))
 
     @property
     def faults(self) -> tuple[PairFault, ...]:
@@ -66,9 +66,11 @@ def compute_bus_bandwidth(size: int, seconds: float, world: int) -> float:
 def evaluate_pair(ends: Mapping[str, Processes]) -> PairMeasurement:
     """Return the bandwidth of a pair from the answers of the processes on its two hosts."""
     processes = [one for name in ends for one in ends[name]]
-    told: Any = max((one.get("sizes", ()) for one in processes), key=len, default=())
+    sizes_of_processes: Any = max((one.get("sizes", ()) for one in processes), key=len, default=())
     figures = [
-        (compute_bus_bandwidth(size, seconds, len(processes)), int(size)) for size, seconds, _ in told if size > ONE
+        (compute_bus_bandwidth(size, seconds, len(processes)), int(size))
+        for size, seconds, _ in sizes_of_processes
+        if size > ONE
     ]
     bandwidth, size = max(figures, default=(0.0, 0))
     failed = next((one for one in processes if one.get("error") and not (one.get("late") and size >= LARGE)), None)

@@ -100,8 +100,8 @@ def build_deep_record(test: DeepTest | None) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
-def get_process_answer(told: Mapping[str, Any], name: str, local: int) -> Mapping[str, Any]:
+def get_process_answer(answers: Mapping[str, Any], name: str, local: int) -> Mapping[str, Any]:
     """Return the answer of one process; {} if it did not reach that step."""
-    processes = told.get(name, ())
+    processes = answers.get(name, ())
     found: Mapping[str, Any] = processes[local] if local < len(processes) else {}
     return found

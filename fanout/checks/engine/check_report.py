@@ -77,10 +77,10 @@ def render_check_report(
 
 
 def _render_header(title: str, rows: Sequence[CheckRow], seconds: float, style: ReportStyle) -> str:
-    bad, odd = (sum(row.level == level for row in rows) for level in ("fail", "warn"))
-    parts = [f"{len(rows) - bad - odd} ok"]
-    if odd:
-        parts.append(f"{odd} warning{'s' * (odd != 1)}")
+    bad, warnings = (sum(row.level == level for row in rows) for level in ("fail", "warn"))
+    parts = [f"{len(rows) - bad - warnings} ok"]
+    if warnings:
+        parts.append(f"{warnings} warning{'s' * (warnings != 1)}")
     if bad:
         parts.append(f"{bad} failed")
     right = f"{len(rows)} host{'s' * (len(rows) != 1)} · {seconds:.1f} s · [{', '.join(parts)}]"

@@ -34,8 +34,8 @@ class UnreachableHost:
 class CheckRequest:
     """Input of a check: the hosts, how each was reached, the task, and the selected checks.
 
-    ``hosts`` are in rank order and include those in ``unreached``. ``dialled`` is the numeric address at which ssh
-    reached a host (absent: a local host, or a jump host in between). ``config_values`` is the parsed config, or None.
+    ``hosts`` are in rank order and include those in ``unreached``. ``connected_addresses`` has the numeric address at
+    which ssh reached each host (absent: a local host, or a jump host in between). ``config_values`` is the parsed config, or None.
     ``imports`` are the task's top-level modules. A module in ``unsure`` may be on a path that only the task adds.
     ``own`` maps modules of the project to their paths on this machine. ``env`` is what the run exports to all hosts.
     ``venv_sure`` is False if the user did not name the environment, so that a host may lack it. ``attached`` is False
@@ -45,9 +45,9 @@ class CheckRequest:
     hosts: tuple[Host, ...]
     workdir: str
     unreached: Mapping[str, UnreachableHost] = field(default_factory=dict)
-    dialled: Mapping[str, str] = field(default_factory=dict)
+    connected_addresses: Mapping[str, str] = field(default_factory=dict)
     login_seconds: Mapping[str, float] = field(default_factory=dict)
-    noise: Mapping[str, str] = field(default_factory=dict)
+    login_output: Mapping[str, str] = field(default_factory=dict)
     task: str = ""
     config: str = ""
     config_values: Any = None

@@ -33,8 +33,8 @@ def judge_check(check: Check, case: CheckContext) -> tuple[CheckFinding, ...]:
     lacking = _find_missing_facts(check, case)
     allowed = {name: facts for name, facts in case.facts.items() if name not in lacking}
     verdicts = _run_judge(check, replace(case, facts=allowed)) if allowed or check.group == "ssh" else []
-    spoken = {name for verdict in verdicts for name in verdict.hosts} | set(lacking)
-    quiet = tuple(name for name in case.hosts if name not in spoken)
+    reported = {name for verdict in verdicts for name in verdict.hosts} | set(lacking)
+    quiet = tuple(name for name in case.hosts if name not in reported)
     by_reason: dict[tuple[str, SkipReason], list[str]] = {}
     for name, why in lacking.items():
         without_sandbox = "no-sandbox" in (case.reasons.get(name, {}).get(section) for section in check.needs)
@@ -80,7 +80,7 @@ def _run_judge(check: Check, case: CheckContext) -> list[CheckResult]:
     except Exception as error:  # noqa: BLE001 - the facts come from a host: any exception counts for that host
         why = _format_judge_error(check, error)
     guilty = {name: _find_judge_error(check, _restrict_to_hosts(case, [name])) for name in case.facts}
-    culprits = [name for name, told in guilty.items() if told]
+    culprits = [name for name, is_guilty in guilty.items() if is_guilty]
     others = [name for name in case.facts if name not in culprits]
     verdicts: list[CheckResult] = []
     try:

@@ -43,8 +43,8 @@ def _judge_data(case: CheckContext) -> Iterator[CheckResult]:
 def is_in_missing_workdir(case: CheckContext, name: str, row: Mapping[str, Any]) -> bool:
     """Return whether a path lies in a work directory that is missing or empty, which another check reports."""
     top = case.facts[name]["files"].get("workdir", {})
-    gone = top.get("kind") != "directory" or top.get("entries") == 0
-    return gone and str(row["path"]).startswith(f"{str(top.get('path', '')).rstrip('/')}/")
+    is_missing = top.get("kind") != "directory" or top.get("entries") == 0
+    return is_missing and str(row["path"]).startswith(f"{str(top.get('path', '')).rstrip('/')}/")
 
 
 def _judge_output(case: CheckContext) -> Iterator[CheckResult]:

@@ -8,7 +8,7 @@ from typing import Any
 
 MOST = 100  # paths that the check looks up on the hosts
 _STARTS = ("/", "./", "../", "~/")
-_OUTPUT_WORDS = ("output", "save", "log", "ckpt", "checkpoint", "cache", "result", "profile", "trace", "dump")
+_OUTPUT_NAMES = ("output", "save", "log", "ckpt", "checkpoint", "cache", "result", "profile", "trace", "dump")
 _PATH_KEY = re.compile(r"(^|_)(path|file|dir|directory|folder|root|filename|jsonl?|csv|parquet)s?$")
 _HAS_ENDING = re.compile(
     r"\.(jsonl?|csv|tsv|txt|parquet|arrow|ya?ml|toml|bin|pt|pth|ckpt|safetensors|np[yz]|h5|hdf5|idx|mmap|pkl|model|tar|gz|zst|zip"
@@ -37,19 +37,19 @@ def find_paths(values: Any) -> dict[str, str]:
 def _classify_path(key: str, value: str) -> str:
     """Return ``config``, ``output`` or ``maybe``; "" for a value that is no path."""
     last = re.sub(r"\[\d+\]$", "", key.rpartition(".")[2]).lower()
-    says_so = bool(_PATH_KEY.search(last))
+    is_certain_key = bool(_PATH_KEY.search(last))
     begins = value.startswith(_STARTS)
     if not value.strip("./~") or _NO_PATH.search(value):
         return ""
-    if not begins and not says_so and not ("/" in value and _HAS_ENDING.search(value)):
+    if not begins and not is_certain_key and not ("/" in value and _HAS_ENDING.search(value)):
         return ""
-    written = any(word in last for word in _OUTPUT_WORDS) and "load" not in last and "resume" not in last
+    written = any(word in last for word in _OUTPUT_NAMES) and "load" not in last and "resume" not in last
     if written:
         return "output" if begins or last.endswith(("dir", "path", "directory", "folder")) else ""
-    sure = (
+    is_certain = (
         begins or _HAS_ENDING.search(value) or value.count("/") > 1 or _PATTERN.search(value) or last.endswith("_dir")
     )
-    return "config" if sure else "maybe"
+    return "config" if is_certain else "maybe"
 
 
 def _strip_pattern(path: str) -> str:

@@ -99,9 +99,9 @@ def list_master_candidates(
     A loopback address is tried only if the host is ``alone`` or all hosts are on ``loopback``. All addresses have the
     family of the best one: if a firewall blocks IPv4, a change to IPv6 would only hide the problem until later.
     """
-    said = given or addr
-    if said:
-        return (said,)
+    explicit = given or addr
+    if explicit:
+        return (explicit,)
     if alone:
         return ("127.0.0.1",)
     interfaces = facts.get("interfaces", ())

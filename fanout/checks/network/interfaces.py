@@ -41,19 +41,21 @@ def find_addresses(case: CheckContext) -> dict[str, str]:
     """Return the address at which others reach each host: from the hostfile, else from its connection to host 0."""
     found: dict[str, str] = {}
     first, test = case.request.first_host.name, case.port
-    loopback = is_all_loopback(case.request.dialled, [host.name for host in case.request.reached_hosts])
+    loopback = is_all_loopback(case.request.connected_addresses, [host.name for host in case.request.reached_hosts])
     for name in case.hosts:
-        said, dialled = case.get_host(name).addr, case.request.dialled.get(name, "")
+        given, connected = case.get_host(name).addr, case.request.connected_addresses.get(name, "")
         interfaces = case.facts[name].get("interfaces", ())
         sources = [dial for (host, _), dial in test.dials.items() if host == name] if test else []
         chosen = [dial for (host, to), dial in test.dials.items() if host == name and to == test.chosen] if test else []
         seen = next((dial["source"] for dial in [*chosen, *sources] if dial.get("source")), "")
-        if said and parse_address(said):
-            found[name] = said
+        if given and parse_address(given):
+            found[name] = given
         elif name == first and test and parse_address(test.chosen):
             found[name] = test.chosen
-        elif loopback or (dialled and not seen and not is_loopback(dialled) and find_interface(interfaces, dialled)):
-            found[name] = dialled
+        elif loopback or (
+            connected and not seen and not is_loopback(connected) and find_interface(interfaces, connected)
+        ):
+            found[name] = connected
         elif seen:
             found[name] = str(seen).removeprefix("::ffff:")
         else:
@@ -149,7 +151,7 @@ def build_exports(case: CheckContext) -> dict[str, dict[str, str]]:
     result: dict[str, dict[str, str]] = {}
     here = find_interfaces(case)
     if len(case.request.hosts) == 1 or is_all_loopback(
-        case.request.dialled, [host.name for host in case.request.reached_hosts]
+        case.request.connected_addresses, [host.name for host in case.request.reached_hosts]
     ):
         return result
     for variable in (GLOO, NCCL):
@@ -194,7 +196,7 @@ def _judge_library(case: CheckContext, variable: str, library: str) -> Iterator[
             else ""
         )
         yield info(hosts, f"{library} would use {' or '.join(alone)}; fanout exports {variable}={interface}{why}")
-    loopback = is_all_loopback(case.request.dialled, [host.name for host in case.request.reached_hosts])
+    loopback = is_all_loopback(case.request.connected_addresses, [host.name for host in case.request.reached_hosts])
     if not given and not exported and own and not loopback and not _have_common_network(case, own):
         taken = ", ".join(f"{choice} on {fold_names(hosts)}" for choice, hosts in group_hosts_by_value(own))
         yield warn(

@@ -34,9 +34,9 @@ def _judge_master_port(case: CheckContext) -> Iterator[CheckResult]:
             names, f"port {case.request.master_port} is held by your run {run}, which is still running",
             f"choose another port:  --master-port {_find_free_port(case)}   or stop that run:  {case.commands.build_fanout_command('stop', run)}",
         )  # fmt: skip
-    told = {name for names in ours.values() for name in names}
-    yield skip([name for name in case.hosts if name != first and name not in told], "")
-    if first in told or first not in case.hosts:
+    reported = {name for names in ours.values() for name in names}
+    yield skip([name for name in case.hosts if name != first and name not in reported], "")
+    if first in reported or first not in case.hosts:
         return
     if test is None or test.unasked:
         yield skip(first, test.unasked if test else "not asked")
@@ -74,12 +74,12 @@ def _advise_port(case: CheckContext, host: str, problem: Mapping[str, Any]) -> s
     if problem["error"] == "EACCES":
         return "ports below 1024 need root: choose another with  --master-port 29500"
     holder = problem.get("holder") or {}
-    look = (
+    command = (
         f"see what it is:  {case.format_remote_command(host, 'ps -fp ' + str(holder['pid']))}   or "
         if "pid" in holder
         else ""
     )
-    return f"{look}choose another port with  --master-port {_find_free_port(case)}"
+    return f"{command}choose another port with  --master-port {_find_free_port(case)}"
 
 
 def _judge_master_addr(case: CheckContext) -> Iterator[CheckResult]:
@@ -112,7 +112,7 @@ def _judge_master_addr(case: CheckContext) -> Iterator[CheckResult]:
             yield misnamed
         else:
             where = f"{first} at {target}:{test.port}"
-            source = dial.get("source") or case.request.dialled.get(name) or name
+            source = dial.get("source") or case.request.connected_addresses.get(name) or name
             opens = services.build_firewall_commands(case.facts.get(first, {}), target, source, str(test.port))
             cure = dial_outcomes.build_advice(case, dial, host=first, other=name, opens=opens)
             others = any(test.dials.get((other, target), {}).get("outcome") == "ok" for other in workers)
@@ -131,11 +131,11 @@ def _judge_name_resolution(case: CheckContext, name: str, target: str) -> CheckR
     rows = case.facts.get(first, {}).get("interfaces", ())
     if parse_address(target) or not parse_address(peer) or not rows or find_interface(rows, peer):
         return None
-    look = case.format_remote_command(name, f"getent ahosts {quote(target)}; grep -n {quote(target)} /etc/hosts")
+    command = case.format_remote_command(name, f"getent ahosts {quote(target)}; grep -n {quote(target)} /etc/hosts")
     return fail(
         name,
         f"{target} resolves to {peer} on this host, which is no address of {first}",
-        f"correct the name on that host:  {look}   or name an address of {first} with  --master-addr ADDRESS",
+        f"correct the name on that host:  {command}   or name an address of {first} with  --master-addr ADDRESS",
     )
 
 

@@ -25,20 +25,20 @@ _CALL = "torchrun --nnodes=$NNODES --node-rank=$NODE_RANK --nproc-per-node=$NPRO
 
 def _iterate_torchrun_calls(case: CheckContext) -> Iterator[tuple[str, Mapping[str, Any], TorchrunCall]]:
     """Yield (host, its rehearsal, its last call of torchrun) for each host whose train.sh called torchrun."""
-    for name, played in case.get_section("rehearsal").items():
-        if played["calls"] and played["calls"][-1]["program"] == "torchrun":
-            last = played["calls"][-1]
-            yield name, played, parse_torchrun_call(last["argv"], last["env"])
+    for name, rehearsal in case.get_section("rehearsal").items():
+        if rehearsal["calls"] and rehearsal["calls"][-1]["program"] == "torchrun":
+            last = rehearsal["calls"][-1]
+            yield name, rehearsal, parse_torchrun_call(last["argv"], last["env"])
 
 
 def _judge_starts(case: CheckContext) -> Iterator[CheckResult]:
-    for name, played in case.get_section("rehearsal").items():
-        if not played["calls"]:
-            yield _judge_missing_call(case, name, played)
+    for name, rehearsal in case.get_section("rehearsal").items():
+        if not rehearsal["calls"]:
+            yield _judge_missing_call(case, name, rehearsal)
             continue
-        program = played["calls"][-1]["program"]
-        by = f" by {played['calls'][-1]['python']}" if played["calls"][-1]["python"] else ""
-        errors = played.get("errors", ())
+        program = rehearsal["calls"][-1]["program"]
+        by = f" by {rehearsal['calls'][-1]['python']}" if rehearsal["calls"][-1]["python"] else ""
+        errors = rehearsal.get("errors", ())
         if errors:
             yield info(
                 name,
@@ -50,27 +50,29 @@ def _judge_starts(case: CheckContext) -> Iterator[CheckResult]:
             yield ok(name, f"{case.request.script} starts {does}{by}")
 
 
-def _judge_missing_call(case: CheckContext, name: str, played: Mapping[str, Any]) -> CheckResult:
+def _judge_missing_call(case: CheckContext, name: str, rehearsal: Mapping[str, Any]) -> CheckResult:
     """Return the verdict for a script that did not call torchrun: an error of its own, or no network in the sandbox."""
-    script, status = case.request.script, played["status"]
-    words = " ".join(played["words"].split())[-160:]
-    errors = played.get("errors", ())
-    offline = _OFFLINE.search(played["words"])
+    script, status = case.request.script, rehearsal["status"]
+    words = " ".join(rehearsal["words"].split())[-160:]
+    errors = rehearsal.get("errors", ())
+    offline = _OFFLINE.search(rehearsal["words"])
     if status is None:
-        return skip(name, f"the rehearsal was stopped after {played['seconds']:.0f} s, before {script} called torchrun")
+        return skip(
+            name, f"the rehearsal was stopped after {rehearsal['seconds']:.0f} s, before {script} called torchrun"
+        )
     if not status:
         return skip(name, _explain_missing_call(case, name))
     saw = f"{script} ends with status {status} before it calls torchrun: {errors[0] if errors else words or '(it prints nothing)'}"
     if offline or not (errors or status in (2, 126, 127)):
         return skip(name, f"without a network {saw}")
-    sure = status == 127 or "syntax error" in saw
+    is_certain = status == 127 or "syntax error" in saw
     if status == 2 or "syntax error" in saw:
         cure = f"see the line:  {case.format_remote_command(name, f'cd {quote(case.get_workdir(name))} && bash -n {quote(script)}')}"
     elif "No such file" in saw:
         cure = f"copy the file there, or fix the line in {script}; if it activates an environment:  --venv DIR"
     else:
         cure = "install the missing program there, or use an environment that has it:  --venv DIR"
-    return (fail if sure else warn)(name, saw, cure)
+    return (fail if is_certain else warn)(name, saw, cure)
 
 
 def _skip_unseen_calls(case: CheckContext, hosts: Iterable[str], else_: str) -> Iterator[CheckResult]:
@@ -81,18 +83,18 @@ def _skip_unseen_calls(case: CheckContext, hosts: Iterable[str], else_: str) -> 
 
 def _explain_missing_call(case: CheckContext, name: str) -> str:
     """Return why the rehearsal saw no call of torchrun; "" if it saw one."""
-    played = case.facts[name]["rehearsal"]
-    if played["calls"]:
+    rehearsal = case.facts[name]["rehearsal"]
+    if rehearsal["calls"]:
         return ""
-    return f"{case.request.script} {'does' if played['status'] == 0 else 'did'} not call torchrun"
+    return f"{case.request.script} {'does' if rehearsal['status'] == 0 else 'did'} not call torchrun"
 
 
 def _judge_passed_variables(case: CheckContext) -> Iterator[CheckResult]:
     """Yield failures for calls that do not form one group of all hosts, and warnings for other differences from the plan."""
     quiet = set(case.hosts)
-    for name, played, seen in _iterate_torchrun_calls(case):
+    for name, rehearsal, seen in _iterate_torchrun_calls(case):
         quiet.discard(name)
-        given = played["given"]
+        given = rehearsal["given"]
         wrong = list(_find_group_errors(case, seen, given)) if len(case.request.hosts) > 1 else []
         if wrong:
             yield fail(
@@ -101,11 +103,11 @@ def _judge_passed_variables(case: CheckContext) -> Iterator[CheckResult]:
                 f"pass the exported variables to torchrun:  {_CALL}",
             )
             continue
-        odd = list(_find_deviations(case, seen, given))
-        if odd:
+        deviations = list(_find_deviations(case, seen, given))
+        if deviations:
             yield warn(
                 name,
-                f"{case.request.script} {', '.join(odd)}",
+                f"{case.request.script} {', '.join(deviations)}",
                 f'pass the exported variables to torchrun:  {_CALL} "$@"',
             )
         else:
@@ -157,11 +159,11 @@ def _find_deviations(case: CheckContext, seen: TorchrunCall, given: Mapping[str,
 
 def _judge_status(case: CheckContext) -> Iterator[CheckResult]:
     quiet = set(case.hosts)
-    for name, played, _ in _iterate_torchrun_calls(case):
-        if played["status"] is None:
+    for name, rehearsal, _ in _iterate_torchrun_calls(case):
+        if rehearsal["status"] is None:
             continue
         quiet.discard(name)
-        if played["status"] == 0:
+        if rehearsal["status"] == 0:
             yield warn(
                 name, f"{case.request.script} ends with status 0 although torchrun failed",
                 "a failed run would look successful: make torchrun the last command, or end with its status (set -e, or "
@@ -175,17 +177,23 @@ def _judge_status(case: CheckContext) -> Iterator[CheckResult]:
 def _judge_python(case: CheckContext) -> Iterator[CheckResult]:
     """Yield notes if train.sh runs another Python than the software checks examined."""
     used = {
-        name: played["calls"][-1]["python"]
-        for name, played, _ in _iterate_torchrun_calls(case)
-        if played["calls"][-1]["python"]
+        name: rehearsal["calls"][-1]["python"]
+        for name, rehearsal, _ in _iterate_torchrun_calls(case)
+        if rehearsal["calls"][-1]["python"]
     }
-    for odd in find_outlier_groups(used):
-        yield info(odd.hosts, f"train.sh runs {odd.format_difference()}", "use the same path on all hosts")
+    for deviations in find_outlier_groups(used):
+        yield info(
+            deviations.hosts, f"train.sh runs {deviations.format_difference()}", "use the same path on all hosts"
+        )
     for name, python in used.items():
-        looked = case.facts[name].get("software", {}).get("executable", "")
-        if looked and python.rpartition("/")[0] != looked.rpartition("/")[0] and len(set(used.values())) == 1:
+        checked_python = case.facts[name].get("software", {}).get("executable", "")
+        if (
+            checked_python
+            and python.rpartition("/")[0] != checked_python.rpartition("/")[0]
+            and len(set(used.values())) == 1
+        ):
             yield info(
-                name, f"train.sh activates its own environment: {python}; the checks of torch and packages used {looked}",
+                name, f"train.sh activates its own environment: {python}; the checks of torch and packages used {checked_python}",
                 f"make the checks use it:  --venv {python.rpartition('/bin/')[0]}",
             )  # fmt: skip
     yield from _skip_unseen_calls(

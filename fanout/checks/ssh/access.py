@@ -57,7 +57,7 @@ def _judge_login_time(case: CheckContext) -> Iterator[CheckResult]:
 
 
 def _judge_login_output(case: CheckContext) -> Iterator[CheckResult]:
-    for name, text in case.request.noise.items():
+    for name, text in case.request.login_output.items():
         if name in case.hosts and text.strip():
             first = text.strip().splitlines()[0][:60]
             yield info(

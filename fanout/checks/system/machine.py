@@ -15,7 +15,7 @@ from fanout.text.units import format_binary_size, format_duration
 _CLOCK_WARNS, _CLOCK_FAILS = 0.5, 5.0
 _LEAST_MEMORY = 0.1
 _MOST_SWAPPED = 0.1
-_DEAD_ENDS = re.compile(r"nfs|rpc_|lustre|ceph|fuse|nv_|nvidia|uvm_|amdgpu|kfd")
+_UNREACHABLE_PATHS = re.compile(r"nfs|rpc_|lustre|ceph|fuse|nv_|nvidia|uvm_|amdgpu|kfd")
 
 
 def _judge_clock(case: CheckContext) -> Iterator[CheckResult]:
@@ -112,7 +112,7 @@ def _judge_numa(case: CheckContext) -> Iterator[CheckResult]:
 def _judge_stuck(case: CheckContext) -> Iterator[CheckResult]:
     """Yield warnings for processes stuck in a file server or a GPU driver; a busy disk may look the same for a moment."""
     for name, rows in case.get_section("stuck").items():
-        bad = [row for row in rows if _DEAD_ENDS.search(row["wchan"])]
+        bad = [row for row in rows if _UNREACHABLE_PATHS.search(row["wchan"])]
         if bad:
             shown = ", ".join(f"pid {row['pid']} {row['command']} in {row['wchan']}" for row in bad[:3])
             yield warn(

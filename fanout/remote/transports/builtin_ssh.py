@@ -146,14 +146,14 @@ class _Transport(paramiko.Transport):
     def __init__(self, sock: Any, **options: Any) -> None:
         super().__init__(sock, **options)
         self.wanted_keys: Sequence[str] = ()
-        self.last_words = ""  # why the host ended the connection
+        self.disconnect_text = ""  # why the host ended the connection
         self.packetizer.start_handshake = lambda timeout: None  # type: ignore[method-assign]
 
     def _parse_debug(self, message: paramiko.Message) -> None: ...
 
     def _parse_disconnect(self, message: paramiko.Message) -> None:
         message.get_int()
-        self.last_words = message.get_text()
+        self.disconnect_text = message.get_text()
 
     @property
     def preferred_keys(self) -> tuple[str, ...]:

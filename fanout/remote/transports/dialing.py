@@ -21,7 +21,7 @@ DEAD_PEER_MS = 15_000
 ATTEMPT_PAUSE_SECONDS = 1.0  # between the ConnectionAttempts, as in ssh
 FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
 _SIOCGIFADDR = 0x8915
-_TOLD = 400  # bytes of a ProxyCommand's stderr that an error shows
+_STDERR_BYTES = 400  # bytes of a ProxyCommand's stderr that an error shows
 
 
 def open_tcp(options: SshOptions, deadline: Deadline) -> socket.socket:
@@ -107,7 +107,7 @@ class ProxyCommand:
     def __init__(self, options: SshOptions, deadline: Deadline) -> None:
         """Start the command with the user's shell, as ssh does. Raises Unreachable."""
         self.command = options.proxy_command
-        self._told: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe without a reader would fill up
+        self._stderr_file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe without a reader would fill up
         ours, theirs = socket.socketpair()
         with theirs:
             shell = os.path.expandvars("$SHELL")
@@ -117,7 +117,7 @@ class ProxyCommand:
                     [shell, "-c", f"exec {self.command}"],
                     stdin=theirs.fileno(),
                     stdout=theirs.fileno(),
-                    stderr=self._told,
+                    stderr=self._stderr_file,
                     start_new_session=True,  # Ctrl-C at the terminal reaches the launcher alone
                 )
             except OSError as error:
@@ -132,13 +132,13 @@ class ProxyCommand:
             code = self._child.wait(timeout=0.5)  # it closes its end a moment before it exits
         except subprocess.TimeoutExpired:
             return ""
-        self._told.seek(max(0, self._told.seek(0, os.SEEK_END) - _TOLD))
-        lines = self._told.read().decode("utf-8", "replace").strip().splitlines()
-        said = f": {lines[-1].strip()}" if lines else ""
+        self._stderr_file.seek(max(0, self._stderr_file.seek(0, os.SEEK_END) - _STDERR_BYTES))
+        lines = self._stderr_file.read().decode("utf-8", "replace").strip().splitlines()
+        reason = f": {lines[-1].strip()}" if lines else ""
         if code in (126, 127):
-            return f"the ProxyCommand `{self.command}` cannot be run{said}"
+            return f"the ProxyCommand `{self.command}` cannot be run{reason}"
         how = f"status {code}" if code >= 0 else f"signal {-code}"
-        return f"the ProxyCommand `{self.command}` ended with {how}{said}"
+        return f"the ProxyCommand `{self.command}` ended with {how}{reason}"
 
     def _end(self) -> None:
         """Ask the command, and what it started, to end."""
@@ -155,7 +155,7 @@ class ProxyCommand:
                 os.killpg(self._child.pid, signal.SIGKILL)
             with contextlib.suppress(subprocess.TimeoutExpired):  # a process stuck in state D cannot be killed
                 self._child.wait(timeout=5)
-        self._told.close()
+        self._stderr_file.close()
 
 
 def _receive_socket(ours: socket.socket, deadline: Deadline) -> socket.socket:

@@ -43,7 +43,7 @@ class KeyLogin:
             raise self._explain_disconnect(str(error)) from error
         except TimeoutError as error:
             raise Unreachable(
-                f"{self._options.dialled_address} answers, but the login did not finish in time: sshd looks for keys in the home "
+                f"{self._options.connect_address} answers, but the login did not finish in time: sshd looks for keys in the home "
                 f"directory of {self._options.user}, which may be on a file server that hangs",
                 hint=self._options.by_hand,
             ) from error
@@ -112,17 +112,17 @@ class KeyLogin:
     # -- errors
 
     def _explain_disconnect(self, words: str) -> Exception:
-        where = self._options.dialled_address
+        where = self._options.connect_address
         if "oo many authentication failures" in words:
             return AuthRefused(
                 f"{where} ended the login after {len(self._tried)} keys (its MaxAuthTries): {self._format_tried_keys()}",
                 hint="name the right key for this host in ~/.ssh/config: IdentityFile and `IdentitiesOnly yes`",
             )
-        said = f": {words}" if words else ""
-        return Dropped(f"{where} closed the connection during the login{said}", hint=self._options.by_hand)
+        reason = f": {words}" if words else ""
+        return Dropped(f"{where} closed the connection during the login{reason}", hint=self._options.by_hand)
 
     def _explain_refusal(self, made: KeyOffer, result: AuthResult) -> AuthRefused:
-        who = f"{self._options.user}@{self._options.dialled_address}"
+        who = f"{self._options.user}@{self._options.connect_address}"
         methods = ", ".join(result.methods)
         if result.partial:
             return AuthRefused(

@@ -53,11 +53,11 @@ def lazy_imports(*names: str) -> Iterator[None]:
     Modules that were imported before are left unchanged.
     """
     kinds = {"importlib.metadata": _LazyMetadata}
-    stand_ins = {name: kinds.get(name, _LazyModule)(name) for name in names if name not in sys.modules}
-    sys.modules.update(stand_ins)
+    placeholders = {name: kinds.get(name, _LazyModule)(name) for name in names if name not in sys.modules}
+    sys.modules.update(placeholders)
     try:
         yield
     finally:
-        for name, module in stand_ins.items():
+        for name, module in placeholders.items():
             if sys.modules.get(name) is module:
                 del sys.modules[name]

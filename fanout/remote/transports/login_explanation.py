@@ -56,10 +56,10 @@ class LoginExplainer:
         """Explain one login. Raises UsageError if ssh refuses the configuration."""
         transport = self._picker(host).name
         if transport == "local":
-            told = LoginFact(name="transport", value=transport, origin=self._transport_origin(transport, ()))
-            return LoginReport(host=host.name, facts=(told,), by_hand="")
+            fact = LoginFact(name="transport", value=transport, origin=self._transport_origin(transport, ()))
+            return LoginReport(host=host.name, facts=(fact,), by_hand="")
         way = self._picker.config.resolve_path(host)
-        told = LoginFact(name="transport", value=transport, origin=self._transport_origin(transport, way))
+        fact = LoginFact(name="transport", value=transport, origin=self._transport_origin(transport, way))
         options = way[-1]
         question = self._picker.config.build_query(host)
         origin = _Origins(host, question, self._picker.config, self._origins)
@@ -78,14 +78,14 @@ class LoginExplainer:
         agent += ", only for the keys above" if options.identities_only and agent != "none" else ""
         facts.append(LoginFact(name="agent", value=agent, origin=origin.find_origin("identityagent", "identitiesonly")))
         if len(way) > 1:
-            hops = tuple(f"{one.name} ({one.user}@{one.dialled_address})" for one in way[:-1])
+            hops = tuple(f"{one.name} ({one.user}@{one.connect_address})" for one in way[:-1])
             facts.append(LoginFact(name="jump hosts", value=hops, origin=origin.find_origin("proxyjump")))
         if way[0].proxy_command:
             command = LoginFact(
                 name="proxy command", value=way[0].proxy_command, origin=origin.find_origin("proxycommand")
             )
             facts.append(command)
-        facts += [self._host_key_fact(options, origin), _known_hosts_fact(options, origin), told]
+        facts += [self._host_key_fact(options, origin), _known_hosts_fact(options, origin), fact]
         return LoginReport(host=host.name, facts=tuple(facts), by_hand=options.by_hand)
 
     def _host_key_fact(self, options: SshOptions, origin: _Origins) -> LoginFact:

@@ -16,13 +16,13 @@ class Notices:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._new: dict[str, list[str]] = {}
-        self._told: set[tuple[str, str]] = set()
+        self._reported: set[tuple[str, str]] = set()
 
     def add_notice(self, host: str, sentence: str) -> None:
         """Store a sentence about ``host``; ignore the same sentence for the same host."""
         with self._lock:
-            if (host, sentence) not in self._told:
-                self._told.add((host, sentence))
+            if (host, sentence) not in self._reported:
+                self._reported.add((host, sentence))
                 self._new.setdefault(sentence, []).append(host)
 
     def take_new(self) -> list[str]:

@@ -124,7 +124,7 @@ class OpensshTransport:
         options = way[-1]
         if deadline.has_expired:
             return explain_timeout(
-                channel.log, channel.stderr_lines, options.dialled_address, deadline.seconds, by_hand=options.by_hand
+                channel.log, channel.stderr_lines, options.connect_address, deadline.seconds, by_hand=options.by_hand
             )
         channel.exit_status()  # its last messages are in the log once it has exited
         words = channel.stderr_lines
@@ -148,8 +148,8 @@ class OpensshTransport:
         if not self._accept_new:
             note_accepted_key(options, self._notices)
         with self._lock:
-            before = self._taken[options.dialled_address] or log.host_key
-            self._taken[options.dialled_address] = before
+            before = self._taken[options.connect_address] or log.host_key
+            self._taken[options.connect_address] = before
         if before != log.host_key:
             raise HostKeyChanged(
                 f"its host key has CHANGED since fanout first logged in: it now shows {log.host_key}, not {before}",

@@ -25,11 +25,11 @@ _UNKNOWN = re.compile(r"No \S+ host key is known for|is not known by any other n
 def explain_refusal(log: SshLog, words: Sequence[str], *, by_hand: str, accept_new: bool) -> TransportError:
     """Return the error of a failed login. ``words`` are lines of stderr, printed by a jump host's ssh or a ProxyCommand."""
     own = [line for line in log.messages if not line.startswith("@@@")]
-    told = [*words, *own]
+    lines = [*words, *own]
     return (
-        _host_key_error(log, told, by_hand, accept_new)
+        _host_key_error(log, lines, by_hand, accept_new)
         or _second_factor_error(log, by_hand)
-        or _permission_error(log, told, by_hand)
+        or _permission_error(log, lines, by_hand)
         or _connection_error(words, own, by_hand)
     )
 
@@ -39,14 +39,14 @@ def explain_timeout(log: SshLog, words: Sequence[str], address: str, seconds: fl
     if log.address and not log.connected:
         hint = f"is it up, and the address right? firewall, VPN?  {by_hand}"
         return Unreachable(f"no answer from {address} within {seconds:g} s", hint=hint, timed_out=True)
-    said = f" ({words[-1]})" if words else ""
+    reason = f" ({words[-1]})" if words else ""
     return Unreachable(
-        f"the login to {address} did not finish within {seconds:g} s{said}", hint=by_hand, timed_out=True
+        f"the login to {address} did not finish within {seconds:g} s{reason}", hint=by_hand, timed_out=True
     )
 
 
-def _host_key_error(log: SshLog, told: Sequence[str], by_hand: str, accept_new: bool) -> TransportError | None:
-    text = "\n".join(told)
+def _host_key_error(log: SshLog, lines: Sequence[str], by_hand: str, accept_new: bool) -> TransportError | None:
+    text = "\n".join(lines)
     if _CHANGED in text:
         where = _OFFENDING.search(text)
         known = f"{where[1]} line {where[2]} has another" if where else "known_hosts has another"
@@ -61,7 +61,7 @@ def _host_key_error(log: SshLog, told: Sequence[str], by_hand: str, accept_new: 
     if _UNKNOWN.search(text) or "Host key verification failed" in text:
         how = "" if accept_new else "   (or add --accept-new-host-keys)"
         return HostKeyUnknown(
-            f"its host key is not known: {log.host_key or told[-1]}",
+            f"its host key is not known: {log.host_key or lines[-1]}",
             hint=f"log in once by hand and compare the fingerprint:  {by_hand}{how}",
         )
     return None
@@ -92,8 +92,8 @@ def second_factor_hint(by_hand: str) -> str:
     )
 
 
-def _permission_error(log: SshLog, told: Sequence[str], by_hand: str) -> AuthRefused | None:
-    text = "\n".join(told)
+def _permission_error(log: SshLog, lines: Sequence[str], by_hand: str) -> AuthRefused | None:
+    text = "\n".join(lines)
     if "Too many authentication failures" in text:
         return AuthRefused(
             f"the host ended the login after {len(log.offered)} keys (its MaxAuthTries)",

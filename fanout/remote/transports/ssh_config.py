@@ -236,14 +236,14 @@ class SshConfig:
         """Return the answer of ``ssh -G``: the options, and the files that it read."""
         with self._begun.pop(question, None) or self._start_ssh_g(question) as child:
             try:
-                out, told = child.communicate(timeout=ANSWER_SECONDS)
+                out, reason = child.communicate(timeout=ANSWER_SECONDS)
             except subprocess.TimeoutExpired:
                 child.kill()
                 raise UsageError(
                     f"`ssh -G {question.name}` gave no answer within {ANSWER_SECONDS:g} s",
                     hint="a command of `Match exec` or a name server hangs",
                 ) from None
-        errors = told.decode("utf-8", "replace")
+        errors = reason.decode("utf-8", "replace")
         if child.returncode != 0 and "No user exists for uid" in errors:  # a container without an entry for this user
             raise SshProgramMissing
         if child.returncode != 0:
@@ -308,12 +308,12 @@ def _read_variable(name: str) -> str | None:
 
 def _format_refusal(question: ConfigQuery, text: str) -> str:
     """Return the message of ssh in one line; it names file and line."""
-    noise = re.compile(r"^debug\d|^OpenSSH_|^Pseudo-terminal will not|terminating, \d+ bad configuration option")
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not noise.search(line)]
-    told = "; ".join(lines) or "ssh gave no reason"
-    if "jumphost loop" in told:
-        return f"ssh_config: {question.name} is its own jump host ({told})"
-    return f"ssh refuses its configuration for {question.name}: {told}"
+    ignored = re.compile(r"^debug\d|^OpenSSH_|^Pseudo-terminal will not|terminating, \d+ bad configuration option")
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not ignored.search(line)]
+    reason = "; ".join(lines) or "ssh gave no reason"
+    if "jumphost loop" in reason:
+        return f"ssh_config: {question.name} is its own jump host ({reason})"
+    return f"ssh refuses its configuration for {question.name}: {reason}"
 
 
 _URI = re.compile(r"ssh://", re.IGNORECASE)

@@ -47,13 +47,13 @@ def translate_errors(step: LoginStep) -> Iterator[None]:
             named.methods = error.methods
         raise named from error
     except (paramiko.SSHException, EOFError, OSError) as error:
-        told = _translate_error(step, error)
-        raise type(told)(f"{step.subject}{told}", hint=told.hint) from error
+        translated = _translate_error(step, error)
+        raise type(translated)(f"{step.subject}{translated}", hint=translated.hint) from error
 
 
 def _translate_error(step: LoginStep, error: Exception) -> TransportError:
     """Return the TransportError for one exception."""
-    where, by_hand = step.options.dialled_address, step.options.by_hand
+    where, by_hand = step.options.connect_address, step.options.by_hand
     if step.proxy is not None and not isinstance(error, paramiko.AuthenticationException):
         failure = step.proxy.describe_failure()
         if failure:
@@ -76,7 +76,7 @@ def _translate_error(step: LoginStep, error: Exception) -> TransportError:
             )
         case paramiko.ChannelException() if step.before is not None:
             return Unreachable(
-                f"the jump host {step.before.name} ({step.before.dialled_address}) cannot connect to {where}: {error.text}",
+                f"the jump host {step.before.name} ({step.before.connect_address}) cannot connect to {where}: {error.text}",
                 hint=by_hand,
             )
     return _translate_other(step, error, where, by_hand)

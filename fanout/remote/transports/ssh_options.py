@@ -77,7 +77,7 @@ class SshOptions:
         return (self.host_key_alias or self.hostname).lower()
 
     @property
-    def dialled_address(self) -> str:
+    def connect_address(self) -> str:
         """Return ``host:port`` of the connection, for messages."""
         return f"[{self.hostname}]:{self.port}" if ":" in self.hostname else f"{self.hostname}:{self.port}"
 

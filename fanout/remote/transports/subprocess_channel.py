@@ -56,7 +56,7 @@ class PipeChannel:
             os.set_blocking(file.fileno(), False)
         self._wake_read, self._wake_write = os.pipe()  # readable once the channel is closed
         self._apart = False
-        self._last_words = b""
+        self._last_lines = b""
         self._lock = threading.Condition()
         self._users = 0
         self._closed = False
@@ -113,14 +113,14 @@ class PipeChannel:
             self._keep_stderr(data)
 
     def _keep_stderr(self, data: bytes) -> None:
-        self._last_words = (self._last_words + data)[-LAST_STDERR_BYTES:]
+        self._last_lines = (self._last_lines + data)[-LAST_STDERR_BYTES:]
 
     def separate_stderr(self) -> None:
         self._apart = self._err is not None
 
     @property
     def last_stderr(self) -> str:
-        lines = self._last_words.decode("utf-8", "replace").strip().splitlines()
+        lines = self._last_lines.decode("utf-8", "replace").strip().splitlines()
         return lines[-1].strip() if lines else ""
 
     # -- writing

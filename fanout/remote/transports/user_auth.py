@@ -49,7 +49,7 @@ class UserAuth(AuthHandler):
         self._transport = transport  # Any: its private attributes are not in paramiko's types
         self._user = self.username = user
         self._deadline = deadline
-        self._news = threading.Event()
+        self._answered = threading.Event()
         self._answer: tuple[int, Message] | None = None
         transport.auth_handler = self
 
@@ -100,11 +100,11 @@ class UserAuth(AuthHandler):
 
     def _send_and_wait(self, message: Message) -> tuple[int, Message]:
         self._answer = None
-        self._news.clear()
+        self._answered.clear()
         if not self._transport.is_active():
             raise HostDisconnected(getattr(self._transport, "last_words", ""))
         self._transport._send_message(message)
-        if not self._news.wait(self._deadline.seconds_left):
+        if not self._answered.wait(self._deadline.seconds_left):
             raise TimeoutError("the host does not answer")
         if self._answer is None:
             raise HostDisconnected(getattr(self._transport, "last_words", ""))
@@ -130,11 +130,11 @@ class UserAuth(AuthHandler):
         }
 
     def _record_answer(self, kind: int) -> Callable[[Message], None]:
-        def hear(message: Message) -> None:
+        def handle_packet(message: Message) -> None:
             self._answer = (kind, message)
-            self._news.set()
+            self._answered.set()
 
-        return hear
+        return handle_packet
 
     def _record_success(self, message: Message) -> None:
         self.authenticated = True
@@ -143,7 +143,7 @@ class UserAuth(AuthHandler):
 
     def abort(self) -> None:
         """Wake the waiting thread: the connection has ended."""
-        self._news.set()
+        self._answered.set()
 
 
 def _build_message(kind: bytes, *words: str) -> Message:

@@ -21,15 +21,15 @@ _FIRST = ("loss", "speed", "step")  # before the groups of the user's pattern
 def build_curves(streams: Sequence[StreamTimeline], label: Callable[[tuple[int, ...]], str]) -> list[dict[str, Any]]:
     """Return one JSON value per metric of any stream; ``label`` returns the label for stream numbers."""
     found = []
-    for name, told in _iter_metrics(streams):
+    for name, curves in _iter_metrics(streams):
         groups = sorted(
-            _group_equal_curves(told),
+            _group_equal_curves(curves),
             key=lambda who: min((get_rank_order(streams[number].name), number) for number in who),
         )
-        series = [{"who": label(who), "points": told[who[0]].get_points()} for who in groups[:MAX_CURVES]]
-        band = _compute_band([curve.get_points() for curve in told.values()]) if len(groups) > MAX_CURVES else []
+        series = [{"who": label(who), "points": curves[who[0]].get_points()} for who in groups[:MAX_CURVES]]
+        band = _compute_band([curve.get_points() for curve in curves.values()]) if len(groups) > MAX_CURVES else []
         found.append(
-            {"name": name, "unit": METRIC_UNITS.get(name, ""), "series": series, "of": len(told), "band": band}
+            {"name": name, "unit": METRIC_UNITS.get(name, ""), "series": series, "of": len(curves), "band": band}
         )
     return found
 
@@ -44,11 +44,11 @@ def _iter_metrics(streams: Sequence[StreamTimeline]) -> Iterator[tuple[str, dict
     """Yield (name of a metric, stream -> its curve), for curves with more than one point."""
     others = dict.fromkeys(name for stream in streams for name in stream.others)
     for name in (*_FIRST, *others):
-        told = {
+        curves = {
             number: curve for number, stream in enumerate(streams) if (curve := _get_curve(stream, name)) is not None
         }
-        if told:
-            yield name, told
+        if curves:
+            yield name, curves
 
 
 def _get_curve(stream: StreamTimeline, name: str) -> Curve | None:
@@ -57,11 +57,11 @@ def _get_curve(stream: StreamTimeline, name: str) -> Curve | None:
     return curve if curve is not None and len(curve.points) > 1 else None
 
 
-def _group_equal_curves(told: Mapping[int, Curve]) -> list[tuple[int, ...]]:
+def _group_equal_curves(curves: Mapping[int, Curve]) -> list[tuple[int, ...]]:
     """Group streams with equal values, in the order of their numbers; a stream that is one line behind is still equal."""
     groups: dict[tuple[float, ...], list[int]] = {}
-    shortest = min(len(curve.points) for curve in told.values())
-    for number, curve in told.items():
+    shortest = min(len(curve.points) for curve in curves.values())
+    for number, curve in curves.items():
         groups.setdefault(tuple(value for _, value in curve.points[: max(2, shortest)]), []).append(number)
     return [tuple(who) for who in groups.values()]
 

@@ -53,12 +53,12 @@ class LogExcerpt:
         self._open: dict[str, ExcerptEntry] = {}
         self._last: dict[int, int] = {}  # stream -> number of its last entry: a later line never joins an earlier entry
 
-    def add_line(self, speaker: int, say: LogLine, at: float) -> str:
+    def add_line(self, speaker: int, log_line: LogLine, at: float) -> str:
         """Add a line and return its level."""
-        text = sanitize_line(say.text, colour=False)
-        more = say.more + max(0, len(text) - LONGEST)
+        text = sanitize_line(log_line.text, colour=False)
+        more = log_line.more + max(0, len(text) - LONGEST)
         text = text[:LONGEST] + (f"…(+{more} B)" if more else "")
-        return self._add_entry(speaker, text, classify_text(text), at, join=say.kind == "line").level
+        return self._add_entry(speaker, text, classify_text(text), at, join=log_line.kind == "line").level
 
     def add_message(self, text: str, level: str, at: float) -> None:
         """Add a status message of fanout."""

@@ -51,7 +51,7 @@
       "started": new Date(run.began * 1000).toString(),
       "duration": clock(run.seconds),
       "hosts": plural(run.hosts.length, "host"),
-      "output": `${plural(run.log.said, "line")}, ${size(bytes)}`,
+      "output": `${plural(run.log.lines_total, "line")}, ${size(bytes)}`,
       "exit status": `${end.exit_code} (${end.origin})`,
       "record": run.directory,
     };
@@ -62,11 +62,11 @@
   // --------------------------------------------------------------------------------------------------------- timeline
 
   const PARTS = [
-    ["connect", "connecting", "dialled", "linked"],
-    ["prepare", "check and start", "linked", "started"],
+    ["connect", "connecting", "connecting", "connected"],
+    ["prepare", "check and start", "connected", "started"],
     ["quiet", "started, no output yet", "started", "first"],
     ["run", "running", "first", "exited"],
-    ["clean", "cleaning up", "exited", "gone"],
+    ["clean", "cleaning up", "exited", "cleaned_up"],
   ];
 
   function legend() {
@@ -105,14 +105,14 @@
     if (times.started !== undefined && times.first === undefined) times.first = end;
     for (const [colour, text, from, to] of PARTS) {
       if (times[from] === undefined) continue;
-      const until = times[to] ?? times.unreached ?? times.refused ?? times.forgotten ?? times.lost ?? run.seconds;
+      const until = times[to] ?? times.connect_failed ?? times.refused ?? times.released ?? times.lost ?? run.seconds;
       bar(drawn, times[from], until, colour, `${text}: ${clock(times[from])} to ${clock(until)}`, [2, 14]);
     }
     for (const [from, to] of host.down) bar(drawn, from, to ?? run.seconds, "down", `connection lost at ${clock(from)}`, [6, 6]);
     const width = span / WIDE * 3;
     if (times.stop !== undefined) bar(drawn, times.stop, times.stop + width, "warn", `stop sent at ${clock(times.stop)}`, [0, 18]);
     const failed = ["failed", "lost", "unreached", "refused"].includes(host.verdict);
-    const when = times.unreached ?? times.refused ?? end;
+    const when = times.connect_failed ?? times.refused ?? end;
     if (failed) bar(drawn, when - width, when, "bad", `${host.verdict}: ${host.why}`, [0, 18]);
     return drawn;
   }
@@ -268,7 +268,7 @@
     const matching = found.filter((line) => line.length > 1).length;
     byId("shown").textContent = `${plural(visible.filter((line) => line.length > 1).length, "line")} shown of `
       + `${matching.toLocaleString("en")} that match, of ${here.toLocaleString("en")} in this page; the run printed `
-      + `${plural(run.log.said, "line")}. All lines: ${run.directory}/${run.log.files}, or fanout logs ${run.run}`;
+      + `${plural(run.log.lines_total, "line")}. All lines: ${run.directory}/${run.log.files}, or fanout logs ${run.run}`;
   }
 
   function filters() {

@@ -77,18 +77,18 @@ class PageBuilder:
         self._names = LogFileNames(heading.hosts)
         self._streams, self._narrator = StreamDemultiplexer(heading.hosts), StatusReporter()
         self._excerpt = LogExcerpt()
-        self._course = RunTimeline(heading.hosts, began_at)
+        self._timeline = RunTimeline(heading.hosts, began_at)
         self._state = RunState.initial(heading.hosts, at=began_at)
 
     def __call__(self, event: Event, state: RunState) -> None:
         self._state = state
         if isinstance(event, StreamOpened):
             self._names.set_name(event.host, event.stream, event.name)
-        self._course.add_event(event)
-        at = self._course.now
+        self._timeline.add_event(event)
+        at = self._timeline.now
         self._add_output(event, at)
-        for said in self._narrator.handle_event(event, state):
-            self._excerpt.add_message(" ".join(sanitize_lines(said.text)), said.level, at)
+        for message in self._narrator.handle_event(event, state):
+            self._excerpt.add_message(" ".join(sanitize_lines(message.text)), message.level, at)
 
     def build_page(self, outcome: RunOutcome, report: str, *, ended: bool, directory: str) -> str:
         """Return the HTML page. Call this after the last event."""
@@ -96,19 +96,19 @@ class PageBuilder:
         return fill_template(self.build_data(outcome, report) | {"ended": ended, "directory": directory})
 
     def _add_rest(self) -> None:
-        at = self._course.now
+        at = self._timeline.now
         self._add_output(None, at)
-        for said in self._narrator.flush_messages():
-            self._excerpt.add_message(" ".join(sanitize_lines(said.text)), said.level, at)
+        for message in self._narrator.flush_messages():
+            self._excerpt.add_message(" ".join(sanitize_lines(message.text)), message.level, at)
 
     def _add_output(self, event: Event | None, at: float) -> None:
-        for say in self._streams.take_rest() if event is None else self._streams.process_event(event):
-            number = self._course.get_stream_index(say.host, say.stream)
-            stream = self._course.streams[number]
-            stream.add_metrics(say.text, at, self._metric)
-            if say.kind == "bar":
+        for log_line in self._streams.take_rest() if event is None else self._streams.process_event(event):
+            number = self._timeline.get_stream_index(log_line.host, log_line.stream)
+            stream = self._timeline.streams[number]
+            stream.add_metrics(log_line.text, at, self._metric)
+            if log_line.kind == "bar":
                 continue
-            level = self._excerpt.add_line(number, say, at)
+            level = self._excerpt.add_line(number, log_line, at)
             stream.lines += 1
             stream.errors += level == "error"
             stream.warnings += level == "warning"
@@ -122,15 +122,15 @@ class PageBuilder:
             "run": heading.run_id,
             "title": sanitize_line(heading.title, colour=False),
             "began": self._state.began_at,
-            "seconds": self._course.now,
+            "seconds": self._timeline.now,
             "outcome": asdict(outcome) | {"hosts": None},
             "report": report,
             "hosts": self._build_hosts(outcome),
-            "streams": [_build_stream(stream) for stream in self._course.streams],
-            "curves": build_curves(self._course.streams, self._format_speakers),
+            "streams": [_build_stream(stream) for stream in self._timeline.streams],
+            "curves": build_curves(self._timeline.streams, self._format_speakers),
             "load": self._build_load(),
             "log": {
-                "said": self._excerpt.lines,
+                "lines_total": self._excerpt.lines,
                 "speakers": speakers,
                 "lines": lines,
                 "files": self._format_log_files(),
@@ -140,14 +140,14 @@ class PageBuilder:
     def _build_hosts(self, outcome: RunOutcome) -> list[dict[str, Any]]:
         ends = {end.host: end for end in outcome.hosts}
         hosts = []
-        for course in self._course.hosts:
-            state, end = self._state.hosts[course.name], ends.get(course.name)
+        for host in self._timeline.hosts:
+            state, end = self._state.hosts[host.name], ends.get(host.name)
             hosts.append(
                 {
-                    "name": course.name,
-                    "rank": self._heading.ranks.get(course.name, (None, None))[0],
-                    "times": course.times,
-                    "down": course.down,
+                    "name": host.name,
+                    "rank": self._heading.ranks.get(host.name, (None, None))[0],
+                    "times": host.times,
+                    "down": host.down,
                     "phase": state.phase.value,
                     "verdict": end.verdict if end is not None else None,
                     "why": sanitize_line(end.reason, colour=False) if end is not None else "",
@@ -156,19 +156,19 @@ class PageBuilder:
         return hosts
 
     def _build_load(self) -> list[dict[str, Any]]:
-        told = {name for host in self._course.hosts for name in host.load}
+        load_names = {name for host in self._timeline.hosts for name in host.load}
         return [
             {
                 "name": name,
                 "unit": unit,
                 "series": [
                     {"host": number, "points": host.load[name].get_points()}
-                    for number, host in enumerate(self._course.hosts)
+                    for number, host in enumerate(self._timeline.hosts)
                     if name in host.load
                 ],
             }
             for name, unit in LOAD_UNITS.items()
-            if name in told
+            if name in load_names
         ]
 
     def _build_lines(self) -> tuple[list[list[Any]], list[list[Any]]]:
@@ -186,7 +186,7 @@ class PageBuilder:
     def _format_speakers(self, who: tuple[int, ...]) -> str:
         if who == (FANOUT,):
             return "fanout"
-        streams = [self._course.streams[number] for number in who]
+        streams = [self._timeline.streams[number] for number in who]
         pairs = [(self._heading.hosts[stream.host], format_label("", stream.name)[1:]) for stream in streams]
         return format_speakers(pairs, self._streams.parts) if len(pairs) > 1 else ":".join(filter(None, pairs[0]))
 

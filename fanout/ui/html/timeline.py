@@ -37,8 +37,8 @@ POINTS = 400  # of one curve
 STEPS = 60  # step marks on the bar of one stream
 READINGS_A_SECOND = 10.0
 _ONCE: Mapping[type[HostEvent], str] = {
-    Connecting: "dialled", Connected: "linked", Prepared: "prepared", Started: "started", Exited: "exited", CleanedUp: "gone",
-    Released: "forgotten", ConnectFailed: "unreached", Refused: "refused", HostLost: "lost",
+    Connecting: "connecting", Connected: "connected", Prepared: "prepared", Started: "started", Exited: "exited", CleanedUp: "cleaned_up",
+    Released: "released", ConnectFailed: "connect_failed", Refused: "refused", HostLost: "lost",
 }  # fmt: skip
 
 
