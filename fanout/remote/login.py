@@ -31,7 +31,7 @@ class ConnectionOptions:
 
     dials: int = default_of("fanout")
     connect_timeout: float = default_of("connect_timeout")
-    is_due: float = HEARTBEAT_SECONDS  # must be much shorter than the lease
+    heartbeat_seconds: float = HEARTBEAT_SECONDS  # must be much shorter than the lease
     by: str = "?"  # user@machine of the launcher; a busy host reports it to others
     command: str = ""
 

@@ -62,7 +62,7 @@ class ConnectionPool:
         self.clock = clock
         self._queue: SimpleQueue[Event] = SimpleQueue()
         self._over = threading.Event()
-        self._heartbeat_seconds = options.is_due
+        self._heartbeat_seconds = options.heartbeat_seconds
         self._sends_agent = not options.command
         dials = threading.Semaphore(options.dials)
         self.connections = {
