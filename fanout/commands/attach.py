@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from fanout.logs.line_filters import parse_display_filters
 from fanout.logs.tail import LogTails
 from fanout.model.errors import UsageError
 from fanout.model.exit_status import ExitStatus
@@ -22,7 +23,6 @@ from fanout.record.index import read_run_handle
 from fanout.record.run_reader import RunReader
 from fanout.run import detach, diagnosis, observe, takeover
 from fanout.run.attached_view import build_attached_view
-from fanout.run.choose_view import build_filters
 from fanout.run.command_context import CommandContext, load_command_context
 from fanout.run.guardian import Guardian
 from fanout.run.process_context import ProcessContext
@@ -62,7 +62,7 @@ def _read_run_as_hosts(request: Request) -> Request:
 
 def _follow_record(recorded: RunReader, context: CommandContext) -> int:
     process = context.process
-    filters = build_filters(context.settings, metric=recorded.metric)
+    filters = parse_display_filters(context.settings, metric=recorded.metric)
     collector = diagnosis.build_collector(recorded.heading, diagnosis.load_signatures(context), recorded=True)
     diagnosis.add_recorded_facts(collector, recorded.path)
     shown = build_attached_view(recorded.heading, context, filters, collector, muted=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from fanout.commands import report
+from fanout.logs.line_filters import parse_display_filters
 from fanout.logs.line_splitter import LIMIT
 from fanout.model.errors import UsageError
 from fanout.model.events import Chunk, Event, StreamOpened, Tick
@@ -18,7 +19,7 @@ from fanout.model.state import RunState
 from fanout.model.subscriber import Subscriber, View
 from fanout.record.run_reader import RunReader
 from fanout.run import diagnosis
-from fanout.run.choose_view import build_filters, build_view, choose_look
+from fanout.run.choose_view import build_view, choose_look
 from fanout.run.command_context import load_command_context
 from fanout.run.process_context import ProcessContext
 from fanout.text.parse_units import parse_duration
@@ -36,7 +37,7 @@ def run_replay(request: Request, process: ProcessContext) -> int:
     collector = diagnosis.build_collector(recorded.heading, diagnosis.load_signatures(context), recorded=True)
     diagnosis.add_recorded_facts(collector, recorded.path)
     hangs, preview = diagnosis.HangReporter(collector), partial(diagnosis.preview_verdict, collector)
-    filters = build_filters(context.settings, metric=recorded.metric)
+    filters = parse_display_filters(context.settings, metric=recorded.metric)
     view = build_view(
         recorded.heading, look, process, filters, preview=preview, hung=hangs.hung_hosts, viewing="replay"
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fanout.diagnose.verdict import Verdict, to_dict
+from fanout.logs.line_filters import parse_display_filters
 from fanout.logs.tail import LogTail, LogTails
 from fanout.model.errors import UsageError
 from fanout.model.events import Event
@@ -20,7 +21,6 @@ from fanout.model.state import RunState
 from fanout.record import writer_lock
 from fanout.record.run_reader import RunReader
 from fanout.run import diagnosis, network_retest
-from fanout.run.choose_view import build_filters
 from fanout.run.command_context import CommandContext, load_command_context
 from fanout.run.process_context import ProcessContext
 from fanout.run.slow_ranks import SlowRankReporter
@@ -137,7 +137,7 @@ def _write_page(path: str, recorded: RunReader, context: CommandContext) -> int:
     if not _may_be_overwritten(place):
         raise UsageError(f"--html {path}: this file exists and is not an HTML page", hint="name another file")
     story = PageBuilder(
-        recorded.heading, recorded.began_at, build_filters(context.settings, metric=recorded.metric).metric
+        recorded.heading, recorded.began_at, parse_display_filters(context.settings, metric=recorded.metric).metric
     )
     told = rebuild_report(recorded, context, story)
     report = told.render(colour=False, unicode=True)

@@ -9,6 +9,7 @@ from string import Formatter
 
 from fanout.logs.demux import LogLine
 from fanout.model.errors import UsageError
+from fanout.model.settings import Settings
 from fanout.text.sanitize import sanitize_line
 
 FOLDS = ("off", "exact", "similar")
@@ -29,25 +30,16 @@ class DisplayFilters:
     metric: re.Pattern[str] | None = None
 
 
-def parse_display_filters(
-    *,
-    show: str = "",
-    hide: str = "",
-    grep: str = "",
-    fold: str = "auto",
-    prefix: str | None = None,
-    timestamps: bool = False,
-    metric: str = "",
-) -> DisplayFilters:
-    """Parse the display flags. Raises UsageError for an invalid value."""
+def parse_display_filters(settings: Settings, *, metric: str = "") -> DisplayFilters:
+    """Parse the display flags. ``metric`` is the recorded --metric of the run. Raises UsageError for an invalid value."""
     return DisplayFilters(
-        show=parse_show(show) if show else ("all" if grep else "smart"),
-        hide=compile_pattern("--hide", hide),
-        grep=compile_pattern("--grep", grep),
-        fold=None if fold == "auto" else fold,
-        prefix=_parse_prefix(prefix),
-        timestamps=timestamps,
-        metric=_compile_metric(metric),
+        show=parse_show(settings.show) if settings.show else ("all" if settings.grep else "smart"),
+        hide=compile_pattern("--hide", settings.hide),
+        grep=compile_pattern("--grep", settings.grep),
+        fold=None if settings.fold == "auto" else settings.fold,
+        prefix=_parse_prefix(settings.prefix),
+        timestamps=settings.timestamps,
+        metric=_compile_metric(settings.metric or metric),
     )
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from fanout.logs.line_filters import DisplayFilters, parse_display_filters
+from fanout.logs.line_filters import DisplayFilters
 from fanout.model.run_info import RunInfo
-from fanout.model.settings import Settings
 from fanout.model.state import RunState
 from fanout.model.subscriber import View, Viewing
 from fanout.run.command_context import CommandContext
@@ -23,19 +22,6 @@ def choose_look(context: CommandContext, output: str = "") -> DisplayMode:
         encoding=getattr(process.stdout, "encoding", None),
         output=output or settings.output,
         color=settings.color,
-    )
-
-
-def build_filters(settings: Settings, *, metric: str = "") -> DisplayFilters:
-    """Return the filters of log lines. ``metric`` is the recorded --metric of the run. Raises UsageError."""
-    return parse_display_filters(
-        show=settings.show,
-        hide=settings.hide,
-        grep=settings.grep,
-        fold=settings.fold,
-        prefix=settings.prefix,
-        timestamps=settings.timestamps,
-        metric=settings.metric or metric,
     )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from fanout import __version__
 from fanout.diagnose.verdict import Verdict, to_dict
+from fanout.logs.line_filters import parse_display_filters
 from fanout.logs.tail import LogTails
 from fanout.model import plan_text
 from fanout.model.errors import LauncherError, UsageError
@@ -27,7 +28,7 @@ from fanout.record.index import HANDLE_FILE, create_run_directory, make_run_id
 from fanout.record.run_writer import RecordGap, RunWriter
 from fanout.remote.transports.select import resolve_addresses
 from fanout.run import check_request, detach, diagnosis, network_retest, restart
-from fanout.run.choose_view import build_filters, build_view, choose_look
+from fanout.run.choose_view import build_view, choose_look
 from fanout.run.connections import open_connections
 from fanout.run.guardian import Guardian
 from fanout.run.run_context import RunContext
@@ -58,7 +59,7 @@ class Launch:
         self.settings, self.process = context.settings, context.process
         quiet = left or (context.request.given["detach"] and self.settings.output == "auto")
         self.look = choose_look(context, "plain" if quiet else "")
-        self.filters = build_filters(self.settings)
+        self.filters = parse_display_filters(self.settings)
         self.pace = SlowRankReporter()
         self._set_run_id(run_id)
 

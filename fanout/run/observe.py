@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
+from fanout.logs.line_filters import parse_display_filters
 from fanout.logs.tail import LogTails
 from fanout.model import policy
 from fanout.model.errors import UsageError
@@ -20,7 +21,6 @@ from fanout.record.run_handle import RunHandle
 from fanout.remote.pool import ConnectionPool
 from fanout.run import diagnosis, host_query
 from fanout.run.attached_view import build_attached_view
-from fanout.run.choose_view import build_filters
 from fanout.run.connections import open_connections
 from fanout.run.host_query import RunOnHost
 from fanout.run.run_context import RunContext
@@ -36,7 +36,7 @@ def attach_to_hosts(context: RunContext) -> int:
     order = build_run_handle(parts, context)
     heading = _build_run_info(parts, order)
     tails, collector = LogTails(), diagnosis.build_collector(heading, diagnosis.load_signatures(context))
-    shown = build_attached_view(heading, context, build_filters(settings), collector)
+    shown = build_attached_view(heading, context, parse_display_filters(settings), collector)
     view, pace, detach_request = shown.view, shown.pace, shown.detach_request
     with _connect_to_run(parts, order, context, looking_on=True) as pool:
         session = Session(pool, heading.hosts, [tails, collector, view, shown.hangs, pace])

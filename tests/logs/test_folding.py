@@ -12,6 +12,7 @@ from fanout.logs.demux import LogLine
 from fanout.logs.folding import MAX_WAITING, LineFolding, format_speakers, merge_texts, shorten_label
 from fanout.logs.line_filters import parse_display_filters
 from fanout.model.events import StreamOpened
+from fanout.model.settings import Settings
 from fanout.ui.plain_view import PlainView
 from tests.histories import T0, History
 from tests.ui.goldens import heading
@@ -123,7 +124,10 @@ def test_the_plain_view_folds_on_request() -> None:
             run.say(host, b"NCCL version 2\n", stream=rank + 1)
     out = io.StringIO()
     view = PlainView(
-        heading(run.hosts), stdout=out, stderr=io.StringIO(), filters=parse_display_filters(show="all", fold="exact")
+        heading(run.hosts),
+        stdout=out,
+        stderr=io.StringIO(),
+        filters=parse_display_filters(Settings(show="all", fold="exact")),
     )
     run.say("a2", b"only here\n", stream=2).wait(0.1).play(view)
     assert out.getvalue() == ""  # the window is not over

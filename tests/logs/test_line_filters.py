@@ -9,6 +9,7 @@ import pytest
 from fanout.logs.line_filters import DisplayFilters, parse_display_filters, parse_show
 from fanout.model.errors import UsageError
 from fanout.model.events import StreamOpened
+from fanout.model.settings import Settings
 from fanout.ui.plain_view import PlainView
 from tests.histories import T0, TRACEBACK, History
 from tests.ui.goldens import heading
@@ -70,22 +71,22 @@ def test_ranks_are_global_and_errors_of_torchrun_stay() -> None:
     for host in run.hosts:
         for stream in (1, 2):
             run.say(host, b"x\n", stream=stream)
-    lines, _ = shown(run, parse_display_filters(show="1-2"))
+    lines, _ = shown(run, parse_display_filters(Settings(show="1-2")))
     assert lines == ["b   | E1122 14:06:51.204 failed (exitcode: 1)", "a:1 | x", "b:2 | x"]
 
 
 def test_without_streams_of_ranks_a_rank_selects_its_host() -> None:
     run = History("a", "b").link().start().say("a", b"x\n").say("b", b"y\n")
-    assert shown(run, parse_display_filters(show="9"))[0] == ["b | y"]  # eight ranks a host
+    assert shown(run, parse_display_filters(Settings(show="9")))[0] == ["b | y"]  # eight ranks a host
 
 
 def test_grep_searches_all_ranks_and_hide_removes_lines() -> None:
     run = under_torchrun("a")
     for stream in (1, 2):
         run.say("a", b"apple 1\npear 2\n", stream=stream)
-    assert shown(run, parse_display_filters(grep="app.e"))[0] == ["a:0 | apple 1", "a:1 | apple 1"]
-    assert shown(run, parse_display_filters(hide=r"\d$", show="all"))[0] == []
-    assert shown(run, parse_display_filters(hide="pear"))[0] == ["a:0 | apple 1"]
+    assert shown(run, parse_display_filters(Settings(grep="app.e")))[0] == ["a:0 | apple 1", "a:1 | apple 1"]
+    assert shown(run, parse_display_filters(Settings(hide=r"\d$", show="all")))[0] == []
+    assert shown(run, parse_display_filters(Settings(hide="pear")))[0] == ["a:0 | apple 1"]
 
 
 def test_stdout_and_stderr_of_a_rank_are_one_source() -> None:
@@ -95,8 +96,8 @@ def test_stdout_and_stderr_of_a_rank_are_one_source() -> None:
 
 def test_a_prefix_of_the_users_choice() -> None:
     run = under_torchrun("a").say("a", b"x\n", stream=1)
-    assert shown(run, parse_display_filters(prefix="<{host} {rank}> "))[0] == ["<a 0> x"]
-    assert shown(run, parse_display_filters(prefix=""))[0] == ["x"]
+    assert shown(run, parse_display_filters(Settings(prefix="<{host} {rank}> ")))[0] == ["<a 0> x"]
+    assert shown(run, parse_display_filters(Settings(prefix="")))[0] == ["x"]
 
 
 @pytest.mark.parametrize(
@@ -114,7 +115,7 @@ def test_a_prefix_of_the_users_choice() -> None:
 )
 def test_an_invalid_filter_is_reported_before_anything_starts(flags: dict[str, str], words: str) -> None:
     with pytest.raises(UsageError) as caught:
-        parse_display_filters(**flags)  # type: ignore[arg-type]
+        parse_display_filters(Settings(**flags))  # type: ignore[arg-type]
     assert words in str(caught.value)
 
 

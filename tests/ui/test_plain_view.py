@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from fanout.logs.line_filters import DisplayFilters, parse_display_filters
 from fanout.model.events import ConnectFailed, Connecting, StreamOpened, Tick
+from fanout.model.settings import Settings
 from fanout.ui.plain_view import PlainView
 from tests import histories
 from tests.histories import T0, History
@@ -22,7 +23,11 @@ from tests.ui.goldens import heading, same_as_golden
 def show(run: History, wished: DisplayFilters | None = None, *, colour: bool = False) -> tuple[str, str]:
     out, err = io.StringIO(), io.StringIO()
     view = PlainView(
-        heading(run.hosts), stdout=out, stderr=err, filters=wished or parse_display_filters(show="all"), colour=colour
+        heading(run.hosts),
+        stdout=out,
+        stderr=err,
+        filters=wished or parse_display_filters(Settings(show="all")),
+        colour=colour,
     )
     run.play(view)
     view.close()
@@ -77,7 +82,7 @@ def test_a_status_line_at_least_every_minute() -> None:
 
 
 def test_a_line_can_carry_its_time_of_arrival() -> None:
-    out, _ = show(History("a").link().start().say("a", b"x\n"), parse_display_filters(timestamps=True))
+    out, _ = show(History("a").link().start().say("a", b"x\n"), parse_display_filters(Settings(timestamps=True)))
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d a \| x\n", out)
 
 
@@ -181,11 +186,13 @@ def test_lines_that_come_together_look_as_if_each_had_come_alone(lines: list[str
     alone = History("gpu01").link().start()
     for line in data.splitlines(keepends=True):
         alone.say("gpu01", line)
-    assert show(together, parse_display_filters(**wished)) == show(alone, parse_display_filters(**wished))
+    assert show(together, parse_display_filters(Settings(**wished))) == show(
+        alone, parse_display_filters(Settings(**wished))
+    )
 
 
 @pytest.mark.parametrize("pattern", [r"^it (?P<step>\d+) nll=(?P<loss>[\d.]+)$", r"nll=([\d.]+)$"])
 def test_a_pattern_of_the_users_meets_every_line_of_a_block_by_itself(pattern: str) -> None:
     """Where a line begins and ends is not where the piece of the log does in which it came."""
     run = History("a").link().start().say("a", b"noise\nit 7 nll=2.25\nmore noise\nand more\n").wait(61)
-    assert "loss 2.2500" in show(run, parse_display_filters(metric=pattern))[1]
+    assert "loss 2.2500" in show(run, parse_display_filters(Settings(metric=pattern)))[1]
