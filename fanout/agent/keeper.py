@@ -43,7 +43,7 @@ class Keeper:
         self.poll = select.poll()
         self.relays = RelayClients(listener, self.poll)
         self.status = run_files.StatusFile(directory)
-        self.spool = log_spool.LogSpool(directory, spec.get("spool_limit", 0))
+        self.spool = log_spool.LogSpool(directory, spec["settings"]["spool_limit"])
         self.ranks: RankLogs | None = None
         self.notice = ""  # why there is no file per rank
         self.sent_status_key = self.spool.status_key
@@ -55,7 +55,7 @@ class Keeper:
         self.own_end: dict = {}  # "reason" and "why" if the keeper ended the run without a launcher's request
         self.signalled = ""  # a signal that the keeper received and the loop has not handled yet
         self.ending = StopSequence(spec["process_mark"])
-        self.lease = Lease(spec["lease"])
+        self.lease = Lease(spec["settings"]["lease"])
         self.oom = OomWatch()
         self.done = False
         self.linger: LingerState | None = None  # what keeps the keeper alive after the end
@@ -81,7 +81,7 @@ class Keeper:
             if self.signalled:
                 name, self.signalled = self.signalled, ""
                 own_end = {"reason": "keeper-signalled", "why": "the keeper received %s" % name}
-                self._stop_without_request(own_end, self.spec["grace"])
+                self._stop_without_request(own_end, self.spec["settings"]["grace"])
             if self.main and not self.exited:
                 self.oom.scan(os.getpid())
             self._check_deadlines()
@@ -199,7 +199,7 @@ class Keeper:
             from . import rank_logs  # hosts that do not need it do not compile it
 
             self.ranks, self.notice = rank_logs.follow_ranks(self.directory, self.spec["first_rank"], environment)
-        if self.spec.get("stacks"):
+        if self.spec["settings"]["stacks"] != "off":
             from . import stack_hook  # likewise
 
             stack_hook.install_hook(environment, self.directory)
@@ -314,7 +314,9 @@ class Keeper:
         elif self.main and self.lease.left < 0 and self.lease.seconds and not self.ending.kill_at:
             why = "no launcher for %g s: the lease expired" % self.lease.seconds
             own_end = {"reason": "lease-expired", "why": why, "silent_for": self.lease.seconds}
-            self._stop_without_request(own_end, max(0.0, self.spec["grace"] + self.lease.left))  # less the suspend time
+            self._stop_without_request(
+                own_end, max(0.0, self.spec["settings"]["grace"] + self.lease.left)
+            )  # less the suspend time
         elif self.ending.step(self.main, self.exited):
             if not self.exited:
                 why = "train.sh could not be killed"

@@ -72,13 +72,19 @@ class Option:
 
 
 class Setting(Option):
-    """Option that is a field of Settings. With ``in_files``, fanout.toml and FANOUT_<NAME> set it too."""
+    """Option that is a field of Settings.
+
+    With ``in_files``, fanout.toml and FANOUT_<NAME> set it too. With ``on_hosts``, the agent gets its value for each run.
+    """
 
     is_setting = True
 
-    def __init__(self, flags: str, text: str = "", *, in_files: bool = True, **row: Any) -> None:
+    def __init__(
+        self, flags: str, text: str = "", *, in_files: bool = True, on_hosts: bool = False, **row: Any
+    ) -> None:
         super().__init__(flags, text, **row)
         self.in_files = in_files
+        self.on_hosts = on_hosts
 
     @property
     def environment_name(self) -> str:

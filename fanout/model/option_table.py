@@ -18,6 +18,9 @@ OPTIONS: tuple[Option, ...] = (*COMMAND_OPTIONS, *SHARED_OPTIONS)
 #: Options that are fields of Settings, by name.
 SETTINGS: dict[str, Setting] = {row.name: row for row in OPTIONS if isinstance(row, Setting)}
 
+#: Names of the settings that the agent gets for each run.
+HOST_SETTINGS: tuple[str, ...] = tuple(name for name, row in SETTINGS.items() if row.on_hosts)
+
 #: Allowed values of the settings with fixed choices.
 CHOICES: dict[str, tuple[str, ...]] = {row.name: row.choices for row in OPTIONS if row.choices}
 

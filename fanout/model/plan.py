@@ -6,8 +6,9 @@ run.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from fanout.model.hosts import Host
 
@@ -71,12 +72,8 @@ class LaunchPlan:
     nodes: tuple[NodePlan, ...]
     master_addr: str
     master_port: int
-    grace: float
-    lease: float
-    spool_limit: int = 0  # bytes of log that a host may keep; 0: any number
+    host_settings: Mapping[str, Any] = field(default_factory=dict)  # by name: the settings that the agent needs
     detached: bool = False  # launched with -d: its launcher has no terminal
-    notes: tuple[str, ...] = field(default=())
-    stacks: bool = True  # whether the stacks of its Python processes can be read
 
     @property
     def world_size(self) -> int | None:

@@ -10,10 +10,12 @@ import ipaddress
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from fanout.model.errors import UsageError
 from fanout.model.host_facts import HostFacts
 from fanout.model.hosts import Host
+from fanout.model.option_table import HOST_SETTINGS
 from fanout.model.plan import SETUP, Default, EnvValue, LaunchPlan, NodePlan, PathList
 from fanout.model.settings import Settings
 from fanout.text.parse_units import parse_size
@@ -75,10 +77,7 @@ class Planner:
             nodes=tuple(nodes),
             master_addr=master,
             master_port=settings.master_port,
-            grace=settings.grace,
-            lease=settings.lease,
-            spool_limit=parse_size(settings.spool_limit) or 0,
-            stacks=settings.stacks != "off",
+            host_settings=_build_host_settings(settings),
             detached=self.detached,
         )
 
@@ -100,6 +99,12 @@ class Planner:
             count = str(nproc) if nproc is not None else "gpu"
             argv = ("torchrun", f"--nnodes={len(self.hosts)}", f"--nproc-per-node={count}", *where, *self.task)
         return ("bash", "-c", SETUP, "fanout", *argv) if settings.setup else argv
+
+
+def _build_host_settings(settings: Settings) -> dict[str, Any]:
+    """Return the settings that the agent gets, by name. Sizes are in bytes."""
+    values = {name: getattr(settings, name) for name in HOST_SETTINGS}
+    return values | {"spool_limit": parse_size(settings.spool_limit) or 0}
 
 
 def _build_exports(host: Host, settings: Settings, facts: HostFacts, local_address: str) -> dict[str, EnvValue]:

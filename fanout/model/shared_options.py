@@ -86,14 +86,14 @@ TIMEOUT_OPTIONS = (
     Setting(
         "--grace",
         "kill S seconds after TERM (default: {default}; torchrun itself waits 30)",
-        kind=float, default=40.0, metavar="S", group=TIMEOUTS,
+        kind=float, default=40.0, metavar="S", on_hosts=True, group=TIMEOUTS,
         bounds=(0, MAX_SECONDS / 2),  # a stop waits for twice as long
         commands=("stop",), help_of={"stop": "with HOSTS: kill S seconds after TERM (default: {default})"},
     ),
     Setting(
         "--lease",
         "stop a host's part of the run after S seconds without contact with the launcher (default: {default})",
-        kind=float, default=300.0, metavar="S", bounds=(5, MAX_SECONDS), group=TIMEOUTS,
+        kind=float, default=300.0, metavar="S", bounds=(5, MAX_SECONDS), on_hosts=True, group=TIMEOUTS,
     ),
     Setting(
         "--last-words",
@@ -239,12 +239,12 @@ RECORD_OPTIONS = (
     Setting(
         "--stacks",
         "let fanout stacks read the stacks of ranks (auto), or leave PYTHONPATH unchanged (off) (default: {default})",
-        default="auto", choices=("auto", "off"), group=RECORD,
+        default="auto", choices=("auto", "off"), on_hosts=True, group=RECORD,
     ),
     Setting(
         "--spool-limit",
         "keep at most SIZE of log on each host's disk (4G and 4GB: 1000^3, 4GiB: 1024^3); 0: no limit (default: {default})",
-        default="4GB", metavar="SIZE", group=RECORD,
+        default="4GB", metavar="SIZE", on_hosts=True, group=RECORD,
     ),
     Setting(
         "--signatures",

@@ -259,7 +259,6 @@ def prepare_frame(plan: LaunchPlan, node: NodePlan, *, by: str, cursors: Mapping
             "required_files": list(node.needs),
             "claims": list(node.claims),
             "first_rank": -1 if node.first_rank is None else node.first_rank,
-            "stacks": plan.stacks,
             "by": by,
             "run_info": {
                 "title": shlex.join(plan.task),
@@ -269,9 +268,7 @@ def prepare_frame(plan: LaunchPlan, node: NodePlan, *, by: str, cursors: Mapping
                 "detached": plan.detached,
             },
             "port": plan.master_port if len(plan.nodes) > 1 else 0,
-            "lease": plan.lease,
-            "spool_limit": plan.spool_limit,
-            "grace": plan.grace,
+            "settings": dict(plan.host_settings),
             "cursors": {str(stream): offset for stream, offset in cursors.items()},
         }
     )

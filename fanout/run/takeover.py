@@ -164,5 +164,4 @@ def build_minimal_plan(order: RunHandle, ranks: Sequence[int] | None = None) -> 
         NodePlan(host=host, rank=rank, nproc=None, cwd="/", argv=(), env=(), needs=(), claims=(), run_id=order.run_id)
         for rank, host in zip(ranks or range(len(order.hosts)), order.hosts, strict=True)
     )
-    grace = order.settings.grace
-    return LaunchPlan(run_id=order.run_id, task=(), nodes=nodes, master_addr="", master_port=0, grace=grace, lease=0.0)
+    return LaunchPlan(run_id=order.run_id, task=(), nodes=nodes, master_addr="", master_port=0)

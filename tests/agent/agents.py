@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from fanout.agent import bundle, frames, processes
+from fanout.model.option_table import HOST_SETTINGS
 from tests.processes import end
 
 #: Only for this process: a keeper sweeps by its run, and two test sessions may run side by side.
@@ -165,12 +166,14 @@ def build_mark(run: str, node: int) -> list[str]:
 
 
 def build_spec(argv: list[str], cwd: Path, *, run: str = RUN, node: int = 0, **rest: Any) -> dict[str, Any]:
+    """Return the message Prepare. ``rest`` has other parts of it, and settings by name."""
+    settings = {"grace": 10.0, "lease": 60.0, "spool_limit": 0, "stacks": "off"}
+    settings |= {name: rest.pop(name) for name in HOST_SETTINGS if name in rest}
     usual = {
         "required_files": [],
         "claims": ["port-29500"],
         "by": "me@pc",
-        "lease": 60.0,
-        "grace": 10.0,
+        "settings": settings,
         "cursors": {},
     }
     return {

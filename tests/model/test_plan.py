@@ -259,7 +259,7 @@ NAMES = ("A1", "B_2", "PATH_LIST", "FALLBACK")
 
 def pasted(shell: str, node: NodePlan, login: dict[str, str]) -> list[Any]:
     """Return what a process sees that the node's block starts in ``shell``: directory, arguments, variables."""
-    run = LaunchPlan(run_id="r", task=(), nodes=(node,), master_addr="a", master_port=1, grace=1, lease=1)
+    run = LaunchPlan(run_id="r", task=(), nodes=(node,), master_addr="a", master_port=1)
     clean = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "PYTHONUTF8": "1", **login}
     text = plan_text.render_plan(run, secrets=True).encode()
     done = subprocess.run([shell], input=text, env=clean, capture_output=True, check=False, timeout=30)

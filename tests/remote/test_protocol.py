@@ -293,7 +293,9 @@ NODE = NodePlan(
     first_rank=8,
     run_id="r1",
 )
-PLAN = LaunchPlan(run_id="r1", task=("t",), nodes=(NODE,), master_addr="a", master_port=1, grace=4.0, lease=30.0)
+PLAN = LaunchPlan(
+    run_id="r1", task=("t",), nodes=(NODE,), master_addr="a", master_port=1, host_settings={"grace": 4.0, "lease": 30.0}
+)
 
 
 def one_of(data: bytes) -> dict[str, Any]:
@@ -313,13 +315,10 @@ def test_prepare_has_all_data_that_go_needs() -> None:
         "required_files": ["train.sh"],
         "claims": ["port-1"],
         "first_rank": 8,
-        "stacks": True,
         "by": "me@pc",
         "run_info": {"title": "t", "nodes": 1, "nproc": NODE.nproc, "first_rank": 8, "detached": False},
         "port": 0,  # a run of one host waits for no other host
-        "spool_limit": 0,
-        "lease": 30.0,
-        "grace": 4.0,
+        "settings": {"grace": 4.0, "lease": 30.0},
         "cursors": {"0": 5},
     }
 
