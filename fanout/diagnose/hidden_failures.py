@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fanout.diagnose.evidence import Evidence, ProcessExit
 from fanout.diagnose.last_lines import StreamTail, is_torchrun_line
-from fanout.logs.metrics import parse_step
+from fanout.logs.metric_line import parse_growing_number
 
 LATE_SECONDS = 2.0  # the last output of a rank may arrive this much later than torchrun's report about it
 
@@ -32,4 +32,4 @@ def _has_continued(tail: StreamTail, failed_at: float) -> bool:
     lines = [text for _, text in tail.lines]
     reports = [number for number, text in enumerate(lines) if is_torchrun_line(text)]
     after = lines[reports[-1] + 1 :] if reports else lines
-    return tail.at > failed_at and any(parse_step(text) is not None for text in after)
+    return tail.at > failed_at and any(parse_growing_number(text) is not None for text in after)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from fanout.logs import rank_prefix
 from fanout.logs.line_splitter import LineAssembler
-from fanout.logs.metrics import parse_step
+from fanout.logs.metric_line import parse_step
 from fanout.text.sanitize import strip_escapes
 
 KEEP_BYTES = 8192

@@ -14,7 +14,7 @@ from statistics import median
 
 from fanout.logs import rank_prefix
 from fanout.logs.line_splitter import LineBuffer, split_last_lines
-from fanout.logs.metrics import parse_step, parse_step_time
+from fanout.logs.metric_line import read_metrics
 from fanout.model.events import Chunk, Event, StreamOpened
 from fanout.model.state import RunState
 from fanout.text.sanitize import strip_escapes
@@ -127,17 +127,16 @@ class StepTimes:
         self._read[key] = event.at
         for line in split_last_lines(block, _LINES, most=_TAIL):
             text, rank, _ = rank_prefix.split_rank_prefix(strip_escapes(line))
-            step = parse_step(text)
-            if step is not None:
+            reading = read_metrics(text)
+            if reading is not None and reading.step is not None:
                 who = (event.host, self._names.get(key) if rank is None else rank)
-                self._add_step(who, event.at, step, text)
+                self._add_step(who, event.at, reading.step, reading.step_time)
 
-    def _add_step(self, who: _Who, at: float, step: int, text: str) -> None:
+    def _add_step(self, who: _Who, at: float, step: int, seconds: float | None) -> None:
         rank = self._ranks.setdefault(who, _RankPace())
         if rank.came and step <= rank.came[-1][1]:
             return  # an epoch beside a step, or a restart
         rank.came.append((at, step))
-        seconds = parse_step_time(text)
         if seconds is not None:
             rank.stated.append(seconds)
         self._came.setdefault(step, {})[who] = at

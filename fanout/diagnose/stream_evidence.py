@@ -14,7 +14,7 @@ from fanout.diagnose.torchrun_lines import TorchrunParser
 from fanout.diagnose.tracebacks import Traceback, TracebackAssembler
 from fanout.logs import rank_prefix
 from fanout.logs.line_splitter import LineBuffer
-from fanout.logs.metrics import parse_step
+from fanout.logs.metric_line import parse_growing_number
 
 SURVIVED_SECONDS = 10.0
 MESSAGE_LINES = 12  # of one exception, after the line that names it
@@ -35,7 +35,7 @@ class OpenMatch:
     who: RankKey
     block: Traceback | None = None
     steps: int = 0
-    reached: int = -1
+    reached: float = -1.0
 
 
 @dataclass(slots=True)
@@ -71,7 +71,7 @@ class StreamState:
 
 def drop_survived(where: StreamState, who: RankKey, text: str, at: float) -> None:
     """Drop the matches of a rank that continues to log growing step numbers: they were no cause."""
-    number = parse_step(text)
+    number = parse_growing_number(text)
     if number is None:
         return
     for seen in [seen for seen in where.watched if seen.who == who]:

@@ -1,116 +1,18 @@
-"""Metrics: parse step, step time, loss and speed from log lines; compute the loss curve and the time left.
-
-It parses ``step 100/600 loss 3.24 tok/s 25938``, ``loss=3.24``, the dicts of the Hugging Face Trainer
-(``{'loss': 3.24, 'epoch': 0.1}``), progress bars of tqdm and Lightning with their postfix, and Megatron's
-``iteration 100/ 600 | lm loss: 3.24E+00``. A pattern of the user replaces these forms.
-"""
+"""Metrics of a run: follow the newest metrics of each host; compute the loss curve and the time left."""
 
 from __future__ import annotations
 
 import re
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import islice
 
 from fanout.logs.demux import LogLine, split_text
+from fanout.logs.metric_line import MetricReading, may_have_metrics, parse_line
 
-_NUMBER = r"([-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?|nan|inf)"
-_GAP = r"\s{0,16}"  # bounded: otherwise a long line of blanks is slow
-_LOSS = re.compile(rf"(?<![A-Za-z_/])(?:train[_/]|lm )?loss(?:_step)?['\"]?{_GAP}[:=]?{_GAP}{_NUMBER}", re.IGNORECASE)
-_COUNT = r"(\d{1,15})(?!\d)"
-_STEP = re.compile(
-    rf"\b(?:global_)?(?:step|iter(?:ation)?)s?['\"]?{_GAP}[:=]?{_GAP}\[?{_GAP}{_COUNT}(?:{_GAP}(?:/|of){_GAP}{_COUNT})?",
-    re.IGNORECASE,
-)
-_BAR = re.compile(rf"\d{{1,3}}%\|[^|]*\|{_GAP}{_COUNT}/{_COUNT} \[")
-_COUNTER = re.compile(rf"(?i)\b(?:step|iter(?:ation)?|epoch|batch|update)s?\b\D{{0,12}}{_COUNT}|\b{_COUNT}/\d+ \[\d")
-_STEP_TIME = re.compile(
-    r"(?i)(?:(?:step|iter(?:ation)?|batch)[_ ]?time(?:_s|_sec)?|time/step|sec/step)\W{1,3}"
-    r"(?P<time>\d{1,12}(?:\.\d{1,12})?)(?![\d.])\s?(?P<ms>ms)?"
-    r"|(?<![\d.])(?P<rate>\d{1,12}(?:\.\d{1,12})?)\s?(?P<unit>s/it|it/s|ms/step|s/step)\b"
-)
-_TOKENS = r"tok(?:en)?s?(?:/s(?:ec)?|_per_second)"
-_SPEED_AFTER = re.compile(rf"\b{_TOKENS}(?:/gpu)?['\"]?{_GAP}[:=]?{_GAP}(\d+(?:\.\d+)?)([kKM]?)", re.IGNORECASE)
-_SPEED_BEFORE = re.compile(rf"(?<![\w.+-])(\d+(?:\.\d+)?){_GAP}([kKM]?){_GAP}{_TOKENS}", re.IGNORECASE)
-_SCALE = {"": 1.0, "k": 1e3, "m": 1e6}
 BLOCKS = "▁▂▃▄▅▆▇█"
 ASCII_BLOCKS = "_.-:=+*#"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MetricReading:
-    """Metrics of one line; a missing metric is None."""
-
-    step: int | None = None
-    total: int | None = None
-    loss: float | None = None
-    speed: float | None = None  # tokens a second
-    others: Mapping[str, float] = field(default_factory=dict)  # further groups of the user's pattern
-
-
-def parse_line(text: str, metric: re.Pattern[str] | None = None) -> MetricReading | None:
-    """Parse the metrics of a line; return None if it has none. Lines without metrics are cheap."""
-    if metric is not None:
-        return _parse_with_pattern(metric, text)
-    if not may_have_metrics(text):
-        return None
-    loss = _LOSS.search(text)
-    step = _find_step(text)
-    if step is None and loss is None:
-        return None
-    speed = _SPEED_AFTER.search(text) or _SPEED_BEFORE.search(text)
-    return MetricReading(
-        step=int(step[1]) if step else None,
-        total=int(step[2]) if step and step[2] else None,
-        loss=float(loss[1]) if loss else None,
-        speed=float(speed[1]) * _SCALE[speed[2].lower()] if speed else None,
-    )
-
-
-def _find_step(text: str) -> re.Match[str] | None:
-    return _BAR.search(text) or _STEP.search(text)
-
-
-def parse_step(text: str) -> int | None:
-    """Return the step number of a line, else that of an epoch, a batch or an update; None if it has none."""
-    match = _find_step(text) or _COUNTER.search(text)
-    return int(match[1] or match[2]) if match else None
-
-
-def parse_step_time(text: str) -> float | None:
-    """Return the seconds per step that a line states; None if it states none."""
-    match = _STEP_TIME.search(text)
-    if match is None:
-        return None
-    if match["time"]:
-        return float(match["time"]) / (1000.0 if match["ms"] else 1.0)
-    rate = float(match["rate"])
-    return {"s/it": rate, "s/step": rate, "ms/step": rate / 1000.0}.get(
-        match["unit"].lower(), 1.0 / rate if rate else None
-    )
-
-
-def may_have_metrics(text: str) -> bool:
-    """Return whether the text may contain metrics; a fast test."""
-    return "loss" in text or "Loss" in text or "step" in text or "%|" in text or "iter" in text
-
-
-def _parse_with_pattern(metric: re.Pattern[str], text: str) -> MetricReading | None:
-    """Parse the metrics with the user's pattern, by group names; a single unnamed group is the loss."""
-    match = metric.search(text)
-    if match is None:
-        return None
-    groups = match.groupdict() or {"loss": match[1]}
-    try:
-        values = {name: float(value.replace(",", "")) for name, value in groups.items() if value}
-        step, total = (int(values[name]) if name in values else None for name in ("step", "total"))
-    except (ValueError, OverflowError):
-        return None  # the match is not a number
-    if not values:
-        return None
-    others = {name: value for name, value in values.items() if name not in ("step", "total", "loss", "speed")}
-    return MetricReading(step=step, total=total, loss=values.get("loss"), speed=values.get("speed"), others=others)
 
 
 class MetricTracker:
@@ -205,9 +107,15 @@ def _merge_readings(before: MetricReading, now: MetricReading) -> MetricReading:
     return replace(
         now,
         step=before.step if now.step is None else now.step,
+        is_bar=(before if now.step is None else now).is_bar,
+        counts_epoch=(before if now.step is None else now).counts_epoch,
         total=before.total if now.total is None else now.total,
         loss=before.loss if now.loss is None else now.loss,
         speed=before.speed if now.speed is None else now.speed,
+        samples=before.samples if now.samples is None else now.samples,
+        step_time=before.step_time if now.step_time is None else now.step_time,
+        epoch=before.epoch if now.epoch is None else now.epoch,
+        epochs=before.epochs if now.epochs is None else now.epochs,
         others={**before.others, **now.others},
     )
 

@@ -9,7 +9,8 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from fanout.logs.metrics import ASCII_BLOCKS, BLOCKS, MetricReading, RunProgress
+from fanout.logs.metric_line import MetricReading
+from fanout.logs.metrics import ASCII_BLOCKS, BLOCKS, RunProgress
 from fanout.model.run_info import RunInfo
 from fanout.model.state import HostState, Phase, RunState
 from fanout.text.sanitize import to_single_line

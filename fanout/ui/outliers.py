@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from statistics import median
 
-from fanout.logs.metrics import MetricReading
+from fanout.logs.metric_line import MetricReading
 from fanout.model.state import HostState, Phase, RunState
 from fanout.text.units import format_age
 from fanout.ui.host_load import HostLoad

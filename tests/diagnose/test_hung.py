@@ -12,7 +12,8 @@ from fanout.cli.parser import parse_arguments
 from fanout.commands.report import run_report
 from fanout.diagnose.signatures import load_builtin
 from fanout.diagnose.verdict import Verdict
-from fanout.logs.metrics import MetricReading, RunProgress
+from fanout.logs.metric_line import MetricReading
+from fanout.logs.metrics import RunProgress
 from fanout.model import outcome
 from fanout.model.events import ActionSent, Answered, Inspect, Interrupted
 from fanout.model.run_info import RunInfo

@@ -15,7 +15,7 @@ import fanout.diagnose
 import fanout.logs
 import fanout.ui
 from fanout.diagnose.signatures import LONGEST, load_builtin
-from fanout.logs.metrics import parse_step_time
+from fanout.logs.metric_line import read_metrics
 
 LENGTH = 6_000
 BUDGET = (
@@ -100,14 +100,18 @@ def test_a_line_of_a_megabyte_costs_the_signatures_only_its_beginning() -> None:
 @pytest.mark.parametrize("digits", [100, 4000, 1_000_000])
 def test_a_run_of_digits_is_no_step_time(digits: int) -> None:
     began = time.process_time()
-    assert parse_step_time(f"step 7/99 {'1' * digits}") is None
+    reading = read_metrics(f"step 7/99 {'1' * digits}")
+    assert reading is not None
+    assert reading.step_time is None
     assert time.process_time() - began < 0.01 + digits * BUDGET
 
 
 @pytest.mark.parametrize(
     ("text", "seconds_"),
     [("step_time 0.41", 0.41), ("step time: 410 ms", 0.41), ("1.2 s/it", 1.2), ("12.50it/s", 0.08), ("iteration_time_s=2", 2.0),
-     ("batch_time 12345678901234567890", None)],
+     ("batch_time 12345678901234567890", None), ("0.0it/s", None)],
 )  # fmt: skip
 def test_step_times_are_still_read(text: str, seconds_: float | None) -> None:
-    assert parse_step_time(text) == (pytest.approx(seconds_) if seconds_ is not None else None)
+    reading = read_metrics(f"step 7 loss 2.0 {text}")
+    assert reading is not None
+    assert reading.step_time == (pytest.approx(seconds_) if seconds_ is not None else None)

@@ -10,7 +10,7 @@ from fanout.diagnose.torchrun_lines import TorchrunParser
 from fanout.diagnose.tracebacks import TracebackAssembler, fold_frames
 from fanout.diagnose.verdict_text import render_lines
 from fanout.logs import rank_prefix
-from fanout.logs.metrics import MetricReading, parse_line, parse_step
+from fanout.logs.metric_line import MetricReading, parse_growing_number, parse_line
 from tests.diagnose.cases import CASES, ONE_A_HOST
 from tests.diagnose.kit import Run, verdict
 
@@ -50,6 +50,7 @@ def test_marks_of_ranks(text: str, body: str, rank: int | None, local: int | Non
     [
         ("step 120 loss 2", 120),
         ("Epoch: 3", 3),
+        ("  Gradient Accumulation steps = 1", None),
         (" 45%|### | 450/1000 [01:12<", 450),
         ("loss 2.3", None),
         ("iter=7", 7),
@@ -60,7 +61,7 @@ def test_marks_of_ranks(text: str, body: str, rank: int | None, local: int | Non
     ],
 )
 def test_what_grows_while_training_goes_on(text: str, number: int | None) -> None:
-    assert parse_step(text) == number
+    assert parse_growing_number(text) == number
 
 
 def test_a_number_too_long_for_a_step_is_no_metric() -> None:

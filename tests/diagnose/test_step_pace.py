@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fanout.diagnose.step_pace import StepTimes
-from fanout.logs.metrics import parse_step_time
+from fanout.logs.metric_line import read_metrics
 from fanout.model.events import StreamOpened
 from tests.histories import History, play
 
@@ -34,7 +34,8 @@ def start_pace() -> History:
     ],
 )
 def test_durations_in_lines(line: str, seconds: float | None) -> None:
-    assert parse_step_time(line) == (pytest.approx(seconds) if seconds is not None else None)
+    reading = read_metrics(line)
+    assert (reading.step_time if reading else None) == (pytest.approx(seconds) if seconds is not None else None)
 
 
 def test_a_rank_that_reports_that_it_is_slow() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fanout.logs.metrics import MetricReading
+from fanout.logs.metric_line import MetricReading
 from fanout.model.events import Disconnected, Heartbeat
 from fanout.ui.host_load import HostLoad, parse_load
 from fanout.ui.live_view import LiveView

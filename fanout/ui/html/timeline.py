@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
-from fanout.logs import metrics
+from fanout.logs import metric_line
 from fanout.model.events import (
     ActionSent,
     Chunk,
@@ -99,7 +99,7 @@ class StreamTimeline:
         """Add the metrics of a line; in a flood, only some lines are parsed."""
         if at - self.read_at < 1 / READINGS_A_SECOND:
             return
-        reading = metrics.parse_line(text, metric)
+        reading = metric_line.parse_line(text, metric)
         if reading is None:
             return
         self.read_at = at
