@@ -47,7 +47,10 @@ def build_parser(command: Command, columns: int) -> CommandParser:
 
 
 def add_option(parser: argparse._ActionsContainer, option: Option, command: str) -> None:
-    """Add one option. The value of a setting that is not given is None, so that other sources may set it."""
+    """Add one option; argparse returns its text, which ``model/option_values.py`` parses.
+
+    The value of a setting that is not given is None, so that other sources may set it.
+    """
     words: dict[str, Any] = {"dest": option.name, "help": option.format_help(command)}
     words["default"] = None if option.is_setting or option.const else option.default
     if option.const:
@@ -55,11 +58,7 @@ def add_option(parser: argparse._ActionsContainer, option: Option, command: str)
     elif option.kind is bool:
         words["action"] = "store_true"
     else:
-        words["metavar"] = option.metavar or None
+        words["metavar"] = "|".join(option.choices) or option.metavar or None
         if option.kind is tuple:
             words["action"] = "append"
-        elif option.kind in (int, float):
-            words["type"] = option.kind
-        if option.choices:
-            words["choices"] = option.choices
     parser.add_argument(*option.flags, **words)

@@ -13,12 +13,12 @@ from fanout.cli.command_table import COMMANDS, Command
 from fanout.cli.help_parser import build_parser
 from fanout.cli.overview import format_overview
 from fanout.model.errors import UsageError
-from fanout.model.number_ranges import range_error
 from fanout.model.option_table import SETTINGS, options_of
+from fanout.model.option_values import parse_option_text
 
 TYPE_CHECKING = False  # --help pays for argparse and for nothing else: typing and dataclasses cost as much again
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from typing import Any
 
     from fanout.model.request import Request
@@ -121,6 +121,7 @@ def _normalize_flag(word: str) -> str:
 def _build_request(command: Command, values: dict[str, Any], tail: list[str], notes: tuple[str, ...]) -> Request:
     from fanout.model.request import HostFilters, Request
 
+    _parse_values(command, values)
     named = values.pop("task", None) or ()
     task = ((named,) if isinstance(named, str) else tuple(named)) + tuple(tail)
     if command.missing_task and not task:
@@ -131,13 +132,16 @@ def _build_request(command: Command, values: dict[str, Any], tail: list[str], no
     hosts = values.pop("hosts", "")
     filters = HostFilters(**{name: values.pop(name) for name in HostFilters.__slots__ if name in values})
     flags = {name: values.pop(name) for name in list(values) if name in SETTINGS}
-    _check_own_numbers(command.name, values)
     return Request(verb=command.name, hosts=hosts, task=task, filters=filters, flags=flags, given=values, notes=notes)
 
 
-def _check_own_numbers(command: str, values: Mapping[str, Any]) -> None:
-    """Check the numbers of the command's own options; those of settings are checked with all other sources."""
-    for option in options_of(command):
-        number = values.get(option.name)
-        if option.kind in (int, float) and number is not None and (wrong := range_error(option.name, number)):
-            raise UsageError(f"{option.flags[-1]} {wrong}")
+def _parse_values(command: Command, values: dict[str, Any]) -> None:
+    """Replace the text of each option by its value. Raises UsageError for an invalid text."""
+    for group in ("", *command.groups):
+        for option in options_of(command.name, group):
+            text = values.get(option.name)
+            if isinstance(text, str) and not option.const and text != option.default:
+                try:
+                    values[option.name] = parse_option_text(option, text, option.long_flag)
+                except UsageError as error:
+                    raise UsageError(str(error), hint=error.hint or f"fanout {command.name} --help") from None

@@ -22,7 +22,7 @@ from fanout.run.process_context import ProcessContext
 from fanout.run.run_context import load_run_context
 from fanout.text.sanitize import to_single_line
 from fanout.text.table import format_table
-from fanout.text.units import format_duration
+from fanout.text.units import count_noun, format_duration
 
 
 def run_ps(request: Request, process: ProcessContext) -> int:
@@ -157,7 +157,7 @@ def _list_recorded_runs(request: Request, process: ProcessContext) -> int:
         )
     ended = len(records) - len(shown)
     also = f"; {ended} {'has' if ended == 1 else 'have'} ended (--all shows them)" if ended else ""
-    runs = "1 run" if len(records) == 1 else f"{len(records)} runs"
+    runs = count_noun(len(records), "run")
     process.print_message(f"{runs} recorded in {root}{also}; to ask hosts:  fanout ps HOSTS")
     return ExitStatus.SUCCESS
 

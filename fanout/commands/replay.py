@@ -13,7 +13,8 @@ from fanout.logs.line_splitter import LIMIT
 from fanout.model.errors import UsageError
 from fanout.model.events import Chunk, Event, StreamOpened, Tick
 from fanout.model.exit_status import ExitStatus
-from fanout.model.number_ranges import range_error
+from fanout.model.option_table import BOUNDED
+from fanout.model.option_values import range_error
 from fanout.model.request import Request
 from fanout.model.state import RunState
 from fanout.model.subscriber import Subscriber, View
@@ -104,7 +105,7 @@ def parse_speed(text: str, *, tty: bool) -> float:
         speed = float(text.removesuffix("x"))
     except ValueError:
         speed = 0.0
-    if wrong := range_error("speed", speed):
+    if wrong := range_error(BOUNDED["speed"], speed, text):
         raise UsageError(f"--speed {text[:40]}: {wrong}", hint="--speed 10, --speed 0.5 or --speed max")
     return speed
 

@@ -21,6 +21,7 @@ from fanout.run import observe, takeover
 from fanout.run.command_context import load_command_context
 from fanout.run.process_context import ProcessContext
 from fanout.run.run_context import select_hosts
+from fanout.text.units import count_noun
 
 REPORT_SECONDS = 15.0  # between two messages about a long wait
 
@@ -43,7 +44,7 @@ def run_stop(request: Request, process: ProcessContext) -> int:
             f"run {order.run_id} has ended; checking again {fold_names([host.name for host in order.hosts])}"
         )
     else:
-        where = f"{len(order.hosts)} host{'s' if len(order.hosts) != 1 else ''}"
+        where = count_noun(len(order.hosts), "host")
         process.print_message(
             f"stopping run {order.run_id} on {where}: SIGTERM, then SIGKILL after {order.settings.grace:g} s"
         )
@@ -78,7 +79,7 @@ def _stop_by_launcher(
     came = []
     for host in result["hosts"]:
         left = host["left"]
-        some = "1 process is left" if left == 1 else f"{left} processes are left"
+        some = f"{count_noun(left or 0, 'process')} {'is' if left == 1 else 'are'} left"
         said = "nothing is left" if left == 0 else "not verified that nothing is left" if left is None else some
         came.append((host["host"], f"{host['verdict']} ({host['reason']}); {said}", left == 0))
     return _print_results(came, process)
@@ -124,14 +125,10 @@ def _describe_result(host: HostState) -> tuple[str, bool]:
     """Return the result of a stop on one host, and whether it is verified that nothing is left."""
     if host.cleaned_up is not None:
         left = len(host.cleaned_up.left)
-        killed = f", {_count_processes(host.cleaned_up.killed)} had to be killed" if host.cleaned_up.killed else ""
+        killed = f", {count_noun(host.cleaned_up.killed, 'process')} had to be killed" if host.cleaned_up.killed else ""
         return (
-            f"{_count_processes(left)} could not be killed" if left else f"stopped, nothing is left{killed}"
+            f"{count_noun(left, 'process')} could not be killed" if left else f"stopped, nothing is left{killed}"
         ), not left
     if host.trouble is not None and host.trouble.loss == "no-run":
         return "nothing of the run is left", True
     return (host.trouble.message if host.trouble else "unreachable: timed out"), False
-
-
-def _count_processes(processes: int) -> str:
-    return "1 process" if processes == 1 else f"{processes} processes"

@@ -26,6 +26,7 @@ from fanout.run.command_context import load_command_context
 from fanout.run.diagnosis import load_signatures
 from fanout.run.process_context import ProcessContext
 from fanout.text.sanitize import sanitize_line
+from fanout.text.units import count_noun
 
 CLOCK_ERROR = 2.0  # seconds: hosts' clocks may differ, and torchrun writes whole seconds
 MOST_FILES = 4096
@@ -85,10 +86,8 @@ def collect_lines(files: list[LogFile], signatures: SignatureSet) -> EvidenceCol
 def _format_heading(files: list[LogFile], dumps: int) -> str:
     """Return the first line, for example ``4 files of 2 hosts, 8 dumps of flight recorders``."""
     hosts = len({name for file in files for name in file.hosts})
-    parts = (
-        [f"{len(files)} file{'s' if len(files) > 1 else ''} of {hosts} host{'s' if hosts > 1 else ''}"] if files else []
-    )
-    parts += [f"{dumps} dump{'s' if dumps > 1 else ''} of flight recorders"] if dumps else []
+    parts = [f"{count_noun(len(files), 'file')} of {count_noun(hosts, 'host')}"] if files else []
+    parts += [f"{count_noun(dumps, 'dump')} of flight recorders"] if dumps else []
     return f"{', '.join(parts)}\n"
 
 
@@ -162,7 +161,7 @@ def _diagnose_own_run(run: str, request: Request, process: ProcessContext) -> in
         )
         process.stdout.write(json.dumps({"run": recorded.heading.run_id, **found}, indent=2) + "\n")
     else:
-        process.stdout.write(f"run {recorded.heading.run_id} on {len(hosts)} host{'s' if len(hosts) > 1 else ''}\n")
+        process.stdout.write(f"run {recorded.heading.run_id} on {count_noun(len(hosts), 'host')}\n")
         lines = verdict_text.render_lines(verdict) if verdict is not None else [recorded.outcome.headline]
         process.stdout.write("".join(f"{sanitize_line(line, colour=False)}\n" for line in lines))
     return ExitStatus.SUCCESS if verdict is not None and verdict.cause is not None else ExitStatus.NEGATIVE

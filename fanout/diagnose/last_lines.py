@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from fanout.logs import rank_prefix
+from fanout.logs import glog, rank_prefix
 from fanout.logs.line_splitter import LineAssembler
 from fanout.logs.metric_line import parse_step
 from fanout.text.sanitize import strip_escapes
@@ -15,9 +15,7 @@ KEEP_BYTES = 8192
 QUOTED = 5  # lines of a quotation
 _LONGEST = 300
 _TORCHRUN = re.compile(r"torch/distributed/elastic|^={20}|^-{20}|elastic\.multiprocessing|^Setting OMP_NUM_THREADS")
-_FRAMES = re.compile(
-    r"^frame #\d|^\[[EWI]\d{3,4} [\d:.]{8,20} [\w.]{1,40}:\d{1,6}\] "
-)  # c10d's warnings, and C++ stacks
+_FRAMES = re.compile(rf"^frame #\d|^{glog.HEAD} [\w.]{{1,40}}:\d{{1,6}}\] ")  # c10d's warnings, and C++ stacks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

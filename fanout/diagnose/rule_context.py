@@ -28,11 +28,6 @@ class RuleResult:
     advice: tuple[str, ...] = ()
 
 
-def count_processes(number: int) -> str:
-    """Return ``1 process`` or ``3 processes``."""
-    return f"{number} process{'es' if number != 1 else ''}"
-
-
 @dataclass(frozen=True)
 class RuleContext:
     """Input of the rules: the evidence, its processes and its candidates."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from os.path import basename
 
 from fanout.diagnose.evidence import StackSnapshot
-from fanout.model.hosts import fold_names
+from fanout.model.hosts import fold_names, fold_numbers
 
 LIBRARY = re.compile(r"/(?:site|dist)-packages/|/lib(?:64)?/python\d|^<frozen |^<fanout>|/bin/torchrun$")
 _COLLECTIVE = "torch/distributed/"
@@ -109,7 +109,7 @@ def format_ranks(stands: Sequence[StackSnapshot]) -> str:
         return f"{len(stands)} processes on {hosts}" if len(stands) > 1 else f"pid {stands[0].pid} on {hosts}"
     if len(ranks) == 1:
         return f"rank {ranks[0]} ({hosts})"
-    return f"ranks {fold_names(str(rank) for rank in ranks).strip('[]')} ({hosts})"
+    return f"ranks {fold_numbers(ranks)} ({hosts})"
 
 
 def conjugate_phrase(text: str, count: int) -> str:

@@ -12,6 +12,8 @@ import re
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
+from fanout.text.units import count_noun
+
 HEAD = "Traceback (most recent call last)"
 _LINKS = ("During handling of the above exception", "The above exception was the direct cause")
 _FILE = '  File "'
@@ -140,7 +142,7 @@ def fold_frames(lines: Sequence[str]) -> tuple[str, ...]:
     def flush() -> None:
         if hidden:
             whose = ", ".join(dict.fromkeys(_parse_package(path) for path in hidden))
-            out.append(f"  … {len(hidden)} frame{'s' if len(hidden) > 1 else ''} in {whose} folded")
+            out.append(f"  … {count_noun(len(hidden), 'frame')} in {whose} folded")
             hidden.clear()
 
     inside = False

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fanout.diagnose.exit_codes import format_exit_code
 from fanout.diagnose.tracebacks import fold_frames
 from fanout.diagnose.verdict import Cause, Party, Verdict
-from fanout.model.hosts import fold_names
+from fanout.model.hosts import fold_names, fold_numbers
 
 _LABEL = 13
 _TRACE_LINES = 16
@@ -47,7 +47,7 @@ def _render_cause(cause: Cause, label: str) -> list[str]:
     if cause.host is None:
         who = f"{who} between {fold_names(cause.hosts)}" if cause.hosts else who
     elif len(cause.ranks) > 1 or len(cause.hosts) > 1:
-        where = f"ranks {_format_ranks(cause.ranks)} on " if len(cause.ranks) > 1 else ""
+        where = f"ranks {fold_numbers(cause.ranks)} on " if len(cause.ranks) > 1 else ""
         where = f"all {len(cause.ranks)} ranks on " if cause.whole else where
         who = (
             f"{where}{fold_names(cause.hosts)}, first on {cause.host}"
@@ -107,11 +107,7 @@ def _format_people(parties: Sequence[Party]) -> str:
     hosts = fold_names(dict.fromkeys(each.host for each in parties))
     if not ranks:
         return hosts
-    return f"{'ranks' if len(ranks) > 1 else 'rank'} {_format_ranks(ranks)} on {hosts}"
-
-
-def _format_ranks(ranks: Sequence[int]) -> str:
-    return fold_names(str(rank) for rank in sorted(ranks)).strip("[]")
+    return f"{'ranks' if len(ranks) > 1 else 'rank'} {fold_numbers(ranks)} on {hosts}"
 
 
 def _render_rows(name: str, texts: Sequence[str]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 from fanout.hostfile.name_grammar import HOST, TAG, USER, ZONE, check_host, check_port
 from fanout.hostfile.node_sets import expand_ranges
 from fanout.hostfile.problems import ParseError
+from fanout.text.parse_ranges import parse_range
 
 Fields = dict[str, Any]  # fields of Host by name; a missing key was not given
 
@@ -158,7 +159,7 @@ def parse_gpu_ids(text: str, key: str) -> tuple[str, ...]:
     inner = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     ids: list[str] = []
     for part in inner.split(","):
-        ids += expand_ranges(f"[{part}]") if re.fullmatch(r"\d{1,4}-\d{1,4}", part, re.ASCII) else [part.strip()]
+        ids += expand_ranges(f"[{part.strip()}]") if parse_range(part) is not None else [part.strip()]
     for gpu in ids:
         if not _GPU.fullmatch(gpu):
             raise ParseError(f"{gpu!r} is not a GPU id", f"write {key}=0,1 or {key}=0-7 for ids, {key}=8 for a count")

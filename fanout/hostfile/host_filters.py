@@ -7,9 +7,12 @@ import fnmatch
 from collections.abc import Iterable
 
 from fanout.hostfile.node_sets import expand_node_set, expand_ranges, split_list
-from fanout.hostfile.problems import ParseError, escape_unprintable, suggest_nearest
+from fanout.hostfile.problems import ParseError
 from fanout.model.errors import UsageError
 from fanout.model.hosts import Host, HostFile
+from fanout.text.sanitize import escape_invisible
+from fanout.text.suggest import suggest_nearest
+from fanout.text.units import count_noun
 
 
 def select_hosts(
@@ -66,9 +69,9 @@ def _take_count(chosen: list[Host], named: set[str], nnodes: int | None) -> list
         raise UsageError(f"--nnodes {nnodes}: must be at least 1")
     if len(chosen) < nnodes:
         spares = len(chosen) - len(regular)
-        also = f" and {_format_count(spares, 'spare')}" if spares else ""
+        also = f" and {count_noun(spares, 'spare')}" if spares else ""
         raise UsageError(
-            f"--nnodes {nnodes}: the hostfile and the filters leave {_format_count(len(regular), 'host')}{also}",
+            f"--nnodes {nnodes}: the hostfile and the filters leave {count_noun(len(regular), 'host')}{also}",
             hint=f"add hosts, or run on fewer: --nnodes {len(chosen)}" if chosen else "add hosts",
         )
     lacking = nnodes - len(regular)
@@ -85,7 +88,7 @@ def _filter_by_tag(hostfile: HostFile, tag: str) -> list[Host]:
             hint = suggest_nearest(name, known) or (
                 f"tags: {', '.join(known)}" if known else "no host of this file has a tag"
             )
-            raise UsageError(f"--tag {escape_unprintable(name)}: no host has this tag", hint=hint)
+            raise UsageError(f"--tag {escape_invisible(name)}: no host has this tag", hint=hint)
     return [host for host in hostfile.hosts if tags & set(host.tags)]
 
 
@@ -101,11 +104,11 @@ def _match_names(hostfile: HostFile, expression: str, flag: str) -> set[str]:
         elif "*" in word or "?" in word:
             spelled[word] = [name for name in known.values() if fnmatch.fnmatchcase(name, word)]
             if not spelled[word]:
-                raise UsageError(f"{flag} {escape_unprintable(word)}: no host matches", hint=_list_hosts(hostfile))
+                raise UsageError(f"{flag} {escape_invisible(word)}: no host matches", hint=_list_hosts(hostfile))
     try:
         names = expand_node_set(expression, spelled)
     except ParseError as error:
-        raise UsageError(f"{flag} {escape_unprintable(expression)}: {error.what}", hint=error.fix) from None
+        raise UsageError(f"{flag} {escape_invisible(expression)}: {error.what}", hint=error.fix) from None
     for name in names:
         found[_find_known(hostfile, known, name, flag)] = None
     return set(found)
@@ -121,7 +124,7 @@ def _parse_filter(hostfile: HostFile, text: str, flag: str) -> dict[str, tuple[s
             slots = tuple(dict.fromkeys(_parse_ids(ids))) if colon else ()
             names = [word] if word.casefold() in known else expand_node_set(word)
         except ParseError as error:
-            raise UsageError(f"{flag} {escape_unprintable(text)}: {error.what}", hint=error.fix) from None
+            raise UsageError(f"{flag} {escape_invisible(text)}: {error.what}", hint=error.fix) from None
         for name in names:
             real = _find_known(hostfile, known, name, flag)
             parts[real] = tuple(dict.fromkeys((*parts.get(real, ()), *slots)))
@@ -149,7 +152,7 @@ def _find_known(hostfile: HostFile, known: dict[str, str], name: str, flag: str)
     real = known.get(name.casefold()) or known.get(name.casefold().rstrip("."))
     if real is None:
         raise UsageError(
-            f"{flag}: {escape_unprintable(name)!s} is not in {escape_unprintable(hostfile.source)}",
+            f"{flag}: {escape_invisible(name)!s} is not in {escape_invisible(hostfile.source)}",
             hint=suggest_nearest(name, known.values()) or _list_hosts(hostfile),
         )
     return real
@@ -167,7 +170,7 @@ def _check_slots(host: Host, ids: tuple[str, ...], flag: str) -> None:
     for each in ids:
         if known is not None and each not in known:
             raise UsageError(
-                f"{flag}: {host.name} has no slot {escape_unprintable(each)} ({host.origin})",
+                f"{flag}: {host.name} has no slot {escape_invisible(each)} ({host.origin})",
                 hint=f"it has {', '.join(known)}",
             )
 
@@ -202,10 +205,6 @@ def _set_processes(host: Host, count: int) -> Host:
             hint=f"at most --nproc-per-node {len(host.gpus)}",
         )
     return dataclasses.replace(host, slots=count, gpus=host.gpus[:count])
-
-
-def _format_count(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _list_hosts(hostfile: HostFile) -> str:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 from fanout.hostfile.attributes import Fields, HostAttributes, apply_defaults, list_known_keys
 from fanout.hostfile.node_sets import MOST_HOSTS
-from fanout.hostfile.problems import Problems, SourceSpan, suggest_nearest
+from fanout.hostfile.problems import Problems, SourceSpan
 from fanout.model.hosts import Host, HostFile
+from fanout.text.suggest import suggest_nearest
 
 _UNTAGGED = ("all", "ungrouped")  # Ansible's groups of all hosts and of hosts without a group
 

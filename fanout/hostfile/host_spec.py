@@ -7,6 +7,7 @@ from fanout.hostfile.host_list_builder import HostListBuilder
 from fanout.hostfile.name_grammar import Address, check_host, check_port, split_address
 from fanout.hostfile.node_sets import expand_ranges, split_list
 from fanout.hostfile.problems import ParseError, SourceSpan
+from fanout.text.units import count_noun
 
 MOST_SLOTS_BY_COLON = 64
 LEAST_PORT_BY_COLON = 1024
@@ -132,8 +133,8 @@ def _spread_addresses(fields: Fields, patterns: dict[str, str], count: int) -> l
         if values == [None] or (count == 1 and name not in patterns):
             continue
         if len(values) != count:
-            addresses = "1 address" if len(values) == 1 else f"{len(values)} addresses"
-            hosts = "1 host" if count == 1 else f"{count} hosts"
+            addresses = count_noun(len(values), "address")
+            hosts = count_noun(count, "host")
             fix = f"give one address per host, e.g.: {name}=10.0.0.[1-{count}]"
             raise ParseError(f"{name}: {addresses} for {hosts}", fix)
         found = found or [{} for _ in range(count)]

@@ -12,8 +12,9 @@ from fanout.hostfile.masking import MASK
 from fanout.hostfile.name_grammar import TAG
 from fanout.hostfile.node_sets import MOST_HOSTS
 from fanout.hostfile.plain_text import TextReader
-from fanout.hostfile.problems import ParseError, SourceSpan, suggest_nearest
+from fanout.hostfile.problems import ParseError, SourceSpan
 from fanout.hostfile.yaml_tree import Items, Leaf, Node, Table, YamlError, parse_yaml, to_word
+from fanout.text.suggest import suggest_nearest
 
 _HOSTS = ("hosts",)
 _DEFAULTS = ("defaults", "vars")

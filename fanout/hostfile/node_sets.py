@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterator, Mapping
 
 from fanout.hostfile.problems import ParseError
+from fanout.text.parse_ranges import NumberRange, parse_range
 
 MOST_HOSTS = 100_000
 
-_STEP = re.compile(r"(\d{1,18})(?:-(\d{1,18})(?:/(\d{1,9}))?)?", re.ASCII)
 _COLON_STEP = re.compile(r"(\d{1,18}):(\d{1,18})(?::(\d{1,9}))?", re.ASCII)
 _LETTERS = re.compile(r"([a-z]):([a-z])|([A-Z]):([A-Z])")
 
@@ -74,19 +74,21 @@ def _expand_numbers(inside: str, *, at: int) -> list[str]:
                 raise ParseError(f"the range {part} runs backwards", f"write {high}:{low}", start=begin, end=end)
             found += [chr(code) for code in range(ord(low), ord(high) + 1)]
             continue
-        match = _STEP.fullmatch(part) or _COLON_STEP.fullmatch(part)
-        if match is None:
+        run = parse_range(part) if part == part.strip() else None
+        colons = _COLON_STEP.fullmatch(part)
+        if colons is not None:
+            run = NumberRange(colons[1], colons[2], int(colons[3] or 1))
+        if run is None:
             what = "an empty range" if not part.strip() else f"{part!r} is not a range"
             raise ParseError(what, "write [01-16], [1,3,7-9] or [0-8/2]", start=begin, end=end)
-        found += _expand_run(match, start=begin, end=end)
+        found += _expand_run(run, part, start=begin, end=end)
         if len(found) > MOST_HOSTS:
             raise ParseError(f"more than {MOST_HOSTS:,} hosts", start=begin, end=end)
     return found
 
 
-def _expand_run(match: re.Match[str], *, start: int, end: int) -> list[str]:
-    low, high, step = match[1], match[2] or match[1], int(match[3] or 1)
-    part = match[0]
+def _expand_run(run: NumberRange, part: str, *, start: int, end: int) -> list[str]:
+    low, high, step = run
     if step < 1:
         raise ParseError(f"a step of {step}", "a step is at least 1", start=start, end=end)
     if int(low) > int(high):
@@ -98,7 +100,7 @@ def _expand_run(match: re.Match[str], *, start: int, end: int) -> list[str]:
     if (int(high) - int(low)) // step >= MOST_HOSTS:
         raise ParseError(f"more than {MOST_HOSTS:,} hosts", start=start, end=end)
     width = len(low) if low[0] == "0" else 0
-    return [f"{number:0{width}d}" for number in range(int(low), int(high) + 1, step)]
+    return [f"{number:0{width}d}" for number in run.numbers]
 
 
 def expand_node_set(expression: str, spelled: Mapping[str, list[str]] | None = None) -> list[str]:

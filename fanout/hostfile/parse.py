@@ -10,9 +10,10 @@ from fanout.hostfile.csv_table import TableReader, detect_delimiter
 from fanout.hostfile.host_list_builder import HostListBuilder
 from fanout.hostfile.other_file_types import recognize_file
 from fanout.hostfile.plain_text import TextReader, is_ansible
-from fanout.hostfile.problems import Problems, SourceSpan, escape_unprintable
+from fanout.hostfile.problems import Problems, SourceSpan
 from fanout.model.errors import HostfileError
 from fanout.model.hosts import HostFile
+from fanout.text.sanitize import escape_invisible
 
 Load = Callable[[str], bytes]  # the bytes of an included file, by its path; raises HostfileError
 
@@ -48,14 +49,14 @@ def parse_hostfile(data: bytes, *, file: str, load: Load | None = None) -> HostF
 def decode_text(data: bytes, *, file: str) -> str:
     """Decode to text without a byte order mark. Raise ``HostfileError`` if it is not UTF-8 text."""
     if len(data) > MOST_BYTES:
-        raise HostfileError(f"{escape_unprintable(file)}: larger than {MOST_BYTES >> 20} MiB; not a hostfile")
+        raise HostfileError(f"{escape_invisible(file)}: larger than {MOST_BYTES >> 20} MiB; not a hostfile")
     for mark, name in _MARKS:
         if data.startswith(mark):
             raise _build_encoding_error(
                 file,
                 1,
                 f"{name}, not UTF-8 text",
-                f"iconv -f {name} -t UTF-8 {escape_unprintable(file)} > hosts-utf8.txt",
+                f"iconv -f {name} -t UTF-8 {escape_invisible(file)} > hosts-utf8.txt",
             )
     try:
         text = data.decode("utf-8-sig")
@@ -63,7 +64,7 @@ def decode_text(data: bytes, *, file: str) -> str:
         line = data.count(b"\n", 0, error.start) + 1
         what = f"not UTF-8 text (byte 0x{data[error.start]:02x})"
         raise _build_encoding_error(
-            file, line, what, f"iconv -f LATIN1 -t UTF-8 {escape_unprintable(file)} > hosts-utf8.txt"
+            file, line, what, f"iconv -f LATIN1 -t UTF-8 {escape_invisible(file)} > hosts-utf8.txt"
         ) from None
     if "\x00" in text:
         line = text.count("\n", 0, text.index("\x00")) + 1
@@ -72,7 +73,7 @@ def decode_text(data: bytes, *, file: str) -> str:
 
 
 def _build_encoding_error(file: str, line: int, what: str, fix: str) -> HostfileError:
-    return HostfileError(f"{escape_unprintable(file)}:{line}: {what}\n  {fix}")
+    return HostfileError(f"{escape_invisible(file)}:{line}: {what}\n  {fix}")
 
 
 def detect_format(text: str, *, file: str) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from fanout.hostfile.masking import mask_secrets, remove_secrets
 from fanout.model.errors import HostfileError
 from fanout.model.hosts import Origin
+from fanout.text.sanitize import escape_invisible
 
 MOST_SHOWN = 8  # more would not help: they repeat, or it is the wrong file
 MOST_KEPT = 10_000  # with so many it is the wrong file: stop reading
@@ -77,24 +76,11 @@ class Problems:
         if not self._found:
             return
         ordered = sorted(self._found, key=lambda found: (self._files[found[0].file], found[0].line))
-        head = [] if len(ordered) == 1 else [f"{escape_unprintable(self._source)}: {len(ordered):,} problems"]
+        head = [] if len(ordered) == 1 else [f"{escape_invisible(self._source)}: {len(ordered):,} problems"]
         rendered = [_render_problem(span, what, fix) for span, what, fix in ordered[:MOST_SHOWN]]
         rest = len(ordered) - len(rendered)
         tail = [f"… and {rest:,} more"] if rest > 0 else []
         raise HostfileError("\n".join(head + rendered + tail))
-
-
-def escape_unprintable(text: str) -> str:
-    """Return the text safe for a terminal: tabs as a space, unprintable characters as ``\\x1b``."""
-    if text.isprintable():
-        return text
-    return "".join(" " if c == "\t" else c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def suggest_nearest(word: str, known: Iterable[str], *, most: int = 1, likeness: float = 0.6) -> str:
-    """Return ``did you mean 'gpu01'?``, or "" if no known word is close."""
-    close = difflib.get_close_matches(word, list(known), n=most, cutoff=likeness)
-    return f"did you mean {' or '.join(repr(name) for name in close)}?" if close else ""
 
 
 def _render_problem(span: SourceSpan, what: str, fix: str) -> str:
@@ -103,20 +89,20 @@ def _render_problem(span: SourceSpan, what: str, fix: str) -> str:
     what, fix = remove_secrets(masked.secrets, what), remove_secrets(masked.secrets, fix)
     first, last = masked.map_column(span.column), masked.map_column(span.column + span.width)
     span = SourceSpan(span.file, span.line, masked.text, first, max(last - first, 1))
-    lines = [f"{escape_unprintable(span.file)}:{span.line}: {what}"]
+    lines = [f"{escape_invisible(span.file)}:{span.line}: {what}"]
     if span.text.strip():
         lines += _render_caret(span)
     if fix:
         lines.append(f"  {fix}")
-    return "\n".join(escape_unprintable(line) for rendered in lines for line in rendered.split("\n"))
+    return "\n".join(escape_invisible(line) for rendered in lines for line in rendered.split("\n"))
 
 
 def _render_caret(span: SourceSpan) -> list[str]:
     """Return the line and a caret under the part; a very long line is cut to a window around it."""
     first = max(0, span.column - _WINDOW // 2) if len(span.text) > _WINDOW else 0
-    shown = escape_unprintable(span.text[first : first + _WINDOW])
-    before = escape_unprintable(span.text[first : span.column])
-    meant = escape_unprintable(span.text[span.column : min(span.column + span.width, first + _WINDOW)])
+    shown = escape_invisible(span.text[first : first + _WINDOW])
+    before = escape_invisible(span.text[first : span.column])
+    meant = escape_invisible(span.text[span.column : min(span.column + span.width, first + _WINDOW)])
     if first:
         shown, before = "…" + shown, "…" + before
     return [f"    {shown.rstrip()}", f"    {' ' * len(before)}{'^' * max(1, len(meant.rstrip()))}"]

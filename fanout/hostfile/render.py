@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable, Sequence
 from fanout.hostfile.line_tokens import quote_value, strip_comment
 from fanout.hostfile.masking import mask_secrets
 from fanout.hostfile.other_launchers import PEERS, PeerReading, detect_dialect
-from fanout.hostfile.problems import escape_unprintable
 from fanout.model.credentials import is_secret
 from fanout.model.hosts import Host, HostFile
+from fanout.text.sanitize import escape_invisible
 from fanout.text.table import format_table
+from fanout.text.units import count_noun
 
 Resolve = Callable[[Host], tuple[str, str, int]]  # host -> (address, user, port) by ssh_config
 
@@ -26,7 +27,7 @@ def render_hosts(hosts: Sequence[Host], resolve: Resolve) -> str:
         slots = "per GPU" if host.slots is None else str(host.slots)
         attributes = " ".join(_list_attributes(host))
         rows.append((str(rank), host.name, address, user, str(port), slots, attributes, str(host.origin)))
-    return "\n".join(format_table([[escape_unprintable(cell) for cell in row] for row in rows], header=_HEAD))
+    return "\n".join(format_table([[escape_invisible(cell) for cell in row] for row in rows], header=_HEAD))
 
 
 def to_dicts(hosts: Sequence[Host], resolve: Resolve | None = None) -> list[dict[str, object]]:
@@ -116,7 +117,7 @@ def explain_lines(data: bytes, hostfile: HostFile) -> str:
         if not strip_comment(line).strip() and number not in by_line:
             continue
         line = mask_secrets(line).text
-        lines.append(f"{hostfile.source}:{number}: {escape_unprintable(line.strip())}")
+        lines.append(f"{hostfile.source}:{number}: {escape_invisible(line.strip())}")
         here = by_line.get(number, [])
         lines.append(f"  read as    {_describe_ours(here)}  [{detect_dialect(line)}]")
         lines += _describe_others(line, here)
@@ -152,7 +153,7 @@ def _describe_hosts(reading: Iterable[tuple[str, int | None]], uncounted: str = 
     pairs = list(reading)
     shown = []
     for name, slots in pairs[:4]:
-        count = f"{slots} slot{'s' if slots != 1 else ''}" if slots is not None else uncounted
-        shown.append(f"{escape_unprintable(name)!r} ({count})" if count else f"{escape_unprintable(name)!r}")
+        count = count_noun(slots, "slot") if slots is not None else uncounted
+        shown.append(f"{escape_invisible(name)!r} ({count})" if count else f"{escape_invisible(name)!r}")
     more = f" and {len(pairs) - 4} more" if len(pairs) > 4 else ""
     return ", ".join(shown) + more

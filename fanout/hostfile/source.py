@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from fanout.hostfile.parse import MOST_BYTES, parse_hostfile
-from fanout.hostfile.problems import escape_unprintable, suggest_nearest
 from fanout.model.errors import HostfileError
 from fanout.model.hosts import HostFile
+from fanout.text.sanitize import escape_invisible
+from fanout.text.suggest import suggest_nearest
 
 COMMAND_LINE = "HOSTS"
 
@@ -59,13 +60,13 @@ def load_source(
     if os.path.exists(source):
         return HostSource(name=source, data=read_file(source), is_file=True)
     if _looks_like_a_path(source):
-        raise HostfileError(f"{escape_unprintable(source)}: no such file", hint=_suggest_files(source, hint_dir))
+        raise HostfileError(f"{escape_invisible(source)}: no such file", hint=_suggest_files(source, hint_dir))
     return HostSource(name=COMMAND_LINE, data=source.encode("utf-8", "surrogateescape"), is_file=False)
 
 
 def read_file(path: str) -> bytes:
     """Read a regular file, or a shell pipe from ``<(…)``. It never blocks on a fifo."""
-    shown = escape_unprintable(path)
+    shown = escape_invisible(path)
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -104,7 +105,7 @@ def _describe_os_error(error: OSError) -> str:
 def _read_scheduler(source: str, environ: Mapping[str, str]) -> bytes:
     if source != "@slurm":
         raise HostfileError(
-            f"{escape_unprintable(source)}: unknown source",
+            f"{escape_invisible(source)}: unknown source",
             hint="@slurm reads the Slurm allocation; to choose a group of a file use --tag",
         )
     nodes = environ.get("SLURM_JOB_NODELIST") or environ.get("SLURM_NODELIST")
@@ -129,9 +130,9 @@ def _suggest_files(source: str, hint_dir: str | None) -> str:
     try:
         names = [entry.name for entry in os.scandir(folder or ".") if entry.is_file()]
     except OSError:
-        return f"the folder {escape_unprintable(folder)} does not exist either"
+        return f"the folder {escape_invisible(folder)} does not exist either"
     prefix = folder if hint_dir is None else os.path.dirname(source)
     guess = suggest_nearest(
         os.path.join(prefix, name), [os.path.join(prefix, each) for each in names], most=3, likeness=0.45
     )
-    return escape_unprintable(guess) or "give a hostfile, or hosts such as gpu01,gpu02 or 'gpu[01-16]'"
+    return escape_invisible(guess) or "give a hostfile, or hosts such as gpu01,gpu02 or 'gpu[01-16]'"

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from fanout.logs import glog
 from fanout.logs.demux import LogLine, split_block
 from fanout.text.sanitize import sanitize_line
 
@@ -25,12 +26,11 @@ _ERROR = re.compile(
     r"|Traceback \(most recent"
 )
 _WARNING = re.compile(r"\bWARN(?:ING)?\b|Warning\b|\b[Ww]arning\s*:|warnings\.warn\(")
-_LOGGED = re.compile(r"(?:\[rank\d+\]:\s?)?\[?([WEF])\d{4} \d\d:\d\d")  # the format of glog and torch
 _LIKE_LOGGED = re.compile(r"\n(?:[WEF]\d|\[(?:[WEF]\d|rank))")
 _LOGGING = re.compile(
-    r"\[?(?:\d{4}-\d\d-\d\d[ T]\d|[IWEF]\d{4} \d\d:|(?:DEBUG|INFO|WARNING|ERROR|CRITICAL)\b)"
+    rf"{glog.HEAD}|\[?(?:\d{{4}}-\d\d-\d\d[ T]\d|(?:DEBUG|INFO|WARNING|ERROR|CRITICAL)\b)"
 )  # the start of a line of any logger
-_LOGGED_LEVEL = {"W": "warning", "E": "error", "F": "error"}
+_GLOG_LEVELS = {"W": "warning", "E": "error", "F": "error", "I": ""}
 
 
 def classify_text(text: str) -> str:
@@ -40,8 +40,8 @@ def classify_text(text: str) -> str:
             return "error"
         if _WARNING.search(text):
             return "warning"
-    if text[:1] in "WEF[" and (logged := _LOGGED.match(text)):
-        return _LOGGED_LEVEL[logged[1]]
+    if text[:1] in "WEF[" and (head := glog.RECORD.match(text)):
+        return _GLOG_LEVELS[head["level"]]
     return ""
 
 

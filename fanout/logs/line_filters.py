@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,8 +11,10 @@ from string import Formatter
 from fanout.logs.demux import LogLine
 from fanout.model.errors import UsageError
 from fanout.model.settings import Settings
+from fanout.text.parse_ranges import parse_ranges
 from fanout.text.sanitize import sanitize_line
 
+MAX_RANK = 999_999
 FOLDS = ("off", "exact", "similar")
 FIELDS = ("who", "host", "rank", "mark", "time", "stamp")
 PLAIN_PREFIX = "{who} {mark} "
@@ -52,13 +55,11 @@ def parse_show(text: str) -> str | frozenset[int]:
 
 def parse_ranks(text: str, *, flag: str, hint: str) -> frozenset[int]:
     """Parse global ranks such as ``0,8-15``. Raises UsageError, which names the flag."""
-    ranks: set[int] = set()
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d{1,6})(?:\s*-\s*(\d{1,6}))?\s*", part)
-        if match is None or int(match[2] or match[1]) < int(match[1]):
-            raise UsageError(f"{flag} {text}: {part!r} is not a rank", hint=hint)
-        ranks.update(range(int(match[1]), int(match[2] or match[1]) + 1))
-    return frozenset(ranks)
+    ranges = parse_ranges(text)
+    if ranges is None or any(part[-1] > MAX_RANK for part in ranges):
+        wrong = next((part for part in text.split(",") if parse_ranges(part) is None), text)
+        raise UsageError(f"{flag} {text[:40]}: {wrong[:40]!r} is not a rank", hint=hint)
+    return frozenset(itertools.chain.from_iterable(ranges))
 
 
 def compile_pattern(flag: str, text: str) -> re.Pattern[str] | None:

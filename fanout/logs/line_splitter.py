@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -229,6 +229,26 @@ class LineBuffer:
     def unfinished(self) -> bytes:
         """Return the text that has not ended, at most ``limit`` bytes."""
         return self._rest
+
+
+def join_chunks(chunks: Iterable[bytes], *, limit: int = LIMIT) -> Iterator[bytes]:
+    """Yield the lines of a file that is read in chunks, with their line ends; a line keeps at most ``limit`` bytes."""
+    rest = b""
+    for data in chunks:
+        *whole, last = data.split(b"\n")
+        if whole:
+            yield (rest + whole[0])[:limit] + b"\n"
+            for line in whole[1:]:
+                yield line[:limit] + b"\n"
+            rest = b""
+        rest = (rest + last)[:limit]
+    if rest:
+        yield rest
+
+
+def split_rewritten(line: str) -> list[str]:
+    """Return the texts of a line that a progress bar rewrote with ``\\r``, without the empty ones."""
+    return [text for text in line.split("\r") if text] if "\r" in line else [line] if line else []
 
 
 def split_file_lines(block: bytes, *, limit: int = LIMIT) -> Iterator[tuple[int, str]]:

@@ -12,6 +12,7 @@ from fanout.logs.line_filters import DisplayFilters, LineFilter
 from fanout.logs.metrics import MetricTracker
 from fanout.model.events import Event
 from fanout.model.run_info import RunInfo
+from fanout.text.units import count_noun
 
 
 class LogPipeline:
@@ -71,18 +72,14 @@ def describe_hidden_lines(hidden: int, log_dir: str | None) -> str:
     """Return the final message about hidden lines; "" if no line was hidden."""
     if not hidden:
         return ""
-    return (
-        f"{_count_lines(hidden)} of the log not shown (--show all shows every rank); {_locate_lines(hidden, log_dir)}"
-    )
+    return f"{count_noun(hidden, 'line')} of the log not shown (--show all shows every rank); {_locate_lines(hidden, log_dir)}"
 
 
 def describe_dropped_lines(missed: int, log_dir: str | None) -> str:
     """Return the message about lines that were dropped because the reader of the output was blocked."""
-    return f"{_count_lines(missed)} dropped: the reader of this output was blocked; {_locate_lines(missed, log_dir)}"
-
-
-def _count_lines(count: int) -> str:
-    return "1 line" if count == 1 else f"{count:,} lines"
+    return (
+        f"{count_noun(missed, 'line')} dropped: the reader of this output was blocked; {_locate_lines(missed, log_dir)}"
+    )
 
 
 def _locate_lines(count: int, log_dir: str | None) -> str:

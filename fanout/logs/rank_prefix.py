@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 
+from fanout.logs import glog
+
 _MARK = re.compile(r"^\[(?P<word>rank|default|trainer|worker|role)?(?P<number>\d{1,9})\]:? ?")
 _GROUP = re.compile(r"^\[?.{0,60}?\[(?:PG \d+ |PG ID 0 PG GUID \S+\()?(?:\(?default_pg\) )?Rank (?P<rank>\d{1,9})\]")
 _PREFIXED = re.compile(
     r"^.{1,120}?[\s\])}|:>](?=\[rank\d{1,9}\]: )"
 )  # a tool's prefix, or a progress bar, before a rank prefix
-_LOGGED = re.compile(r"^(?:\d{4}-\d\d-\d\d|[EWIF]\d{4} |\[[EWIF](?:\d{3,4})? |Traceback |=====)")
+_LOGGED = re.compile(rf"^(?:{glog.HEAD}|\[[EWIF] |\d{{4}}-\d\d-\d\d|Traceback |=====)")
 _RAISED = re.compile(r"^(?!nccl)[A-Za-z_][\w.]{0,200}(?:Error|Exception)(?:: |$)")
 
 

@@ -75,6 +75,11 @@ def fold_names(names: Iterable[str]) -> str:
     return _fold_names(tuple(names))
 
 
+def fold_numbers(numbers: Iterable[int]) -> str:
+    """Fold numbers into ranges, sorted, as a user types them: ``0-3,7``."""
+    return fold_names(map(str, sorted(numbers))).strip("[]")
+
+
 @lru_cache(maxsize=512)  # a view folds the same few sets of hosts repeatedly
 def _fold_names(names: tuple[str, ...]) -> str:
     parts = {name: _TAIL.match(name) for name in names}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from fanout.text.parse_units import write_duration, write_size
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-MAX_SECONDS = 2_000_000  # 23 days: poll() takes at most 2**31 - 1 milliseconds, and some waits add a margin
-MAX_BYTES = 1 << 50
+MAX_SECONDS = 23 * 86400  # poll() takes at most 2**31 - 1 milliseconds, and some waits add a margin
 
 LAUNCH = "launch"
 TIMEOUTS = "timeouts and stop"
@@ -18,13 +19,22 @@ OUTPUT = "output"
 RECORD = "record"
 
 
+class Duration(float):
+    """Kind of an option: a number of seconds, which the user writes as ``90``, ``90s``, ``10m``, ``2h`` or ``1d``."""
+
+
+class ByteSize(int):
+    """Kind of an option: a number of bytes, which the user writes as ``512MB``, ``4GB`` or ``4GiB``."""
+
+
 class Option:
     """One option of the command line. Its value describes one call, so no file and no environment variable sets it.
 
     ``group``: every command with this group has the option; with ``only``, just that command.
     ``commands``: these commands have the option outside of a group.
     ``help_of``: the help text for one command, where it differs. ``{default}`` in a help text is the default.
-    ``text`` is the help text. ``bounds``: the least and the greatest value.
+    ``text`` is the help text. ``bounds``: the least and the greatest value. ``words``: values that are not numbers;
+    the value of such an option is a text. ``zero``: 0 is allowed below the bounds, and means no limit.
     """
 
     is_setting = False
@@ -41,6 +51,8 @@ class Option:
         metavar: str = "",
         choices: tuple[str, ...] = (),
         bounds: tuple[float, float] | None = None,
+        words: tuple[str, ...] = (),
+        zero: bool = False,
         group: str = "",
         only: str = "",
         commands: tuple[str, ...] = (),
@@ -48,14 +60,16 @@ class Option:
         const: str = "",
     ) -> None:
         self.flags = tuple(flags.split())
-        first_long = next((flag for flag in self.flags if flag.startswith("--")), "")
-        self.name = name or first_long[2:].replace("-", "_")
+        self.long_flag = next((flag for flag in self.flags if flag.startswith("--")), flags)
+        self.name = name or self.long_flag[2:].replace("-", "_")
         self.help = text
         self.kind = kind
         self.default = default
         self.metavar = metavar
         self.choices = choices
         self.bounds = bounds
+        self.words = words
+        self.zero = zero
         self.group = group
         self.only = only
         self.commands = commands
@@ -64,7 +78,15 @@ class Option:
 
     def format_help(self, command: str = "") -> str:
         """Return the help text of the option for one command, with its default."""
-        return self.help_of.get(command, self.help).replace("{default}", format_default(self.default))
+        return self.help_of.get(command, self.help).replace("{default}", self.format_value(self.default))
+
+    def format_value(self, value: Any) -> str:
+        """Return a value as the user types it: ``40s`` for 40.0, ``4GB`` for 4 * 1000**3."""
+        if self.kind is Duration and isinstance(value, (int, float)):
+            return write_duration(value)
+        if self.kind is ByteSize:
+            return write_size(value)
+        return f"{value:.15g}" if isinstance(value, float) else str(value)
 
     def is_in_group(self, group: str, command: str) -> bool:
         """Return whether the command shows this option in the group."""
@@ -90,8 +112,3 @@ class Setting(Option):
     def environment_name(self) -> str:
         """Return FANOUT_<NAME>, or "" if no environment variable sets it."""
         return f"FANOUT_{self.name.upper()}" if self.in_files else ""
-
-
-def format_default(value: Any) -> str:
-    """Return a default as the user writes it: 40 for 40.0."""
-    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -21,11 +21,8 @@ SETTINGS: dict[str, Setting] = {row.name: row for row in OPTIONS if isinstance(r
 #: Names of the settings that the agent gets for each run.
 HOST_SETTINGS: tuple[str, ...] = tuple(name for name, row in SETTINGS.items() if row.on_hosts)
 
-#: Allowed values of the settings with fixed choices.
-CHOICES: dict[str, tuple[str, ...]] = {row.name: row.choices for row in OPTIONS if row.choices}
-
-#: Least and greatest value of every number. Keys are names of settings; for other options, names of their values.
-BOUNDS: dict[str, tuple[float, float]] = {row.name: row.bounds for row in OPTIONS if row.bounds}
+#: Options with a least and a greatest value. Keys are names of settings; for other options, names of their values.
+BOUNDED: dict[str, Option] = {row.name: row for row in OPTIONS if row.bounds}
 
 
 def default_of(name: str) -> Any:

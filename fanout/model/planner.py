@@ -18,7 +18,6 @@ from fanout.model.hosts import Host
 from fanout.model.option_table import HOST_SETTINGS
 from fanout.model.plan import SETUP, Default, EnvValue, LaunchPlan, NodePlan, PathList
 from fanout.model.settings import Settings
-from fanout.text.parse_units import parse_size
 
 RESERVED = frozenset(
     "NNODES NODE_RANK MASTER_ADDR MASTER_PORT NPROC_PER_NODE RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE GROUP_RANK "
@@ -102,9 +101,8 @@ class Planner:
 
 
 def _build_host_settings(settings: Settings) -> dict[str, Any]:
-    """Return the settings that the agent gets, by name. Sizes are in bytes."""
-    values = {name: getattr(settings, name) for name in HOST_SETTINGS}
-    return values | {"spool_limit": parse_size(settings.spool_limit) or 0}
+    """Return the settings that the agent gets, by name."""
+    return {name: getattr(settings, name) for name in HOST_SETTINGS}
 
 
 def _build_exports(host: Host, settings: Settings, facts: HostFacts, local_address: str) -> dict[str, EnvValue]:

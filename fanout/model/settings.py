@@ -7,18 +7,14 @@ in ~/.ssh/config.
 
 from __future__ import annotations
 
-import contextlib
-import math
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from fanout.model.errors import UsageError
-from fanout.model.number_ranges import range_error
-from fanout.model.option import MAX_BYTES, MAX_SECONDS
-from fanout.model.option_table import BOUNDS, CHOICES, SETTINGS, default_of
-from fanout.text.parse_units import parse_size
+from fanout.model.option_table import SETTINGS, default_of
+from fanout.model.option_values import check_option_value, parse_option_text
+from fanout.text.suggest import suggest_nearest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +63,7 @@ class Settings:
     stacks: str = default_of("stacks")
     hang_timeout: str = default_of("hang_timeout")
     on_hang: str = default_of("on_hang")
-    spool_limit: str = default_of("spool_limit")
+    spool_limit: int = default_of("spool_limit")
     signatures: str = default_of("signatures")
 
 
@@ -90,90 +86,21 @@ def merge_settings(
             name = key.replace("-", "_")
             if name not in SETTINGS or not SETTINGS[name].in_files:
                 raise UsageError(f"{path}: unknown setting {key!r}", hint=_suggest_name(name))
-            values[name], origins[name] = _check_value(name, raw, f"{path}: {key}"), path
+            values[name], origins[name] = check_option_value(SETTINGS[name], raw, f"{path}: {key}"), path
     for name, setting in SETTINGS.items():
         variable = setting.environment_name
         raw = environ.get(variable) if variable else None
         if raw is not None:
-            values[name], origins[name] = _check_value(name, _parse_text(setting.kind, raw), variable), variable
+            values[name], origins[name] = parse_option_text(setting, raw, variable), variable
     for name, raw in flags.items():
         if raw is not None and name in SETTINGS:
-            values[name], origins[name] = _check_value(name, raw, f"--{name.replace('_', '-')}"), "command line"
+            where = f"--{name.replace('_', '-')}"
+            values[name], origins[name] = check_option_value(SETTINGS[name], raw, where), "command line"
+    if values.get("time_limit") == 0:
+        values["time_limit"] = None
     return LoadedSettings(settings=replace(Settings(), **values), origins=origins)
 
 
 def _suggest_name(name: str) -> str:
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, [known for known, setting in SETTINGS.items() if setting.in_files], n=1)
-    return f"did you mean {near[0].replace('_', '-')}?" if near else "fanout run --help"
-
-
-def _parse_text(kind: type, text: str) -> Any:
-    if kind is tuple:
-        with contextlib.suppress(ValueError):  # the text has an open quote, so it is not a list
-            return tuple(shlex.split(text))
-        return text
-    if kind is bool:
-        return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False, "": False}.get(
-            text.lower(), text
-        )
-    try:
-        return kind(text) if kind in (int, float) else text
-    except ValueError:
-        return text
-
-
-def _check_value(name: str, value: Any, where: str) -> Any:
-    kind = SETTINGS[name].kind
-    if kind is tuple and isinstance(value, list) and all(isinstance(item, str) for item in value):
-        value = tuple(value)
-    if name == "hang_timeout" and isinstance(value, (int, float)) and not isinstance(value, bool):
-        value = f"{value:g}"
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value) if abs(value) <= MAX_BYTES else math.inf
-    wrong = not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)
-    wrong = wrong or (isinstance(value, float) and not math.isfinite(value))
-    if wrong:
-        raise UsageError(f"{where} must be {_describe_type(kind)}, not {value!r}")
-    if name == "hang_timeout":
-        _check_hang_timeout(value, where)
-    if name == "spool_limit":
-        size = parse_size(value)
-        if size is None or (size and not MIN_SPOOL_BYTES <= size <= MAX_SPOOL_BYTES):
-            raise UsageError(f"{where} must be a size from 32MB to 1000TB (or 0 for no limit), not {value[:40]!r}")
-    if name in CHOICES and value not in CHOICES[name]:
-        raise UsageError(f"{where} must be one of {', '.join(CHOICES[name])}, not {value!r}")
-    if name in BOUNDS and isinstance(value, (int, float)):
-        wrong_range = range_error(name, value)
-        if wrong_range:
-            raise UsageError(f"{where} {wrong_range}")
-    return None if name == "time_limit" and value == 0 else value
-
-
-def _check_hang_timeout(value: str, where: str) -> None:
-    """Accept ``auto``, ``off``, or a number of seconds. Raises UsageError."""
-    if value in ("", "off", "auto"):
-        return
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = math.nan
-    if range_error("hang_timeout", seconds):
-        raise UsageError(
-            f"{where} must be auto, off, or a number of seconds from 1 to {MAX_SECONDS}, not {value[:40]!r}"
-        )
-
-
-MIN_SPOOL_BYTES = 32 * 10**6
-MAX_SPOOL_BYTES = 10**15
-
-
-def _describe_type(kind: type) -> str:
-    return {
-        tuple: "a list of texts",
-        int: "a whole number",
-        float: "a number of seconds",
-        bool: "true or false",
-        str: "text",
-    }.get(kind, "a list")
+    names = [known.replace("_", "-") for known, setting in SETTINGS.items() if setting.in_files]
+    return suggest_nearest(name.replace("_", "-"), names, quoted=False) or "fanout run --help"

@@ -10,6 +10,8 @@ from fanout.model.option import (
     RECORD,
     SELECTION,
     TIMEOUTS,
+    ByteSize,
+    Duration,
     Option,
     Setting,
 )
@@ -85,30 +87,30 @@ LAUNCH_OPTIONS = (
 TIMEOUT_OPTIONS = (
     Setting(
         "--grace",
-        "kill S seconds after TERM (default: {default}; torchrun itself waits 30)",
-        kind=float, default=40.0, metavar="S", on_hosts=True, group=TIMEOUTS,
+        "send SIGKILL TIME after SIGTERM (default: {default}; torchrun itself waits 30s)",
+        kind=Duration, default=40.0, metavar="TIME", on_hosts=True, group=TIMEOUTS,
         bounds=(0, MAX_SECONDS / 2),  # a stop waits for twice as long
-        commands=("stop",), help_of={"stop": "with HOSTS: kill S seconds after TERM (default: {default})"},
+        commands=("stop",), help_of={"stop": "with HOSTS: send SIGKILL TIME after SIGTERM (default: {default})"},
     ),
     Setting(
         "--lease",
-        "stop a host's part of the run after S seconds without contact with the launcher (default: {default})",
-        kind=float, default=300.0, metavar="S", bounds=(5, MAX_SECONDS), on_hosts=True, group=TIMEOUTS,
+        "stop a host's part of the run after TIME without contact with the launcher (default: {default})",
+        kind=Duration, default=300.0, metavar="TIME", bounds=(5, MAX_SECONDS), on_hosts=True, group=TIMEOUTS,
     ),
     Setting(
         "--last-words",
-        "stop the other hosts S seconds after a failure (default: {default})",
-        kind=float, default=3.0, metavar="S", bounds=(0, MAX_SECONDS), group=TIMEOUTS,
+        "stop the other hosts TIME after a failure (default: {default})",
+        kind=Duration, default=3.0, metavar="TIME", bounds=(0, MAX_SECONDS), group=TIMEOUTS,
     ),
     Setting(
         "--start-timeout",
-        "stop if a host has not started after S seconds (default: {default})",
-        kind=float, default=120.0, metavar="S", bounds=(1, MAX_SECONDS), group=TIMEOUTS,
+        "stop if a host has not started after TIME (default: {default})",
+        kind=Duration, default=120.0, metavar="TIME", bounds=(1, MAX_SECONDS), group=TIMEOUTS,
     ),
     Setting(
         "--time-limit",
-        "stop after S seconds with exit status 124 (default: 0, no limit)",
-        kind=float, default=None, metavar="S", bounds=(0, 1_000_000_000), group=TIMEOUTS,
+        "stop after TIME with exit status 124 (default: 0, no limit)",
+        kind=Duration, default=None, metavar="TIME", bounds=(0, 10_000 * 86400), group=TIMEOUTS,
     ),
     Setting(
         "--on-early-exit",
@@ -117,10 +119,10 @@ TIMEOUT_OPTIONS = (
     ),
     Setting(
         "--hang-timeout",
-        "treat the run as hung after S seconds without output or stack changes (default: off)",
-        metavar="S|auto", bounds=(1, MAX_SECONDS), group=TIMEOUTS, commands=("attach",),
+        "treat the run as hung after TIME without output or stack changes (default: off)",
+        kind=Duration, words=("", "off", "auto"), metavar="TIME|auto", bounds=(1, MAX_SECONDS), group=TIMEOUTS, commands=("attach",),
         help_of={
-            "attach": "with HOSTS: report a hang after S seconds, as run does"
+            "attach": "with HOSTS: report a hang after TIME, as run does"
             " (default: off; without HOSTS the launcher reports)"
         },
     ),
@@ -157,8 +159,8 @@ CONNECTION_OPTIONS = (
     ),
     Setting(
         "-t --connect-timeout",
-        "fail a login after S seconds (default: {default})",
-        kind=float, default=10.0, metavar="S", bounds=(0.1, MAX_SECONDS), group=CONNECTION,
+        "fail a login after TIME (default: {default})",
+        kind=Duration, default=10.0, metavar="TIME", bounds=(0.1, MAX_SECONDS), group=CONNECTION,
     ),
     Setting("-l --user", "log in as USER if the hostfile names no user", metavar="USER", group=CONNECTION),
     Setting("-F --ssh-config", "read FILE instead of ~/.ssh/config", metavar="FILE", group=CONNECTION),
@@ -244,7 +246,7 @@ RECORD_OPTIONS = (
     Setting(
         "--spool-limit",
         "keep at most SIZE of log on each host's disk (4G and 4GB: 1000^3, 4GiB: 1024^3); 0: no limit (default: {default})",
-        default="4GB", metavar="SIZE", on_hosts=True, group=RECORD,
+        kind=ByteSize, default=4 * 10**9, metavar="SIZE", bounds=(32 * 10**6, 10**15), zero=True, on_hosts=True, group=RECORD,
     ),
     Setting(
         "--signatures",

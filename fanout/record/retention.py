@@ -18,7 +18,7 @@ from fanout.model.shared_options import DEFAULT_RETENTION
 from fanout.record import ownership, writer_lock
 from fanout.record.index import has_ended
 from fanout.text.parse_units import parse_duration, parse_size
-from fanout.text.units import format_size
+from fanout.text.units import count_noun, format_size
 
 _COUNT = re.compile(r"\d{1,15}", re.ASCII)
 
@@ -139,7 +139,7 @@ def prune_runs(root: str, keep: RetentionBounds, now: float) -> list[str]:
                 f"kept {run.path}: fanout deletes only files that it wrote, not {', '.join(foreign[:3])}{more}"
             )
     if removed:
-        runs = f"{len(removed)} old run{'s' if len(removed) > 1 else ''}"
+        runs = count_noun(len(removed), "old run")
         total = format_size(sum(run.bytes for run in removed))
         notes.insert(0, f"removed the record of {runs} ({total}): --keep sets the limits")
     return notes

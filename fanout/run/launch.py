@@ -37,6 +37,7 @@ from fanout.run.slow_ranks import SlowRankReporter
 from fanout.run.stop_progress import WaitReporter
 from fanout.run.stop_signals import choose_stop_signal
 from fanout.run.task_files import TaskFiles, build_planner
+from fanout.text.units import count_noun
 
 if TYPE_CHECKING:
     from fanout.preflight.run_checks import Preflight
@@ -263,7 +264,7 @@ class Launch:
             self.process.print_message("not launched: the check failed (--force launches anyway)")
         else:
             lines = check_request.format_warnings(result)
-            also = f", {len(lines)} warning{'s' if len(lines) > 1 else ''}" if lines else ""
+            also = f", {count_noun(len(lines), 'warning')}" if lines else ""
             view.note(f"check ok in {result.seconds:.1f} s{also}")
             for line in lines:
                 view.note(line)

@@ -26,6 +26,7 @@ from fanout.run.host_query import RunOnHost
 from fanout.run.run_context import RunContext
 from fanout.run.session import Session
 from fanout.run.takeover import MARGIN_SECONDS, build_minimal_plan
+from fanout.text.units import count_noun
 from fanout.ui.run_report import build_report
 
 
@@ -68,7 +69,7 @@ def stop_on_hosts(context: RunContext) -> RunState:
     parts = find_run_on_hosts(context)
     order = build_run_handle(parts, context)
     watched = any(run.launcher in ("attached", "detached") for run in parts.values())
-    where = f"{len(parts)} host{'s' if len(parts) != 1 else ''}"
+    where = count_noun(len(parts), "host")
     process.print_message(f"stopping run {order.run_id} on {where}: SIGTERM, then SIGKILL after {grace:g} s")
     with _connect_to_run(parts, order, context, looking_on=watched) as pool:
         session = Session(pool, [host.name for host in parts], [])

@@ -37,7 +37,7 @@ def check_restart_settings(settings: Settings) -> None:
     if settings.on_hang in hang_detection.ENDING and settings.hang_timeout in ("", "off"):
         raise UsageError(
             f"--on-hang {settings.on_hang} needs --hang-timeout (hang detection is off)",
-            hint="add --hang-timeout 600 (seconds without output), or --hang-timeout auto",
+            hint="add --hang-timeout 10m (the time without output), or --hang-timeout auto",
         )
 
 

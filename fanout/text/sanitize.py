@@ -65,9 +65,20 @@ def to_single_line(text: str) -> str:
     return " ".join(line.strip() for line in sanitize_lines(text))
 
 
+def escape_invisible(text: str) -> str:
+    """Return text of a user's file, in which a problem may be invisible: all that is not printable is an escape.
+
+    A tab becomes a space, so that columns stay in place.
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else " " if char == "\t" else escape_char(char) for char in text)
+
+
 def escape_char(char: str) -> str:
-    """Return a character as a Python escape: ``\\x1b``, ``\\u202e``."""
-    return f"\\x{ord(char):02x}" if ord(char) < 256 else f"\\u{ord(char):04x}"
+    """Return a character as a Python escape: ``\\x1b``, ``\\u202e``, ``\\U000e0001``."""
+    code = ord(char)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def strip_escapes(text: str) -> str:

@@ -60,6 +60,12 @@ def format_binary_size(count: float) -> str:
     raise AssertionError("not reached")
 
 
+def count_noun(number: int, noun: str) -> str:
+    """Return a number with its noun: ``1 host``, ``3 hosts``, ``2 processes``, ``1,200 lines``."""
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"
+
+
 def format_bandwidth(bandwidth: float) -> str:
     """Format bytes per second with decimal units and three digits, as nccl-tests does: ``1.43 GB/s``, ``12 MB/s``."""
     for unit, name in ((1e9, "GB/s"), (1e6, "MB/s"), (1e3, "kB/s")):

@@ -78,8 +78,3 @@ def break_host_set(hosts: str, width: int) -> list[str]:
             line = ""
         line += part
     return [*lines, line]
-
-
-def shorten_host_set(hosts: str, most: int) -> str:
-    """Shorten a folded set of hosts to ``most`` characters for a cell."""
-    return hosts if len(hosts) <= most else f"{hosts[: most - 1]}…"

@@ -10,7 +10,7 @@ from fanout.model.run_info import RunInfo
 from fanout.model.state import Phase, RunState
 from fanout.text.sanitize import to_single_line
 from fanout.text.table import cut_text
-from fanout.text.units import format_clock, format_count, format_duration
+from fanout.text.units import count_noun, format_clock, format_count, format_duration
 from fanout.ui.host_rows import DisplayData, Row, RowContext, build_grid, build_host_rows
 from fanout.ui.outliers import find_outliers
 
@@ -74,7 +74,7 @@ def get_run_status(state: RunState, display: DisplayData) -> str:
 def _build_title(heading: RunInfo, state: RunState, word: str, width: int, *, unicode: bool) -> Row:
     number, task = len(heading.hosts), to_single_line(heading.title)
     since = f"  {format_clock(state.now - state.began_at)}  "
-    hosts = f"  {number} host{'s' if number != 1 else ''}"
+    hosts = f"  {count_noun(number, 'host')}"
     head, tail, task_width = "", "", 0
     for head, tail in (
         (f" fanout  run {heading.run_id}  ", hosts + since),

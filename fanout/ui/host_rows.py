@@ -14,7 +14,7 @@ from fanout.logs.metrics import ASCII_BLOCKS, BLOCKS, RunProgress
 from fanout.model.run_info import RunInfo
 from fanout.model.state import HostState, Phase, RunState
 from fanout.text.sanitize import to_single_line
-from fanout.text.units import GIB, format_age, format_count, format_size
+from fanout.text.units import GIB, count_noun, format_age, format_count, format_size
 from fanout.ui.host_load import HostLoad
 from fanout.ui.outliers import SILENT_SECONDS, Outlier, OutlierKind
 from fanout.ui.status_messages import describe_exit, was_stopped
@@ -175,7 +175,7 @@ def _build_head(frame: RowContext, host: HostState) -> Row:
     if node is not None:
         row.append((f"  node {node:<{digits}}" if frame.width >= 100 else f"  {node:>{digits}}", "dim"))
     if slots is not None and frame.width >= 100:
-        row.append((f"  {slots} rank{'s' if slots != 1 else ''}", "dim"))
+        row.append((f"  {count_noun(slots, 'rank')}", "dim"))
     words = describe_host(host, frame.state)
     outlier = frame.outliers.get(host.name)
     if how == "odd" and outlier is not None and outlier.what in _OUTLIER_TEXTS:

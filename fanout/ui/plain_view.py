@@ -21,7 +21,7 @@ from fanout.model.run_info import RunInfo
 from fanout.model.state import RunState
 from fanout.model.subscriber import TextView
 from fanout.text.sanitize import sanitize_line, sanitize_lines, to_single_line
-from fanout.text.units import format_count, format_duration, format_size
+from fanout.text.units import count_noun, format_count, format_duration, format_size
 from fanout.ui.nonblocking_writer import NonblockingWriter
 from fanout.ui.status_messages import StatusMessage, StatusReporter, format_status
 
@@ -57,7 +57,7 @@ class PlainView(TextView):
         self._last_message_at = 0.0  # time of the last message on stderr
         self._closed = False
         logs = f" · logs in {heading.log_dir}" if heading.log_dir else ""
-        hosts = f"{len(heading.hosts)} host{'s' if len(heading.hosts) != 1 else ''}"
+        hosts = count_noun(len(heading.hosts), "host")
         self.note(f"run {heading.run_id} · {to_single_line(heading.title)} · {hosts}{logs}")
 
     @property

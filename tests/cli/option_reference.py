@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fanout.cli.command_table import COMMANDS
-from fanout.model.number_ranges import format_bound
 from fanout.model.option import Option, Setting
 from fanout.model.option_table import options_of
 from tests.sources import ROOT
@@ -71,7 +70,7 @@ def format_value(row: Option) -> str:
     if row.kind is bool or row.const:
         return ""
     value = "`" + row.metavar.replace("|", "\\|") + "`" + (", may be repeated" if row.kind is tuple else "")
-    return f"{value}, {format_bound(row.bounds[0])} to {format_bound(row.bounds[1])}" if row.bounds else value
+    return f"{value}, {row.format_value(row.bounds[0])} to {row.format_value(row.bounds[1])}" if row.bounds else value
 
 
 if __name__ == "__main__":

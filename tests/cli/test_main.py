@@ -91,7 +91,11 @@ def test_a_wrong_line_is_reported_in_a_sentence(
         ("hosts.txt", "gpu01 slots=2\ngpu01 slots=2\n", "hosts.txt:2"),
         ("cfg.yaml", "a: 1\nb: [1\nc: 2\n", "cfg.yaml:3:2: not valid YAML"),
         ("cfg.yaml", "a:\n\t- 1\n", "cfg.yaml:2:1: not valid YAML"),
-        ("fanout.toml", "grace = 'soon'\n", "fanout.toml: grace must be a number of seconds, not 'soon'"),
+        (
+            "fanout.toml",
+            "grace = 'soon'\n",
+            "fanout.toml: grace must be a duration such as 90, 90s, 10m, 2h or 1d, not 'soon'",
+        ),
         ("fanout.toml", "grace = \n", "fanout.toml: Invalid value (at line 1, column 9)"),
         ("fanout.toml", "grase = 1\n", "fanout.toml: unknown setting 'grase'"),
         ("pyproject.toml", "[tool.fanout]\nshell = 'fish'\n", "pyproject.toml: shell must be one of bash, sh"),

@@ -10,7 +10,7 @@ import pytest
 
 from fanout.cli.command_table import COMMANDS
 from fanout.model.errors import UsageError
-from fanout.model.option import Setting, format_default
+from fanout.model.option import ByteSize, Duration, Setting
 from fanout.model.option_table import OPTIONS, SETTINGS, options_of
 from fanout.model.settings import Settings, merge_settings
 from tests.cli.option_reference import PAGE, format_page
@@ -28,9 +28,10 @@ def test_the_fields_of_settings_are_the_rows_of_the_table() -> None:
     assert {field.name for field in fields(Settings)} == set(SETTINGS)
     for field in fields(Settings):
         row = SETTINGS[field.name]
-        assert str(field.type).partition("[")[0].partition(" |")[0] == row.kind.__name__, field.name
+        kind = str if row.words else {Duration: float, ByteSize: int}.get(row.kind, row.kind)
+        assert str(field.type).partition("[")[0].partition(" |")[0] == kind.__name__, field.name
         assert getattr(Settings(), field.name) == row.default
-        assert row.default is None or isinstance(row.default, row.kind)
+        assert row.default is None or isinstance(row.default, kind)
 
 
 def test_a_name_stands_for_one_setting() -> None:
@@ -45,12 +46,13 @@ def test_help_prints_a_default_from_the_table() -> None:
                 assert "{default}" in text, row.name
     for name, row in SHOWN:
         assert "{default}" not in row.format_help(name)
-    assert format_default(40.0) == "40"
+    assert SETTINGS["grace"].format_value(90.0) == "1m30s"
+    assert SETTINGS["spool_limit"].format_value(4 * 10**9) == "4GB"
 
 
 def test_no_module_writes_a_default_of_a_number_again() -> None:
     """Fields named like a setting, with a number as default, in the dataclasses of the launcher."""
-    numbers = {name for name, row in SETTINGS.items() if row.kind in (int, float) and row.default is not None}
+    numbers = {name for name, row in SETTINGS.items() if row.kind in (int, Duration, ByteSize) and row.default}
     again = []
     for path in (ROOT / "fanout").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -64,11 +66,14 @@ def test_no_module_writes_a_default_of_a_number_again() -> None:
 @pytest.mark.parametrize("name", [name for name, row in SETTINGS.items() if row.in_files])
 def test_a_setting_comes_from_a_file_and_from_its_environment_variable(name: str) -> None:
     row = SETTINGS[name]
-    text = {str: row.choices[-1] if row.choices else "5", tuple: "A=1", bool: "true"}.get(row.kind, "7")
-    value: object = {str: text, tuple: [text], bool: True, int: 7, float: 7.0}[row.kind]
-    expected = (text,) if row.kind is tuple else value
-    if name in ("spool_limit",):
-        text = value = expected = "1G"
+    text, value, expected = {
+        str: (row.choices[-1] if row.choices else "5",) * 3,
+        tuple: ("A=1", ["A=1"], ("A=1",)),
+        bool: ("true", True, True),
+        int: ("7", 7, 7),
+        Duration: ("2m", 120, "120" if row.words else 120.0),
+        ByteSize: ("1G", "1GB", 10**9),
+    }[row.kind]
     for environ, files in (
         ({row.environment_name: text}, []),
         ({}, [("fanout.toml", {name.replace("_", "-"): value})]),

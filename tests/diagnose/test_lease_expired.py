@@ -44,9 +44,9 @@ def test_a_launcher_that_slept_is_the_cause_and_no_host_is(signal: int) -> None:
         found.sentence
         == "the launcher was away for 31 min (stopped, killed, or its machine slept), longer than the lease of the hosts"
     )
-    assert found.evidence == ("gpu[01-03] had no contact with the launcher for 300 s (the lease) and ended the run",)
+    assert found.evidence == ("gpu[01-03] had no contact with the launcher for 5 min (the lease) and ended the run",)
     assert found.advice == (
-        "run fanout on a machine that does not sleep (in tmux on a lab machine), or extend the lease: --lease SECONDS (it was 300)",
+        "run fanout on a machine that does not sleep (in tmux on a lab machine), or extend the lease: --lease TIME (it was 5m)",
     )
     assert found.silent == ()
 
@@ -79,7 +79,7 @@ def test_a_launcher_whose_network_was_down_is_the_cause_too() -> None:
     found = verdict(run, each=1)
     assert found.sentence == "the launcher could not reach the hosts for longer than the lease"
     assert found.confidence == "high"
-    assert found.evidence[1] == "the launcher's connection to gpu01 was down for 320 s"
+    assert found.evidence[1] == "the launcher's connection to gpu01 was down for 5 min 20 s"
     assert "(Wi-Fi, VPN, a jump host)" in found.advice[0]
 
 
@@ -94,7 +94,7 @@ def test_one_unreachable_host_is_named() -> None:
     assert found.confidence == "high"
     assert people(found.victims) == [("gpu01", 0), ("gpu03", 2)]
     assert found.advice == (
-        "check the network between this machine and gpu02, or extend the lease: --lease SECONDS (it was 300)",
+        "check the network between this machine and gpu02, or extend the lease: --lease TIME (it was 5m)",
     )
 
 

@@ -12,8 +12,16 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
-from fanout.logs.line_splitter import LineAssembler, LineBuffer, SplitLine, split_file_lines, split_last_lines
-from fanout.text.sanitize import DENIED, sanitize_line, strip_escapes
+from fanout.logs.line_splitter import (
+    LineAssembler,
+    LineBuffer,
+    SplitLine,
+    join_chunks,
+    split_file_lines,
+    split_last_lines,
+    split_rewritten,
+)
+from fanout.text.sanitize import DENIED, escape_invisible, sanitize_line, strip_escapes
 
 PIECES = st.sampled_from(
     [b"a", b"step 1", b"\n", b"\n", b"\r", b"\r\n", b"\x1b[A", b"\x1b[2A", b"\x1b[K", b"\x1b[2K", b"\x1b[31m", b"\x1b[0m",
@@ -208,3 +216,30 @@ def test_clean_text_stays_as_it_is(text: str) -> None:
 )
 def test_colours_stay_and_other_sequences_become_visible(text: str, shown: str) -> None:
     assert sanitize_line(text) == shown
+
+
+@given(data=STREAMS, cuts=st.lists(st.integers(0, 200), max_size=8))
+def test_lines_of_a_file_do_not_depend_on_its_chunks(data: bytes, cuts: list[int]) -> None:
+    places = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    chunks = [data[first:last] for first, last in pairwise(places)]
+    assert list(join_chunks(chunks, limit=1000)) == data.splitlines(keepends=True) or b"\r" in data
+    assert b"".join(join_chunks(chunks, limit=1000)) == data
+    assert [len(line.rstrip(b"\n")) <= 3 for line in join_chunks(chunks, limit=3)].count(False) == 0
+
+
+@given(line=st.text(alphabet="ab\r", max_size=12))
+def test_the_texts_of_a_rewritten_line_are_those_of_the_log_file(line: str) -> None:
+    assert split_rewritten(line) == [text for _, text in split_file_lines(line.encode())]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("gpu01\tslots=8", "gpu01 slots=8"),
+        ("a\u00a0b", "a\\xa0b"),
+        ("a\u200bb\x1b", "a\\u200bb\\x1b"),
+        ("\U000e0001", "\\U000e0001"),
+    ],
+)
+def test_invisible_characters_of_a_file_become_visible(text: str, shown: str) -> None:
+    assert escape_invisible(text) == shown

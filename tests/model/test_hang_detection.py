@@ -185,7 +185,7 @@ def test_a_user_who_stops_the_run_waits_for_no_answers() -> None:
 
 @pytest.mark.parametrize("word", ["0", "-1", "soon", "nan", "inf"])
 def test_an_invalid_timeout_is_refused(word: str) -> None:
-    with pytest.raises(UsageError, match="--hang-timeout must be auto, off, or a number of seconds"):
+    with pytest.raises(UsageError, match="--hang-timeout must be"):
         merge_settings({"hang_timeout": word}, {}, [])
 
 

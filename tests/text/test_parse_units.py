@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fanout.model.settings import merge_settings
 from fanout.record.retention import parse_bounds
-from fanout.text.parse_units import parse_duration, parse_size
+from fanout.text.parse_units import parse_duration, parse_size, write_duration, write_size
 from fanout.text.units import format_duration
 
 
@@ -26,10 +26,9 @@ def test_a_size_has_powers_of_1000_unless_it_is_written_with_i(text: str, size: 
 
 @pytest.mark.parametrize("unit", ["M", "G", "T"])
 def test_a_letter_equals_the_letter_with_b_in_every_option(unit: str) -> None:
-    plans = {merge_settings({"spool_limit": text}, {}, []).settings.spool_limit for text in (f"40{unit}", f"40{unit}B")}
-    assert (
-        {parse_size(text) for text in plans} == {parse_bounds(f"40{unit}").bytes} == {parse_bounds(f"40{unit}B").bytes}
-    )
+    texts = (f"40{unit}", f"40{unit}B")
+    plans = {merge_settings({}, {"FANOUT_SPOOL_LIMIT": text}, []).settings.spool_limit for text in texts}
+    assert plans == {parse_bounds(text).bytes for text in texts} == {parse_size(texts[0])}
 
 
 @pytest.mark.parametrize(
@@ -49,3 +48,13 @@ def test_a_printed_duration_can_be_typed(seconds: int) -> None:
     again = parse_duration(format_duration(seconds))
     assert again is not None
     assert abs(again - seconds) < (3600 if seconds >= 86400 else 60)
+
+
+@given(st.integers(0, 10**9))
+def test_a_duration_of_whole_seconds_is_written_as_it_can_be_typed(seconds: int) -> None:
+    assert parse_duration(write_duration(seconds)) == seconds
+
+
+@given(st.integers(0, 10**15))
+def test_a_size_is_written_as_it_can_be_typed(size: int) -> None:
+    assert parse_size(write_size(size)) == size

@@ -22,7 +22,15 @@ from fanout.model.errors import UsageError
 from fanout.model.subscriber import View
 from fanout.record.run_writer import RunWriter
 from fanout.text.table import count_columns, format_table
-from fanout.text.units import format_age, format_binary_size, format_clock, format_count, format_duration, format_size
+from fanout.text.units import (
+    count_noun,
+    format_age,
+    format_binary_size,
+    format_clock,
+    format_count,
+    format_duration,
+    format_size,
+)
 from fanout.ui.display_mode import choose_display_mode
 from fanout.ui.grouped_output import GroupedOutput, HostOutput, group_outputs
 from fanout.ui.json_lines import JsonLines
@@ -169,6 +177,8 @@ def test_units_read_well() -> None:
         "1.2 MB",
         "500 GB",
     ]
+    assert [count_noun(v, "host") for v in (0, 1, 1200)] == ["0 hosts", "1 host", "1,200 hosts"]
+    assert count_noun(2, "process") == "2 processes"
     assert [format_count(v) for v in (812, 38_200, 999_600, 2_000_000_000)] == ["812", "38.2k", "1.0M", "2.0G"]
     assert [format_age(v) for v in (0.3, 21.9, 180, 10_000)] == ["now", "21 s", "3 min", "2 h"]
 

@@ -14,8 +14,8 @@ from fanout.checks.deep import torch_table
 from fanout.checks.engine.definition import CheckContext, CheckFinding, Level
 from fanout.checks.engine.host_table import CheckRow, build_rows
 from fanout.model.hosts import fold_names
-from fanout.text.table import count_columns, format_table
-from fanout.text.wrap import break_host_set, shorten_host_set, wrap_text
+from fanout.text.table import count_columns, cut_text, format_table
+from fanout.text.wrap import break_host_set, wrap_text
 
 MOST_ROWS = 24
 _MANY = 6  # names of one group with one reason; more are shown as a count
@@ -112,7 +112,7 @@ def _align_table(rows: Sequence[CheckRow], names: Sequence[str], style: ReportSt
     table = [
         [
             style.get_symbol(row.level),
-            shorten_host_set(fold_names(row.hosts), (style.width or 2 * _PAGE) // 2),
+            cut_text(fold_names(row.hosts), (style.width or 2 * _PAGE) // 2),
             *(row.cells[name].text for name in names),
         ]
         for row in rows

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import textwrap
 from collections.abc import Iterable, Sequence
 
 from fanout.checks.engine.definition import GROUPS, Check
 from fanout.model.errors import UsageError
+from fanout.text.suggest import suggest_nearest
 
 _HEAD = """\
 # The checks of `fanout check`
@@ -94,9 +94,9 @@ def find_check(checks: Iterable[Check], name: str) -> Check:
     by_name = {check.name: check for check in checks}
     if name in by_name:
         return by_name[name]
-    near = difflib.get_close_matches(name, by_name, n=3)
-    meant = f"did you mean {' or '.join(near)}?  " if near else ""
-    raise UsageError(f"no check is called {name!r}", hint=f"{meant}to list all checks:  fanout check --list")
+    meant = suggest_nearest(name, by_name, most=3, quoted=False)
+    listing = "to list all checks:  fanout check --list"
+    raise UsageError(f"no check is called {name!r}", hint=f"{meant}  {listing}" if meant else listing)
 
 
 def validate_check_names(checks: Sequence[Check], names: Iterable[str]) -> frozenset[str]:

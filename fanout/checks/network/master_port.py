@@ -20,6 +20,7 @@ from fanout.checks.engine.definition import (
 from fanout.checks.network import dial_outcomes
 from fanout.checks.network.addresses import find_interface, list_usable_addresses, parse_address
 from fanout.checks.system import live_runs, services
+from fanout.text.parse_ranges import parse_ranges
 from fanout.text.units import format_duration
 
 _SLOW_NAME = 0.5
@@ -178,11 +179,7 @@ def _judge_port_range(case: CheckContext) -> Iterator[CheckResult]:
 
 
 def _is_reserved_port(text: str, port: int) -> bool:
-    for part in filter(None, text.split(",")):
-        low, _, high = part.partition("-")
-        if int(low) <= port <= int(high or low):
-            return True
-    return False
+    return any(port in part for part in parse_ranges(text) or ())
 
 
 def _judge_proxy(case: CheckContext) -> Iterator[CheckResult]:

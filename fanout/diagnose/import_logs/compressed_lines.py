@@ -8,8 +8,10 @@ import importlib
 import lzma
 import zlib
 from collections.abc import Generator
+from functools import partial
 from typing import Any, BinaryIO
 
+from fanout.logs.line_splitter import join_chunks
 from fanout.model.errors import UsageError
 
 BLOCK = 256 * 1024
@@ -22,16 +24,8 @@ UNPACK_ERRORS = (OSError, zlib.error, lzma.LZMAError)
 def read_lines(file: BinaryIO, name: str) -> Generator[bytes, None, None]:
     """Yield the lines with their line ends; of a truncated packed file, only complete lines. Raises UsageError."""
     text = _open_unpacked(file, name)
-    rest = b""
     try:
-        while data := text.read1(BLOCK):
-            *whole, last = data.split(b"\n")
-            if whole:
-                yield (rest + whole[0])[:MAX_LINE_BYTES] + b"\n"
-                for line in whole[1:]:
-                    yield line[:MAX_LINE_BYTES] + b"\n"
-                rest = b""
-            rest = (rest + last)[:MAX_LINE_BYTES]
+        yield from join_chunks(iter(partial(text.read1, BLOCK), b""), limit=MAX_LINE_BYTES)
     except EOFError:
         return
     except UNPACK_ERRORS as error:
@@ -43,8 +37,6 @@ def read_lines(file: BinaryIO, name: str) -> Generator[bytes, None, None]:
     finally:
         if text is not file:
             text.close()
-    if rest:
-        yield rest
 
 
 def _open_unpacked(file: BinaryIO, name: str) -> Any:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from fanout.text.parse_ranges import parse_ranges
+
 _HOST = re.compile(
     r"noticed that process rank \d{1,9} with PID \d{1,9} {1,3}on node (?P<node>\S{1,253}) {1,3}exited"
     r"|PID \d{1,9} RUNNING AT (?P<at>\S{1,253})"
@@ -72,10 +74,5 @@ class LauncherReports:
 def list_srun_tasks(text: str) -> dict[str, str]:
     """Return label of a task -> host, as srun names them in its line about tasks that ended."""
     found = _TASKS.match(text)
-    out: dict[str, str] = {}
-    for part in found["tasks"].split(",") if found else ():
-        first, _, last = part.partition("-")
-        begin, end = int(first or 0), int(last or first or 0)
-        for task in range(begin, min(end, begin + _MOST_TASKS) + 1):
-            out[f"task{task}"] = found["host"] if found else ""
-    return out
+    ranges = parse_ranges(found["tasks"]) if found else None
+    return {f"task{task}": found["host"] for tasks in ranges or () for task in tasks[:_MOST_TASKS]} if found else {}

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 
+from fanout.logs import glog
 from fanout.model import schema
 
 _DOCKER = {"log": schema.Text(schema.LONGEST_TEXT)}
@@ -43,7 +44,7 @@ _PATTERNS = (
 )  # fmt: skip
 _WORD = re.compile(r"^(?P<host>[a-z][\w-]{0,62}): ?")  # a host without a digit looks like any word
 _STERN = re.compile(r"^(?P<host>[a-z0-9]+(?:-[a-z0-9]+)+) [a-z][a-z0-9-]* ")  # pod, container
-_LAUNCHED = re.compile(r"^\[(?:rank|default)\d+\]:|^[EWI]\d{4} [\d:.]{8,15} +\d+ |^Traceback \(most|^\[[WE]\d{4} ")
+_LAUNCHED = re.compile(rf"^\[(?:rank|default)\d+\]:|^{glog.HEAD} |^Traceback \(most")
 _RULE = re.compile(r"^-{4,}\s*$")
 _STAMP = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:?\d\d) (?:std(?:out|err) [FP] )?")
 _MOST = 0.9

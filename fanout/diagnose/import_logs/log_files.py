@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePath
 
+from fanout.logs import glog
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogSource:
@@ -90,8 +92,8 @@ _TIMES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], float | None]], .
         lambda m: _to_seconds(m[2], m[3], m[4], m[5], m[6], m[7]),
     ),
     (
-        re.compile(r"^(?:\[\w*\d+\]:)?\s*\[?[EWIF](\d?\d)(\d\d) (\d\d):(\d\d):(\d\d)(?:\.(\d+))?"),
-        lambda m: _to_seconds(m[1], m[2], m[3], m[4], m[5], m[6]),
+        glog.RECORD,
+        lambda m: _to_seconds(m["month"], m["day"], m["hour"], m["minute"], m["second"], m["part"]),
     ),
     (
         re.compile(r"^\s+time\s+: \d{4}-(\d\d)-(\d\d)_(\d\d):(\d\d):(\d\d)"),

@@ -17,6 +17,7 @@ from fanout.diagnose.import_logs.launcher_reports import LauncherReports, list_s
 from fanout.diagnose.import_logs.line_labels import detect_splitter, has_own_lines, strip_timestamp
 from fanout.diagnose.import_logs.log_files import LogSource, parse_time
 from fanout.diagnose.import_logs.torchrun_report import FailureReports, LineAttribution, map_ranks_to_hosts
+from fanout.logs.line_splitter import split_rewritten
 
 STDIN = "-"
 _FIRST = 200
@@ -127,10 +128,9 @@ class LogFile:
                 label, text = split(text) if split is not None else ("", text)
                 text = strip_timestamp(text)
                 host = about or self._find_host(label, text[:LONGEST_LINE], number)
-                for part in text.split("\r") if host else ():
-                    if part:
-                        at = self._find_time(number)
-                        collector.add_line(host, part[:LONGEST_LINE], at=at, number=number, stream=stream)
+                for part in split_rewritten(text) if host else ():
+                    at = self._find_time(number)
+                    collector.add_line(host, part[:LONGEST_LINE], at=at, number=number, stream=stream)
 
     def _find_host(self, label: str, text: str, number: int) -> str:
         """Return the host of the line, or "" if it is not known."""

@@ -11,12 +11,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from fanout.logs import glog
+
 _HOST = re.compile(r"^\s+host\s+: (\S+)")
 _RANK = re.compile(r"^\s+rank\s+: (\d{1,9}) \(local_rank: (\d{1,9})\)")
 _PID = re.compile(r"^\s+exitcode\s+: -?\d+ \(pid: (\d{1,9})\)")
 _MARK = re.compile(r"^(?:\[[a-z]+\d+\]:)?\[rank(\d{1,9})\]:")
 _NAMED = re.compile(r"(?:\(pid: |Sending process )(\d{1,9})")
-_TORCHRUN = re.compile(r"^[EWI]\d{4} [\d:.]{8,15} +(\d{1,9}) torch/")
+_TORCHRUN = re.compile(rf"^{glog.HEAD} +(\d{{1,9}}) torch/")
 
 
 @dataclass(slots=True)

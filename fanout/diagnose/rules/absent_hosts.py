@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from fanout.diagnose import last_lines
 from fanout.diagnose.evidence import Disconnection
-from fanout.diagnose.rule_context import RuleContext, RuleResult, count_processes
+from fanout.diagnose.rule_context import RuleContext, RuleResult
 from fanout.diagnose.rules import outlier, timeouts
 from fanout.diagnose.verdict import Cause
 from fanout.model.hosts import fold_names
+from fanout.text.units import count_noun
 
 SILENT_SECONDS = 5.0  # a shorter break of the connection delays no rank
 
@@ -35,7 +36,7 @@ def find_early_exit(case: RuleContext) -> RuleResult | None:
     )  # fmt: skip
     evidence = [f"{fold_names(gone)}: train.sh exited with 0, and the launcher had not stopped it"]
     evidence.append(
-        f"{count_processes(len(left))} on {fold_names(dict.fromkeys(each.host for each in left))} lost a peer or timed out"
+        f"{count_noun(len(left), 'process')} on {fold_names(dict.fromkeys(each.host for each in left))} lost a peer or timed out"
     )
     others = last_lines.find_last_step(case.evidence.tails, left[0].host)
     if reached is not None and others is not None and others > reached:
@@ -81,7 +82,7 @@ def find_quiet_host(case: RuleContext) -> RuleResult | None:
         signature="quiet-host", says="reported no failure while the others timed out or lost a peer", host=host,
         ranks=ranks, hosts=(host,),
     )  # fmt: skip
-    evidence = f"{count_processes(len(case.victim_matches))} on {fold_names(sorted(spoke))} timed out or lost a peer, and none of them failed first"
+    evidence = f"{count_noun(len(case.victim_matches), 'process')} on {fold_names(sorted(spoke))} timed out or lost a peer, and none of them failed first"
     return RuleResult(cause=cause, evidence=(evidence,), advice=(timeouts.LOOK,))
 
 
@@ -109,7 +110,7 @@ def find_unreachable_host(case: RuleContext) -> RuleResult | None:
     )  # fmt: skip
     evidence = (
         f"{silence.host}: connection lost ({silence.why}) before any rank failed; {back}",
-        f"{count_processes(len(others))} on the other hosts lost a peer or timed out",
+        f"{count_noun(len(others), 'process')} on the other hosts lost a peer or timed out",
     )
     look = f"on {silence.host}: `uptime`, `dmesg -T | tail`: was it frozen (a paused VM, a full disk, NFS) or disconnected?"
     refute = f"a failure of only the network between {silence.host} and this machine, which the other hosts do not use"

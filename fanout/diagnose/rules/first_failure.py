@@ -19,6 +19,7 @@ from fanout.diagnose.evidence_order import (
 )
 from fanout.diagnose.rule_context import RuleContext, RuleResult
 from fanout.diagnose.signatures import GENERIC
+from fanout.text.units import count_noun
 
 
 def find_own_failure(case: RuleContext) -> RuleResult | None:
@@ -135,7 +136,7 @@ def _explain_first(
     if same:
         hosts = len({each.host for each in (begun, *same)})
         word = "report the same error" if begun.sighting else "ended in the same way"
-        out.append(f"{len(same) + 1} processes on {hosts} host{'s' if hosts > 1 else ''} {word}")
+        out.append(f"{len(same) + 1} processes on {count_noun(hosts, 'host')} {word}")
     if case.victim_matches:
         many = len(case.victim_matches) > 1
         who = f"{len(case.victim_matches)} others report only that they" if many else "one other reports only that it"

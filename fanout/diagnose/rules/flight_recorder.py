@@ -15,7 +15,7 @@ from fanout.diagnose.evidence_order import NO_DUMP, UNEQUAL, Doubt
 from fanout.diagnose.flight_dumps import Collective, FlightDump, GroupProgress
 from fanout.diagnose.rule_context import RuleContext
 from fanout.diagnose.verdict import Cause
-from fanout.model.hosts import fold_names
+from fanout.model.hosts import fold_numbers
 
 #: In these collectives all ranks pass equal sizes; in the others sizes may differ.
 _ALIKE = frozenset({"all_reduce", "allreduce_coalesced", "broadcast", "reduce", "all_gather", "_all_gather_base",
@@ -268,7 +268,7 @@ def _format_location(call: Collective, *, inside: bool = False) -> str:
 
 def _format_ranks(ranks: Iterable[int]) -> str:
     listed = sorted(ranks)
-    return f"rank{'s' if len(listed) > 1 else ''} {fold_names(str(rank) for rank in listed).strip('[]')}"
+    return f"rank{'s' if len(listed) > 1 else ''} {fold_numbers(listed)}"
 
 
 def _conjugate(ranks: Sequence[int]) -> str:

@@ -11,6 +11,8 @@ from fanout.diagnose.evidence_order import UNSEEN, Doubt
 from fanout.diagnose.rule_context import RuleContext, RuleResult
 from fanout.diagnose.verdict import Cause
 from fanout.model.hosts import fold_names
+from fanout.text.parse_units import write_duration
+from fanout.text.units import format_duration
 
 
 def find_expired_lease(case: RuleContext) -> RuleResult | None:
@@ -20,17 +22,17 @@ def find_expired_lease(case: RuleContext) -> RuleResult | None:
         return None
     lease = max(leases.values())
     evidence = [
-        f"{fold_names(leases)} had no contact with the launcher for {_format_duration(lease)} (the lease) and ended the run"
+        f"{fold_names(leases)} had no contact with the launcher for {format_duration(lease)} (the lease) and ended the run"
     ]
-    flag = f"--lease SECONDS (it was {lease:g})"
+    flag = f"--lease TIME (it was {write_duration(lease)})"
     gaps = {host: gap for host, gap in case.evidence.gaps.items() if gap >= lease / 2}
     if case.evidence.away >= lease / 2:
         how = "stopped, killed, or its machine slept"
-        says = f"was away for {_format_duration(case.evidence.away)} ({how}), longer than the lease of the hosts"
+        says = f"was away for {format_duration(case.evidence.away)} ({how}), longer than the lease of the hosts"
         advice = f"run fanout on a machine that does not sleep (in tmux on a lab machine), or extend the lease: {flag}"
         return _build_result(Cause(signature="unheard", says=says, host=None), evidence, advice)
     evidence += [
-        f"the launcher's connection to {host} was down for {_format_duration(gap)}"
+        f"the launcher's connection to {host} was down for {format_duration(gap)}"
         for host, gap in list(gaps.items())[:4]
     ]
     lost = [host for host, end in case.evidence.ends.items() if end.kind == "lost"]
@@ -57,7 +59,3 @@ def _has_own_failure(suspect: Candidate, leases: dict[str, float]) -> bool:
     if suspect.host in leases:
         return suspect.is_strong and suspect.sighting is not None
     return suspect.level != "bare" and suspect.signature != "lost"
-
-
-def _format_duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min"

@@ -9,8 +9,9 @@ from fanout.diagnose import last_lines, stack_groups
 from fanout.diagnose.evidence import LogMatch
 from fanout.diagnose.evidence_order import ORDER, PARTIAL, TWO_HOSTS
 from fanout.diagnose.process_evidence import NEAR_SECONDS
-from fanout.diagnose.rule_context import RuleContext, RuleResult, count_processes
+from fanout.diagnose.rule_context import RuleContext, RuleResult
 from fanout.diagnose.verdict import Cause
+from fanout.text.units import count_noun
 
 UNEVEN = (
     "uneven data: compare the number of batches of each rank (drop_last, a sampler that pads, the join context)",
@@ -42,7 +43,7 @@ def find_silent_rank(case: RuleContext) -> RuleResult | None:
     if not quiet or len(marked) + len(vague) < 1:
         return None
     hosts = list(dict.fromkeys(quiet.values()))
-    evidence = f"{count_processes(len(timed_out))} reported a timeout"
+    evidence = f"{count_noun(len(timed_out), 'process')} reported a timeout"
     if len(quiet) == 1:
         ((rank, host),) = quiet.items()
         found = Cause(signature="silent", says=_SILENT, host=host, rank=rank, ranks=(rank,), hosts=(host,))
@@ -164,7 +165,7 @@ def find_network_failure(case: RuleContext) -> RuleResult | None:
     meeting = [each for each in case.victim_matches if each.kind in ("meeting", "names")]
     if len(case.evidence.hosts) < 2 or hosts != set(case.evidence.hosts):
         return None
-    count = f"{count_processes(len(case.victim_matches))} on all {len(hosts)} hosts timed out"
+    count = f"{count_noun(len(case.victim_matches), 'process')} on all {len(hosts)} hosts timed out"
     if meeting:
         cause = Cause(
             signature="meeting",
