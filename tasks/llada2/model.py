@@ -6,9 +6,10 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
 
+from . import shards
 from .attention import Attention, Mask, RMSNorm, rotation
 from .model_config import ModelConfig
 from .moe import Experts, MoE, Router, SwiGLU
@@ -100,15 +101,15 @@ class LLaDA2(nn.Module):
 def draw_normal(weight: Tensor, std: float, generator: torch.Generator | None) -> None:
     """Draw a weight from N(0, std).
 
-    Of a sharded weight each rank draws the whole and keeps its shard. To draw shard by shard would give all ranks the
+    Of a sharded weight each rank draws the whole and keeps its rows. To draw shard by shard would give all ranks the
     same numbers on the CPU, and others for each number of ranks everywhere.
     """
-    if not isinstance(weight, DTensor):
+    device = weight.device if generator is None else generator.device
+    if not isinstance(weight, DTensor) and weight.device == device:
         weight.normal_(0.0, std, generator=generator)
         return
-    device = weight.device if generator is None else generator.device
     whole = torch.empty(weight.shape, dtype=weight.dtype, device=device).normal_(0.0, std, generator=generator)
-    weight.copy_(distribute_tensor(whole.to(weight.device), weight.device_mesh, weight.placements))
+    shards.local_rows(weight).copy_(whole[shards.row_range(weight)])
 
 
 def parameter_count(model: nn.Module) -> int:

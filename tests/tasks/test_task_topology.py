@@ -33,6 +33,7 @@ def one_process(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> C
         pytest.param(2, 1, SHARDED, id="2x1 sharded"),
         pytest.param(1, 1, [*SHARDED, "--train.init_device", "meta"], id="1x1 sharded, from the meta device"),
         pytest.param(1, 2, [*SHARDED, "--train.init_device", "meta"], id="1x2 sharded, from the meta device"),
+        pytest.param(2, 2, [*SHARDED, "--train.init_device", "meta"], id="2x2 sharded, from the meta device"),
         pytest.param(2, 2, [*SHARDED, "--train.micro_batch_size", "2"], id="2x2 sharded, accumulated"),
         pytest.param(
             1, 2, ["--model.moe_implementation", "fused", "--model.attn_implementation", "eager"], id="kernels"
