@@ -18,7 +18,7 @@ from .tokenizer import Tokenizer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Examples:
-    """``ids`` [N, L], padded with the end sign; positions from ``start`` [N] up to ``end`` [N] may be masked."""
+    """``ids`` [N, L], padded with the pad token; positions from ``start`` [N] up to ``end`` [N] may be masked."""
 
     ids: Tensor
     start: Tensor
@@ -34,24 +34,25 @@ class Examples:
         return (position >= self.start[rows, None]) & (position < self.end[rows, None])
 
 
-def read(config: Config, tokenizer: Tokenizer) -> Examples:
-    """Return all text of ``config.data`` as examples, with one SHA-256 over the bytes that were read."""
+def read(config: Config, tokenizer: Tokenizer, vocab_size: int) -> Examples:
+    """Return all text of ``config.data`` as examples of ids below ``vocab_size``, with one SHA-256 over all of them."""
     data, length = config.data, config.data.max_seq_len
     if data.train_path == "pydoc":
         pairs = text.pydoc_pairs(tokenizer, length)
     elif data.data_type == "plaintext":
         pairs = text.plain_pairs(tokenizer, data.train_path, length)
+    elif data.data_type == "tokenid":
+        pairs = text.token_pairs(data.train_path, data.text_keys, vocab_size)
     else:
         pairs = text.chat_pairs(tokenizer, data.train_path, data.text_keys)
-    return pack(list(pairs), length, config.train.block_size, tokenizer.eos, data.pad_in_loss, data.train_path)
+    return pack(list(pairs), length, config.train.block_size, tokenizer.pad, data.pad_in_loss, data.train_path)
 
 
-def pack(pairs: list[text.Pair], length: int, block: int, eos: int, pad_in_loss: bool, where: str) -> Examples:
+def pack(pairs: list[text.Pair], length: int, block: int, pad: int, pad_in_loss: bool, where: str) -> Examples:
     """Pads and truncates pairs to ``length``.
 
     The response's end is rounded up to a whole block (the paper's "quantised" effective length): the padding within
-    the last block is learnt as end signs, the rest is outside the loss, and block-causal attention keeps it out of
-    everyone's sight. With ``pad_in_loss`` all padding may be masked, as upstream does.
+    the last block is learnt, the rest is outside the loss, and no position before it attends to it. With ``pad_in_loss`` all padding may be masked, as upstream does.
     """
     ids, start, end = array("i"), array("i"), array("i")
     for prompt, response in pairs:
@@ -60,7 +61,7 @@ def pack(pairs: list[text.Pair], length: int, block: int, eos: int, pad_in_loss:
             continue  # nothing of the response fits
         start.append(len(prompt))
         end.append(length if pad_in_loss else min(length, -(-len(row) // block) * block))
-        ids.extend(row + [eos] * (length - len(row)))
+        ids.extend(row + [pad] * (length - len(row)))
     if len(start) < 2:
         raise UserError(
             f"data.train_path {where}: {len(start)} usable examples at max_seq_len {length}; wants 2 or more"

@@ -13,3 +13,9 @@ class FieldError(UserError):
     def __init__(self, field: str, text: str) -> None:
         super().__init__(f"{field} {text}")
         self.field = field
+
+
+def first_line(error: object, most: int = 160) -> str:
+    """Return the first line of a library's message, cut at a word where it is longer than ``most`` characters."""
+    line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return line if len(line) <= most else line[:most].rpartition(" ")[0] + " …"

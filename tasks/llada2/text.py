@@ -1,12 +1,11 @@
-"""Text sources: Python's own documentation, jsonl files of chats, or plain text files."""
+"""Text sources: Python's own documentation, rows of chats or of token ids, or plain text files."""
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import TypeGuard
 
+from . import rows
 from .errors import UserError
 from .tokenizer import Messages, Tokenizer
 
@@ -28,33 +27,6 @@ def pydoc_pairs(tokenizer: Tokenizer, length: int) -> Iterator[Pair]:
             yield prompt, answer[start : start + room]
 
 
-def _files(path: str, endings: tuple[str, ...]) -> list[str]:
-    """Files named by ``path``: a file, a directory or a comma list of them."""
-    found: list[str] = []
-    for part in filter(None, (p.strip() for p in path.split(","))):
-        if os.path.isdir(part):
-            inside = sorted(name for name in os.listdir(part) if name.endswith(endings))
-            if not inside:
-                raise UserError(f"data.train_path {part}: no file that ends in {' or '.join(endings)}")
-            found += [os.path.join(part, name) for name in inside]
-        elif os.path.isfile(part):
-            found.append(part)
-        else:
-            raise UserError(f"data.train_path {part}: no such file or directory (from {os.getcwd()})")
-    return found
-
-
-@contextmanager
-def _readable(name: str) -> Iterator[None]:
-    """Report in one line a file that cannot be read, or is not text."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"data.train_path {name}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"data.train_path {name}: not text in UTF-8") from None
-
-
 def _messages(row: object, key: str, where: str) -> Messages:
     messages = row.get(key) if isinstance(row, dict) else None
     if not isinstance(messages, list) or len(messages) < 2:
@@ -68,23 +40,33 @@ def _messages(row: object, key: str, where: str) -> Messages:
 
 
 def chat_pairs(tokenizer: Tokenizer, path: str, key: str) -> Iterator[Pair]:
-    """Read one pair from each line of jsonl: all messages before the last are the prompt."""
-    for name in _files(path, (".jsonl",)):
-        with _readable(name), open(name, encoding="utf-8") as stream:
-            for number, line in enumerate(stream, 1):
-                if not line.strip():
-                    continue
-                try:
-                    row = json.loads(line)
-                except ValueError as error:
-                    raise UserError(f"{name}:{number}: not valid JSON: {error}") from None
-                yield tokenizer.chat(_messages(row, key, f"{name}:{number}"))
+    """Read one pair from each row: all messages before the last are the prompt."""
+    for where, row in rows.read_rows(path):
+        yield tokenizer.chat(_messages(row, key, where))
+
+
+def token_pairs(path: str, key: str, vocab_size: int) -> Iterator[Pair]:
+    """Read one pair from each row of ids, of which the first ``prompt_lengths`` are the prompt."""
+    for where, row in rows.read_rows(path):
+        ids, prompt = (row.get(key), row.get("prompt_lengths")) if isinstance(row, dict) else (None, None)
+        if not isinstance(ids, list) or not _is_count(prompt):
+            raise UserError(f'{where}: wants {{"{key}": [ID, …], "prompt_lengths": N}}, as data_type tokenid demands')
+        wrong = next((one for one in ids if not _is_count(one) or one >= vocab_size), None)
+        if wrong is not None:
+            raise UserError(f"{where}: {key} holds {wrong!r}, which is no id of the model's {vocab_size} tokens")
+        if prompt >= len(ids):
+            raise UserError(f"{where}: prompt_lengths {prompt} leaves nothing of {len(ids)} ids for the answer")
+        yield ids[:prompt], ids[prompt:]
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def plain_pairs(tokenizer: Tokenizer, path: str, length: int) -> Iterator[Pair]:
-    """Text files cut into pieces of ``length``, without any prompt."""
-    for name in _files(path, (".txt", ".md", ".rst")):
-        with _readable(name), open(name, encoding="utf-8", errors="replace") as stream:
+    """Cut text files into pieces of ``length`` without any prompt."""
+    for name in rows.find_files(path, (".txt", ".md", ".rst")):
+        with rows.report_unreadable(name), open(name, encoding="utf-8", errors="replace") as stream:
             ids = [*tokenizer.text(stream.read()), tokenizer.eos]
         for start in range(0, len(ids), length):
             yield [], ids[start : start + length]

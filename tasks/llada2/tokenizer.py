@@ -6,16 +6,19 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from .errors import UserError
+from .errors import UserError, first_line
 
 Messages = Sequence[Mapping[str, str]]
+# One of these is in every directory with a tokenizer.
+FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
 
 class Tokenizer(Protocol):
     """The tokenizer interface that the trainer needs."""
 
     vocab_size: int
-    eos: int
+    eos: int  # the end sign: what an answer ends with, and where sampling stops
+    pad: int  # fills a row behind its end
 
     def text(self, text: str) -> list[int]:
         """Return the ids of plain text."""
@@ -31,7 +34,7 @@ class ByteTokenizer:
     """256 bytes, then end/padding 256, mask 257, user 258, assistant 259."""
 
     vocab_size = 260
-    eos = 256
+    eos = pad = 256
     user = 258
     assistant = 259
 
@@ -60,14 +63,17 @@ class HuggingFaceTokenizer:
             ) from None
         try:
             self._inner: Any = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
-        except (OSError, ValueError) as error:
-            raise UserError(f"model.tokenizer_path {path}: {str(error).splitlines()[0]}") from None
+        except Exception as error:  # noqa: BLE001
+            # A broken tokenizer.json raises a bare Exception; some messages list every model of the library.
+            raise UserError(f"model.tokenizer_path {path}: {first_line(error)}") from None
         for name in ("eos_token_id", "chat_template"):
             if getattr(self._inner, name) is None:
                 raise UserError(f"model.tokenizer_path {path}: this tokenizer has no {name}, which chats need")
         self.path = path
         self.vocab_size = len(self._inner)
         self.eos: int = self._inner.eos_token_id
+        pad = self._inner.pad_token_id
+        self.pad: int = self.eos if pad is None else pad
 
     def text(self, text: str) -> list[int]:
         return list(self._inner(text, add_special_tokens=False)["input_ids"])
@@ -83,16 +89,30 @@ class HuggingFaceTokenizer:
                 f"model.tokenizer_path {self.path}: its chat template shows the messages before an answer otherwise "
                 "once the answer is there, so that the answer cannot be told from its prompt"
             )
-        return self.text(prompt), self.text(whole.removeprefix(prompt))
+        answer = self.text(whole.removeprefix(prompt))
+        if self.eos not in answer:
+            answer.append(self.eos)  # sampling stops only at the end sign, so each answer must teach it
+        return self.text(prompt), answer
+
+    def save(self, directory: str) -> None:
+        """Write the files of the tokenizer into ``directory``."""
+        self._inner.save_pretrained(directory)
 
     def decode(self, ids: Sequence[int]) -> str:
         return str(self._inner.decode(list(ids), skip_special_tokens=True))
 
 
+def is_folder(path: str) -> bool:
+    """Return whether ``path`` is a directory with a Hugging Face tokenizer."""
+    return any(os.path.isfile(os.path.join(path, name)) for name in FILES)
+
+
 def load(path: str) -> Tokenizer:
-    """``bytes``, or a directory with a Hugging Face tokenizer."""
+    """Return the tokenizer that ``path`` names: ``bytes``, or a directory with a Hugging Face tokenizer."""
     if path == "bytes":
         return ByteTokenizer()
     if not os.path.isdir(path):
         raise UserError(f"model.tokenizer_path {path}: no such directory; write bytes for the built-in tokenizer")
+    if not is_folder(path):
+        raise UserError(f"model.tokenizer_path {path}: none of {', '.join(FILES)} is in this directory")
     return HuggingFaceTokenizer(path)

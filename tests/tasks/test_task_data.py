@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ import torch
 from llada2 import config, data, sections, text
 from llada2.errors import UserError
 from llada2.tokenizer import ByteTokenizer, load
+from pyarrow import Table, parquet
 
 from tests.tasks.task_places import YAML
+from tests.tasks.test_task_tokenizer import TEMPLATE, made
 
 WORDS = ByteTokenizer()
 
@@ -74,6 +77,21 @@ def test_a_responses_end_is_rounded_up_to_a_whole_block_unless_all_padding_is_wa
     assert data.pack(pairs, 64, 8, 256, True, "test").end.tolist() == [64, 64]
 
 
+def test_padding_is_the_pad_token_and_every_whole_answer_teaches_the_end_sign(tmp_path: Path) -> None:
+    """At every length of an answer, also where the text ends with a block; the tokenizer's template has no end sign."""
+    plain = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+    for template in (plain, TEMPLATE):
+        words = load(made(tmp_path / str(len(template)), chat_template=template, pad_token="<unk>"))
+        assert (words.eos, words.pad) == (1, 0)
+        chats = [[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b " * n}] for n in range(1, 25)]
+        examples = data.pack([words.chat(chat) for chat in chats], 32, 8, words.pad, False, "test")
+        learnt = examples.maskable(torch.arange(len(chats)))
+        for n, (row, positions) in enumerate(zip(examples.ids, learnt, strict=True), 1):
+            prompt = [2, 4, 1, 3] if template == TEMPLATE else [2, 4, 3]
+            assert row.tolist() == prompt + [5] * n + [1] + [0] * (31 - len(prompt) - n)
+            assert int(((row == 1) & positions).sum()) == 1, n
+
+
 def test_training_and_validation_rows_share_nothing() -> None:
     train, held_out = data.split(100, 0.05, 3)
     assert not set(train.tolist()) & set(held_out.tolist())
@@ -112,6 +130,84 @@ def test_a_chats_last_message_is_the_response_and_all_before_it_is_the_prompt(tm
     ]
 
 
+ROWS = [
+    {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": str(i)}], "input_ids": [1, 2, i]}
+    | {"prompt_lengths": 1}
+    for i in range(3)
+]
+
+
+def write_rows(path: Path) -> None:
+    """Write ``ROWS`` in the format that the name demands."""
+    if path.suffix == ".parquet":
+        parquet.write_table(Table.from_pylist(ROWS), path)
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(ROWS, indent=1))
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".json", ".parquet"])
+def test_every_format_holds_the_same_rows(ending: str, tmp_path: Path) -> None:
+    """Chats and token ids, from a file and from its directory."""
+    write_rows(tmp_path / f"train{ending}")
+    for path in (tmp_path, tmp_path / f"train{ending}"):
+        assert list(text.chat_pairs(WORDS, str(path), "messages")) == [
+            ([258, 97, 259], [ord(str(i)), 256]) for i in range(3)
+        ]
+        assert list(text.token_pairs(str(path), "input_ids", 260)) == [([1], [2, i]) for i in range(3)]
+
+
+def test_json_lines_under_the_name_of_json_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("\n".join(json.dumps(row) for row in ROWS))
+    assert len(list(text.chat_pairs(WORDS, str(tmp_path), "messages"))) == 3
+
+
+def test_token_ids_become_examples_with_their_prompt_outside_the_loss(tmp_path: Path) -> None:
+    """A row of full length is upstream's; a shorter one is padded here."""
+    rows = [{"input_ids": list(range(64)), "prompt_lengths": 10}, {"input_ids": [7] * 20, "prompt_lengths": 3}]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    options = ["--data.train_path", str(tmp_path), "--data.data_type", "tokenid", "--data.text_keys", "null"]
+    examples = data.read(settings(*options), WORDS, 260)
+    assert examples.ids.tolist() == [list(range(64)), [7] * 20 + [256] * 44]
+    assert (examples.start.tolist(), examples.end.tolist()) == ([10, 3], [64, 24])
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"input_ids": [1, 2]}, r'a\.jsonl:1: wants {"input_ids": \[ID, …\], "prompt_lengths": N}'),
+        ({"input_ids": "12", "prompt_lengths": 1}, r"a\.jsonl:1: wants "),
+        ({"input_ids": [1, 260], "prompt_lengths": 1}, "holds 260, which is no id of the model's 260 tokens"),
+        ({"input_ids": [1, 2.5], "prompt_lengths": 1}, r"holds 2\.5, which is no id"),
+        ({"input_ids": [1, 2], "prompt_lengths": 2}, "prompt_lengths 2 leaves nothing of 2 ids for the answer"),
+    ],
+)
+def test_a_bad_row_of_token_ids_is_named(row: object, words: str, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    with pytest.raises(UserError, match=words):
+        list(text.token_pairs(str(tmp_path), "input_ids", 260))
+
+
+def test_files_of_other_formats_and_broken_ones_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("x")
+    with pytest.raises(UserError, match=r"a\.csv: only \.jsonl, \.json, \.parquet can be read; convert it"):
+        list(text.chat_pairs(WORDS, str(tmp_path / "a.csv"), "messages"))
+    (tmp_path / "a.parquet").write_text("x" * 20)
+    with pytest.raises(UserError, match=r"a\.parquet: not readable as parquet: "):
+        list(text.chat_pairs(WORDS, str(tmp_path / "a.parquet"), "messages"))
+    (tmp_path / "a.json").write_text("[1,")
+    with pytest.raises(UserError, match=r"a\.json: not valid JSON"):
+        list(text.chat_pairs(WORDS, str(tmp_path / "a.json"), "messages"))
+
+
+def test_parquet_without_pyarrow_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.parquet").touch()
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(UserError, match=r"a\.parquet: parquet needs pyarrow; type: pip install pyarrow"):
+        list(text.chat_pairs(WORDS, str(tmp_path), "messages"))
+
+
 def test_plain_files_are_cut_into_pieces_without_a_prompt(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("abcd")
     assert list(text.plain_pairs(WORDS, str(tmp_path), 3)) == [([], [97, 98, 99]), ([], [100, 256])]
@@ -144,7 +240,7 @@ def test_a_file_that_is_not_text_is_named(tmp_path: Path) -> None:
 def test_missing_files_empty_directories_and_missing_tokenizers_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file or directory"):
         list(text.chat_pairs(WORDS, "nowhere.jsonl", "messages"))
-    with pytest.raises(UserError, match=r"no file that ends in \.jsonl"):
+    with pytest.raises(UserError, match=r"no file that ends in \.jsonl or \.json or \.parquet"):
         list(text.chat_pairs(WORDS, str(tmp_path), "messages"))
     with pytest.raises(UserError, match="0 usable examples"):
         data.pack([], 8, 8, 0, False, "t")

@@ -58,5 +58,35 @@ def test_a_template_that_rewrites_what_came_before_is_refused(tmp_path: Path) ->
 def test_a_directory_without_a_tokenizer_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         tokenizer.load(str(tmp_path))
-    assert str(caught.value).startswith(f"model.tokenizer_path {tmp_path}: ")
-    assert "\n" not in str(caught.value)
+    assert str(caught.value) == (
+        f"model.tokenizer_path {tmp_path}: none of tokenizer.json, tokenizer_config.json, tokenizer.model, "
+        "vocab.json, vocab.txt is in this directory"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("tokenizer.json", "{}"),
+        ("tokenizer.json", "not JSON"),
+        ("tokenizer_config.json", "{}"),
+        ("tokenizer_config.json", '{"tokenizer_class": "Unknown"}'),
+        ("vocab.txt", "a"),
+    ],
+)
+def test_a_broken_tokenizer_is_one_short_line(name: str, content: str, tmp_path: Path) -> None:
+    """The library's message may list all its models in 4,000 characters."""
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError) as caught:
+        tokenizer.load(str(tmp_path))
+    text = str(caught.value)
+    assert text.startswith(f"model.tokenizer_path {tmp_path}: ")
+    assert "\n" not in text
+    assert len(text) < 200 + len(str(tmp_path))
+
+
+def test_an_answer_without_an_end_sign_gets_one_and_padding_is_the_pad_token(tmp_path: Path) -> None:
+    words = tokenizer.load(made(tmp_path / "one", chat_template=TEMPLATE.replace("</s>", ""), pad_token="<unk>"))
+    assert words.chat(CHAT) == ([2, 4, 5, 3], [5, 1])
+    assert (words.eos, words.pad) == (1, 0)
+    assert tokenizer.load(made(tmp_path / "two")).pad == 1
