@@ -18,12 +18,14 @@ def main(arguments: list[str]) -> int:
     rank, local_rank = world.from_environment("RANK", 0), world.from_environment("LOCAL_RANK", 0)
     try:
         settings = config.load(arguments, world.from_environment("WORLD_SIZE", 1))
-        shape, notes = model_config.load(settings.model.config_path)
+        shape, warnings = model_config.load(settings.model.config_path)
         checks.check_length(settings, shape)
         if rank == 0:
-            for note in (*settings.notes, *notes):
-                print(f"warning: {note}", file=sys.stderr, flush=True)
-        here = world.join(settings.train.device, settings.train.timeout_s)
+            for kind, lines in (("warning", (*settings.warnings, *warnings)), ("note", settings.remarks)):
+                for line in lines:
+                    print(f"{kind}: {line}", file=sys.stderr, flush=True)
+        train = settings.train
+        here = world.join(train.device, train.timeout_s, offload=train.enable_fsdp_offload)
         code = loop.train(settings, shape, here)
     except UserError as error:
         # If all ranks have the same mistake, rank 0 reports it; if only another host has it, that host reports it.

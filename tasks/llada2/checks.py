@@ -36,7 +36,7 @@ def _check_choices(config: Config) -> None:
     choices = {
         "model.attn_implementation": ("eager", "sdpa", "flex_attention"),
         "model.moe_implementation": ("eager", "fused"),
-        "data.data_type": ("conversation", "plaintext"),
+        "data.data_type": ("conversation", "plaintext", "tokenid"),
         "train.loss_weighting": ("none", "inverse_t"),
         "train.block_schedule": ("constant", "wsd"),
         "train.lr_decay_style": ("constant", "linear", "cosine"),
@@ -50,6 +50,10 @@ def _check_choices(config: Config) -> None:
             raise FieldError(name, f"must be one of {', '.join(allowed)}, not {value!r}{nearest(value, allowed)}")
     if config.train.init_device == "meta" and config.train.data_parallel_mode != "fsdp2":
         raise FieldError("train.init_device", "meta goes with data_parallel_mode fsdp2 only")
+    if config.train.enable_fsdp_offload and config.train.data_parallel_mode != "fsdp2":
+        raise FieldError("train.enable_fsdp_offload", "true goes with data_parallel_mode fsdp2 only")
+    if config.train.save_hf_weights and not (config.train.save_steps or config.train.save_epochs):
+        raise FieldError("train.save_hf_weights", "true needs a last checkpoint: save_steps and save_epochs are both 0")
 
 
 # Condition on a number, as text and as a function, and the fields that must meet it; NaN meets none.
@@ -108,6 +112,12 @@ def _check_batches(train: TrainSection, world_size: int) -> None:
         below = total // unit * unit
         near = f"{below} or {below + unit}" if below else f"{unit}"
         raise FieldError("train.global_batch_size", f"{total} is not a multiple of {micro}{ranks} = {unit}; try {near}")
+    if train.enable_fsdp_offload and train.micro_batch_size and total > unit:
+        raise FieldError(
+            "train.enable_fsdp_offload",
+            f"true excludes gradient accumulation, as in upstream: global_batch_size {total} is more than "
+            f"micro_batch_size {train.micro_batch_size} x {ranks} = {unit}; write global_batch_size {unit}, or false",
+        )
 
 
 def _check_blocks(config: Config) -> None:

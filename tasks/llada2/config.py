@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import yaml
 
-from . import checks
+from . import checks, tokenizer, upstream_fields
 from .errors import FieldError, UserError
 from .names import nearest, read_into
-from .sections import IDLE, SECTIONS, Config
+from .sections import SECTIONS, Config
+
+REQUIRED = {"model": ["config_path"], "train": ["output_dir"]}
 
 
 def _overrides(arguments: Sequence[str]) -> dict[str, Any]:
@@ -64,14 +67,41 @@ def _read_yaml(path: str) -> tuple[dict[str, dict[str, Any]], dict[str, int]]:
     return values, lines
 
 
-def _check_idle(section: str, values: dict[str, Any], unused: list[str]) -> list[str]:
-    """Fields of upstream that do nothing here: a note where that changes nothing, a warning where it does."""
-    notes = []
-    for name in unused:
-        meaning, value = IDLE[section][name.partition(".")[2]], values[name.partition(".")[2]]
-        if meaning and value not in meaning:
-            notes.append(f"{name} {value!r} has no effect here: this trainer only does {meaning[0]!r}")
-    return notes
+def _complete(values: dict[str, dict[str, Any]]) -> list[str]:
+    """Fill the fields whose default depends on another field, as upstream does; return one remark for each choice."""
+    model, data = values.setdefault("model", {}), values.setdefault("data", {})
+    for section, name in (("model", "tokenizer_path"), ("model", "moe_implementation"), ("data", "text_keys")):
+        if values[section].get(name, "") is None:
+            del values[section][name]  # null means the default, as in upstream
+    remarks = []
+    if model.get("config_path") is None and isinstance(model.get("model_path"), str):
+        model["config_path"] = model["model_path"]
+        remarks.append(f"model.config_path is not given: the shape is read from model_path {model['model_path']}")
+    if "tokenizer_path" not in model:
+        folders = [path for path in (model.get("config_path"), model.get("model_path")) if isinstance(path, str)]
+        found = next((path for path in folders if tokenizer.is_folder(path)), None)
+        if found is not None:
+            model["tokenizer_path"] = found
+            remarks.append(f"model.tokenizer_path is not given: the tokenizer in {found} is used")
+    if data.get("data_type") == "tokenid":
+        data.setdefault("text_keys", "input_ids")
+    return remarks
+
+
+def _without_blocks(config: Config, given: dict[str, Any]) -> Config:
+    """Make the whole sequence one block if ``block_diffusion_mode`` is false: every position attends to every other."""
+    if config.train.block_diffusion_mode:
+        return config
+    if config.train.block_schedule != "constant":
+        schedule = config.train.block_schedule
+        raise FieldError("train.block_schedule", f"{schedule} changes blocks, but train.block_diffusion_mode is false")
+    length = config.data.max_seq_len
+    remarks = config.remarks
+    if given.get("block_size", length) != length:
+        remarks += (
+            f"train.block_size {given['block_size']} does not apply: with block_diffusion_mode false it is {length}",
+        )
+    return replace(config, train=replace(config.train, block_size=length), remarks=remarks)
 
 
 def load(arguments: Sequence[str], world_size: int) -> Config:
@@ -90,21 +120,23 @@ def load(arguments: Sequence[str], world_size: int) -> Config:
             return "command line"
         return f"{path}:{lines[field]}" if field in lines else path
 
-    notes = [
+    warnings = [
         f"{path}: unknown section {s!r} is ignored{nearest(str(s), SECTIONS)}" for s in values if s not in SECTIONS
     ]
+    remarks = [f"{path}: {remark}" for remark in _complete(values)]
     try:
         sections: dict[str, Any] = {}
         for name, cls in SECTIONS.items():
             given = values.get(name, {})
-            for required in {"model": ["config_path"], "train": ["output_dir"]}.get(name, []):
+            for required in REQUIRED.get(name, []):
                 if given.get(required) is None:
                     raise FieldError(f"{name}.{required}", "is missing")
-            section, warnings, unused = read_into(cls, given, f"{name}.", idle=IDLE[name])
+            section, unknown, _ = read_into(cls, given, f"{name}.", idle=upstream_fields.names(name))
             sections[name] = section
-            notes += [f"{place(warning.split()[2])}: {warning}" for warning in warnings]
-            notes += [f"{place(note.split()[0])}: {note}" for note in _check_idle(name, given, unused)]
-        config = Config(path=path, notes=tuple(notes), **sections)
+            warnings += [f"{place(warning.split()[2])}: {warning}" for warning in unknown]
+            remarks += [f"{place(field)}: {remark}" for field, remark in upstream_fields.review(name, given)]
+        config = Config(path=path, warnings=tuple(warnings), remarks=tuple(remarks), **sections)
+        config = _without_blocks(config, values.get("train", {}))
         checks.check(config, world_size)
     except FieldError as error:
         raise UserError(f"{place(error.field)}: {error}") from None

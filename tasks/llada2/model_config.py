@@ -5,17 +5,39 @@ from __future__ import annotations
 import json
 import math
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from .errors import FieldError, UserError
-from .names import read_into
+from .names import read_into, refuse_others
 
-# Written in every such config.json, without a meaning for a model that is trained here from scratch.
-IDLE = {
-    *("architectures", "auto_map", "model_type", "torch_dtype", "dtype", "transformers_version", "use_cache"),
-    *("max_window_layers", "norm_softmax", "norm_head", "use_rmsnorm", "rope_scaling", "rotary_dim"),
-    *("using_split_qkv_in_self_attention", "output_router_logits", "bos_token_id", "attention_dropout"),
-    *("embedding_dropout", "output_dropout", "use_sliding_window", "sliding_window"),
+# Written in every such config.json; no value of these changes the model.
+BOOKKEEPING = {
+    *("architectures", "auto_map", "torch_dtype", "dtype", "transformers_version", "use_cache", "max_window_layers"),
+    *("output_router_logits", "bos_token_id", "sliding_window"),
+}
+# Fields that would make another model: the values that this trainer computes, and the reason why there are no others.
+_OTHER_NORMS = "this model has RMSNorm before each layer and a plain head"
+_NO_DROPOUT = "this model has no dropout"
+_NO_SCALING = "this model rotates by rope_theta alone, and a scaled rotation is another model"
+ONLY: dict[str, tuple[tuple[Any, ...], str]] = {
+    "model_type": (("llada2_moe_veomni", "llada2_moe"), "this trainer trains LLaDA2 only"),
+    "rope_scaling": ((None, {"rope_type": "default"}, {"type": "default"}), _NO_SCALING),
+    "rope_parameters": ((None,), "write rope_theta and partial_rotary_factor"),
+    **dict.fromkeys(["attention_dropout", "embedding_dropout", "output_dropout"], ((0.0, None), _NO_DROPOUT)),
+    **dict.fromkeys(["norm_head", "norm_softmax"], ((False,), _OTHER_NORMS)),
+    "use_rmsnorm": ((True,), _OTHER_NORMS),
+    "use_sliding_window": ((False,), "every position attends to its block and all blocks before it"),
+    "using_split_qkv_in_self_attention": ((False,), "weights of queries, keys and values are one tensor in a file"),
+    "hidden_act": (("silu",), "experts are SwiGLU"),
+    "score_function": (("sigmoid",), "the router has no other score"),
+    "router_dtype": (("fp32",), "the router computes in fp32"),
+    **dict.fromkeys(["use_bias", "use_qkv_bias"], ((False,), "no projection has a bias")),
+    "use_qk_norm": ((True,), "queries and keys are normalised"),
+    "norm_topk_prob": ((True,), "the weights of the chosen experts are normalised"),
+    "moe_router_enable_expert_bias": ((True,), "the bias is part of the weights"),
+    "tie_word_embeddings": ((False,), "embedding and head are two weights"),
 }
 POSITIVE = (
     *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
@@ -36,15 +58,10 @@ class ModelConfig:
     num_attention_heads: int = 16
     num_key_value_heads: int = 4
     head_dim: int = 128
-    hidden_act: str = "silu"
     rms_norm_eps: float = 1e-6
-    use_bias: bool = False
-    use_qkv_bias: bool = False
-    use_qk_norm: bool = True
     max_position_embeddings: int = 16384
     rope_theta: float = 600000.0
     partial_rotary_factor: float = 0.5
-    tie_word_embeddings: bool = False
     num_experts: int = 256
     num_experts_per_tok: int = 8
     num_shared_experts: int = 1
@@ -52,11 +69,7 @@ class ModelConfig:
     first_k_dense_replace: int = 1
     n_group: int = 8
     topk_group: int = 4
-    norm_topk_prob: bool = True
     routed_scaling_factor: float = 2.5
-    score_function: str = "sigmoid"
-    router_dtype: str = "fp32"
-    moe_router_enable_expert_bias: bool = True
     initializer_range: float = 0.02
     pad_token_id: int = 156892
     eos_token_id: int = 156892
@@ -71,64 +84,94 @@ class ModelConfig:
         return int(self.head_dim * self.partial_rotary_factor)
 
 
-def _must(condition: bool, where: str, text: str) -> None:
+def _must(condition: bool, field: str, text: str) -> None:
     if not condition:
-        raise UserError(f"{where}: {text}")
+        raise FieldError(field, text)
 
 
-def _check(c: ModelConfig, where: str) -> None:
+def _check(c: ModelConfig) -> None:
+    """Raise FieldError for the first value that makes no model."""
     for name in POSITIVE:
-        _must(0 < getattr(c, name) < math.inf, where, f"{name} must be above 0, not {getattr(c, name)}")
+        _must(0 < getattr(c, name) < math.inf, name, f"must be above 0, not {getattr(c, name)}")
     for name in NOT_NEGATIVE:
-        _must(0 <= getattr(c, name) < math.inf, where, f"{name} must be at least 0, not {getattr(c, name)}")
+        _must(0 <= getattr(c, name) < math.inf, name, f"must be at least 0, not {getattr(c, name)}")
     factor = c.partial_rotary_factor
-    _must(0 <= factor <= 1, where, f"partial_rotary_factor must be between 0 and 1, not {factor}")
-    _must(
-        c.num_attention_heads % c.num_key_value_heads == 0,
-        where,
-        f"num_attention_heads {c.num_attention_heads} is not a multiple of num_key_value_heads {c.num_key_value_heads}",
-    )
-    _must(
-        c.num_experts % c.n_group == 0, where, f"num_experts {c.num_experts} is not a multiple of n_group {c.n_group}"
-    )
-    _must(c.topk_group <= c.n_group, where, f"topk_group {c.topk_group} is more than n_group {c.n_group}")
-    reachable = c.topk_group * c.num_experts // c.n_group
-    _must(
-        c.num_experts_per_tok <= reachable,
-        where,
-        f"num_experts_per_tok {c.num_experts_per_tok} is more than the {reachable} experts of topk_group groups",
-    )
-    _must(c.rotary_dim % 2 == 0, where, f"head_dim x partial_rotary_factor = {c.rotary_dim} must be even")
-    _must(c.init_scheme in ("normal", "fan_in"), where, f"init_scheme must be normal or fan_in, not {c.init_scheme!r}")
-    fixed = {"hidden_act": "silu", "score_function": "sigmoid", "router_dtype": "fp32", "use_bias": False}
-    fixed |= {"use_qkv_bias": False, "use_qk_norm": True, "norm_topk_prob": True, "tie_word_embeddings": False}
-    for name, only in fixed.items():
-        _must(getattr(c, name) == only, where, f"{name} can only be {only!r} here, not {getattr(c, name)!r}")
+    _must(0 <= factor <= 1, "partial_rotary_factor", f"must be between 0 and 1, not {factor}")
+    _check_divisors(c)
+    even = c.rotary_dim % 2 == 0
+    _must(even, "partial_rotary_factor", f"x head_dim = {c.rotary_dim} dimensions are rotated, which must be even")
+    _must(c.init_scheme in ("normal", "fan_in"), "init_scheme", f"must be normal or fan_in, not {c.init_scheme!r}")
     for name in ("pad_token_id", "eos_token_id", "mask_token_id"):
-        _must(0 <= getattr(c, name) < c.vocab_size, where, f"{name} {getattr(c, name)} is outside the vocabulary")
+        inside = 0 <= getattr(c, name) < c.vocab_size
+        _must(inside, name, f"{getattr(c, name)} is outside the vocabulary of {c.vocab_size} tokens")
 
 
-def from_dict(values: dict[str, object], where: str) -> tuple[ModelConfig, list[str]]:
+def _check_divisors(c: ModelConfig) -> None:
+    heads, kv_heads, groups = c.num_attention_heads, c.num_key_value_heads, c.n_group
+    _must(heads % kv_heads == 0, "num_attention_heads", f"{heads} is not a multiple of num_key_value_heads {kv_heads}")
+    _must(c.num_experts % groups == 0, "num_experts", f"{c.num_experts} is not a multiple of n_group {groups}")
+    _must(c.topk_group <= groups, "topk_group", f"{c.topk_group} is more than n_group {groups}")
+    reachable = c.topk_group * c.num_experts // groups
+    chosen = c.num_experts_per_tok
+    _must(
+        chosen <= reachable,
+        "num_experts_per_tok",
+        f"{chosen} is more than the {reachable} experts of topk_group groups",
+    )
+
+
+def _check_rotary_dim(config: ModelConfig, values: Mapping[str, object]) -> None:
+    """Verify ``rotary_dim``, which repeats what partial_rotary_factor means."""
+    given = values.get("rotary_dim")
+    right = given is None or given == config.rotary_dim
+    _must(right, "rotary_dim", f"{given} is not head_dim x partial_rotary_factor = {config.rotary_dim}")
+
+
+def from_dict(
+    values: Mapping[str, object], where: str, lines: Mapping[str, int] | None = None
+) -> tuple[ModelConfig, list[str]]:
     """Return a checked configuration and its warnings; ``where`` names the file in every message."""
     try:
-        config, warnings, _ = read_into(ModelConfig, values, "", idle=IDLE)
+        known = (*BOOKKEEPING, *ONLY, "rotary_dim")
+        config, warnings, _ = read_into(ModelConfig, values, "", idle=known)
+        for name in ONLY.keys() & values.keys():
+            refuse_others(name, values[name], *ONLY[name])
+        _check_rotary_dim(config, values)
+        _check(config)
     except FieldError as error:
-        raise UserError(f"{where}: {error}") from None
-    _check(config, where)
+        line = (lines or {}).get(error.field)
+        raise UserError(f"{where}{f':{line}' if line else ''}: {error}") from None
     return config, [f"{where}: {warning}" for warning in warnings]
 
 
-def load(path: str) -> tuple[ModelConfig, list[str]]:
-    """Reads ``path``: a JSON file, a directory that holds ``config.json``, or either of them without its ``.json``."""
+def to_dict(config: ModelConfig, dtype: str) -> dict[str, object]:
+    """Return the contents of a ``config.json`` that upstream reads too; the tensors beside it have ``dtype``."""
+    ours = {"init_scheme", "qk_norm_init"}
+    shape = {name: value for name, value in asdict(config).items() if name not in ours}
+    fixed = {name: allowed[0] for name, (allowed, _) in ONLY.items() if name not in ("rope_parameters",)}
+    return {"architectures": ["LLaDA2MoeModelLM"], **fixed, **shape, "torch_dtype": dtype, "use_cache": False}
+
+
+def find_file(path: str) -> str:
+    """Return the file that ``path`` names: a JSON file, a directory that holds ``config.json``, or without ``.json``."""
     candidates = [os.path.join(path, "config.json") if os.path.isdir(path) else path, f"{path}.json"]
     found = next((candidate for candidate in candidates if os.path.isfile(candidate)), None)
     if found is None:
         raise UserError(f"model.config_path: no model configuration at {candidates[0]} (from {os.getcwd()})")
+    return found
+
+
+def load(path: str) -> tuple[ModelConfig, list[str]]:
+    """Read the shape at ``path`` (see ``find_file``); return it and its warnings."""
+    found = find_file(path)
     try:
         with open(found, encoding="utf-8") as stream:
-            values = json.load(stream)
+            text = stream.read()
+        values = json.loads(text)
     except (OSError, ValueError) as error:
         raise UserError(f"{found}: cannot be read as JSON: {error}") from None
     if not isinstance(values, dict):
         raise UserError(f"{found}: must hold one JSON object")
-    return from_dict(values, found)
+    numbered = list(enumerate(text.splitlines(), 1))
+    lines = {name: next((number for number, line in numbered if f'"{name}"' in line), 0) for name in values}
+    return from_dict(values, found, lines)

@@ -28,7 +28,8 @@ class Router(nn.Module):
 
     Sigmoid scores in fp32. ``expert_bias`` moves the choice only, never the weight. A group's merit is the sum of its
     two best biased scores; the best ``topk_group`` groups stay, and the k best experts within them are chosen. Their
-    unbiased scores are normalised to 1 and multiplied by ``routed_scaling_factor`` (2.5).
+    unbiased scores are normalised to 1 and multiplied by ``routed_scaling_factor`` (2.5). The score of a single expert
+    (k = 1) is not normalised: it would always be 1, and the router would learn nothing.
     """
 
     expert_bias: Tensor
@@ -51,7 +52,9 @@ class Router(nn.Module):
             biased = grouped.masked_fill(~kept[..., None], float("-inf")).flatten(1)
             experts = biased.topk(c.num_experts_per_tok, dim=-1).indices
         weights = scores.gather(1, experts)
-        return experts, weights / (weights.sum(-1, keepdim=True) + 1e-20) * c.routed_scaling_factor
+        if c.num_experts_per_tok > 1:
+            weights = weights / (weights.sum(-1, keepdim=True) + 1e-20)
+        return experts, weights * c.routed_scaling_factor
 
 
 class Experts(nn.Module):

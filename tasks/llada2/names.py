@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -51,6 +52,18 @@ def convert(where: str, value: Any, wanted: Any) -> Any:
         return str(value)  # --train.output_dir 7
     kind = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[wanted]
     raise FieldError(where, f"must be {kind}, not {value!r}")
+
+
+def show(value: Any) -> str:
+    """Return ``value`` as YAML and JSON write it."""
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def refuse_others(field: str, value: Any, allowed: Iterable[Any], reason: str) -> None:
+    """Raise a FieldError unless ``value`` is one of ``allowed``, of which the first is recommended."""
+    allowed = list(allowed)
+    if not any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in allowed):
+        raise FieldError(field, f"can only be {show(allowed[0])} here, not {show(value)}: {reason}")
 
 
 def read_into(

@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSection:
-    """The model: its path, its shape and its kernels."""
+    """The model: its shape, its first weights, its tokenizer and its kernels."""
 
     config_path: str
     model_path: str | None = None
@@ -27,6 +27,7 @@ class DataSection:
     max_seq_len: int = 2048
     noise_range_low: float = 0.3
     noise_range_high: float = 0.8
+    # not upstream's
     pad_in_loss: bool = False
     num_workers: int = 0
     val_fraction: float = 0.05
@@ -46,6 +47,7 @@ class TrainSection:
     num_train_epochs: int = 1
     max_steps: int | None = None
     # objective
+    block_diffusion_mode: bool = True
     block_size: int = 32
     block_schedule: str = "constant"
     block_warmup_sizes: tuple[int, ...] = (1, 4)
@@ -70,6 +72,7 @@ class TrainSection:
     # parallelism and memory
     device: str = "auto"
     data_parallel_mode: str = "ddp"
+    enable_fsdp_offload: bool = False
     enable_mixed_precision: bool = False
     enable_gradient_checkpointing: bool = False
     enable_compile: bool = False
@@ -82,39 +85,12 @@ class TrainSection:
     save_steps: int = 0
     save_epochs: int = 1
     keep_last_n: int = 3
+    save_hf_weights: bool = False
     load_checkpoint_path: str | None = None
     metrics_jsonl: bool = False
     use_tensorboard: bool = False
 
 
-# Upstream's fields that have no effect here. Only the values in brackets mean the same here.
-IDLE: dict[str, dict[str, tuple[Any, ...]]] = {
-    "model": dict.fromkeys(["foundation", "encoders", "decoders", "basic_modules", "force_use_huggingface"], ()),
-    "data": {
-        "datasets_type": ("mapping",),
-        "dataloader_type": ("native",),
-        **dict.fromkeys(["train_size", "prefetch_factor", "drop_last", "pin_memory", "chat_template"], ()),
-    },
-    "train": {
-        **dict.fromkeys(["tensor_parallel_size", "pipeline_parallel_size", "context_parallel_size"], (1,)),
-        **dict.fromkeys(["ulysses_parallel_size", "expert_parallel_size"], (1,)),
-        "optimizer": ("adamw",),
-        "ckpt_manager": ("dcp",),
-        "block_diffusion_mode": (True,),
-        "rmpad": (False,),
-        "rmpad_with_pos_ids": (False,),
-        "enable_fsdp_offload": (False,),
-        "enable_activation_offload": (False,),
-        "enable_full_shard": (True,),
-        "save_hf_weights": (False,),
-        "use_wandb": (False,),
-        **dict.fromkeys(["bsz_warmup_ratio", "dyn_bsz_margin", "dyn_bsz_buffer_size"], ()),
-        **dict.fromkeys(["data_parallel_replicate_size", "data_parallel_shard_size", "ep_outside"], ()),
-        **dict.fromkeys(["empty_cache_steps", "gc_steps", "broadcast_model_weights_from_rank0"], ()),
-        **dict.fromkeys(["wandb_project", "wandb_name", "enable_profiling", "profile_trace_dir"], ()),
-        **dict.fromkeys(["profile_start_step", "profile_end_step"], ()),
-    },
-}
 SECTIONS = {"model": ModelSection, "data": DataSection, "train": TrainSection}
 
 
@@ -126,7 +102,8 @@ class Config:
     data: DataSection
     train: TrainSection
     path: str
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()  # probable mistakes
+    remarks: tuple[str, ...] = ()  # fields of upstream that do not apply, and defaults that depend on other fields
 
     def as_dict(self) -> dict[str, Any]:
         """Return the three sections as plain values, as they are written beside a checkpoint."""

@@ -25,7 +25,7 @@ def write(tmp_path: Path, text: str) -> str:
 def test_the_shipped_configuration_is_right_for_one_two_and_four_ranks() -> None:
     for world in (1, 2, 4):
         c = config.load([YAML], world)
-        assert c.notes == ()
+        assert c.warnings == ()
         assert sections.batch_sizes(c.train, world) == (16, 16 // world, 1)
 
 
@@ -42,19 +42,11 @@ def test_an_override_can_empty_an_optional_field_and_keeps_numbers_as_text_where
 def test_unknown_names_are_warned_about_with_the_nearest_and_the_line(tmp_path: Path) -> None:
     path = write(tmp_path, MINIMAL + "  blok_size: 8\n  log_step: 1\ndate:\n  x: 1\n")
     c = config.load([path, "--data.noise_low", "0.1"], 1)
-    assert c.notes == (
+    assert c.warnings == (
         f"{path}: unknown section 'date' is ignored (did you mean 'data'?)",
         "command line: unknown field data.noise_low is ignored (did you mean 'noise_range_low'?)",
         f"{path}:5: unknown field train.blok_size is ignored (did you mean 'block_size'?)",
         f"{path}:6: unknown field train.log_step is ignored (did you mean 'log_steps'?)",
-    )
-
-
-def test_upstreams_fields_are_known_and_noted_only_where_they_would_have_meant_something(tmp_path: Path) -> None:
-    fields = "  ckpt_manager: dcp\n  use_wandb: false\n  empty_cache_steps: 500\n  tensor_parallel_size: 2\n"
-    path = write(tmp_path, MINIMAL + fields)
-    assert config.load([path], 1).notes == (
-        f"{path}:8: train.tensor_parallel_size 2 has no effect here: this trainer only does 1",
     )
 
 
@@ -121,7 +113,7 @@ def test_a_file_that_is_not_text_and_a_section_that_is_a_number_are_named(tmp_pa
     with pytest.raises(UserError, match=r"b\.yaml: not text in UTF-8 \(byte 7\)"):
         config.load([str(tmp_path / "b.yaml")], 1)
     path = write(tmp_path, MINIMAL + "1:\n  x: 2\n")
-    assert config.load([path], 1).notes == (f"{path}: unknown section 1 is ignored",)
+    assert config.load([path], 1).warnings == (f"{path}: unknown section 1 is ignored",)
 
 
 def test_a_sequence_longer_than_the_model_is_made_for_is_refused() -> None:

@@ -183,7 +183,7 @@ def test_rmsnorm_is_x_over_its_root_mean_square() -> None:
         ({"num_key_value_heads": 3}, "num_attention_heads 4 is not a multiple of num_key_value_heads 3"),
         ({"n_group": 3}, "num_experts 4 is not a multiple of n_group 3"),
         ({"mask_token_id": 260}, "mask_token_id 260 is outside the vocabulary"),
-        ({"hidden_act": "gelu"}, "hidden_act can only be 'silu' here, not 'gelu'"),
+        ({"hidden_act": "gelu"}, "hidden_act can only be silu here, not gelu: experts are SwiGLU"),
         ({"num_experts_per_tok": 9}, "num_experts_per_tok 9 is more than the 4 experts"),
         ({"partial_rotary_factor": 1.5}, "partial_rotary_factor must be between 0 and 1, not 1.5"),
         ({"num_shared_experts": -1}, "num_shared_experts must be at least 0, not -1"),
