@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import sys
 
 import torch
@@ -31,15 +30,9 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def newest(path: str) -> str:
-    """Return the checkpoint at ``path``, or the newest one of the run with that output directory."""
-    found = list(checkpoint.whole(os.path.join(path, "checkpoints")).values())
-    return found[-1] if found else path
-
-
 def run(options: argparse.Namespace) -> None:
     """Loads, writes, prints."""
-    path = newest(options.checkpoint)
+    path = checkpoint.newest(options.checkpoint)
     meta = checkpoint.read_meta(path)
     shape, _ = model_config.from_dict(meta["model"], f"{path}/meta.json")
     words = tokenizer.load(meta["config"]["model"]["tokenizer_path"])

@@ -27,6 +27,7 @@ STATE = "tests/agent/test_state_dir.py::test_files_of_the_user_in_the_state_dire
 SPOOL = "tests/agent/test_log_spool.py::test_a_log_over_the_limit_arrives_whole_and_acknowledged_bytes_are_freed"
 CLAIM = "tests/agent/test_state_dir.py::test_a_planted_claim_is_not_followed"
 DEMO = "tests/demo/test_workdir.py::test_files_that_the_user_made_meanwhile_stay"
+CONVERTER = "tests/tasks/test_task_weights.py::test_the_converter_splits_merges_and_reads_checkpoints"
 CHECKPOINTS = "tests/tasks/test_task_resume.py::test_checkpoints_of_another_run_or_trainer_in_the_same_directory_stay"
 
 GUARDS = {
@@ -52,6 +53,9 @@ GUARDS = {
     "fanout/record/ownership.py:delete_record": PRUNING,
     "fanout/commands/report.py:_write_page": "tests/ui/test_page.py::test_an_unwritable_page_is_reported_before_the_record_is_read",
     "fanout/record/run_writer.py:write_file": RECORD,
+    "tasks/llada2/weights.py:publish": CONVERTER,
+    "tasks/llada2/weights.py:write_assets": CONVERTER,
+    "tasks/llada2/hf_folder.py:write_tensors": CONVERTER,
     "tasks/llada2/checkpoint.py:_remove": CHECKPOINTS,
     "tasks/llada2/checkpoint.py:_is_shared": CHECKPOINTS,
     "tasks/llada2/checkpoint.py:_sweep": CHECKPOINTS,

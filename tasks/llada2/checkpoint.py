@@ -14,7 +14,7 @@ import re
 import shutil
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,7 +24,7 @@ from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import get_model_state_dict, get_state_dict, set_state_dict
 
-from .errors import UserError
+from .errors import UserError, first_line
 from .world import World
 
 _NAME = re.compile(r"global_step_(\d+)")
@@ -47,7 +47,8 @@ def read_meta(path: str) -> dict[str, Any]:
         with open(os.path.join(path, "meta.json"), encoding="utf-8") as stream:
             meta: dict[str, Any] = json.load(stream)
     except FileNotFoundError:
-        raise UserError(f"{path}: not a checkpoint of this trainer (no meta.json)") from None
+        absent = "" if os.path.isdir(path) else f"; there is no such directory (from {os.getcwd()})"
+        raise UserError(f"{path}: not a checkpoint of this trainer (no meta.json){absent}") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}/meta.json: {error}") from None
     return meta
@@ -58,6 +59,20 @@ def load_weights(path: str, model: nn.Module, *, alone: bool = False) -> None:
     state = {"model": get_model_state_dict(model)}
     with _dcp(path, "read"):
         state_dict_loader.load(state, checkpoint_id=path, no_dist=alone)
+
+
+def read_tensors(path: str, names: list[str], shapes: Mapping[str, tuple[int, ...]]) -> torch.Tensor:
+    """Return some weights of a checkpoint, one below the other; nothing else of it is read."""
+    state = {"model": {name: torch.empty(shapes[name]) for name in names}}
+    with _dcp(path, "read"):
+        state_dict_loader.load(state, checkpoint_id=path, no_dist=True)
+    return torch.cat(list(state["model"].values()))
+
+
+def newest(path: str) -> str:
+    """Return the checkpoint at ``path``, or the newest one of the run with that output directory."""
+    found = list(whole(os.path.join(path, "checkpoints")).values())
+    return found[-1] if found else path
 
 
 class Store:
@@ -191,7 +206,7 @@ def _dcp(path: str, verb: str) -> Iterator[None]:
             yield
     except CheckpointException as error:
         causes = [str(cause[0]) for cause in error.failures.values()]
-        raise UserError(f"{path}: checkpoint could not be {verb}: {causes[0].splitlines()[0]}") from None
+        raise UserError(f"{path}: checkpoint could not be {verb}: {first_line(causes[0])}") from None
     except OSError as error:
         raise UserError(f"{path}: checkpoint could not be {verb}: {error}") from None
 

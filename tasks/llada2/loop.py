@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from . import checkpoint, data, flops, mask, model_config, objective, optim, parallel, tokenizer
+from . import checkpoint, data, flops, mask, model_config, objective, optim, parallel, tokenizer, weights
 from .errors import UserError
 from .evaluate import Score, evaluate
 from .report import Reporter, say
@@ -28,8 +28,17 @@ class Run:
         self.config, self.shape, self.world = config, shape, world
         train = config.train
         self.global_batch, self.micro_batch, self.accumulation = batch_sizes(train, world.size)
+        # Wrong paths are reported before anything that takes minutes.
+        world.together(lambda: parallel.check_kernels(shape, config, world.device))
         self.words = world.together(lambda: load_tokenizer(config, shape))
-        self.examples = world.together(lambda: data.read(config, self.words))
+        start = config.model.model_path
+        self.warnings = world.together(lambda: weights.check(start, shape) if start else [])
+        self.plan = world.together(lambda: weights.plan_export(shape, start) if train.save_hf_weights else {})
+        replicated = train.data_parallel_mode == "ddp"
+        self.store = checkpoint.Store(train.output_dir, train.keep_last_n, world, replicated)
+        self.checkpoint = self.store.find(train.load_checkpoint_path)
+        self.done = world.together(self._read_step)
+        self.examples = world.together(lambda: data.read(config, self.words, shape.vocab_size))
         same_data_everywhere(world, self.examples.digest, config.data.train_path)
         self.rows, self.val_rows = data.split(len(self.examples), config.data.val_fraction, config.data.val_examples)
         self.source = data.Steps(self.examples, self.rows, config, self.global_batch, world.rank, world.size)
@@ -39,24 +48,27 @@ class Run:
             )
         planned = train.num_train_epochs * self.source.per_epoch
         self.steps = planned if train.max_steps is None else min(planned, train.max_steps)
-        self.model = parallel.build(shape, config, world)
+        self.reporter = world.together(lambda: Reporter(config, world.first, self.done, self.steps))
+        self.model = parallel.build(shape, config, world, draw=self.checkpoint is None and start is None)
         self.optimizer = optim.build(self.model, train, world.device)
-        replicated = train.data_parallel_mode == "ddp"
-        self.store = checkpoint.Store(train.output_dir, train.keep_last_n, world, replicated)
+        self._load()
         self._masks: dict[int, Any] = {}
         self._flops: dict[int, float] = {}
 
-    def resume(self) -> int:
-        """Loads what load_checkpoint_path or model_path name; the number of steps already done."""
-        path = self.store.find(self.config.train.load_checkpoint_path)
-        if path is not None:
-            self.world.together(lambda: fits(path, self.shape))
-            return self.store.load(path, self.model, self.optimizer)
+    def _read_step(self) -> int:
+        """Return how many steps the checkpoint to resume from has done, if it is of this model's shape."""
+        if self.checkpoint is None:
+            return 0
+        weights.check_shape(self.checkpoint, self.shape)
+        return int(checkpoint.read_meta(self.checkpoint)["step"])
+
+    def _load(self) -> None:
+        """Fill model and optimizer from ``load_checkpoint_path``, or else the model from ``model_path``."""
         start = self.config.model.model_path
-        if start is not None:
-            self.world.together(lambda: fits(start, self.shape))
-            checkpoint.load_weights(start, self.model)
-        return 0
+        if self.checkpoint is not None:
+            self.store.load(self.checkpoint, self.model, self.optimizer)
+        elif start is not None:
+            self.world.together(lambda: weights.load(start, parallel.bare(self.model), self.shape))
 
     def block_size(self, step: int) -> int:
         """Return the block size of ``step`` (from 0)."""
@@ -154,6 +166,21 @@ class Run:
         meta = {"config": self.config.as_dict(), "model": asdict(self.shape), "world_size": self.world.size}
         return self.store.save(done, self.model, self.optimizer, meta | {"torch": str(torch.__version__)})
 
+    def export(self, path: str) -> str:
+        """Write the weights as a Hugging Face folder into the checkpoint at ``path``; return the folder."""
+        final, partial = os.path.join(path, "hf_ckpt"), os.path.join(path, ".hf_ckpt-partial")
+        leader, model, plan = self.store.leader, parallel.bare(self.model), self.plan
+
+        def prepare() -> None:
+            if leader:
+                weights.make_folder(partial)
+                weights.write_assets(partial, self.shape, self.words, plan["lm_head.weight"][1], merged=True)
+
+        self.world.together(prepare)
+        self.world.together(lambda: weights.export(partial, model, self.shape, plan, leader=leader))
+        self.world.together(lambda: weights.publish(partial, final) if leader else None)
+        return final
+
 
 def load_tokenizer(config: Config, shape: model_config.ModelConfig) -> tokenizer.Tokenizer:
     """Return the tokenizer, if the model has an embedding for each of its ids."""
@@ -181,14 +208,6 @@ def same_data_everywhere(world: World, digest: str, where: str) -> None:
             )
 
 
-def fits(path: str, shape: model_config.ModelConfig) -> None:
-    """Verify that the checkpoint at ``path`` is of a model of this shape."""
-    other = checkpoint.read_meta(path).get("model", {})
-    for name, value in asdict(shape).items():
-        if other.get(name, value) != value:
-            raise UserError(f"{path}: its model has {name} {other[name]}, model.config_path says {value}")
-
-
 def train(config: Config, shape: model_config.ModelConfig, world: World) -> int:
     """Run the whole training; return the exit code."""
     if config.train.enable_full_determinism:
@@ -199,21 +218,21 @@ def train(config: Config, shape: model_config.ModelConfig, world: World) -> int:
         f"device: {world.device}, pid: {os.getpid()}"
     )
     run = Run(config, shape, world)
-    done = run.resume()
-    reporter = world.together(lambda: Reporter(config, world.first, done, run.steps))
-    introduce(run, reporter, done)
+    introduce(run)
     stop = StopRequest()
     stop.install()
     try:
-        return _steps(run, reporter, stop, done)
+        return _steps(run, stop)
     finally:
-        reporter.close()
+        run.reporter.close()
 
 
-def introduce(run: Run, reporter: Reporter, done: int) -> None:
+def introduce(run: Run) -> None:
     """Print what the run will do, on rank 0."""
     count = sum(parameter.numel() for parameter in parallel.bare(run.model).parameters())
-    c, world = run.config, run.world
+    c, world, reporter = run.config, run.world, run.reporter
+    for warning in run.warnings:
+        reporter.say(f"warning: {warning}")
     reporter.say(
         f"model {count:,} parameters, {c.train.data_parallel_mode}, {world.size} x {world.device.type}; "
         f"{len(run.rows)} examples of {c.data.max_seq_len} tokens (sha256 {run.examples.digest[:12]}); "
@@ -222,12 +241,14 @@ def introduce(run: Run, reporter: Reporter, done: int) -> None:
     )
     if not run.store.shared:
         reporter.say(f"{c.train.output_dir} is not shared by the hosts: each keeps whole checkpoints of its own")
-    if done:
-        reporter.say(f"resumed after step {done}")
+    if run.checkpoint is None and c.model.model_path is not None:
+        reporter.say(f"starts from the weights in {c.model.model_path}")
+    if run.done:
+        reporter.say(f"resumed after step {run.done}")
 
 
-def _steps(run: Run, reporter: Reporter, stop: StopRequest, done: int) -> int:
-    config, world = run.config, run.world
+def _steps(run: Run, stop: StopRequest) -> int:
+    config, world, reporter, done = run.config, run.world, run.reporter, run.done
     loader = DataLoader(
         run.source, batch_size=None, sampler=range(done, run.steps), num_workers=config.data.num_workers
     )
@@ -261,9 +282,9 @@ def _steps(run: Run, reporter: Reporter, stop: StopRequest, done: int) -> int:
             )
             return exit_code(asked)
         paused = time.perf_counter()
-        _between_steps(run, reporter, done)
+        _between_steps(run, done)
         since += time.perf_counter() - paused  # tok/s is of training, not of saving and scoring
-    _finish(run, reporter, time.perf_counter() - began)
+    _finish(run, time.perf_counter() - began)
     return 0
 
 
@@ -272,24 +293,27 @@ def gpu_gb(device: torch.device) -> float | None:
     return torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else None
 
 
-def _between_steps(run: Run, reporter: Reporter, done: int) -> None:
+def _between_steps(run: Run, done: int) -> None:
     """Write a checkpoint or compute a score if it is due after ``done`` steps."""
     train = run.config.train
     last = done == run.steps
     by_step = bool(train.save_steps) and done % train.save_steps == 0
     by_epoch = bool(train.save_epochs) and done % (train.save_epochs * run.source.per_epoch) == 0
     if by_step or by_epoch or (last and (train.save_epochs or train.save_steps)):
-        reporter.say(f"saved {run.save(done)}")
+        path = run.save(done)
+        run.reporter.say(f"saved {path}")
+        if last and train.save_hf_weights:
+            run.reporter.say(f"saved {run.export(path)}")
     if train.eval_steps and done % train.eval_steps == 0 and not last:
-        _tell_score(run, reporter, done)
+        _report_score(run, done)
 
 
-def _tell_score(run: Run, reporter: Reporter, done: int) -> None:
-    score = run.score()
+def _report_score(run: Run, done: int) -> None:
+    score, reporter = run.score(), run.reporter
     reporter.say(f"val_nll {score.val_nll:.4f} unigram_nll {score.unigram_nll:.4f} ratio {score.ratio:.3f}")
     reporter.record(done, {"val_nll": score.val_nll, "unigram_nll": score.unigram_nll, "ratio": score.ratio})
 
 
-def _finish(run: Run, reporter: Reporter, seconds: float) -> None:
-    _tell_score(run, reporter, run.steps)
-    reporter.say(f"done: {run.steps} steps, {seconds:.1f} s of training")
+def _finish(run: Run, seconds: float) -> None:
+    _report_score(run, run.steps)
+    run.reporter.say(f"done: {run.steps} steps, {seconds:.1f} s of training")

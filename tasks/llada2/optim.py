@@ -26,13 +26,14 @@ def learning_rate(step: int, steps: int, train: TrainSection) -> float:
 
 
 def build(model: nn.Module, train: TrainSection, device: torch.device) -> torch.optim.AdamW:
-    """Norms are not decayed; everything with two dimensions or more is."""
+    """Return AdamW. Norms are not decayed; everything with two dimensions or more is."""
     groups = [
         {"params": [p for p in model.parameters() if p.ndim >= 2], "weight_decay": train.weight_decay},
         {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
     ]
     betas = (train.beta1, train.beta2)
-    return torch.optim.AdamW(groups, lr=train.lr, betas=betas, eps=1e-8, fused=device.type == "cuda" or None)
+    fused = (device.type == "cuda" and not train.enable_fsdp_offload) or None
+    return torch.optim.AdamW(groups, lr=train.lr, betas=betas, eps=1e-8, fused=fused)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

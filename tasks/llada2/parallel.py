@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from .errors import UserError
@@ -21,13 +21,13 @@ from .sections import Config
 from .world import World
 
 
-def build(shape: ModelConfig, config: Config, world: World) -> nn.Module:
-    """Return the model with its first weights, ready to train; the same weights for every number of ranks.
+def build(shape: ModelConfig, config: Config, world: World, *, draw: bool = True) -> nn.Module:
+    """Return the model, ready to train; the same first weights for every number of ranks.
 
-    On the meta device a rank never holds more than its shard and one whole weight.
+    On the meta device a rank never holds more than its shard and one whole weight. Without ``draw`` the weights have
+    no values yet: the caller fills them from a file.
     """
     train = config.train
-    check_kernels(shape, config, world.device)
     options: dict[str, Any] = {
         "attention": config.model.attn_implementation,
         "moe": config.model.moe_implementation,
@@ -37,14 +37,18 @@ def build(shape: ModelConfig, config: Config, world: World) -> nn.Module:
         with torch.device("meta"):
             model = LLaDA2(shape, **options)
         shard(model, config, world)
-        model.to_empty(device=world.device)
-        model.init_weights(torch.Generator(world.device).manual_seed(train.seed))
+        home = torch.device("cpu") if train.enable_fsdp_offload else world.device
+        model.to_empty(device=home)
+        if draw:
+            model.init_weights(torch.Generator(home).manual_seed(train.seed))
+        move_buffers(model, world.device)
     else:
         on_gpu = train.init_device == "cuda" and world.device.type == "cuda"
         start = world.device if on_gpu else torch.device("cpu")
         with start:
             model = LLaDA2(shape, **options)
-        model.init_weights(torch.Generator(start).manual_seed(train.seed))
+        if draw:
+            model.init_weights(torch.Generator(start).manual_seed(train.seed))
         model.to(world.device)
         if train.data_parallel_mode == "fsdp2":
             shard(model, config, world)
@@ -74,14 +78,26 @@ def check_kernels(shape: ModelConfig, config: Config, device: torch.device) -> N
 
 
 def shard(model: LLaDA2, config: Config, world: World) -> None:
-    """FSDP2, layer by layer: bf16 in the products and fp32 in the sums where mixed precision is on."""
+    """Shard by FSDP2, layer by layer: bf16 in the products and fp32 in the sums where mixed precision is on.
+
+    With ``enable_fsdp_offload`` weights, gradients and optimizer stay in the host's memory between their uses.
+    """
     mesh = init_device_mesh(world.device.type, (world.size,))
     options: dict[str, Any] = {"mesh": mesh}
     if config.train.enable_mixed_precision:
         options["mp_policy"] = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+    if config.train.enable_fsdp_offload:
+        options["offload_policy"] = CPUOffloadPolicy(pin_memory=world.device.type == "cuda")
     for layer in model.layers:
         fully_shard(layer, **options)
     fully_shard(model, **options)
+
+
+def move_buffers(model: nn.Module, device: torch.device) -> None:
+    """Move the buffers to the device that computes: FSDP2 brings offloaded weights there, but no buffers."""
+    for module in model.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            setattr(module, name, buffer.to(device))
 
 
 def bare(model: nn.Module) -> LLaDA2:

@@ -80,8 +80,11 @@ def choose_device(wanted: str, local_rank: int, local_size: int, asked: str = "c
     return torch.device("cuda", local_rank)
 
 
-def join(wanted_device: str, timeout_s: int) -> World:
-    """Enters the process group: nccl on GPUs, gloo on CPUs; alone when torchrun did not start this process."""
+def join(wanted_device: str, timeout_s: int, *, offload: bool = False) -> World:
+    """Enters the process group: nccl on GPUs, gloo on CPUs; alone when torchrun did not start this process.
+
+    With ``offload`` ranks on GPUs also sum tensors in the host's memory, which nccl cannot do.
+    """
     rank, size = from_environment("RANK", 0), from_environment("WORLD_SIZE", 1)
     local_rank, local_size = from_environment("LOCAL_RANK", 0), from_environment("LOCAL_WORLD_SIZE", 1)
     device = choose_device(wanted_device, local_rank, local_size, "train.device cuda")
@@ -91,7 +94,8 @@ def join(wanted_device: str, timeout_s: int) -> World:
         options["device_id"] = device
     if "MASTER_ADDR" not in os.environ:
         options["store"] = dist.HashStore()  # type: ignore[attr-defined]
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", **options)
+    on_gpu = "cpu:gloo,cuda:nccl" if offload else "nccl"
+    dist.init_process_group(on_gpu if device.type == "cuda" else "gloo", **options)
     host = socket.gethostname()
     return World(rank=rank, local_rank=local_rank, size=size, local_size=local_size, device=device, host=host)
 
