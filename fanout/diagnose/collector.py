@@ -31,19 +31,20 @@ from fanout.diagnose.stream_evidence import (
     RankKey,
     StreamState,
     build_tail,
-    drop_survived,
+    check_progress,
+    check_step,
     freeze_match,
     has_open_message,
     read_message_line,
+    split_prefix,
 )
 from fanout.diagnose.torchrun_lines import TorchrunParser
 from fanout.diagnose.tracebacks import NEEDLES, Traceback
 from fanout.logs import rank_prefix
-from fanout.logs.line_splitter import LIMIT, LineBuffer, split_file_lines, split_last_lines
+from fanout.logs.line_splitter import LIMIT, LineBuffer, split_file_lines
 from fanout.logs.prefilter import digest_chunk, strip_digits
 from fanout.model.events import ActionSent, Answered, Chunk, Connected, Event, Inspect, StreamOpened, Tick
 from fanout.model.state import RunState
-from fanout.text.sanitize import strip_escapes
 
 LONGEST_LINE = LIMIT
 KEEP_EACH = 3  # matches of one signature by one rank of one stream
@@ -156,7 +157,7 @@ class EvidenceCollector:
         if self._may_matter(where, data) or self._may_matter(where, seam):
             self._read_lines(where, block, at)
         elif where.watched:
-            self._check_progress(where, block, at)
+            check_progress(where, block, at)
         where.ended += digest_chunk(data).ends
         where.number = where.ended
 
@@ -177,8 +178,10 @@ class EvidenceCollector:
         self._read_line(where, text, at)
 
     def skip_bytes(self, host: str, data: bytes, *, at: float, stream: int = 0) -> None:
-        """Keep only the end of bytes without evidence."""
-        self._get_stream(host, stream).last.add_bytes(data, at)
+        """Keep only the end of bytes without evidence, and the progress that they show."""
+        where = self._get_stream(host, stream)
+        where.last.add_bytes(data, at)
+        check_progress(where, data, at)
 
     def may_contain_evidence(self, host: str, data: bytes, stream: int = 0) -> bool:
         """Return whether these bytes may contain evidence."""
@@ -233,22 +236,17 @@ class EvidenceCollector:
         text = digest_chunk(data).text
         return any(needle in text for needle in _ALSO) or self._book.may_match(data)
 
-    def _check_progress(self, where: StreamState, data: bytes, at: float) -> None:
-        """Check the end of a block without evidence for step numbers: its ranks may continue."""
-        for text in split_last_lines(data, 16, most=4096):
-            body, who = _split_prefix(where, text)
-            drop_survived(where, who, body, at)
-
     def _read_lines(self, where: StreamState, data: bytes, at: float) -> None:
         for number, text in split_file_lines(data, limit=LONGEST_LINE):
             where.number = where.ended + number + 1
             self._read_line(where, text, at)
 
     def _read_line(self, where: StreamState, text: str, at: float) -> None:
-        body, who = _split_prefix(where, text)
+        body, who = split_prefix(where, text)
         where.torchrun.parse_line(body, at, where.number)
-        if where.watched:
-            drop_survived(where, who, body, at)
+        if where.torchrun.is_restart(body):
+            where.forget_attempt()
+        check_step(where, who, body, at)
         who = where.torchrun.current_rank or who
         inside, named = where.tracebacks.add_line(who, body, where.number)
         if named is not None:
@@ -319,7 +317,7 @@ class EvidenceCollector:
             line=where.number,
             reported=where.torchrun.current_rank is not None,
         )
-        seen = OpenMatch(sighting, who, block)
+        seen = OpenMatch(sighting, who, block, has_steps_before=who in where.stepped)
         where.seen.append(seen)
         where.watched.append(seen)
         if signature.id in WEAK | REPEATS | DETAILED:
@@ -330,12 +328,6 @@ def _assign_rank(death: ProcessExit, bases: Mapping[str, int]) -> ProcessExit:
     if death.rank is None and death.local_rank is not None and death.host in bases:
         return replace(death, rank=bases[death.host] + death.local_rank)
     return death
-
-
-def _split_prefix(where: StreamState, text: str) -> tuple[str, RankKey]:
-    """Return the line without its rank prefix, and its rank: from the prefix, else from the stream."""
-    body, rank, local = rank_prefix.split_rank_prefix(strip_escapes(text))
-    return body, (where.rank if rank is None else rank, where.local if local is None else local)
 
 
 def _is_bare_exception(text: str) -> bool:

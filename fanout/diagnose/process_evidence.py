@@ -117,7 +117,7 @@ def _split_early(process: Process, ended: float) -> Process:
     """Split off errors long before the end of the process. The later errors decide its part."""
     if process.death is not None and not process.death.was_stopped:
         ended = process.death.at
-    late = tuple(each for each in process.sightings if ended - each.at <= LAST_SECONDS)
+    late = tuple(each for each in process.sightings if not each.at or ended - each.at <= LAST_SECONDS)  # 0.0: no time
     if len(late) == len(process.sightings):
         return process
     early = tuple(each for each in process.sightings if each not in late)

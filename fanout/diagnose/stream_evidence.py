@@ -13,10 +13,14 @@ from fanout.diagnose.signatures import DETAILED, GENERIC, REPEATS, WEAK, Signatu
 from fanout.diagnose.torchrun_lines import TorchrunParser
 from fanout.diagnose.tracebacks import Traceback, TracebackAssembler
 from fanout.logs import rank_prefix
-from fanout.logs.line_splitter import LineBuffer
+from fanout.logs.line_splitter import LineBuffer, split_last_lines
 from fanout.logs.metric_line import parse_growing_number
+from fanout.text.sanitize import strip_escapes
 
 SURVIVED_SECONDS = 10.0
+#: Growing step numbers after an error that show, without times, that its process continues: so many if steps came before
+#: the error, so many otherwise. A buffered output may be written after a traceback, but it would begin inside a line.
+SURVIVED_STEPS, SURVIVED_FIRST_STEPS = 10, 200
 MESSAGE_LINES = 12  # of one exception, after the line that names it
 MESSAGE_SPAN = 200  # lines of its stream in which they come
 
@@ -36,6 +40,7 @@ class OpenMatch:
     block: Traceback | None = None
     steps: int = 0
     reached: float = -1.0
+    has_steps_before: bool = False
 
 
 @dataclass(slots=True)
@@ -67,17 +72,40 @@ class StreamState:
     watched: list[OpenMatch] = field(default_factory=list)
     messages: dict[RankKey, OpenMessage] = field(default_factory=dict)
     counts: dict[tuple[RankKey, str], int] = field(default_factory=dict)
+    stepped: set[RankKey] = field(default_factory=set)  # ranks that have logged a step
+
+    def forget_attempt(self) -> None:
+        """Drop what belongs to an attempt that torchrun restarted."""
+        self.seen, self.watched, self.messages, self.counts = [], [], {}, {}
+        self.torchrun.deaths.clear()
 
 
-def drop_survived(where: StreamState, who: RankKey, text: str, at: float) -> None:
-    """Drop the matches of a rank that continues to log growing step numbers: they were no cause."""
+def split_prefix(where: StreamState, text: str) -> tuple[str, RankKey]:
+    """Return the line without its rank prefix, and its rank: from the prefix, else from the stream."""
+    body, rank, local = rank_prefix.split_rank_prefix(strip_escapes(text))
+    return body, (where.rank if rank is None else rank, where.local if local is None else local)
+
+
+def check_progress(where: StreamState, data: bytes, at: float) -> None:
+    """Check the end of a block without evidence for step numbers: its ranks may continue after an error."""
+    for text in split_last_lines(data, 16 if where.watched else 1, most=4096):
+        body, who = split_prefix(where, text)
+        check_step(where, who, body, at)
+
+
+def check_step(where: StreamState, who: RankKey, text: str, at: float) -> None:
+    """Note that a rank logs steps, and drop its matches if its step numbers grow after them: they were no cause."""
+    if who in where.stepped and not where.watched:
+        return
     number = parse_growing_number(text)
     if number is None:
         return
+    where.stepped.add(who)
     for seen in [seen for seen in where.watched if seen.who == who]:
         if number > seen.reached:
             seen.steps, seen.reached = seen.steps + 1, number
-        enough = at - seen.sighting.at >= SURVIVED_SECONDS or seen.steps >= 200
+        needed = SURVIVED_STEPS if seen.has_steps_before else SURVIVED_FIRST_STEPS
+        enough = at - seen.sighting.at >= SURVIVED_SECONDS or seen.steps >= needed
         if seen.steps >= 3 and enough:
             where.watched.remove(seen)
             where.seen.remove(seen)

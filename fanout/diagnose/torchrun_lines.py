@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from fanout.diagnose.evidence import ProcessExit
 
-NEEDLES = ("closing signal", "failed (exitcode", "Root Cause (first", "Failures:")
+NEEDLES = ("closing signal", "failed (exitcode", "Root Cause (first", "Failures:", "restart worker group")
 _CLOSING = re.compile(r"Sending process (\d{1,15}) closing signal SIG")
 _FAILED = re.compile(r"failed \(exitcode: (-?\d{1,15})\) local_rank: (\d{1,15}) \(pid: (\d{1,15})\)")
 _RANK = re.compile(r"^\s+rank\s+: (\d{1,15}) \(local_rank: (\d{1,15})\)")
@@ -41,6 +41,11 @@ class TorchrunParser:
     def current_rank(self) -> tuple[int, int] | None:
         """Return the (rank, local rank) that a summary describes at this line; None outside of a summary."""
         return self._rank if self._left else None
+
+    @staticmethod
+    def is_restart(text: str) -> bool:
+        """Return whether torchrun begins another attempt: earlier failures are none of it."""
+        return "will restart worker group" in text
 
     def parse_line(self, text: str, at: float, number: int) -> None:
         """Parse one line."""
@@ -78,7 +83,8 @@ class TorchrunParser:
     ) -> None:
         before = self.deaths.get(pid)
         if before is None:
-            was_stopped = pid in self._closed and code in _ENDED_BY_IT
+            in_summary_after_first = rank is not None and not named
+            was_stopped = (pid in self._closed and code in _ENDED_BY_IT) or (in_summary_after_first and code == -15)
             before = ProcessExit(
                 at=at, host=self.host, pid=pid, code=code, was_stopped=was_stopped, file=self.file, line=number
             )
