@@ -14,6 +14,9 @@ _HOST = re.compile(
     r"noticed that process rank \d{1,9} with PID \d{1,9} {1,3}on node (?P<node>\S{1,253}) {1,3}exited"
     r"|PID \d{1,9} RUNNING AT (?P<at>\S{1,253})"
     r"|A worker died or was killed .{0,600}Worker IP address: (?P<ip>\S{1,64})"
+    r"|^Memory on the node \(IP: (?P<memory>[^,\s]{1,64}), ID: .{0,600}Ray killed this worker"
+    r"|killed due to memory pressure \(OOM\).{0,300}IP: (?P<raylet>[^)\s]{1,64})\)"
+    r"|node id: \S{1,80} and address: (?P<dead>\S{1,64}) .{0,300}has been marked dead"
     r"|Remote daemon: \[\S{1,200}\] on node (?P<daemon>\S{1,253})"
     r"|^(?P<service>[A-Za-z0-9][\w.-]{0,252}) exited with code \d{1,3}\b"
     r"|\*\*\* (?:JOB|STEP) \S{1,64} ON (?P<on>\S{1,253}) CANCELLED"
@@ -23,7 +26,7 @@ _HOST = re.compile(
 )
 _WORDS = (
     "noticed that", "RUNNING AT ", "A worker died", "Remote daemon: [", "exited with", " CANCELLED", "srun: error: ",
-    "slurmstepd-",
+    "slurmstepd-", "Ray killed this worker", "memory pressure (OOM)", " marked dead ",
 )  # fmt: skip
 _HYDRA = re.compile(r"=?\s{1,8}(?:KILLED BY SIGNAL|EXIT CODE|EXIT STRING|CLEANING UP)|YOUR APPLICATION TERMINATED")
 _TASKS = re.compile(r"srun: error: (?P<host>[\w.-]{1,253}): tasks? (?P<tasks>[\d,-]{1,200}): (?P<end>\w{1,30})")
