@@ -39,7 +39,7 @@ FORMS = "forms.toml"
 class Expectation:
     """The verdict that the logs justify.
 
-    ``hosts`` are the acceptable names of the host; none means that no host may be named. ``ranks``: none means that no
+    ``hosts`` are the acceptable names of the host, "" means the run; none means that no host may be named. ``ranks``: none means that no
     rank may be named. ``confidence`` is the highest that is justified. ``shows`` is a pattern in the text of the cause.
     """
 

@@ -10,6 +10,7 @@ from fanout.diagnose.verdict import Cause
 #: Kind -> its signatures. A signature of no kind is judged by the text that the verdict shows.
 KINDS: dict[str, tuple[str, ...]] = {
     "exception": (
+        "no-other-command", "conda-not-ready", "shell-no-file", "shell-not-executable", "bad-alloc", "cpp-exception",
         "python-exception", "stated-error", "stated-by-program", "hydra-override", "tyro-parsing", "flags-parsing",
         "called-process", "loss-not-finite", "torchrun-local-rank", "circular-import", "version-skew", "no-module",
         "no-library", "no-file", "no-script", "no-main-module", "no-command", "crlf", "no-space", "stale-file",
@@ -21,18 +22,27 @@ KINDS: dict[str, tuple[str, ...]] = {
         "cuda-fabric-manager", "cuda-compat", "cuda-old-driver", "nvml-mismatch", "npu-device-error", "nccl-cuda",
     ),
     "killed": (
+        "oom-daemon-session", "oom-daemon-unit", "container-killed", "kubernetes-evicted", "ray-memory-monitor", "ray-raylet-oom",
         "shell-killed", "shell-killed-zsh", "python-died-of-signal", "deepspeed-killed", "mpi-rank-signal",
         "ray-worker-died", "slurm-oom", "kubernetes-oom", "kernel-oom", "oom-daemon", "loader-killed",
     ),
-    "crash": ("shell-crashed", "shell-aborted", "fatal-python-error", "nccl-segfault", "loader-shm", "shm-wiped"),
-    "stopped": ("torchrun-death-signal", "slurm-cancelled"),
-    "exit": ("exit", "deepspeed-return", "hydra-termination"),
+    "crash": (
+        "mpi-signal-handler", "container-crashed", "fatal-python-abort", "crash-handler", "heap-corruption", "native-assertion",
+       "shell-crashed", "shell-aborted", "fatal-python-error", "nccl-segfault", "loader-shm", "shm-wiped"),
+    "stopped": (
+        "shell-terminated", "shell-hangup", "torchrun-hangup", "torchrun-stop-request", "slurm-time-limit", "slurm-preempted",
+       "torchrun-death-signal", "slurm-cancelled"),
+    "exit": (
+        "mpi-first-exit", "slurm-task-exit",
+       "exit", "deepspeed-return", "hydra-termination"),
     "waits": (
         "silent", "apart", "quiet-host", "blamed", "pointed", "missing-node", "monitored-barrier", "nccl-desync",
         "store-waits-for-rank", "nccl-unique-id", "hccl-notify-timeout", "torchrun-worker-stuck", "kernel-hung-task",
         "kernel-lockup", "nfs-silent", "early",
     ),
-    "lost": ("lost", "ssh-lost", "ssh-no-connection", "ssh-refused", "ssh-host-key", "ssh-hung-up", "link-down"),
+    "lost": (
+        "mpi-daemon-lost", "slurm-node-failed", "kubernetes-node-lost", "ray-node-dead",
+       "lost", "ssh-lost", "ssh-no-connection", "ssh-refused", "ssh-host-key", "ssh-hung-up", "link-down"),
     "network": ("network", "nobody", "gloo-mesh", "nccl-connect-failed", "store-timeout", "store-refused", "socket-no-address"),
     "setup": (
         "store-port-in-use", "store-wrong-service", "store-no-such-name", "socket-all-digits", "numbers", "nccl-same-gpu",
@@ -42,6 +52,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "link": ("ib-event", "ib-completion"),
     "mismatch": ("collective-mismatch", "gloo-size", "nccl-truncated"),
     "victim": (
+        "nccl-dump-signal", "cpp-library-exception",
         "nccl-timeout", "nccl-remote-error", "nccl-peer-closed", "nccl-socket-closed", "nccl-progress", "nccl-heartbeat",
         "gloo-closed", "gloo-reset", "gloo-timeout", "store-gone", "store-lost", "store-waits-for-key",
         "store-waits-for-clients", "rendezvous-lost", "rendezvous-timeout", "rendezvous-role-missing",
@@ -50,7 +61,9 @@ KINDS: dict[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 _BY_SIGNATURE = {signature: kind for kind, signatures in KINDS.items() for signature in signatures}
-_REPORT_A_SIGNAL = ("deepspeed-killed", "mpi-rank-signal", "python-died-of-signal")
+_REPORT_A_SIGNAL = (
+    "deepspeed-killed", "mpi-rank-signal", "mpi-rank-aborted", "python-died-of-signal", "hydra-signal", "slurm-task-signal",
+)  # fmt: skip
 _BY_SIGNAL = {4: "crash", 6: "crash", 7: "crash", 8: "crash", 9: "killed", 11: "crash", 15: "stopped"}
 
 
@@ -68,6 +81,11 @@ def _find_signal(cause: Cause) -> int:
     if cause.signature in ("signal", "exit") and code is not None:
         return -code if code < 0 else code - 128
     if cause.signature in _REPORT_A_SIGNAL:
-        found = re.search(r"signal (\d+)|(SIG[A-Z]+)", cause.says)
-        return 0 if found is None else int(found[1]) if found[1] else int(getattr(signal, found[2], 0))
+        found = re.search(r"signal:? (\d+)|(SIG[A-Z]+)|(Killed)|(Segmentation|Bus error)", cause.says)
+        numbers = (
+            [int(found[1] or 0), int(getattr(signal, found[2] or "", 0)), found[3] and 9, found[4] and 11]
+            if found
+            else []
+        )
+        return next((number for number in numbers if number), 0)
     return 0

@@ -104,9 +104,9 @@ def _judge_restraint(verdict: Verdict, expect: Expectation) -> tuple[Mark, str]:
 def _judge_cause(cause: Cause, confidence: str, expect: Expectation) -> tuple[Mark, str]:
     if not expect.hosts and cause.host is not None:
         return "wrong", f"{cause.subject} is named, no host is at fault"
-    if expect.hosts and cause.host is None:
+    if expect.hosts and cause.host is None and "" not in expect.hosts:
         return ("wrong" if cause.rank is None else "partly"), f"{cause.subject} is named, not {expect.hosts[0]}"
-    if expect.hosts and cause.host not in expect.hosts:
+    if expect.hosts and (cause.host or "") not in expect.hosts:
         in_a_file_name = expect.hosts[0] in (cause.host or "")
         return "partly" if in_a_file_name else "wrong", f"{cause.subject} is named, not {expect.hosts[0]}"
     kind = classify_cause(cause)
