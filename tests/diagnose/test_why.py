@@ -12,7 +12,7 @@ import pytest
 
 from fanout.cli.parser import parse_arguments
 from fanout.commands.why import run_why
-from fanout.diagnose.import_logs.line_labels import detect_splitter
+from fanout.diagnose.import_logs.line_labels import detect_labels
 from fanout.diagnose.import_logs.log_files import identify_files, parse_time
 from fanout.model.errors import UsageError
 from fanout.run.process_context import ProcessContext
@@ -150,8 +150,8 @@ def test_a_line_without_a_time_has_none() -> None:
 
 
 def test_ordinary_lines_are_no_labels() -> None:
-    assert detect_splitter(["step 1: loss 2", "step 2: loss 1", "ValueError: x"]) is None
-    assert detect_splitter(["loss: 2", "step: 3", "loss: 1", "step: 4"]) is None
+    assert detect_labels(["step 1: loss 2", "step 2: loss 1", "ValueError: x"]) is None
+    assert detect_labels(["loss: 2", "step: 3", "loss: 1", "step: 4"]) is None
 
 
 def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:

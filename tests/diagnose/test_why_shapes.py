@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from fanout.diagnose.import_logs.line_labels import detect_splitter, strip_timestamp
+from fanout.diagnose.import_logs.line_labels import detect_labels, strip_timestamp
 from fanout.model.errors import UsageError
 from tests.diagnose.test_why import LOGS, call_why, verdict
 
@@ -175,9 +175,9 @@ def test_tasks_of_srun_that_are_ranks_themselves(tmp_path: Path) -> None:
 
 def test_words_before_colons_are_no_hosts() -> None:
     """Metrics, levels and YAML are no hosts: only a word before lines of a launcher is a host's name."""
-    assert detect_splitter(["loss: 1.0", "lr: 0.1", "loss: 0.9", "lr: 0.1"]) is None
-    assert detect_splitter(["info: starting", "warning: slow", "info: done"]) is None
-    assert detect_splitter(["my-model is here", "my-data is there", "my-loss is low"]) is None
+    assert detect_labels(["loss: 1.0", "lr: 0.1", "loss: 0.9", "lr: 0.1"]) is None
+    assert detect_labels(["info: starting", "warning: slow", "info: done"]) is None
+    assert detect_labels(["my-model is here", "my-data is there", "my-loss is low"]) is None
     assert strip_timestamp("2026 was a good year") == "2026 was a good year"
 
 

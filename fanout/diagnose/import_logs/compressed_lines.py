@@ -7,8 +7,10 @@ import gzip
 import importlib
 import lzma
 import zlib
+from collections import deque
 from collections.abc import Generator
 from functools import partial
+from itertools import islice
 from typing import Any, BinaryIO
 
 from fanout.logs.line_splitter import join_chunks
@@ -18,6 +20,8 @@ BLOCK = 256 * 1024
 MAX_LINE_BYTES = 64 * 1024  # bytes of a line that are kept; the rest is dropped
 ZSTD = b"\x28\xb5\x2f\xfd"
 _ZSTD_MODULES = ("compression.zstd", "zstandard", "backports.zstd")
+SAMPLE_LINES = 200
+SAMPLE_BYTES = 1 << 20  # of the end of a plain file
 UNPACK_ERRORS = (OSError, zlib.error, lzma.LZMAError)
 
 
@@ -37,6 +41,28 @@ def read_lines(file: BinaryIO, name: str) -> Generator[bytes, None, None]:
     finally:
         if text is not file:
             text.close()
+
+
+def read_sample(file: BinaryIO, name: str) -> list[bytes]:
+    """Return the first and the last lines of a file, at most ``SAMPLE_LINES`` of each. Raises UsageError."""
+    packed = _is_packed(file)
+    lines = read_lines(file, name)
+    first = list(islice(lines, SAMPLE_LINES))
+    if packed:
+        return first + list(deque(lines, maxlen=SAMPLE_LINES))
+    lines.close()
+    size = file.seek(0, 2)
+    if size <= SAMPLE_BYTES:
+        file.seek(0)
+        return first + list(deque(islice(read_lines(file, name), len(first), None), maxlen=SAMPLE_LINES))
+    file.seek(size - SAMPLE_BYTES)
+    return first + file.read().split(b"\n")[1:][-SAMPLE_LINES:]
+
+
+def _is_packed(file: BinaryIO) -> bool:
+    head = file.read(6)
+    file.seek(0)
+    return head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", ZSTD))
 
 
 def _open_unpacked(file: BinaryIO, name: str) -> Any:

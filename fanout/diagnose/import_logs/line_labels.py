@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 
-from fanout.logs import glog
+from fanout.diagnose.import_logs.prefix_shapes import PrefixShape, ShapeSplitter, is_host_name, learn_shapes
 from fanout.model import schema
 
 _DOCKER = {"log": schema.Text(schema.LONGEST_TEXT)}
@@ -29,48 +30,86 @@ _RAY = re.compile(
     r"^\((?P<actor>[\w.:<>-]{1,128})(?: pid=\d{1,9})?(?:, ip=(?P<host>[\d.]{7,15}))?\) ?(?:\[repeated \d{1,9}x[^\]]{0,80}\] ?)?"
 )
 _TOOLS = re.compile(
-    r"^(?:srun|slurmstepd|pdsh@\S{1,253}|clush|mpirun|mpiexec|prterun|parallel): "
+    r"^(?:(?:srun|slurmstepd(?:-\S{1,253})?|salloc|pdsh@\S{1,253}|clush|mpirun|mpiexec|prterun|parallel): "
+    r"|\S{1,253} exited with code \d{1,3}\b|Attaching to |-{20,}$|={20,}$)"
 )  # these tools do not label their own lines
-_PATTERNS = (
-    re.compile(r"^\[pod/(?P<host>[^/\]]+)/[^\]]+\] ?"),  # kubectl logs --prefix
+#: Labels that no other lines have.
+_CERTAIN = (
+    _SYSLOG, _SYSLOG_ISO,
+    re.compile(r"^\[pod/(?P<host>[^/\]]{1,253})/[^\]]{1,253}\] ?"),  # kubectl logs --prefix
+    re.compile(r"^(?:\w{3} \w{3} +\d{1,2} [\d:]{8} \d{4})?\[[\w@.-]{1,253},(?P<task>\d{1,6})\](?:<std\w{1,6}>: ?|<stddiag>: ?)"),  # mpirun --tag-output
+)  # fmt: skip
+#: Labels that ordinary lines may have, too: they count if no prefix can be learned.
+_LIKELY = (
     re.compile(rf"^{_HOST} +\| ?"),  # docker compose, fanout logs
-    re.compile(r"^(?:\w{3} \w{3} +\d+ [\d:]{8} \d{4})?\[[\w@.-]+,(?P<task>\d{1,6})\](?:<std\w+>: ?|<stddiag>: ?)"),  # mpirun --tag-output
     re.compile(r"^\[(?P<task>\d{1,6})\] "),  # mpiexec -prepend-rank
     re.compile(r"^\[(?P<host>\d{1,3}(?:\.\d{1,3}){3})\] ?"),  # HOSTS | xargs ssh, Horovod, colossalai
     re.compile(r"^(?P<host>[A-Za-z0-9][\w.-]{0,252})\t"),  # parallel --tag
-    _SYSLOG, _SYSLOG_ISO,
     re.compile(r"^ *(?P<task>\d{1,5}): "),  # srun --label
-    re.compile(r"^(?P<host>[A-Za-z][\w.-]{0,62}\d[\w.-]*|\d{1,3}(?:\.\d{1,3}){3}|[a-z][\w-]*(?:\.[\w-]+)+): ?"),  # pdsh, clush
+    re.compile(r"^(?P<host>[A-Za-z][\w.-]{0,62}\d[\w.-]{0,62}|\d{1,3}(?:\.\d{1,3}){3}|[a-z][\w-]{0,62}(?:\.[\w-]{1,62})+): ?"),  # pdsh, clush
 )  # fmt: skip
-_WORD = re.compile(r"^(?P<host>[a-z][\w-]{0,62}): ?")  # a host without a digit looks like any word
-_STERN = re.compile(r"^(?P<host>[a-z0-9]+(?:-[a-z0-9]+)+) [a-z][a-z0-9-]* ")  # pod, container
-_LAUNCHED = re.compile(rf"^\[(?:rank|default)\d+\]:|^{glog.HEAD} |^Traceback \(most")
 _RULE = re.compile(r"^-{4,}\s*$")
 _STAMP = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:?\d\d) (?:std(?:out|err) [FP] )?")
 _MOST = 0.9
 _FEWEST = 3  # fewest lines for a decision
 
 
-def detect_splitter(lines: Sequence[str]) -> Callable[[], LineSplitter] | None:
-    """Return a factory of the splitter for the file that begins with these lines; None without labels."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelPlan:
+    """How the lines of a file are split. ``own_lines``: a line without a label belongs to the machine of the file."""
+
+    build: Callable[[], LineSplitter]
+    own_lines: bool = False
+
+
+def detect_labels(lines: Sequence[str], own_host: str = "") -> LabelPlan | None:
+    """Return how the file that has these lines is split; None if its lines have neither a label nor a prefix.
+
+    ``own_host`` is the host of the file by its name, "" if the name is not that of a host.
+    """
     seen = [line.rstrip("\n") for line in lines if line.strip() and not _TOOLS.match(line)]
     if any((_RAY.match(line) and " pid=" in line[:200]) or line.startswith("(raylet") for line in seen):
-        return partial(_build_splitter, _RAY)
+        return _nest_plan(LabelPlan(build=partial(_build_splitter, _RAY), own_lines=True), seen)
     if len(seen) < _FEWEST:
         return None
-    for pattern in _PATTERNS:
+    for pattern in _CERTAIN:
         if _matches_most(pattern, seen):
-            return (
-                partial(_build_number_splitter, pattern)
-                if _is_numbering(pattern, seen)
-                else partial(_build_splitter, pattern)
-            )
-    for pattern in (_WORD, _STERN):
-        if _matches_most(pattern, seen) and _is_launcher_output(pattern, seen):
-            return partial(_build_splitter, pattern)
+            return _nest_plan(LabelPlan(build=partial(_build_splitter, pattern)), seen)
+    shapes = learn_shapes(seen, own_host=own_host)
+    if not any(shape.host is not None for shape in shapes):
+        for pattern in _LIKELY:
+            if _matches_most(pattern, seen):
+                numbers = _is_numbering(pattern, seen)
+                build = partial(_build_number_splitter if numbers else _build_splitter, pattern)
+                return _nest_plan(LabelPlan(build=build, own_lines=numbers), seen)
+    if shapes:
+        return LabelPlan(build=partial(ShapeSplitter, shapes), own_lines=True)
     if _RULE.match(seen[0]) and _RULE.match(seen[2]):
-        return _SectionSplitter
+        return LabelPlan(build=_SectionSplitter)
     return None
+
+
+def _nest_plan(plan: LabelPlan, seen: Sequence[str]) -> LabelPlan:
+    """Return a plan that also removes a prefix behind the label, if the texts have one."""
+    split = plan.build()
+    shapes = learn_shapes([strip_timestamp(split(line)[1]) for line in seen], hosts=False)
+    return replace(plan, build=partial(_NestedSplitter, plan.build, shapes)) if shapes else plan
+
+
+class _NestedSplitter:
+    """Splitter of a label and, behind it, a prefix that was learned."""
+
+    def __init__(self, outer: Callable[[], LineSplitter], inner: Sequence[PrefixShape]) -> None:
+        self._outer, self._inner = outer(), inner
+
+    def __call__(self, line: str) -> tuple[str, str]:
+        label, text = self._outer(line)
+        text = strip_timestamp(text)
+        for shape in self._inner:
+            found = shape.split(text)
+            if found is not None:
+                return label, found[1]
+        return label, text
 
 
 def strip_timestamp(text: str) -> str:
@@ -90,16 +129,6 @@ def _parse_docker_line(text: str) -> str:
     return said.rstrip("\n")
 
 
-def has_own_lines(lines: Sequence[str]) -> bool:
-    """Return whether lines without a label belong to the machine of the file, as with Ray's driver."""
-    split = detect_splitter(lines)
-    return (
-        isinstance(split, partial)
-        and bool(split.args)
-        and (split.func is _build_number_splitter or split.args[0] is _RAY)
-    )
-
-
 def _is_numbering(pattern: re.Pattern[str], seen: Sequence[str]) -> bool:
     """Return whether the labels only number the lines."""
     numbers = [int(match["task"]) for line in seen if (match := pattern.match(line)) and "task" in match.groupdict()]
@@ -112,18 +141,10 @@ def _build_number_splitter(pattern: re.Pattern[str]) -> LineSplitter:
 
 
 def _matches_most(pattern: re.Pattern[str], seen: Sequence[str]) -> bool:
-    return sum(bool(pattern.match(line)) for line in seen) >= _MOST * len(seen)
-
-
-def _is_launcher_output(pattern: re.Pattern[str], seen: Sequence[str]) -> bool:
-    """Return whether every label precedes a line of torch or Python. ``loss: 1`` is not a labelled line."""
-    labels, spoke = set(), set()
-    for line in seen:
-        label, text = _split_label(pattern, line)
-        if label:
-            labels.add(label)
-            spoke |= {label} if _LAUNCHED.match(strip_timestamp(text)) else set()
-    return labels == spoke
+    """Return whether most lines have the label, and each label may be the name of a host."""
+    found = [match for line in seen if (match := pattern.match(line))]
+    hosts = {match["host"] for match in found} if "host" in pattern.groupindex else set()
+    return len(found) >= _MOST * len(seen) and all(is_host_name(host) for host in hosts if host)
 
 
 def _build_splitter(pattern: re.Pattern[str]) -> LineSplitter:

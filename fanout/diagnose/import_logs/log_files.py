@@ -28,11 +28,27 @@ class LogSource:
 _ENDING = re.compile(r"\.(?:log|out|err|txt|stdout|stderr|output|error|gz|bz2|xz|zst)(?:\.\d+)?$", re.IGNORECASE)
 _RANK = re.compile(r"[._-]?\brank[._-]?(\d+)(?:[._-](?:out|err|attempt[._-]?\d+)\b)*", re.IGNORECASE)
 _ANY = re.compile(r"^(?:std(?:out|err)|out|err|log|logs|output|error|train|training|console|main|run|torchrun|\d+|)$")
+#: Names of files and folders that are no hosts: what schedulers, torchrun and people call a log of several hosts.
+_GENERIC = re.compile(
+    r"^(?:task\d+|slurm.*|job.*|std\w+|host|hosts|torchelastic_.*|none_.*|[\d_.-]+|all|combined|merged|mixed|compose"
+    r"|syslog|messages|journal|kern|dmesg|driver|head|logs?|outputs?|errors?|out|err|train(?:ing)?|console|main|run|torchrun)$",
+    re.IGNORECASE,
+)
 _ADDRESS = re.compile(r"^\d{1,3}(?:\.\d{1,3}){3}(?=$|[._-])")
 _KIND = re.compile(
     r"[._-](?:dmesg|kern(?:el)?|journal|syslog|messages|train(?:ing)?|console|nvidia-smi)$", re.IGNORECASE
 )
 _LOCAL = re.compile(r"(?:^|/)attempt_\d+/(\d+)(?:/|$)")
+
+
+def is_generic_name(name: str) -> bool:
+    """Return whether a name of a file is not that of a host, or only an address, for which a report may have a name."""
+    return bool(_GENERIC.match(name))
+
+
+def read_host_name(name: str) -> str:
+    """Return the host of a file by its name; "" if the name is not that of a host."""
+    return "" if is_generic_name(name) and not _ADDRESS.match(name) else name
 
 
 def identify_files(paths: Sequence[str]) -> tuple[LogSource, ...]:

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import math
-import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from itertools import islice
 from typing import BinaryIO
 
 from fanout.diagnose.collector import LONGEST_LINE, EvidenceCollector
-from fanout.diagnose.import_logs.compressed_lines import BLOCK, read_lines
+from fanout.diagnose.import_logs.compressed_lines import BLOCK, read_lines, read_sample
 from fanout.diagnose.import_logs.launcher_reports import LauncherReports, list_srun_tasks
-from fanout.diagnose.import_logs.line_labels import detect_splitter, has_own_lines, strip_timestamp
-from fanout.diagnose.import_logs.log_files import LogSource, parse_time
+from fanout.diagnose.import_logs.line_labels import detect_labels, strip_timestamp
+from fanout.diagnose.import_logs.log_files import LogSource, is_generic_name, parse_time, read_host_name
 from fanout.diagnose.import_logs.torchrun_report import FailureReports, LineAttribution, map_ranks_to_hosts
 from fanout.logs.line_splitter import split_rewritten
+from fanout.text.sanitize import strip_escapes
 
 STDIN = "-"
-_FIRST = 200
 _HEAD = 2048  # characters of a line in which its host and its time are searched
-_NAMELESS = re.compile(
-    r"^(?:task\d+|slurm.*|job.*|std\w+|host|output|torchelastic_.*|none_.*|[\d_.-]+)$", re.IGNORECASE
-)
 
 
 class LogFile:
@@ -33,13 +28,14 @@ class LogFile:
     def __init__(self, source: LogSource, open_: Callable[[], BinaryIO]) -> None:
         self.source = source
         self._open = open_
-        with closing(self._read_lines()) as lines:
-            first = [line.decode("utf-8", "replace") for line in islice(lines, _FIRST)]
-        self._binary = any("\0" in line for line in first[:20])
-        self._split = None if self._binary else detect_splitter(first)
-        self._own = not self._binary and has_own_lines(first)  # lines without a label belong to the file's own host
+        with closing(self._open()) as file:
+            sample = [strip_escapes(line.decode("utf-8", "replace")) for line in read_sample(file, self.name)]
+        self._binary = any("\0" in line for line in sample[:20])
+        plan = None if self._binary else detect_labels(sample, read_host_name(source.host))
+        self._split = plan.build if plan is not None else None
+        self._own = plan is not None and plan.own_lines
         self.tasks: dict[str, str] = {}  # label of a task -> its host, as srun names it
-        self._packed_lines = any(line.startswith('{"log":') for line in first)
+        self._packed_lines = any(line.startswith('{"log":') for line in sample)
         self.parts: dict[str, FailureReports] = {}  # label -> facts about hosts in its lines
         self.names: dict[str, str] = {}  # label -> host
         self._whose: dict[str, LineAttribution] = {}
@@ -79,7 +75,7 @@ class LogFile:
         reports = LauncherReports()
         counts: Counter[str] = Counter()
         for number, data in enumerate(self._read_lines(), 1):
-            text = reports.join_wrapped(data[:_HEAD].decode("utf-8", "replace"))
+            text = whole = reports.join_wrapped(strip_escapes(data[:_HEAD].decode("utf-8", "replace")))
             about, label = reports.find_host(text), ""
             if split is not None:
                 self.tasks |= list_srun_tasks(text)
@@ -89,7 +85,7 @@ class LogFile:
                 continue
             counts[label] += 1
             self.parts.setdefault(label, FailureReports()).add_line(strip_timestamp(text), number, counts[label])
-            at = parse_time(text)
+            at = parse_time(whole) or parse_time(text)
             if at is not None and (not self._times or at > self._times[-1]):  # a file never goes back in time
                 self._numbers.append(number)
                 self._times.append(at)
@@ -121,7 +117,7 @@ class LogFile:
                 continue
             for data in lines:
                 number += 1
-                text = reports.join_wrapped(data.decode("utf-8", "replace").rstrip("\n"))
+                text = reports.join_wrapped(strip_escapes(data.decode("utf-8", "replace").rstrip("\n")))
                 about = reports.find_host(text[:_HEAD])
                 if reports.is_consequence(text):
                     continue
@@ -159,7 +155,7 @@ def assign_hosts(files: Sequence[LogFile]) -> None:
     told = Counter(part.hosts[0] for file, _, part in parts if len(part.hosts) == 1 and file.source.local is None)
     for file, label, part in parts:
         name = file.tasks.get(label) or label or file.source.host
-        if _NAMELESS.match(name) and len(part.hosts) == 1 and told[part.hosts[0]] == 1:
+        if is_generic_name(name) and len(part.hosts) == 1 and told[part.hosts[0]] == 1:
             name = part.hosts[0]
         file.names[label] = name
     known = map_ranks_to_hosts((part, "" if len(part.hosts) > 1 else file.names[label]) for file, label, part in parts)
@@ -170,5 +166,5 @@ def assign_hosts(files: Sequence[LogFile]) -> None:
         owner, *others = owners[file.names[label]] or {None}
         if len(part.hosts) > 1:
             file.set_mixed_hosts(label, LineAttribution(part, known))
-        elif owner and not others and (file.source.local is not None or _NAMELESS.match(file.names[label])):
+        elif owner and not others and (file.source.local is not None or is_generic_name(file.names[label])):
             file.names[label] = owner
