@@ -53,9 +53,12 @@ def _measure_row(count: int, repeat: int) -> tuple[str, ...]:
         except ContenderFailed as error:
             return (str(count), str(error), "", "", "", "")
     columns = (
-        [run.connected for run in runs], [run.wall for run in runs], [run.launcher for run in runs],
-        [run.hosts for run in runs], [run.logins for run in runs],
-    )  # fmt: skip
+        [run.connected for run in runs],
+        [run.wall for run in runs],
+        [run.launcher for run in runs],
+        [run.hosts for run in runs],
+        [run.logins for run in runs],
+    )
     return (str(count), *(f"{statistics.median(column):.3g} ({min(column):.3g})" for column in columns))
 
 
@@ -66,13 +69,14 @@ def _run_check(lab: Lab) -> CheckSample:
     run_timed(build_fanout("exec", "exec", "../hosts.txt", "--", "true"), start, 0)
     between = _read_cpu_seconds(host)
     told = lab.launcher.path("/tmp/check.json")
-    sample = run_timed(
-        build_fanout("check", "check", "--json", "../hosts.txt", "task.py", to=str(told)), start, 0
-    )  # fmt: skip
+    sample = run_timed(build_fanout("check", "check", "--json", "../hosts.txt", "task.py", to=str(told)), start, 0)
     return CheckSample(
-        connected=_read_seconds(told), wall=sample.wall, launcher=sample.cpu,
-        hosts=_read_cpu_seconds(host) - between, logins=between - before,
-    )  # fmt: skip
+        connected=_read_seconds(told),
+        wall=sample.wall,
+        launcher=sample.cpu,
+        hosts=_read_cpu_seconds(host) - between,
+        logins=between - before,
+    )
 
 
 def _read_seconds(told: Path) -> float:

@@ -6,7 +6,9 @@ A test fails when a count rises above its limit, and also when it falls clearly 
 from __future__ import annotations
 
 import ast
+import io
 import re
+import tokenize
 
 import pytest
 
@@ -16,6 +18,7 @@ LONGEST_FILE = 350
 LONGEST_FUNCTION = 60
 #: Percent of the public functions and methods of fanout whose name is one word.
 MOST_ONE_WORD_NAMES = 17.0
+MOST_TABLES = 180  # literal tables that are laid out by hand
 SLACK = 10  # a limit may stand this far above the count
 
 #: Words that hide the actor, speak of data as speech, or are metaphors.
@@ -107,6 +110,46 @@ def test_no_function_is_longer_than_60_lines() -> None:
         if node.end_lineno is not None and node.end_lineno - node.lineno >= LONGEST_FUNCTION
     ]
     assert not long
+
+
+def _holds_table(node: ast.AST) -> bool:
+    """Return whether a statement holds a literal table: rows in a list, a dict of entries, or a long list."""
+    for each in ast.walk(node):
+        if isinstance(each, ast.Dict) and len(each.keys) > 2:
+            return True
+        if isinstance(each, (ast.List, ast.Tuple, ast.Set)) and each.elts:
+            rows = [row for row in each.elts if isinstance(row, (ast.Tuple, ast.List, ast.Dict, ast.Call))]
+            if len(each.elts) > 7 or (len(rows) > 2 and 2 * len(rows) > len(each.elts)):
+                return True
+    value = node.value if isinstance(node, ast.Assign) else None  # a table of the checks may have one row
+    return isinstance(value, ast.Tuple) and all(isinstance(row, (ast.Call, ast.Tuple)) for row in value.elts)
+
+
+def _find_formatted_by_hand(module: Module) -> list[tuple[int, ast.AST]]:
+    """Return the line of each comment that switches the formatter off, with its statement or decorator."""
+    text = (ROOT / module.path).read_text(encoding="utf-8")
+    comments = [
+        token.start[0]
+        for token in (tokenize.generate_tokens(io.StringIO(text).readline) if "# fmt:" in text else ())
+        if token.type == tokenize.COMMENT and re.match(r"#\s*fmt:", token.string)
+    ]
+    nodes: list[ast.stmt | ast.expr] = []
+    for node in ast.walk(module.tree) if comments else ():
+        if isinstance(node, (ast.For, ast.With, ast.If, ast.While)):
+            nodes += [each for each in ast.iter_child_nodes(node) if isinstance(each, ast.expr)]
+        elif isinstance(node, ast.stmt):
+            nodes += [node, *getattr(node, "decorator_list", ())]
+    found = []
+    for line in comments:
+        around = [node for node in nodes if node.lineno <= line <= (node.end_lineno or 0)]
+        found.append((line, min(around, key=lambda node: (node.end_lineno or 0) - node.lineno)))
+    return found
+
+
+def test_the_formatter_is_switched_off_only_for_tables() -> None:
+    found = [(module.path, *each) for module in read_modules(*FOLDERS) for each in _find_formatted_by_hand(module)]
+    assert [f"{path}:{line}" for path, line, node in found if not _holds_table(node)] == []
+    assert MOST_TABLES - SLACK <= len(found) <= MOST_TABLES, len(found)
 
 
 def test_every_module_has_a_docstring() -> None:

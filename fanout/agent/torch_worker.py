@@ -170,9 +170,12 @@ class TorchStep:
                 torch.cuda.set_device(device)
             self.enter_stage("group")
             dist.init_process_group(
-                step["backend"], store=dist.distributed_c10d.PrefixStore("group", store), rank=step["rank"],
-                world_size=step["world"], timeout=wait,
-            )  # fmt: skip
+                step["backend"],
+                store=dist.distributed_c10d.PrefixStore("group", store),
+                rank=step["rank"],
+                world_size=step["world"],
+                timeout=wait,
+            )
             for size in [4, *step["sizes"]]:
                 if not _fits_limit(done, size, step["limit"]):
                     break

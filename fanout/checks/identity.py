@@ -16,9 +16,10 @@ def _judge_same_machine(case: CheckContext) -> Iterator[CheckResult]:
             first, *others = names
             lines = ", ".join(f"{name} ({case.get_host(name).origin})" for name in names)
             yield fail(
-                others, f"is the same machine as {first}: {lines}",
+                others,
+                f"is the same machine as {first}: {lines}",
                 f"exclude one:  -x {','.join(others)}   (for more processes on one machine: slots=N)",
-            )  # fmt: skip
+            )
 
 
 def _judge_hostnames(case: CheckContext) -> Iterator[CheckResult]:
@@ -27,10 +28,11 @@ def _judge_hostnames(case: CheckContext) -> Iterator[CheckResult]:
         boots = {real[name]["host_id"] for name in names}
         if len(names) > 1 and len(boots) > 1:
             yield warn(
-                names[1:], f"has the hostname {hostname!r}, as {names[0]} has",
+                names[1:],
+                f"has the hostname {hostname!r}, as {names[0]} has",
                 f"give it its own name:  {case.format_remote_command(names[1], f'sudo hostnamectl set-hostname {names[1]}')}"
                 "   (NCCL treats hosts with one name and one boot id as one machine)",
-            )  # fmt: skip
+            )
 
 
 def _judge_machine_ids(case: CheckContext) -> Iterator[CheckResult]:
@@ -38,10 +40,11 @@ def _judge_machine_ids(case: CheckContext) -> Iterator[CheckResult]:
     for _, names in group_hosts_by_value({name: identity["machine_id"] for name, identity in real.items()}):
         if len({real[name]["boot_id"] for name in names}) > 1:
             yield warn(
-                names[1:], f"has the same /etc/machine-id as {names[0]}: one image was cloned",
+                names[1:],
+                f"has the same /etc/machine-id as {names[0]}: one image was cloned",
                 "give each its own id, or DHCP may assign both the same address:  "
                 "sudo rm /etc/machine-id && sudo systemd-machine-id-setup",
-            )  # fmt: skip
+            )
 
 
 def _get_real_identities(case: CheckContext) -> Mapping[str, Mapping[str, Any]]:
@@ -53,15 +56,17 @@ def _judge_user(case: CheckContext) -> Iterator[CheckResult]:
     users = {name: (user["name"], user["uid"], user["gid"]) for name, user in case.get_section("user").items()}
     for odd in find_outlier_groups(users):
         yield warn(
-            odd.hosts, f"user {odd.format_difference(lambda user: f'{user[0]} (uid {user[1]}, gid {user[2]})')}",
+            odd.hosts,
+            f"user {odd.format_difference(lambda user: f'{user[0]} (uid {user[1]}, gid {user[2]})')}",
             "on a shared file system these are different users: one cannot write the files of the other",
-        )  # fmt: skip
+        )
     groups = {name: tuple(user["groups"]) for name, user in case.get_section("user").items()}
     for deviation in find_outlier_groups(groups) if len(set(users.values())) == 1 else ():
         yield info(
-            deviation.hosts, f"groups {deviation.format_difference(lambda numbers: ' '.join(map(str, numbers)))}",
+            deviation.hosts,
+            f"groups {deviation.format_difference(lambda numbers: ' '.join(map(str, numbers)))}",
             "a directory that is shared by a group may be closed to this user on some hosts",
-        )  # fmt: skip
+        )
     masks = {name: user["umask"] for name, user in case.get_section("user").items()}
     for deviation in find_outlier_groups(masks):
         yield info(

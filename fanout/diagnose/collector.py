@@ -272,9 +272,10 @@ class EvidenceCollector:
     def _find_unlogged(self, bases: Mapping[str, int]) -> list[LogMatch]:
         """Return the errors that are in error files and in no stream."""
         found = [
-            each for host, (value, at) in self._told.items()
+            each
+            for host, (value, at) in self._told.items()
             for each in failure_facts.parse_error_files(host, value, at, self._book, bases.get(host))
-        ]  # fmt: skip
+        ]
         return [each for each in found if not self._is_logged(each.host, each.rank, each.text)]
 
     def _is_logged(self, host: str, rank: int | None, text: str) -> bool:

@@ -55,10 +55,19 @@ def match_kernel_lines(host: str, value: Mapping[str, Any], at: float, book: Sig
         signature, match = found
         fields = extract_fields(match)
         yield LogMatch(
-            at=at, host=host, rank=None, signature=signature.id, role="root", kind="kernel",
-            says=fill_template(signature.says, fields), advice=fill_template(signature.advice, fields), text=text.strip(),
-            fields=fields, file=f"kernel of {host}", line=number,
-        )  # fmt: skip
+            at=at,
+            host=host,
+            rank=None,
+            signature=signature.id,
+            role="root",
+            kind="kernel",
+            says=fill_template(signature.says, fields),
+            advice=fill_template(signature.advice, fields),
+            text=text.strip(),
+            fields=fields,
+            file=f"kernel of {host}",
+            line=number,
+        )
 
 
 def parse_error_files(
@@ -72,11 +81,20 @@ def parse_error_files(
             continue
         signature, fields = found
         yield LogMatch(
-            at=at - _to_number(entry.get("age")), host=host, signature=signature.id, role=signature.role,
-            rank=base + local if base is not None and isinstance(local, int) else None, kind=signature.kind,
-            says=fill_template(signature.says, fields), advice=fill_template(signature.advice, fields), text=text, fields=fields,
-            file=str(entry.get("path", "")), line=0, traceback=tuple(str(entry.get("stack", "")).splitlines()),
-        )  # fmt: skip
+            at=at - _to_number(entry.get("age")),
+            host=host,
+            signature=signature.id,
+            role=signature.role,
+            rank=base + local if base is not None and isinstance(local, int) else None,
+            kind=signature.kind,
+            says=fill_template(signature.says, fields),
+            advice=fill_template(signature.advice, fields),
+            text=text,
+            fields=fields,
+            file=str(entry.get("path", "")),
+            line=0,
+            traceback=tuple(str(entry.get("stack", "")).splitlines()),
+        )
 
 
 def describe_host(host: str, value: Mapping[str, Any], *, boot_id: str = "") -> tuple[str, ...]:

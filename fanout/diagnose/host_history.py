@@ -68,10 +68,17 @@ class HostContacts:
         stopped = self._stopped.get(event.host, event.at + 1) <= event.at and not unknown
         since = self._find_last_contact(event.host, event.at) if unknown else 0.0
         return HostEnd(
-            host=event.host, kind="stopped" if stopped else "ended", at=event.at, since=since, code=event.code,
-            signal=event.signal, oom=event.oom, reason=event.reason, why=event.why,
+            host=event.host,
+            kind="stopped" if stopped else "ended",
+            at=event.at,
+            since=since,
+            code=event.code,
+            signal=event.signal,
+            oom=event.oom,
+            reason=event.reason,
+            why=event.why,
             silent_for=event.silent_for,
-        )  # fmt: skip
+        )
 
     def _find_last_contact(self, host: str, at: float) -> float:
         """Return the time of the last contact before an exit that the launcher did not observe."""

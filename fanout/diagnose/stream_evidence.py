@@ -142,9 +142,14 @@ def read_message_line(where: StreamState, who: RankKey, found: SignatureMatch | 
         return False  # a later line does not turn a user's exception into the error of a victim
     signature, fields = found[0], extract_fields(found[1])
     seen.sighting = replace(
-        seen.sighting, signature=signature.id, role=signature.role, kind=signature.kind, fields=fields,
-        says=fill_template(signature.says, fields), advice=fill_template(signature.advice, fields),
-    )  # fmt: skip
+        seen.sighting,
+        signature=signature.id,
+        role=signature.role,
+        kind=signature.kind,
+        fields=fields,
+        says=fill_template(signature.says, fields),
+        advice=fill_template(signature.advice, fields),
+    )
     del where.messages[who]
     return True
 

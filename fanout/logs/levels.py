@@ -48,10 +48,20 @@ def classify_text(text: str) -> str:
 def _has_keyword(text: str) -> bool:
     low = text.lower()
     return (
-        "err" in low or "fail" in low or "warn" in low or "exception" in low or "fatal" in low or "memory" in low
-        or "panic" in low or "killed" in low or "critical" in low or "abort" in low or "fault" in low or "trace" in low
+        "err" in low
+        or "fail" in low
+        or "warn" in low
+        or "exception" in low
+        or "fatal" in low
+        or "memory" in low
+        or "panic" in low
+        or "killed" in low
+        or "critical" in low
+        or "abort" in low
+        or "fault" in low
+        or "trace" in low
         or "dumped" in low
-    )  # fmt: skip
+    )
 
 
 def is_uneventful(block: str) -> bool:

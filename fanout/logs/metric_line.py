@@ -60,9 +60,15 @@ def may_have_metrics(text: str) -> bool:
     """Return whether the text may contain metrics; a fast test."""
     low = text.lower()
     return (
-        "loss" in low or "step" in low or "%|" in low or "iter" in low or "tok" in low or "epoch" in low
-        or "batch" in low or "tps" in low
-    )  # fmt: skip
+        "loss" in low
+        or "step" in low
+        or "%|" in low
+        or "iter" in low
+        or "tok" in low
+        or "epoch" in low
+        or "batch" in low
+        or "tps" in low
+    )
 
 
 def read_metrics(text: str) -> MetricReading | None:

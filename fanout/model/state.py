@@ -239,12 +239,8 @@ def _apply_chunk(state: RunState, event: Chunk, now: float) -> RunState:
 #: Log chunks arrive thousands of times a second, and dataclasses.replace would take three times as long.
 _HOST, _RUN = FastReplace(HostState), FastReplace(RunState)
 
-_NO_CONTACT = (
-    Connecting,
-    Connected,
-    Disconnected,
-    LoginOutput,
-)  # a new connection counts only once the agent sends more than its hello
+#: No contact with the agent: a new connection counts only once the agent sends more than its hello.
+_NO_CONTACT = (Connecting, Connected, Disconnected, LoginOutput)
 _KEEPS_PHASE = (LoginOutput, Disconnected, RendezvousJoined, StreamOpened, LogTruncated, DiskPressure, Heartbeat)
 
 
@@ -267,9 +263,18 @@ def _changes_of_event(host: HostState, event: _ConnectionEvent | _RunEvent) -> d
 _ConnectionEvent: TypeAlias = Connecting | Connected | Disconnected | LoginOutput | ConnectFailed | HostLost
 _CONNECTION_EVENTS = (Connecting, Connected, Disconnected, LoginOutput, ConnectFailed, HostLost)
 _RunEvent: TypeAlias = (
-    Prepared | Refused | Started | RendezvousJoined | StreamOpened | LogTruncated | DiskPressure | Exited | CleanedUp
-    | Released | Heartbeat
-)  # fmt: skip
+    Prepared
+    | Refused
+    | Started
+    | RendezvousJoined
+    | StreamOpened
+    | LogTruncated
+    | DiskPressure
+    | Exited
+    | CleanedUp
+    | Released
+    | Heartbeat
+)
 
 
 def _changes_of_connection(host: HostState, event: _ConnectionEvent) -> dict[str, Any]:

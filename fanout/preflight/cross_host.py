@@ -54,8 +54,14 @@ def probe_shared_directory(case: CheckContext, asker: Asker) -> CheckContext:
                 asker.cancel(name, answer.handle)
     answers = dict(zip(names, left, strict=True))
     answers.update(zip((name for name in names if not answers[name].error), seen, strict=True))
-    here = {name: {"hosts": [names[number] for number in answer.value["seen"] if number < len(names)], "seconds": answer.value["seconds"]}
-            for name, answer in answers.items() if not answer.error}  # fmt: skip
+    here = {
+        name: {
+            "hosts": [names[number] for number in answer.value["seen"] if number < len(names)],
+            "seconds": answer.value["seconds"],
+        }
+        for name, answer in answers.items()
+        if not answer.error
+    }
     why = {
         name: answers[name].error if name in answers else "the work directory cannot be written to"
         for name in case.hosts

@@ -200,10 +200,13 @@ def _test_port(case: CheckContext, asker: Asker) -> PortTest:
     if not case.facts.get(first.name):
         return PortTest(port=port, unasked=f"{first.name}, which is host 0, did not answer")
     tried = list_master_candidates(
-        given=request.master_addr, addr=first.addr, dialled=request.connected_addresses.get(first.name, ""),
-        facts=case.facts[first.name], alone=len(request.hosts) == 1,
+        given=request.master_addr,
+        addr=first.addr,
+        dialled=request.connected_addresses.get(first.name, ""),
+        facts=case.facts[first.name],
+        alone=len(request.hosts) == 1,
         loopback=is_all_loopback(request.connected_addresses, [host.name for host in request.reached_hosts]),
-    )  # fmt: skip
+    )
     key = secrets.token_hex(16)
     with _open_listener(asker, first.name, port, key) as listener:
         if listener.error:

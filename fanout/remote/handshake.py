@@ -88,8 +88,10 @@ def _explain_missing_agent(host: Host, decoder: protocol.FrameDecoder, status: i
     lines = decoder.login_output.decode("utf-8", "replace").strip().splitlines()
     last = lines[-1].strip()[:200] if lines else ""
     if decoder.python:
-        return AgentRefused(f"its python {decoder.python} could not run the agent: {last or 'it printed nothing'}",
-                            hint="fanout needs Python 3.8 or later there: python=/path/to/python3 in the hostfile")  # fmt: skip
+        return AgentRefused(
+            f"its python {decoder.python} could not run the agent: {last or 'it printed nothing'}",
+            hint="fanout needs Python 3.8 or later there: python=/path/to/python3 in the hostfile",
+        )
     if status in (126, 127) or "not found" in last:
         return AgentRefused(
             f"no {host.python or 'python3'} there: {last}" if last else f"no {host.python or 'python3'} there",

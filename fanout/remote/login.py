@@ -95,8 +95,10 @@ class LoginRunner:
             )
         except TransportError as error:
             if deadline.has_expired and not isinstance(error, AgentRefused) and not error.timed_out:
-                raise Unreachable(f"the login did not finish within {deadline.seconds:g} s ({error})",
-                                  hint=error.hint or "raise --connect-timeout") from None  # fmt: skip
+                raise Unreachable(
+                    f"the login did not finish within {deadline.seconds:g} s ({error})",
+                    hint=error.hint or "raise --connect-timeout",
+                ) from None
             raise
         finally:
             deadline.mark_done()

@@ -67,8 +67,9 @@ def main() -> None:
     from fanout.run import takeover
 
     wanted = run_handle.RunHandle.from_json(order.split(b"\n", 1)[0].decode())
-    ours = writer_lock.LockOwner(pid=os.getpid(), user="the guardian", machine=os.uname().nodename, since=time.time(),
-                         ending=True)  # fmt: skip
+    ours = writer_lock.LockOwner(
+        pid=os.getpid(), user="the guardian", machine=os.uname().nodename, since=time.time(), ending=True
+    )
     if writer_lock.acquire_lock(wanted.directory, ours) is None:
         return  # another launcher has resumed the run already
     takeover.end_run(wanted, by="the guardian", agent=False, reason="launcher-died", why="the launcher died")

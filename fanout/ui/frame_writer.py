@@ -28,9 +28,16 @@ class FrameWriter:
         self._out = out
         self._buffer = io.StringIO()
         self._console: Console = Console(
-            file=self._buffer, force_terminal=True, color_system="256" if colour else None, no_color=not colour,
-            highlight=False, markup=False, emoji=False, legacy_windows=False, _environ={},
-        )  # fmt: skip
+            file=self._buffer,
+            force_terminal=True,
+            color_system="256" if colour else None,
+            no_color=not colour,
+            highlight=False,
+            markup=False,
+            emoji=False,
+            legacy_windows=False,
+            _environ={},
+        )
         self._unicode = unicode
         self._widths: list[int] = []  # of the rows of the block on screen
         self._block: list[Row] = []

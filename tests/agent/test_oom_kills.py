@@ -34,7 +34,9 @@ RECORDS = {
 }
 
 
-@pytest.mark.parametrize(("record", "pids"), RECORDS.items(), ids=["group", "killed in a group", "killed", "reaped", "other"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("record", "pids"), RECORDS.items(), ids=["group", "killed in a group", "killed", "reaped", "other"]
+)
 def test_the_kernel_log_names_its_victims(record: bytes, pids: list[int]) -> None:
     assert oom_kills.parse_victims(record) == pids
 
@@ -157,11 +159,19 @@ def test_an_oom_kill_outside_the_run_is_not_blamed_on_the_run(state: Path, tmp_p
                 _starve(group)
                 (tmp_path / "end").touch()
                 exited = agent.end()[0]
-            assert (exited["code"], exited["signal"], exited["oom"]) == [(0, None, False), (5, None, False), (None, 9, False)][number]  # fmt: skip
+            assert (exited["code"], exited["signal"], exited["oom"]) == [
+                (0, None, False),
+                (5, None, False),
+                (None, 9, False),
+            ][number]
 
 
 @ROOT
-@pytest.mark.parametrize("log", ["", "from fanout_agent import oom_kills\noom_kills.KernelLog.read = lambda self: None"], ids=["by the kernel log", "by its group"])  # fmt: skip
+@pytest.mark.parametrize(
+    "log",
+    ["", "from fanout_agent import oom_kills\noom_kills.KernelLog.read = lambda self: None"],
+    ids=["by the kernel log", "by its group"],
+)
 def test_an_oom_killed_process_of_the_run_is_reported(state: Path, tmp_path: Path, log: str) -> None:
     with _group() as group:
         (tmp_path / "eat.py").write_text(EATER)

@@ -179,7 +179,9 @@ def test_a_sweep_reports_what_does_not_die() -> None:
 
 def test_a_group_whose_leader_was_collected_gets_no_signal_unless_it_is_ours() -> None:
     """Its number may belong to another user's processes by then."""
-    with subprocess.Popen(["setsid", "sh", "-c", "trap 'exit 3' TERM; echo up; while :; do sleep 0.05; done"], stdout=subprocess.PIPE) as other:  # fmt: skip
+    with subprocess.Popen(
+        ["setsid", "sh", "-c", "trap 'exit 3' TERM; echo up; while :; do sleep 0.05; done"], stdout=subprocess.PIPE
+    ) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"up\n"
         call = f"from fanout.agent import tree_stop; tree_stop.terminate_group({other.pid}, exited=True)"

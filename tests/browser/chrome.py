@@ -37,8 +37,15 @@ class Chrome:
             os.dup2(reader, 3)
             os.dup2(writer, 4)
 
-        flags = ("--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--no-first-run",
-                 "--disable-dev-shm-usage", f"--user-data-dir={self._home.name}")  # fmt: skip
+        flags = (
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--remote-debugging-pipe",
+            "--no-first-run",
+            "--disable-dev-shm-usage",
+            f"--user-data-dir={self._home.name}",
+        )
         self._child = subprocess.Popen(
             [program, *flags, "about:blank"],
             preexec_fn=wire,

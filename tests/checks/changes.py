@@ -58,7 +58,7 @@ def silence_host(case: CheckContext) -> CheckContext:
     request = replace(broken.request, unreached={})
     return replace(
         broken, request=request, facts={**broken.facts, "gpu03": {}}, missing={"gpu03": {"": "no answer within 15 s"}}
-    )  # fmt: skip
+    )
 
 
 def set_dial(outcome: str, **more: Any) -> Change:

@@ -66,9 +66,13 @@ def build_missing_file(path: str) -> dict[str, Any]:
 def build_rehearsal(number: int, *argv: str, **more: Any) -> dict[str, Any]:
     """Return the rehearsal of host ``number`` of four: train.sh passes all arguments on, unless ``argv`` is given."""
     passed = (
-        "--nnodes=4", f"--node-rank={number - 1}", "--nproc-per-node=8", "--rdzv_endpoint=10.0.0.1:29500",
-        "task.py", "cfg.yaml",
-    )  # fmt: skip
+        "--nnodes=4",
+        f"--node-rank={number - 1}",
+        "--nproc-per-node=8",
+        "--rdzv_endpoint=10.0.0.1:29500",
+        "task.py",
+        "cfg.yaml",
+    )
     call = {
         "program": "torchrun", "argv": list(argv or passed), "cwd": "/home/ann/proj", "env": {},
         "python": "/home/ann/venv/bin/python3", "real": "/home/ann/venv/bin/torchrun",

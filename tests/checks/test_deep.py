@@ -66,9 +66,13 @@ def run_deep_test(torch: Torch, count: int = 3, *, gpu: bool = False, **more: An
     """Return a healthy case of ``count`` hosts with the results of the torch test."""
     case = build_healthy_case(count, gpu=gpu, deep=True, **more)
     planner = Planner(
-        hosts=case.request.hosts, task=("task.py",), settings=Settings(), run_id="check", directory="/home/ann/proj",
+        hosts=case.request.hosts,
+        task=("task.py",),
+        settings=Settings(),
+        run_id="check",
+        directory="/home/ann/proj",
         has_script=True,
-    )  # fmt: skip
+    )
     made = planner.make_plan(HostFacts(master_addr="10.0.0.1", gpus=dict.fromkeys(case.hosts, 8)))
     return replace(
         case,
@@ -92,9 +96,11 @@ def test_the_steps_of_three_healthy_hosts() -> None:
     case = run_deep_test(torch)
     names = ["gpu01", "gpu02", "gpu03"]
     assert torch.steps()[:10] == [
-        *(("deep-open", name, "") for name in names), ("deep-step", "gpu01", "serve"),
-        *(("deep-step", name, "join") for name in names), *(("deep-step", name, "sum") for name in names),
-    ]  # fmt: skip
+        *(("deep-open", name, "") for name in names),
+        ("deep-step", "gpu01", "serve"),
+        *(("deep-step", name, "join") for name in names),
+        *(("deep-step", name, "sum") for name in names),
+    ]
     assert len(torch.steps()) == 10 + 3 * 2
     assert sorted(torch.asker.cancelled) == [("gpu01", 1), ("gpu02", 2), ("gpu03", 3)]
     assert list_findings(case, "fail", "warn") == []

@@ -131,8 +131,16 @@ def test_a_worker_that_reaches_another_address_gets_that_address() -> None:
 
 @pytest.mark.parametrize(
     ("baton", "built", "holder", "level"),
-    [(1, True, 0, "warn"), (1, False, 0, "warn"), (0, True, 0, None), (0, False, 0, None), (0, True, 77, "warn"), (None, True, 0, None), (None, False, 0, "warn")],
-)  # fmt: skip
+    [
+        (1, True, 0, "warn"),
+        (1, False, 0, "warn"),
+        (0, True, 0, None),
+        (0, False, 0, None),
+        (0, True, 77, "warn"),
+        (None, True, 0, None),
+        (None, False, 0, "warn"),
+    ],
+)
 def test_a_build_lock_is_a_fault_only_if_an_import_waits_for_it(
     baton: int | None, built: bool, holder: int, level: str | None
 ) -> None:

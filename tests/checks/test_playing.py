@@ -125,9 +125,13 @@ def test_other_effects_of_the_script_stay_in_the_sandbox(asker: ForkingAsker, tm
     victim.write_text("weeks of work")
     (tmp_path / "log.txt").write_text("last run")
     lines = (
-        "rm -r checkpoint", f"[ ! -e {victim} ] && echo gone in here", "touch /usr/made /etc/made", "echo > /tmp/made-by-a-rehearsal",
-        "exec 3<>/dev/tcp/127.0.0.1/22 && echo connected", f"{PLAIN} | tee log.txt",
-    )  # fmt: skip
+        "rm -r checkpoint",
+        f"[ ! -e {victim} ] && echo gone in here",
+        "touch /usr/made /etc/made",
+        "echo > /tmp/made-by-a-rehearsal",
+        "exec 3<>/dev/tcp/127.0.0.1/22 && echo connected",
+        f"{PLAIN} | tee log.txt",
+    )
     played = rehearse(asker, tmp_path, "\n".join(lines))
     assert played["count"] == 1
     assert "gone in here" in played["words"]

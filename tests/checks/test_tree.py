@@ -45,9 +45,16 @@ def clone(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     "path",
-    ["newpkg/__init__.py", "namespace/part/module.py", "VeOmni/veomni/core.py", "site.local.py", "data/loader.py", "new.py"],
+    [
+        "newpkg/__init__.py",
+        "namespace/part/module.py",
+        "VeOmni/veomni/core.py",
+        "site.local.py",
+        "data/loader.py",
+        "new.py",
+    ],
     ids=["untracked", "namespace", "ignored", "ignored-file", "package-of-data", "file"],
-)  # fmt: skip
+)
 def test_code_that_git_does_not_track_is_included(clone: Path, path: str) -> None:
     """This includes directories that git names as a whole, or ignores."""
     write_file(clone / path)

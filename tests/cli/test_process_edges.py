@@ -134,9 +134,16 @@ def test_a_run_outlives_its_terminal_if_sighup_is_ignored(project: Path, command
     """The terminal is closed while the run prints to it: neither the signal nor the failing writes end the run."""
     master, slave = pty.openpty()
     shell = subprocess.Popen(
-        [sys.executable, "-c", f"import fcntl,os,termios; fcntl.ioctl(0,termios.TIOCSCTTY,0); os.execvp('bash',['bash','-c',{command!r}+' ; echo $? >code'])"],
-        stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-c",
+            f"import fcntl,os,termios; fcntl.ioctl(0,termios.TIOCSCTTY,0); os.execvp('bash',['bash','-c',{command!r}+' ; echo $? >code'])",
+        ],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        start_new_session=True,
+    )
     os.close(slave)
     wait_until_exists(project / "up", shell)
     os.close(master)

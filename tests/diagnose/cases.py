@@ -135,7 +135,11 @@ def unreachable_master() -> History:
     line = "[E1122 15:45:15.7 socket.cpp:1028] [c10d] The client socket has timed out after 60000ms while trying to connect to (10.0.0.1, 29500)."
     run = Run()
     run.wait(60.0)
-    run.out(2, line).raises(2, "torch.distributed.DistNetworkError: The client socket has timed out after 60000ms while trying to connect to (10.0.0.1, 29500).", mark=False)  # fmt: skip
+    run.out(2, line).raises(
+        2,
+        "torch.distributed.DistNetworkError: The client socket has timed out after 60000ms while trying to connect to (10.0.0.1, 29500).",
+        mark=False,
+    )
     return run.end("gpu02", code=1).stop("gpu02 failed", "gpu01").wait(1.0).end("gpu01", code=None, signal=15)
 
 

@@ -67,10 +67,15 @@ class Run(History):
         self.at += after
         (first, code), *others = codes
         where = "torch/distributed/elastic/multiprocessing/api.py"
-        lines = [f"W1122 15:42:08.0 99 {where}:1028] Sending process {self.pid(rank)} closing signal SIGTERM"
-                 for rank, each in others if each == -15]  # fmt: skip
-        lines.append(f"E1122 15:42:08.1 99 {where}:1002] failed (exitcode: {code}) local_rank: {first % self.each} "
-                     f"(pid: {self.pid(first)}) of binary: /opt/venv/bin/python3")  # fmt: skip
+        lines = [
+            f"W1122 15:42:08.0 99 {where}:1028] Sending process {self.pid(rank)} closing signal SIGTERM"
+            for rank, each in others
+            if each == -15
+        ]
+        lines.append(
+            f"E1122 15:42:08.1 99 {where}:1002] failed (exitcode: {code}) local_rank: {first % self.each} "
+            f"(pid: {self.pid(first)}) of binary: /opt/venv/bin/python3"
+        )
         lines += [*FRAMES.splitlines(), "torch.distributed.elastic.multiprocessing.errors.ChildFailedError: "]
         lines += ["=" * 60, "train.py FAILED", "-" * 60, "Failures:"]
         lines += ["  <NO_OTHER_FAILURES>"] if not others else []
@@ -82,9 +87,15 @@ class Run(History):
         return self
 
     def _entry(self, number: int, rank: int, code: int) -> list[str]:
-        return [f"[{number}]:", "  time      : 2026-11-22_15:42:08", "  host      : node",
-                f"  rank      : {rank} (local_rank: {rank % self.each})", f"  exitcode  : {code} (pid: {self.pid(rank)})",
-                "  error_file: <N/A>", "  traceback : To enable traceback see: https://pytorch.org/docs"]  # fmt: skip
+        return [
+            f"[{number}]:",
+            "  time      : 2026-11-22_15:42:08",
+            "  host      : node",
+            f"  rank      : {rank} (local_rank: {rank % self.each})",
+            f"  exitcode  : {code} (pid: {self.pid(rank)})",
+            "  error_file: <N/A>",
+            "  traceback : To enable traceback see: https://pytorch.org/docs",
+        ]
 
     def victims(self, *ranks: int, peer: str = "10.0.0.2", text: str = CLOSED, after: float = 0.05) -> Run:
         for rank in ranks:

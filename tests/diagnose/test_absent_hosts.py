@@ -14,8 +14,13 @@ COLLECTIVE = (
 
 
 def lose_peer(run: Run, rank: int, text: str) -> None:
-    lines = ("Traceback (most recent call last):", '  File "/home/ann/proj/train.py", line 14, in step',
-             "    dist.all_reduce(t)", *COLLECTIVE, text)  # fmt: skip
+    lines = (
+        "Traceback (most recent call last):",
+        '  File "/home/ann/proj/train.py", line 14, in step',
+        "    dist.all_reduce(t)",
+        *COLLECTIVE,
+        text,
+    )
     run.out(rank, *(f"[rank{rank}]: {line}" for line in lines))
 
 

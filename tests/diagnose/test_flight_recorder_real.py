@@ -57,8 +57,17 @@ print(json.dumps([[each.collective_seq_id, sorted(each.missing_ranks or ()), sor
 
 def told(*words: str, cwd: Path) -> dict[str, Any]:
     out = io.StringIO()
-    process = ProcessContext(environ={}, cwd=str(cwd), stdout=out, stderr=out, stdin=lambda _: b"", user="me", machine="pc", prefix="",
-                columns=100)  # fmt: skip
+    process = ProcessContext(
+        environ={},
+        cwd=str(cwd),
+        stdout=out,
+        stderr=out,
+        stdin=lambda _: b"",
+        user="me",
+        machine="pc",
+        prefix="",
+        columns=100,
+    )
     run_why(parse_arguments(["why", "--json", *words]), process)
     found: dict[str, Any] = json.loads(out.getvalue())
     return found
@@ -69,11 +78,14 @@ def test_dumps_of_real_ranks_name_the_one_that_did_not_come(tmp_path: Path) -> N
     (tmp_path / "task.py").write_text(GLOO)
     ranks = [
         subprocess.Popen(
-            [sys.executable, str(tmp_path / "task.py"), str(rank), str(tmp_path)], stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, text=True, env=os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"},
+            [sys.executable, str(tmp_path / "task.py"), str(rank), str(tmp_path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"},
         )
         for rank in range(3)
-    ]  # fmt: skip
+    ]
     for child in ranks:
         assert child.stdout is not None
         assert any(line == "left\n" for line in child.stdout)
@@ -157,9 +169,14 @@ def test_a_run_reads_the_dumps_that_its_ranks_left(tmp_path: Path) -> None:
     own = {"FANOUT_STATE": str(tmp_path / "state"), "XDG_STATE_HOME": str(tmp_path / "xdg")}
     words = ["--skip-check", "--nproc-per-node", "3", "--venv", "none", "--output", "plain", "--grace", "1"]
     ran = subprocess.run(
-        [sys.executable, "-m", "fanout", "run", *words, "localhost", "task.py"], cwd=tmp_path, timeout=100, check=False,
-        env=os.environ | own | {"PYTHONPATH": str(Path(__file__).parents[2])}, capture_output=True, text=True,
-    )  # fmt: skip
+        [sys.executable, "-m", "fanout", "run", *words, "localhost", "task.py"],
+        cwd=tmp_path,
+        timeout=100,
+        check=False,
+        env=os.environ | own | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+    )
     assert ran.returncode == 1, ran.stderr
     assert "first cause  rank 1 on localhost" in ran.stderr
     assert "did not reach all_reduce #7 of the default group, where the others wait" in ran.stderr

@@ -91,9 +91,14 @@ def enable_sigint() -> None:
 def read_until(project: Path, text: str, *words: str, **more: str) -> str:
     """Return stderr of a command up to the line that contains the text; then detach from it."""
     child = subprocess.Popen(
-        command(*words), cwd=project, env=environment(project) | more, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-        text=True, preexec_fn=enable_sigint,
-    )  # fmt: skip
+        command(*words),
+        cwd=project,
+        env=environment(project) | more,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=enable_sigint,
+    )
     said = []
     with child:
         assert child.stderr is not None
@@ -124,9 +129,14 @@ def test_a_hang_is_reported_to_later_commands(project: Path) -> None:
     """Here the record has it, because the launcher found it; elsewhere the hosts are queried, as for ``--hang-timeout``."""
     own = environment(project)
     begun = subprocess.run(
-        [*running("--hang-timeout", "1")[:-2], "-d", "localhost", "task.py"], cwd=project, env=own, capture_output=True, text=True,
-        timeout=100, check=True,
-    )  # fmt: skip
+        [*running("--hang-timeout", "1")[:-2], "-d", "localhost", "task.py"],
+        cwd=project,
+        env=own,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+    )
     assert "detached" in begun.stderr
     (project / "hosts.txt").write_text("localhost\n")
     try:

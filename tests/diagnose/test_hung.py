@@ -126,8 +126,17 @@ def test_report_and_json_and_record_agree(tmp_path: Path) -> None:
     record.close()
     for words in ([], ["--json"], ["--html", "page.html"]):
         out = io.StringIO()
-        process = ProcessContext(environ={}, cwd=str(tmp_path), stdout=out, stderr=out, stdin=lambda _: b"", user="me", machine="pc",
-                    prefix="", columns=100)  # fmt: skip
+        process = ProcessContext(
+            environ={},
+            cwd=str(tmp_path),
+            stdout=out,
+            stderr=out,
+            stdin=lambda _: b"",
+            user="me",
+            machine="pc",
+            prefix="",
+            columns=100,
+        )
         assert run_report(parse_arguments(["report", "--log-dir", str(tmp_path), *words]), process) == 0
         if words == ["--json"]:
             found = json.loads(out.getvalue())

@@ -54,8 +54,11 @@ def test_a_long_line_takes_no_memory(ending: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", CHILD, str(path)],
         env={"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin"},
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
     _, status, memory, _ = done.stdout.splitlines()[-1].split()
     assert status == "0"
     assert "first cause  rank 3 on gpu01" in done.stdout

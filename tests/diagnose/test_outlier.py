@@ -113,8 +113,13 @@ def test_if_all_time_out_at_the_same_place_the_network_is_the_cause() -> None:
 def test_a_host_that_waits_for_too_many_has_another_nnodes(want: int, named: str | None) -> None:
     """Four hosts with two ranks each: four for torchrun's store, eight for a store that rank 0 keeps itself."""
     run = Run(hosts=4)
-    run.out(0, "Traceback (most recent call last):", '  File "x.py", line 1, in f', "    f()",
-            f"torch.distributed.DistStoreError: Timed out after 26 seconds waiting for clients. 4/{want} clients joined.")  # fmt: skip
+    run.out(
+        0,
+        "Traceback (most recent call last):",
+        '  File "x.py", line 1, in f',
+        "    f()",
+        f"torch.distributed.DistStoreError: Timed out after 26 seconds waiting for clients. 4/{want} clients joined.",
+    )
     run.wait(1.0).end("gpu01", code=1).wait(4.0)
     found = verdict(run)
     assert (found.rule == "numbers") == (named is not None)

@@ -38,8 +38,17 @@ def write_record(run: History, root: Path, each: int = 2) -> None:
 
 def told(root: Path, *words: str) -> str:
     out = io.StringIO()
-    process = ProcessContext(environ={}, cwd=str(root), stdout=out, stderr=out, stdin=lambda _: b"", user="me", machine="pc", prefix="",
-                columns=100)  # fmt: skip
+    process = ProcessContext(
+        environ={},
+        cwd=str(root),
+        stdout=out,
+        stderr=out,
+        stdin=lambda _: b"",
+        user="me",
+        machine="pc",
+        prefix="",
+        columns=100,
+    )
     assert run_report(parse_arguments(["report", "--log-dir", str(root), *words]), process) == 0
     return out.getvalue()
 

@@ -23,8 +23,17 @@ LOGS = Path(__file__).parent / "logs"
 def call_why(*words: str, cwd: Path = LOGS, stdin: bytes = b"") -> tuple[int, str]:
     """Return (exit status, output)."""
     out = io.StringIO()
-    process = ProcessContext(environ={}, cwd=str(cwd), stdout=out, stderr=out, stdin=io.BytesIO(stdin).read, user="me", machine="pc", prefix="",
-                columns=100)  # fmt: skip
+    process = ProcessContext(
+        environ={},
+        cwd=str(cwd),
+        stdout=out,
+        stderr=out,
+        stdin=io.BytesIO(stdin).read,
+        user="me",
+        machine="pc",
+        prefix="",
+        columns=100,
+    )
     return run_why(parse_arguments(["why", *words]), process), out.getvalue()
 
 
@@ -194,8 +203,17 @@ def test_a_log_on_stdin_is_not_held_in_memory() -> None:
     block = b"x" * (1 << 16)
     blocks = iter([block] * 1024 + [b"\n", (LOGS / "exception" / "gpu02.log").read_bytes()])
     out = io.StringIO()
-    process = ProcessContext(environ={}, cwd="/", stdout=out, stderr=out, stdin=lambda size: next(blocks, b""), user="me", machine="pc",
-                prefix="", columns=100)  # fmt: skip
+    process = ProcessContext(
+        environ={},
+        cwd="/",
+        stdout=out,
+        stderr=out,
+        stdin=lambda size: next(blocks, b""),
+        user="me",
+        machine="pc",
+        prefix="",
+        columns=100,
+    )
     tracemalloc.start()
     try:
         status = run_why(parse_arguments(["why", "-"]), process)

@@ -127,8 +127,17 @@ def read_by(words: tuple[str, ...], runs: Path) -> str:
     folder = runs.parent
     argv = [*words, "--log-dir", str(runs), *([] if words[0] == "ps" else ["r1"])]
     out, err = io.StringIO(), io.StringIO()
-    process = ProcessContext(environ={"HOME": str(folder)}, cwd=str(folder), stdout=out, stderr=err, stdin=lambda _: b"", user="ann", machine="pc",
-                prefix="", columns=100)  # fmt: skip
+    process = ProcessContext(
+        environ={"HOME": str(folder)},
+        cwd=str(folder),
+        stdout=out,
+        stderr=err,
+        stdin=lambda _: b"",
+        user="ann",
+        machine="pc",
+        prefix="",
+        columns=100,
+    )
     with redirect_stdout(out), redirect_stderr(err), _without_waiting():
         call_command(parse_arguments(argv, columns=100), process)
     return out.getvalue() + err.getvalue()

@@ -93,8 +93,13 @@ def open_decoder(host: str) -> protocol.FrameDecoder:
 
 def check(chance: random.Random, folder: Path) -> None:
     """Run a check of two hosts with one changed answer, reported as text and as JSON."""
-    request = CheckRequest(hosts=HOSTS, workdir="/home/ann/project", task="task.py", imports=("json",),
-                           connected_addresses={"a": "10.0.0.1", "b": "10.0.0.2"})  # fmt: skip
+    request = CheckRequest(
+        hosts=HOSTS,
+        workdir="/home/ann/project",
+        task="task.py",
+        imports=("json",),
+        connected_addresses={"a": "10.0.0.1", "b": "10.0.0.2"},
+    )
     result = run_checks.run(request, Changing(chance), clock=lambda: 0.0)
     check_report.render_check_report("fanout check", result.case, result.findings, 1.0, check_report.ReportStyle())
     json.dumps(check_record.build_check_record(result.case, result.findings, 1.0), default=str)

@@ -44,5 +44,10 @@ def test_the_blocks_of_the_guide_are_read() -> None:
     ]  # fmt: skip
     yaml = next(block for block in blocks if block.startswith("defaults:"))
     assert [host.name for host in parse_hostfile(yaml.encode(), file="h.yaml").hosts] == [
-        "gpu01", "gpu02", "gpu03", "gpu04", "titan1", "titan2",
-    ]  # fmt: skip
+        "gpu01",
+        "gpu02",
+        "gpu03",
+        "gpu04",
+        "titan1",
+        "titan2",
+    ]

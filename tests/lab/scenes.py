@@ -286,7 +286,11 @@ def blow(lab: Lab, run: Running, kind: str) -> None:
         return
     if kind == "frozen beyond the lease":
         run.signal(signal.SIGSTOP)
-        ns.until(lambda: not any(one for host in lab.hosts for one in host.processes() if "sleep" in one.argv), 40.0, "the lease ends")  # fmt: skip
+        ns.until(
+            lambda: not any(one for host in lab.hosts for one in host.processes() if "sleep" in one.argv),
+            40.0,
+            "the lease ends",
+        )
         run.signal(signal.SIGCONT)
         return
     if kind == "SIGKILL with its guardian":

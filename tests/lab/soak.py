@@ -25,7 +25,15 @@ from tests.lab.oracle import leftover_directories, leftover_processes, wait_quie
 from tests.lab.scenes import GRACE, TRAIN_SH, compared, starts_of
 
 HOSTS = 8
-LIVED_THROUGH = ("session cut", "relay killed", "connections reset", "blackhole 4 s", "cable out 3 s", "frozen 3 s", "sshd restarted")  # fmt: skip
+LIVED_THROUGH = (
+    "session cut",
+    "relay killed",
+    "connections reset",
+    "blackhole 4 s",
+    "cable out 3 s",
+    "frozen 3 s",
+    "sshd restarted",
+)
 ENDS = (("stop", 0), ("SIGINT", 130), ("SIGTERM", 143), ("SIGKILL", -9), ("keeper killed", 255))
 
 

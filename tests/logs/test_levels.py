@@ -85,9 +85,14 @@ def test_a_line_after_a_traceback_is_separate() -> None:
 
 @pytest.mark.parametrize(
     "logged",
-    ["2026-11-23 03:54:00,871 INFO trainer: saving", "[2026-11-23 03:54] x", "I1123 03:54:00 x", "INFO:root:saving",
-     "[WARNING] x"],
-)  # fmt: skip
+    [
+        "2026-11-23 03:54:00,871 INFO trainer: saving",
+        "[2026-11-23 03:54] x",
+        "I1123 03:54:00 x",
+        "INFO:root:saving",
+        "[WARNING] x",
+    ],
+)
 def test_a_line_of_a_logger_is_no_part_of_the_message_before_it(logged: str) -> None:
     """The message of an exception may continue for lines, but not with the next line of a log."""
     levels = LineClassifier()

@@ -16,9 +16,12 @@ def flapping(before: RunState, *facts: Event, seconds: float) -> tuple[RunState,
     """Let host a lose its link every 16 seconds; after each return it sends ``facts`` and nothing else."""
     now, found = before.now, before
     for _ in range(int(seconds / 16)):
-        events = [Connected(at=now, host="a", attempt=2, took=0.1, hello={}), *(replace(one, at=now) for one in facts),
-                  *(Tick(at=now + second) for second in range(1, 15)),
-                  Disconnected(at=now + 15.0, host="a", why="silent for 15 s", silent_for=15.0)]  # fmt: skip
+        events = [
+            Connected(at=now, host="a", attempt=2, took=0.1, hello={}),
+            *(replace(one, at=now) for one in facts),
+            *(Tick(at=now + second) for second in range(1, 15)),
+            Disconnected(at=now + 15.0, host="a", why="silent for 15 s", silent_for=15.0),
+        ]
         for event in events:
             found = apply_event(found, event)
             actions = list(decide_actions(POLICY, found))

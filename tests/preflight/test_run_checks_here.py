@@ -120,8 +120,9 @@ def test_torchrun_outside_the_path_is_found_and_the_flag_to_type_is_printed(
     monkeypatch.setenv("HOME", str(project / "nobody"))
     result = run_checks.run(request_for(project, venv=""), asker)
     assert list_findings(result, "fail") == [("torchrun", ("gpu01", "gpu02"))] or list_findings(result, "fail") == [
-        ("torchrun", ("gpu01",)), ("torchrun", ("gpu02",)),
-    ]  # fmt: skip
+        ("torchrun", ("gpu01",)),
+        ("torchrun", ("gpu02",)),
+    ]
     assert result.failures[0].advice.startswith(f"try  --venv {project}/env")
 
 

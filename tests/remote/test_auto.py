@@ -125,8 +125,15 @@ def master(config: str, path: Path) -> Iterator[None]:
     words = ["ssh", "-F", config, "-o", "BatchMode=yes", "-M", "-N", "-S", str(path), "lab"]
     with subprocess.Popen(words, stdin=subprocess.DEVNULL) as child:
         try:
-            wait_for(lambda: subprocess.run(["ssh", "-F", config, "-S", str(path), "-O", "check", "lab"],
-                                         capture_output=True, check=False).returncode == 0, "the master does not open")  # fmt: skip
+            wait_for(
+                lambda: (
+                    subprocess.run(
+                        ["ssh", "-F", config, "-S", str(path), "-O", "check", "lab"], capture_output=True, check=False
+                    ).returncode
+                    == 0
+                ),
+                "the master does not open",
+            )
             yield
         finally:
             end(child, kill=True)  # ssh may miss a SIGTERM that comes just before it waits

@@ -19,8 +19,17 @@ from fanout.run.detach import ParentPipe
 from fanout.run.process_context import ProcessContext
 from tests.histories import History
 
-PROCESS = ProcessContext(environ={}, cwd="/", stdout=io.StringIO(), stderr=io.StringIO(), stdin=lambda _: b"", user="me", machine="pc",
-            prefix="", columns=100)  # fmt: skip
+PROCESS = ProcessContext(
+    environ={},
+    cwd="/",
+    stdout=io.StringIO(),
+    stderr=io.StringIO(),
+    stdin=lambda _: b"",
+    user="me",
+    machine="pc",
+    prefix="",
+    columns=100,
+)
 
 
 class Tries:
@@ -103,10 +112,26 @@ def test_a_run_that_hung_once_ends_well_and_both_have_a_record(tmp_path: Path) -
     own = {"FANOUT_STATE": str(tmp_path / "state"), "XDG_STATE_HOME": str(tmp_path / "xdg")}
     words = ["--skip-check", "--nproc-per-node", "2", "--venv", "none", "--output", "plain", "--grace", "1"]
     done = subprocess.run(
-        [sys.executable, "-m", "fanout", "run", *words, "--hang-timeout", "1", "--on-hang", "restart", "localhost", "task.py"],
-        cwd=tmp_path, timeout=100, check=False, env=os.environ | own | {"PYTHONPATH": str(Path(__file__).parents[2])},
-        capture_output=True, text=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "fanout",
+            "run",
+            *words,
+            "--hang-timeout",
+            "1",
+            "--on-hang",
+            "restart",
+            "localhost",
+            "task.py",
+        ],
+        cwd=tmp_path,
+        timeout=100,
+        check=False,
+        env=os.environ | own | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     first, second = sorted(path.name for path in (tmp_path / "xdg/fanout/runs").iterdir())
     assert f"run {first} hung: restarting it as run {second} (restart 1 of at most 3)" in done.stderr

@@ -134,8 +134,14 @@ def fanout_on_a_terminal(project: Path, script: str, *flags: str, verb: tuple[st
     words_of = [*verb, *flags] if verb else [*run, "localhost", "task.py"]
     child = subprocess.Popen(
         [sys.executable, "-c", SHELL, str(told), str(wished), "-m", "fanout", *words_of],
-        stdin=slave, stdout=slave, stderr=slave, cwd=project, env=environment(project), start_new_session=True, pass_fds=(told, wished),
-    )  # fmt: skip
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        cwd=project,
+        env=environment(project),
+        start_new_session=True,
+        pass_fds=(told, wished),
+    )
     try:
         yield Watched(master, slave, child, words, wishes)
     finally:

@@ -131,8 +131,16 @@ def test_the_report_prints_everything_and_controls_nothing(bad: str, host: str, 
     heading, tails = headed(run, bad), LogTails()
     state = run.play(tails)
     end = outcome.outcome_of(state)
-    text = build_report(heading, state, end, {name: tails.get_tail(name) for name in run.hosts}, diagnosis=[bad], slow=[bad],
-                  missing=[bad], colour=colour)  # fmt: skip
+    text = build_report(
+        heading,
+        state,
+        end,
+        {name: tails.get_tail(name) for name in run.hosts},
+        diagnosis=[bad],
+        slow=[bad],
+        missing=[bad],
+        colour=colour,
+    )
     assert_harmless(text)
 
 

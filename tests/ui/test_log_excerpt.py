@@ -52,9 +52,14 @@ def test_the_excerpt_has_the_beginning_the_end_errors_and_the_last_lines_of_all_
             excerpt.add_line(8, say("words in the middle"), number)
     texts = [entry.text for entry in list_entries(excerpt)]
     assert texts == [
-        "early and then silent", "step 1", "RuntimeError: boom", "gpu01: link lost", "words in the middle", "step 48",
+        "early and then silent",
+        "step 1",
+        "RuntimeError: boom",
+        "gpu01: link lost",
+        "words in the middle",
+        "step 48",
         "step 49",
-    ]  # fmt: skip
+    ]
     assert [entry.speakers for entry in list_entries(excerpt)][3] == [FANOUT]
 
 

@@ -94,9 +94,13 @@ def show(
 ) -> str:
     out = io.StringIO()
     live = LiveView(
-        heading(run.hosts), stdout=out, size=lambda: (columns, rows), clock=lambda: 0.0, unicode=unicode,
+        heading(run.hosts),
+        stdout=out,
+        size=lambda: (columns, rows),
+        clock=lambda: 0.0,
+        unicode=unicode,
         slow=lambda: slow or {},
-    )  # fmt: skip
+    )
     run.play(live)
     live.draw_frame(force=True)
     terminal = Terminal(columns, rows)

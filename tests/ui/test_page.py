@@ -57,8 +57,11 @@ def page_of(place: Path, run: History) -> str:
 def test_every_kind_of_run_becomes_a_page_that_loads_nothing(tmp_path: Path, name: str) -> None:
     tags, data = parsed(page_of(tmp_path, histories.TYPICAL[name]()))
     assert not [(tag, attributes) for tag, attributes in tags.tags if {"src", "href"} & {*attributes} and tag != "a"]
-    assert all(attributes["href"] in ("#verdict", "#timeline", "#curves", "#load", "#log")
-               for tag, attributes in tags.tags if tag == "a")  # fmt: skip
+    assert all(
+        attributes["href"] in ("#verdict", "#timeline", "#curves", "#load", "#log")
+        for tag, attributes in tags.tags
+        if tag == "a"
+    )
     assert data["ended"]
     assert len(data["hosts"]) == len(histories.TYPICAL[name]().hosts)
     assert data["report"].strip()
@@ -151,8 +154,9 @@ def test_a_pattern_of_the_users_makes_curves_of_whatever_it_names(tmp_path: Path
     assert main(["report", "--log-dir", str(tmp_path / "runs"), "--html", place, *flags]) == 0
     _, data = parsed(Path(place).read_text(encoding="utf-8"))
     assert [(curve["name"], curve["series"][0]["points"][-1][1]) for curve in data["curves"]] == [
-        ("step", 30), ("accuracy", 90),
-    ]  # fmt: skip
+        ("step", 30),
+        ("accuracy", 90),
+    ]
     assert [one["who"] for one in data["curves"][1]["series"]] == ["gpu00:*"]
 
 

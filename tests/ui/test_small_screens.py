@@ -212,8 +212,14 @@ def test_wide_characters_take_two_columns() -> None:
 
 def test_sizes_in_powers_of_1024_have_one_letter() -> None:
     assert [format_binary_size(v) for v in (4, 1 << 16, 1 << 20, 80 << 30, 999 << 30, 1000 << 30, 1 << 50)] == [
-        "4", "64K", "1.0M", "80G", "999G", "1.0T", "1024T",
-    ]  # fmt: skip
+        "4",
+        "64K",
+        "1.0M",
+        "80G",
+        "999G",
+        "1.0T",
+        "1024T",
+    ]
 
 
 @given(st.dictionaries(st.sampled_from([f"h{n}" for n in range(20)]), st.lists(st.sampled_from("ab"), max_size=3)))

@@ -59,10 +59,16 @@ def describe_path(path: str) -> dict[str, Any]:
     kinds = {stat.S_IFDIR: "directory", stat.S_IFREG: "file"}
     row.update(
         kind=kinds.get(stat.S_IFMT(seen.st_mode), "special"),
-        real=os.path.realpath(path), uid=seen.st_uid, mode=stat.S_IMODE(seen.st_mode), size=seen.st_size,
-        mtime=seen.st_mtime, ahead=round(seen.st_mtime - time.time(), 1),
-        readable=os.access(path, os.R_OK), writable=os.access(path, os.W_OK), searchable=os.access(path, os.X_OK),
-    )  # fmt: skip
+        real=os.path.realpath(path),
+        uid=seen.st_uid,
+        mode=stat.S_IMODE(seen.st_mode),
+        size=seen.st_size,
+        mtime=seen.st_mtime,
+        ahead=round(seen.st_mtime - time.time(), 1),
+        readable=os.access(path, os.R_OK),
+        writable=os.access(path, os.W_OK),
+        searchable=os.access(path, os.X_OK),
+    )
     if row["kind"] == "directory":
         row["mount"] = find_mount(row["real"])
         row["entries"] = _count_entries(path) if row["readable"] and row["searchable"] else None

@@ -43,9 +43,14 @@ _RELEVANT = re.compile(
 )
 _STAMP = re.compile(r"^\[\s*(\d+\.\d+)\] ")
 _GPU = (
-    "index", "name", "utilization.gpu", "memory.used", "memory.total", "temperature.gpu",
+    "index",
+    "name",
+    "utilization.gpu",
+    "memory.used",
+    "memory.total",
+    "temperature.gpu",
     "ecc.errors.uncorrected.volatile.total",
-)  # fmt: skip
+)
 
 
 def ask_aftermath(args: dict[str, Any]) -> dict[str, Any]:

@@ -134,9 +134,13 @@ class ToolProcess:
         self._out = os.memfd_create("probe")
         try:
             self._child = subprocess.Popen(
-                argv, env=env, stdin=subprocess.DEVNULL, stdout=self._out, stderr=subprocess.STDOUT,
+                argv,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=self._out,
+                stderr=subprocess.STDOUT,
                 start_new_session=True,
-            )  # fmt: skip
+            )
         except OSError as error:
             os.close(self._out)
             raise FactUnavailable("%s: %s" % (argv[0], error.strerror or error)) from None

@@ -16,9 +16,13 @@ _DEVICES_DIR = "/dev/infiniband"
 _MOST_GIDS = 16  # a port has up to 256 slots; those in use come first
 # Effects of a bad cable or switch on a link, and (in hw_counters) on the sender. Other counters count normal traffic.
 _COUNTERS = (
-    "counters/link_downed", "counters/symbol_error", "counters/port_rcv_errors", "counters/link_error_recovery",
-    "hw_counters/local_ack_timeout_err", "hw_counters/packet_seq_err",
-)  # fmt: skip
+    "counters/link_downed",
+    "counters/symbol_error",
+    "counters/port_rcv_errors",
+    "counters/link_error_recovery",
+    "hw_counters/local_ack_timeout_err",
+    "hw_counters/packet_seq_err",
+)
 
 
 def list_ports(args: dict[str, Any]) -> list[dict[str, Any]]:

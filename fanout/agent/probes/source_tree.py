@@ -97,11 +97,16 @@ def _existing_or_empty(path: str) -> str:
 def _run_git(top: str, *words: str) -> str:
     """Run git without optional locks, and without its check that the tree belongs to this uid."""
     env = dict(
-        os.environ, GIT_OPTIONAL_LOCKS="0", GIT_CONFIG_COUNT="3",
-        GIT_CONFIG_KEY_0="safe.directory", GIT_CONFIG_VALUE_0="*",
-        GIT_CONFIG_KEY_1="core.fsmonitor", GIT_CONFIG_VALUE_1="false",
-        GIT_CONFIG_KEY_2="core.untrackedCache", GIT_CONFIG_VALUE_2="false",
-    )  # fmt: skip
+        os.environ,
+        GIT_OPTIONAL_LOCKS="0",
+        GIT_CONFIG_COUNT="3",
+        GIT_CONFIG_KEY_0="safe.directory",
+        GIT_CONFIG_VALUE_0="*",
+        GIT_CONFIG_KEY_1="core.fsmonitor",
+        GIT_CONFIG_VALUE_1="false",
+        GIT_CONFIG_KEY_2="core.untrackedCache",
+        GIT_CONFIG_VALUE_2="false",
+    )
     status, text = ToolProcess(["git", "-C", top, *words], env, 4.0).get_output()
     if status != 0:
         raise FactUnavailable("git %s: %s" % (words[0], text.strip()[:200]))

@@ -52,9 +52,16 @@ class TorchProcess:
         argv = [*args["setup"], "sh", "-c", FIND_PYTHON, "fanout", "-u", "-c", BOOTSTRAP]
         with theirs:
             self._child = subprocess.Popen(
-                argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=self._output, stderr=subprocess.STDOUT,
-                pass_fds=[theirs.fileno()], start_new_session=True, preexec_fn=_make_death_hook(os.getpid()),  # noqa: PLW1509  there is one thread here
-            )  # fmt: skip
+                argv,
+                cwd=cwd,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=self._output,
+                stderr=subprocess.STDOUT,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+                preexec_fn=_make_death_hook(os.getpid()),  # noqa: PLW1509  there is one thread here
+            )
         self.send_step(args["source"])
 
     @property

@@ -38,9 +38,10 @@ def _judge_all_reduce(case: CheckContext) -> Iterator[CheckResult]:
     yield skip([name for name in case.hosts if not _has_results(test, name)], "the all-reduce over all hosts failed")
     for name, (size, elements) in find_wrong_results(test.joined).items():
         yield fail(
-            name, f"an all-reduce over all hosts is wrong here: {elements} of {size // 4} elements at {format_binary_size(size)}{_describe_wrong_pairs(test)}",
+            name,
+            f"an all-reduce over all hosts is wrong here: {elements} of {size // 4} elements at {format_binary_size(size)}{_describe_wrong_pairs(test)}",
             "memory, a network card or a GPU changes bits: exclude the host with -x and run  fanout check --deep  again",
-        )  # fmt: skip
+        )
 
 
 def _has_results(test: DeepTest, name: str) -> bool:
@@ -67,10 +68,11 @@ def _judge_bandwidth(case: CheckContext) -> Iterator[CheckResult]:
             yield _judge_slow_fault(case, test, blame)
         elif found.stage not in (*RENDEZVOUS_STAGES, "wrong"):
             yield fail(
-                blame.hosts, f"{_describe_fault(blame)}: it stops at a {found.stage}: {found.error}",
+                blame.hosts,
+                f"{_describe_fault(blame)}: it stops at a {found.stage}: {found.error}",
                 "large packets are lost: set the same MTU on both ends and on every switch between  "
                 "(fanout check --explain bulk)",
-            )  # fmt: skip
+            )
     unknown = [name for name in case.hosts if name not in measured and name not in blamed]
     yield skip(unknown, "no pair with it could be measured")
     for name, best in measured.items():
@@ -119,9 +121,10 @@ def _judge_gpus(case: CheckContext) -> Iterator[CheckResult]:
                 )
             elif one["differing"]:
                 yield fail(
-                    name, f"GPU {local} gets different results for the same product: {one['differing']} elements",
+                    name,
+                    f"GPU {local} gets different results for the same product: {one['differing']} elements",
                     f"it is broken: exclude it with gpus= in the hostfile, and see  {case.format_remote_command(name, f'nvidia-smi -q -i {local}')}",
-                )  # fmt: skip
+                )
             else:
                 same.setdefault(test.began[name][local]["gpu"], {})[f"{name}:{local}"] = one
     for model, rows in same.items():
@@ -134,9 +137,10 @@ def _compare_gpus(case: CheckContext, model: str, rows: Mapping[str, Mapping[str
         for place in odd.hosts:
             name, _, local = place.rpartition(":")
             yield fail(
-                name, f"GPU {local} ({model}) gets another result than the other {len(rows) - len(odd.hosts)} of its model",
+                name,
+                f"GPU {local} ({model}) gets another result than the other {len(rows) - len(odd.hosts)} of its model",
                 f"it, or its driver, is broken: exclude it with gpus=, and see  {case.format_remote_command(name, f'nvidia-smi -q -i {local}')}",
-            )  # fmt: skip
+            )
     usual = statistics.median(row["tflops"] for row in rows.values())
     for place, row in rows.items():
         name, _, local = place.rpartition(":")

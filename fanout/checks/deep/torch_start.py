@@ -36,9 +36,10 @@ def _judge_torch(case: CheckContext) -> Iterator[CheckResult]:
             yield fail(name, "its torch was built without torch.distributed", "install torch from pytorch.org on it")
         elif not processes[0]["gpu"] and count_gpus(case.facts[name]):
             yield warn(
-                name, f"torch {processes[0]['torch']} sees no GPU, but nvidia-smi does",
+                name,
+                f"torch {processes[0]['torch']} sees no GPU, but nvidia-smi does",
                 "this torch is for CPU or for a newer driver: install the build that fits the driver (see pytorch.org)",
-            )  # fmt: skip
+            )
         else:
             yield ok(name, f"torch {processes[0]['torch']}")
     versions = {name: str(row[0]["torch"]) for name, row in test.began.items() if row[0].get("torch")}
@@ -117,13 +118,15 @@ def _judge_store_error(case: CheckContext, test: DeepTest, name: str, trouble: M
     first = case.request.first_host.name
     if name == first:
         return fail(
-            name, f"torch cannot open its store at {test.place}: {trouble['error']}",
+            name,
+            f"torch cannot open its store at {test.place}: {trouble['error']}",
             f"see which process has the port:  {case.format_remote_command(name, 'ss -ltnp')}   or choose another with  --master-port N",
-        )  # fmt: skip
+        )
     return fail(
-        name, f"it cannot reach torch's store at {test.place} on {first}: {trouble['error']}",
+        name,
+        f"it cannot reach torch's store at {test.place} on {first}: {trouble['error']}",
         f"see the checks master-addr and reverse-names, or test it:  {case.format_remote_command(name, 'nc -vz ' + test.place.replace(':', ' '))}",
-    )  # fmt: skip
+    )
 
 
 def _get_stage(trouble: Mapping[str, Any]) -> str:

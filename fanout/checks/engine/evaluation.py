@@ -61,9 +61,14 @@ def _find_missing_facts(check: Check, case: CheckContext) -> dict[str, str]:
 
 def _build_finding(check: Check, verdict: CheckResult) -> CheckFinding:
     return CheckFinding(
-        check=check.name, group=check.group, level=verdict.level,
-        hosts=verdict.hosts, saw=verdict.saw, advice=verdict.advice, reason=verdict.reason,
-    )  # fmt: skip
+        check=check.name,
+        group=check.group,
+        level=verdict.level,
+        hosts=verdict.hosts,
+        saw=verdict.saw,
+        advice=verdict.advice,
+        reason=verdict.reason,
+    )
 
 
 def judge_all_checks(checks: Iterable[Check], case: CheckContext) -> tuple[CheckFinding, ...]:

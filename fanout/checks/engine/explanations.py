@@ -83,9 +83,13 @@ def render_check(check: Check, width: int = 100) -> tuple[str, ...]:
     for heading, text in (("verifies", check.verifies), ("why", check.why), ("fix", check.fix)):
         lead = f"  {heading:<10}"
         lines += textwrap.wrap(
-            text, width, initial_indent=lead, subsequent_indent=" " * len(lead),
-            break_long_words=False, break_on_hyphens=False,
-        )  # fmt: skip
+            text,
+            width,
+            initial_indent=lead,
+            subsequent_indent=" " * len(lead),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
     return tuple(lines)
 
 

@@ -28,9 +28,10 @@ def _judge_batch_size(case: CheckContext) -> Iterator[CheckResult]:
         step = world * micro
         near = max(step, round(whole / step) * step)
         yield warn(
-            case.hosts, f"global_batch_size {whole} is not divisible by {world} processes × micro_batch_size {micro}",
+            case.hosts,
+            f"global_batch_size {whole} is not divisible by {world} processes × micro_batch_size {micro}",
             f"use a multiple of {step}, for instance {near}",
-        )  # fmt: skip
+        )
     else:
         yield ok(case.hosts, f"{whole} = {world} processes × {micro} × {whole // (world * micro)} steps")
 

@@ -76,16 +76,18 @@ def _judge_home(case: CheckContext) -> Iterator[CheckResult]:
         mount = row.get("mount", {})
         if "ro" in mount.get("options", "").split(","):
             yield warn(
-                name, f"cannot write in the home directory {home} ({mount['point']} is mounted read-only)",
+                name,
+                f"cannot write in the home directory {home} ({mount['point']} is mounted read-only)",
                 f"caches of torch, Triton and Hugging Face go there: {advise_remount(case, name, mount['point'])}",
-            )  # fmt: skip
+            )
         else:
             why = "" if row["path"].rstrip("/") == home.rstrip("/") else f" (it does not exist; {row['path']} does)"
             yield warn(
-                name, f"cannot write in the home directory {home}{why}",
+                name,
+                f"cannot write in the home directory {home}{why}",
                 "caches of torch, Triton and Hugging Face go there: make this user its owner, or name another directory with  "
                 "--env HF_HOME=DIR --env TRITON_CACHE_DIR=DIR",
-            )  # fmt: skip
+            )
 
 
 def get_unread_config_reason(request: CheckRequest) -> str:

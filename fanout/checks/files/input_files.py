@@ -21,9 +21,10 @@ def _judge_file_server(case: CheckContext) -> Iterator[CheckResult]:
         why = case.missing.get(name, {}).get("files", "")
         if case.facts[name] and case.is_late(name, "files"):
             yield fail(
-                name, f"the lookup of the run's files timed out: {why}",
+                name,
+                f"the lookup of the run's files timed out: {why}",
                 f"a file server is unreachable: see  {case.format_remote_command(name, 'mount -t nfs,nfs4; dmesg | tail')}",
-            )  # fmt: skip
+            )
 
 
 def _judge_workdir(case: CheckContext) -> Iterator[CheckResult]:
@@ -134,9 +135,10 @@ def _judge_file(case: CheckContext, what: str, rows: Mapping[str, Mapping[str, A
     for odd in find_outlier_groups(good):
         first = odd.hosts[0]
         yield fail(
-            odd.hosts, f"{rows[first]['path']} differs: {odd.format_difference(_format_content)}",
+            odd.hosts,
+            f"{rows[first]['path']} differs: {odd.format_difference(_format_content)}",
             f"copy the right one to it:  {case.commands.copy_file(rows[first]['path'], odd.others[0], first)}",
-        )  # fmt: skip
+        )
 
 
 def _format_content(file: tuple[str | None, int]) -> str:

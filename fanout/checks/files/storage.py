@@ -44,16 +44,18 @@ def _judge_shared(case: CheckContext) -> Iterator[CheckResult]:
         if circle != largest and len(largest) > 1:
             who = "a directory of its own" if len(circle) == 1 else "another directory"
             yield warn(
-                circle, f"the work directory is {who}; {fold_names(largest)} share one{_format_mount(case, largest[0])}",
+                circle,
+                f"the work directory is {who}; {fold_names(largest)} share one{_format_mount(case, largest[0])}",
                 "its logs and checkpoints will not be beside those of the others: mount the same directory on all hosts, "
                 "or on none",
-            )  # fmt: skip
+            )
     for name, row in seen.items():
         if row["seconds"] >= _SLOW_SHARE and circles[name] == largest:
             yield warn(
-                name, f"a new file of another host is visible only after {row['seconds']:.0f} s",
+                name,
+                f"a new file of another host is visible only after {row['seconds']:.0f} s",
                 "an edit of the config also arrives this late: mount with a smaller acdirmax, or wait before a run",
-            )  # fmt: skip
+            )
 
 
 def _select_one_host_per_machine(case: CheckContext) -> dict[str, Any]:
@@ -102,9 +104,10 @@ def _judge_shm(case: CheckContext) -> Iterator[CheckResult]:
             yield skip(name, "no /dev/shm")
         elif row["free"] < _LEAST_SHM:
             yield warn(
-                name, f"{format_binary_size(row['free'])} free in /dev/shm (of {format_binary_size(row['total'])})",
+                name,
+                f"{format_binary_size(row['free'])} free in /dev/shm (of {format_binary_size(row['total'])})",
                 f"data loaders and NCCL share memory there (“Bus error”):  {case.format_remote_command(name, 'sudo mount -o remount,size=16G /dev/shm')}",
-            )  # fmt: skip
+            )
 
 
 def _judge_segments(case: CheckContext) -> Iterator[CheckResult]:
@@ -112,9 +115,10 @@ def _judge_segments(case: CheckContext) -> Iterator[CheckResult]:
         if rows:
             names = join(row["path"] for row in rows[:6])
             yield info(
-                name, f"{len(rows)} segment{'s' * (len(rows) != 1)} of shared memory that no process uses, {format_binary_size(sum(row['bytes'] for row in rows))}",
+                name,
+                f"{len(rows)} segment{'s' * (len(rows) != 1)} of shared memory that no process uses, {format_binary_size(sum(row['bytes'] for row in rows))}",
                 f"left by a killed run; if no container shares it:  {case.format_remote_command(name, f'rm {names}')}",
-            )  # fmt: skip
+            )
 
 
 def _judge_temporary_directory(case: CheckContext) -> Iterator[CheckResult]:
@@ -143,9 +147,10 @@ def _judge_locks(case: CheckContext) -> Iterator[CheckResult]:
         for row in rows:
             if row["holder"]:
                 yield warn(
-                    name, f"pid {row['holder']} has held the build lock {row['path']} for more than ten minutes",
+                    name,
+                    f"pid {row['holder']} has held the build lock {row['path']} for more than ten minutes",
                     f"an import will wait for it; see the process:  {case.format_remote_command(name, 'ps -fp ' + str(row['holder']))}",
-                )  # fmt: skip
+                )
         if paths:
             yield warn(
                 name,
@@ -159,15 +164,17 @@ def _judge_mounts(case: CheckContext) -> Iterator[CheckResult]:
         mount = files.get("workdir", {}).get("mount", {})
         if "noexec" in mount.get("options", "").split(","):
             yield warn(
-                name, f"{mount['point']} is mounted noexec",
+                name,
+                f"{mount['point']} is mounted noexec",
                 "extensions that are built or installed there cannot be loaded (“failed to map segment”); remount it:  "
                 f"{case.format_remote_command(name, 'sudo mount -o remount,exec ' + quote(mount['point']))}",
-            )  # fmt: skip
+            )
         if mount.get("type", "").startswith("nfs") and "soft" in mount.get("of", "").split(","):
             yield warn(
-                name, f"{mount['point']} ({mount['source']}) is mounted soft",
+                name,
+                f"{mount['point']} ({mount['source']}) is mounted soft",
                 "a short delay of the file server becomes an I/O error, for instance in a checkpoint: mount it hard",
-            )  # fmt: skip
+            )
 
 
 def _judge_file_times(case: CheckContext) -> Iterator[CheckResult]:

@@ -29,9 +29,10 @@ def _judge_slots(case: CheckContext) -> Iterator[CheckResult]:
             yield fail(name, f"{reason}, and the hostfile does not set the number of processes", _advise_slots(host))
         elif found and wanted > found:
             yield fail(
-                name, f"slots={wanted}, but the host has {found} GPU{'s' * (found != 1)}",
+                name,
+                f"slots={wanted}, but the host has {found} GPU{'s' * (found != 1)}",
                 f"{host.origin}: write  {name} slots={found}   (or list the GPUs:  {case.format_remote_command(name, 'nvidia-smi')})",
-            )  # fmt: skip
+            )
         else:
             yield ok(name, f"{wanted} of {found} GPUs" if found else f"{wanted} process{'es' * (wanted != 1)}, no GPU")
     yield from _judge_unequal_counts(case)
@@ -51,9 +52,10 @@ def _judge_unequal_counts(case: CheckContext) -> Iterator[CheckResult]:
             counts[name] = number
     for odd in find_outlier_groups(counts):
         yield warn(
-            odd.hosts, odd.format_difference(lambda count: f"{count} process{'es' * (count != 1)}"),
+            odd.hosts,
+            odd.format_difference(lambda count: f"{count} process{'es' * (count != 1)}"),
             f"torchrun needs the same number on all hosts: write slots={min(counts.values())} for each",
-        )  # fmt: skip
+        )
 
 
 def _judge_driver_answer(case: CheckContext) -> Iterator[CheckResult]:
@@ -63,9 +65,10 @@ def _judge_driver_answer(case: CheckContext) -> Iterator[CheckResult]:
             yield fail(name, lead + gpu["problem"], _advise_driver(case, name, gpu["problem"]))
         elif gpu.get("module") and gpu["driver"] and gpu["module"] != gpu["driver"]:
             yield fail(
-                name, f"the loaded kernel module is {gpu['module']}, the installed driver {gpu['driver']}",
+                name,
+                f"the loaded kernel module is {gpu['module']}, the installed driver {gpu['driver']}",
                 f"an upgrade waits for a reboot:  {case.format_remote_command(name, 'sudo reboot')}",
-            )  # fmt: skip
+            )
         else:
             yield ok(name, _format_inventory(gpu))
 
@@ -91,8 +94,10 @@ def _judge_models(case: CheckContext) -> Iterator[CheckResult]:
     }
     for odd in find_outlier_groups(models):
         yield warn(
-            odd.hosts, odd.format_difference(_format_models), "the slowest GPU limits the speed, and the smallest memory limits the batch size",
-        )  # fmt: skip
+            odd.hosts,
+            odd.format_difference(_format_models),
+            "the slowest GPU limits the speed, and the smallest memory limits the batch size",
+        )
 
 
 def _format_models(models: list[tuple[str, str]]) -> str:
@@ -121,9 +126,10 @@ def _judge_gpu_processes(case: CheckContext) -> Iterator[CheckResult]:
             if process.get("run"):
                 continue  # a run of this user, which ``_judge_claimed_gpus`` reports
             yield warn(
-                name, f"{where}: {process['memory']} MiB held by pid {process['pid']}  {command}  ({who})",
+                name,
+                f"{where}: {process['memory']} MiB held by pid {process['pid']}  {command}  ({who})",
                 f"stop it:  {case.format_remote_command(name, 'kill ' + str(process['pid']))}",
-            )  # fmt: skip
+            )
 
 
 def _judge_claimed_gpus(case: CheckContext) -> Iterator[CheckResult]:
@@ -131,9 +137,10 @@ def _judge_claimed_gpus(case: CheckContext) -> Iterator[CheckResult]:
     for run, hosts in live_runs.find_gpu_holders(case).items():
         for held, names in group_hosts_by_value(hosts):
             yield fail(
-                names, f"GPU {','.join(held)}: held by your run {run}, which is still running",
+                names,
+                f"GPU {','.join(held)}: held by your run {run}, which is still running",
                 f"wait for it, or stop it:  {case.commands.build_fanout_command('stop', run)}",
-            )  # fmt: skip
+            )
 
 
 def _judge_modes(case: CheckContext) -> Iterator[CheckResult]:

@@ -39,9 +39,10 @@ def _judge_unowned_memory(case: CheckContext) -> Iterator[CheckResult]:
             rows = ", ".join(f"GPU {row['index']} {row['memory.used']} MiB" for row in ghosts[:4])
             device = "/dev/kfd" if gpu["vendor"] == "amd" else "/dev/nvidia*"
             yield warn(
-                name, f"memory is in use, but no process is visible: {rows}",
+                name,
+                f"memory is in use, but no process is visible: {rows}",
                 f"a dead process or another container holds it:  {case.format_remote_command(name, f'sudo fuser -v {device}')}",
-            )  # fmt: skip
+            )
 
 
 def _judge_memory_errors(case: CheckContext) -> Iterator[CheckResult]:
@@ -50,9 +51,10 @@ def _judge_memory_errors(case: CheckContext) -> Iterator[CheckResult]:
         if bad:
             rows = ", ".join(f"GPU {row['index']}: {row['ecc.errors.uncorrected.volatile.total']}" for row in bad)
             yield fail(
-                name, f"uncorrectable memory errors since boot: {rows}",
+                name,
+                f"uncorrectable memory errors since boot: {rows}",
                 f"reset the GPU:  {case.format_remote_command(name, 'sudo nvidia-smi -r -i ' + bad[0]['index'])}   if errors come back, replace it",
-            )  # fmt: skip
+            )
 
 
 def _judge_spare_rows(case: CheckContext) -> Iterator[CheckResult]:
@@ -95,9 +97,10 @@ def _judge_fabric(case: CheckContext) -> Iterator[CheckResult]:
         }
         if lost:
             yield warn(
-                name, f"GPU {','.join(lost)}: the NVSwitch fabric is not ready ({next(iter(lost.values()))})",
+                name,
+                f"GPU {','.join(lost)}: the NVSwitch fabric is not ready ({next(iter(lost.values()))})",
                 f"{case.format_remote_command(name, 'sudo systemctl restart nvidia-fabricmanager')}   (its version must be that of the driver)",
-            )  # fmt: skip
+            )
 
 
 def _judge_xid(case: CheckContext) -> Iterator[CheckResult]:
@@ -109,18 +112,20 @@ def _judge_xid(case: CheckContext) -> Iterator[CheckResult]:
                 since = f", {format_duration(row['ago'])} ago" if row["ago"] is not None else ""
                 means = f" ({_XID_MEANINGS[row['xid']]})" if row["xid"] in _XID_MEANINGS else ""
                 yield warn(
-                    name, f"Xid {row['xid']}{means} of the GPU at {row['pci']}{since}: {row['text']}",
+                    name,
+                    f"Xid {row['xid']}{means} of the GPU at {row['pci']}{since}: {row['text']}",
                     f"see its state:  {case.format_remote_command(name, 'nvidia-smi -q -i ' + row['pci'])}   and test it alone before a long run",
-                )  # fmt: skip
+                )
 
 
 def _judge_speed(case: CheckContext) -> Iterator[CheckResult]:
     for name, gpu in case.get_section("gpu").items():
         if gpu.get("throttled"):
             yield warn(
-                name, f"GPU {','.join(gpu['throttled'])} is throttled by heat or power",
+                name,
+                f"GPU {','.join(gpu['throttled'])} is throttled by heat or power",
                 f"check cooling and power supply:  {case.format_remote_command(name, 'nvidia-smi -q -d PERFORMANCE')}",
-            )  # fmt: skip
+            )
         narrow = [
             row
             for row in gpu["gpus"]
@@ -145,9 +150,10 @@ def _judge_power_limits(case: CheckContext) -> Iterator[CheckResult]:
     for odd in find_outlier_groups(limits):
         if {model for model, _ in odd.value} == {model for model, _ in odd.usual}:
             yield warn(
-                odd.hosts, f"power limit {odd.format_difference(_format_watts)}",
-                case.format_remote_command(odd.hosts[0], f'sudo nvidia-smi -pl {odd.usual[-1][1]:.0f}'),
-            )  # fmt: skip
+                odd.hosts,
+                f"power limit {odd.format_difference(_format_watts)}",
+                case.format_remote_command(odd.hosts[0], f"sudo nvidia-smi -pl {odd.usual[-1][1]:.0f}"),
+            )
 
 
 def _format_watts(limits: list[tuple[str, float]]) -> str:

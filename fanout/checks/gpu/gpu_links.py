@@ -17,9 +17,10 @@ def _judge_persistence(case: CheckContext) -> Iterator[CheckResult]:
         off = [row["index"] for row in gpu["gpus"] if row.get("persistence_mode") == "Disabled"]
         if off:
             yield warn(
-                name, f"GPU {','.join(off)}: the driver unloads when no process uses the GPU (persistence mode is off)",
+                name,
+                f"GPU {','.join(off)}: the driver unloads when no process uses the GPU (persistence mode is off)",
                 f"every start waits 2 to 10 s per process for the driver:  {case.format_remote_command(name, 'sudo nvidia-smi -pm 1')}",
-            )  # fmt: skip
+            )
 
 
 def _judge_links(case: CheckContext) -> Iterator[CheckResult]:
@@ -36,10 +37,11 @@ def _judge_links(case: CheckContext) -> Iterator[CheckResult]:
     for joined in kinds.values():
         for odd in find_outlier_groups(joined):
             yield warn(
-                odd.hosts, f"pairs of GPUs: {odd.format_difference(_format_links)}",
+                odd.hosts,
+                f"pairs of GPUs: {odd.format_difference(_format_links)}",
                 f"see  {case.format_remote_command(odd.hosts[0], 'nvidia-smi topo -m')}   and  {case.format_remote_command(odd.hosts[0], 'nvidia-smi nvlink -s')}   "
                 "(an NVLink that is down; IOMMU or ACS that blocks one GPU from another)",
-            )  # fmt: skip
+            )
         for name, (paths, _) in joined.items():
             yield ok(name, paths)
     judged = {name for joined in kinds.values() for name in joined}
@@ -69,9 +71,10 @@ def _judge_shared_gpus(case: CheckContext) -> Iterator[CheckResult]:
             shared[tuple(hosts)] = shared.get(tuple(hosts), 0) + 1
     for names, count in shared.items():
         yield fail(
-            names[1:], f"has {count} GPU{'s' * (count != 1)} in common with {names[0]}: containers on one machine",
+            names[1:],
+            f"has {count} GPU{'s' * (count != 1)} in common with {names[0]}: containers on one machine",
             f"give each its own GPUs, for instance  {names[1]} gpus=4,5,6,7   or exclude it:  -x {fold_names(names[1:])}",
-        )  # fmt: skip
+        )
 
 
 def _judge_cuda(case: CheckContext) -> Iterator[CheckResult]:
@@ -85,10 +88,11 @@ def _judge_cuda(case: CheckContext) -> Iterator[CheckResult]:
             yield skip(name, "torch's CUDA or the driver's version is not known")
         elif driver < oldest:
             yield warn(
-                name, f"torch is built for CUDA {software['torch']['cuda']}, which needs driver {oldest[0]} or later; "
+                name,
+                f"torch is built for CUDA {software['torch']['cuda']}, which needs driver {oldest[0]} or later; "
                 f"the driver is {case.facts[name]['gpu']['driver']}",
                 "“The NVIDIA driver on your system is too old”: upgrade the driver, or install a torch for an older CUDA",
-            )  # fmt: skip
+            )
 
 
 CHECKS = (

@@ -30,14 +30,16 @@ def _judge_ports(case: CheckContext) -> Iterator[CheckResult]:
     for name, rows in ports.items():
         if rows and not rows[0]["usable"]:
             yield warn(
-                name, "this user may not open /dev/infiniband/uverbs*",
+                name,
+                "this user may not open /dev/infiniband/uverbs*",
                 f"NCCL falls back to slow sockets; add the user to the group:  {case.format_remote_command(name, 'sudo usermod -aG rdma $(id -un)')}",
-            )  # fmt: skip
+            )
         elif rows and not rows[0]["library"]:
             yield warn(
-                name, "libibverbs.so.1 is missing, which NCCL needs to open the ports",
+                name,
+                "libibverbs.so.1 is missing, which NCCL needs to open the ports",
                 f"NCCL falls back to slow sockets; install it:  {case.format_remote_command(name, 'sudo apt install libibverbs1 ibverbs-providers')}",
-            )  # fmt: skip
+            )
 
 
 def _format_rates(rates: list[str]) -> str:
@@ -55,9 +57,10 @@ def _judge_errors(case: CheckContext) -> Iterator[CheckResult]:
             worst = sorted(counters, key=lambda key: -counters[key])[:3]
             others = f"; {usual[name]:.0f} is the median of the others" if name in usual else ""
             yield info(
-                name, f"errors since boot: {', '.join(f'{key} {counters[key]}' for key in worst)}{others}",
+                name,
+                f"errors since boot: {', '.join(f'{key} {counters[key]}' for key in worst)}{others}",
                 f"if they grow during a run (its report shows it), the cable or port is bad:  {case.format_remote_command(name, 'perfquery -x')}",
-            )  # fmt: skip
+            )
 
 
 def _count_errors(rows: list[Mapping[str, Any]]) -> dict[str, int]:
@@ -76,10 +79,11 @@ def _judge_gids(case: CheckContext) -> Iterator[CheckResult]:
     for odd in find_outlier_groups(roce):
         index = find_differing_keys(odd.usual, odd.value)[0]
         yield warn(
-            odd.hosts, f"RoCE address (GID) {index}: {odd.format_difference(partial(_get_gid_kind, index))}",
+            odd.hosts,
+            f"RoCE address (GID) {index}: {odd.format_difference(partial(_get_gid_kind, index))}",
             "let NCCL (2.21 or later) choose:  --env NCCL_IB_GID_INDEX=-1   or name each host's:  "
             f"{odd.hosts[0]} env.NCCL_IB_GID_INDEX=N",
-        )  # fmt: skip
+        )
 
 
 def _get_gid_kind(index: str, table: Mapping[str, str]) -> str:
@@ -101,9 +105,10 @@ def _judge_gpu_direct(case: CheckContext) -> Iterator[CheckResult]:
             yield ok(name, gpu["direct"])
         else:
             yield info(
-                name, "the network card cannot read GPU memory: neither nvidia_peermem nor the open driver is loaded",
+                name,
+                "the network card cannot read GPU memory: neither nvidia_peermem nor the open driver is loaded",
                 f"data goes through main memory, at half the bandwidth; load the module:  {case.format_remote_command(name, 'sudo modprobe nvidia-peermem')}",
-            )  # fmt: skip
+            )
 
 
 CHECKS = (

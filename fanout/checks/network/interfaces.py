@@ -200,9 +200,10 @@ def _judge_library(case: CheckContext, variable: str, library: str) -> Iterator[
     if not given and not exported and own and not loopback and not _have_common_network(case, own):
         taken = ", ".join(f"{choice} on {fold_names(hosts)}" for choice, hosts in group_hosts_by_value(own))
         yield warn(
-            tuple(own), f"{library} would use {taken}, which may not reach each other",
+            tuple(own),
+            f"{library} would use {taken}, which may not reach each other",
             f"name the interface:  --env {variable}=NAME  or  iface=NAME in the hostfile",
-        )  # fmt: skip
+        )
 
 
 def _describe_loopback_names(case: CheckContext, names: Sequence[str]) -> str:
@@ -258,9 +259,10 @@ def _judge_mtu(case: CheckContext) -> Iterator[CheckResult]:
     for odd in find_outlier_groups({name: row["mtu"] for name, row in rows.items() if not row["loopback"]}):
         first, device = odd.hosts[0], rows[odd.hosts[0]]["name"]
         yield warn(
-            odd.hosts, f"{device} has mtu {odd.format_difference()}",
+            odd.hosts,
+            f"{device} has mtu {odd.format_difference()}",
             f"small messages pass, and large ones hang if a switch drops them:  {case.format_remote_command(first, f'sudo ip link set {device} mtu {odd.usual}')}",
-        )  # fmt: skip
+        )
 
 
 def _judge_link_speed(case: CheckContext) -> Iterator[CheckResult]:
@@ -279,9 +281,10 @@ def _judge_link_speed(case: CheckContext) -> Iterator[CheckResult]:
             yield warn(name, f"{row['name']} runs at half duplex", _advise_cable(case, name, row["name"]))
         if row["bad"] > max(_FEW, _SPOILT * row["received"]):
             yield warn(
-                name, f"{row['name']} received {row['bad']} broken packets of {row['received']} since boot",
+                name,
+                f"{row['name']} received {row['bad']} broken packets of {row['received']} since boot",
                 _advise_cable(case, name, row["name"]),
-            )  # fmt: skip
+            )
 
 
 def _advise_cable(case: CheckContext, name: str, device: str) -> str:

@@ -32,9 +32,10 @@ def _judge_master_port(case: CheckContext) -> Iterator[CheckResult]:
     ours = live_runs.find_port_holders(case, test.port if test else case.request.master_port)
     for run, names in ours.items():
         yield fail(
-            names, f"port {case.request.master_port} is held by your run {run}, which is still running",
+            names,
+            f"port {case.request.master_port} is held by your run {run}, which is still running",
             f"choose another port:  --master-port {_find_free_port(case)}   or stop that run:  {case.commands.build_fanout_command('stop', run)}",
-        )  # fmt: skip
+        )
     reported = {name for names in ours.values() for name in names}
     yield skip([name for name in case.hosts if name != first and name not in reported], "")
     if first in reported or first not in case.hosts:
@@ -173,9 +174,10 @@ def _judge_port_range(case: CheckContext) -> Iterator[CheckResult]:
     ranges = case.get_section("ports").get(first)
     if ranges and ranges["low"] <= port <= ranges["high"] and not _is_reserved_port(ranges["reserved"], port):
         yield warn(
-            first, f"port {port} is in the kernel's range for outgoing connections ({ranges['low']}-{ranges['high']})",
+            first,
+            f"port {port} is in the kernel's range for outgoing connections ({ranges['low']}-{ranges['high']})",
             f"in rare cases it is in use at the start: choose a port below, for instance  --master-port {min(29500, ranges['low'] - 1)}",
-        )  # fmt: skip
+        )
 
 
 def _is_reserved_port(text: str, port: int) -> bool:
@@ -201,9 +203,10 @@ def _judge_reverse_names(case: CheckContext) -> Iterator[CheckResult]:
         if slow or case.is_late(name, "reverse"):
             took = f"{slow[0]['seconds']:.1f} s for {slow[0]['address']}" if slow else why
             yield warn(
-                name, f"the reverse lookup of another host's address is slow: {took}",
+                name,
+                f"the reverse lookup of another host's address is slow: {took}",
                 f"torch makes this lookup for each connection: add all hosts to /etc/hosts there, or fix the name server of {name}",
-            )  # fmt: skip
+            )
         elif why or not rows:
             yield skip(name, why or "no address of another host is known")
 

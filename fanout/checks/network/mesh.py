@@ -115,14 +115,16 @@ def _judge_pace(case: CheckContext) -> Iterator[CheckResult]:
     for name in case.hosts:
         if nearest.get(name, 0.0) > _FAR:
             yield warn(
-                name, f"the first answer from the nearest other host takes {1000 * nearest[name]:.0f} ms",
+                name,
+                f"the first answer from the nearest other host takes {1000 * nearest[name]:.0f} ms",
                 f"it may be in a VPN or at another site: name an address in the lab's network:  {name} addr=ADDRESS  in the hostfile",
-            )  # fmt: skip
+            )
         elif name in usual and bulk[name] > max(_SLOW, _SLOWER * usual[name]):
             yield warn(
-                name, f"256 KB in each direction take {bulk[name]:.1f} s; between the others {1000 * usual[name]:.0f} ms",
+                name,
+                f"256 KB in each direction take {bulk[name]:.1f} s; between the others {1000 * usual[name]:.0f} ms",
                 f"every step waits for it: check its cable, its switch port and other traffic:  {case.format_remote_command(name, 'ip -s link')}",
-            )  # fmt: skip
+            )
 
 
 def _collect_times(dials: Mapping[tuple[str, str], Mapping[str, Any]], what: str) -> dict[str, list[float]]:

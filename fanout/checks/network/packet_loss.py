@@ -31,16 +31,18 @@ def _judge_loss(case: CheckContext) -> Iterator[CheckResult]:
     if len(lossy) > max(2, len(case.hosts) // 2):
         resent, sent = _sum_counts(counted.values())
         yield info(
-            case.hosts, f"{100 * resent / sent:.0f} % of the bulk data between them was retransmitted: the switch drops packets when all send",
+            case.hosts,
+            f"{100 * resent / sent:.0f} % of the bulk data between them was retransmitted: the switch drops packets when all send",
             "check the counters of the switch; --deep measures the bandwidth",
-        )  # fmt: skip
+        )
         return
     for host, inward, others, share in lossy:
         way = f"from {fold_names(others)}" if inward else f"to {fold_names(others)}"
         yield warn(
-            host, f"{way}: {100 * share:.0f} % of the bulk data is lost and retransmitted",
+            host,
+            f"{way}: {100 * share:.0f} % of the bulk data is lost and retransmitted",
             f"check its cable, transceiver and switch port:  {case.format_remote_command(host, 'ip -s link')}   and  ethtool -S IFACE  (errors, drops)",
-        )  # fmt: skip
+        )
 
 
 def attribute_loss(counted: _Counts) -> Iterator[tuple[str, bool, tuple[str, ...], float]]:

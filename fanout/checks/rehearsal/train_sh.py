@@ -165,10 +165,11 @@ def _judge_status(case: CheckContext) -> Iterator[CheckResult]:
         quiet.discard(name)
         if rehearsal["status"] == 0:
             yield warn(
-                name, f"{case.request.script} ends with status 0 although torchrun failed",
+                name,
+                f"{case.request.script} ends with status 0 although torchrun failed",
                 "a failed run would look successful: make torchrun the last command, or end with its status (set -e, or "
                 "exit $?)",
-            )  # fmt: skip
+            )
         else:
             yield ok(name, "if torchrun fails, train.sh fails")
     yield from _skip_unseen_calls(case, order_hosts(case, quiet), "it did not end")
@@ -193,9 +194,10 @@ def _judge_python(case: CheckContext) -> Iterator[CheckResult]:
             and len(set(used.values())) == 1
         ):
             yield info(
-                name, f"train.sh activates its own environment: {python}; the checks of torch and packages used {checked_python}",
+                name,
+                f"train.sh activates its own environment: {python}; the checks of torch and packages used {checked_python}",
                 f"make the checks use it:  --venv {python.rpartition('/bin/')[0]}",
-            )  # fmt: skip
+            )
     yield from _skip_unseen_calls(
         case, order_hosts(case, set(case.hosts) - set(used)), "no python was seen in the rehearsal"
     )
@@ -217,10 +219,11 @@ def _judge_script_text(case: CheckContext) -> Iterator[CheckResult]:
             )
         elif len(case.request.hosts) > 1 and (lost := [word for word in _PASSED_ON if word not in mentions]):
             yield warn(
-                name, f"{case.request.script} calls torchrun but never names {', '.join(lost)}",
+                name,
+                f"{case.request.script} calls torchrun but never names {', '.join(lost)}",
                 "each host may start a separate run: pass  --nnodes $NNODES --node-rank $NODE_RANK "
                 "--master-addr $MASTER_ADDR --master-port $MASTER_PORT",
-            )  # fmt: skip
+            )
 
 
 def _get_missing_task_reason(request: CheckRequest) -> str:

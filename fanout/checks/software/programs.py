@@ -136,16 +136,18 @@ def _judge_torch(case: CheckContext) -> Iterator[CheckResult]:
         return
     for name in (name for name, torch in found.items() if not torch):
         yield fail(
-            name, f"no torch in {case.facts[name]['software']['executable']}",
+            name,
+            f"no torch in {case.facts[name]['software']['executable']}",
             "the other hosts have it: use the same environment on all hosts with  --venv DIR",
-        )  # fmt: skip
+        )
     versions = {name: str(torch["version"]) for name, torch in found.items() if torch}
     for odd in find_outlier_groups(versions):
         first = odd.hosts[0]
         yield fail(
-            odd.hosts, f"torch {odd.format_difference()}",
+            odd.hosts,
+            f"torch {odd.format_difference()}",
             f"install the same version on all hosts:  {case.format_remote_command(first, _format_pip_command(case, first, odd.usual))}",
-        )  # fmt: skip
+        )
     for name in (name for name in versions if _is_same_everywhere(versions, name)):
         yield ok(name, versions[name])
 
@@ -178,9 +180,10 @@ def _judge_known_bugs(case: CheckContext) -> Iterator[CheckResult]:
         version = str(row["torch"].get("version") or "") if row["torch"] else ""
         if version.partition("+")[0] == "2.7.0":
             yield warn(
-                name, f"torch {version} may hang in init_process_group(device_id=…)",
+                name,
+                f"torch {version} may hang in init_process_group(device_id=…)",
                 "fixed in 2.7.1 (https://github.com/pytorch/pytorch/issues/153960): upgrade torch, or omit device_id",
-            )  # fmt: skip
+            )
     found = {
         name: find_nccl_version(row["packages"])
         for name, row in case.get_section("software").items()
@@ -189,9 +192,10 @@ def _judge_known_bugs(case: CheckContext) -> Iterator[CheckResult]:
     alike = set(found.values()).pop() if len(set(found.values())) == 1 else ""  # ``_judge_nccl`` reports mixed versions
     if () < parse_version(alike, 3) < (2, 27, 3):
         yield info(
-            tuple(found), f"NCCL {alike} ends if another program connects to its ports (for instance a port scanner)",
+            tuple(found),
+            f"NCCL {alike} ends if another program connects to its ports (for instance a port scanner)",
             "fixed in 2.27.3 (https://github.com/NVIDIA/nccl/issues/1612): upgrade torch, or exclude these hosts from port scans",
-        )  # fmt: skip
+        )
 
 
 def _judge_packages(case: CheckContext) -> Iterator[CheckResult]:
@@ -213,15 +217,17 @@ def _judge_environment(case: CheckContext) -> Iterator[CheckResult]:
         steering = [key for key in environment if key.startswith(_TORCHRUN_PREFIXES)]
         if steering:
             yield warn(
-                name, f"the login sets {' '.join(f'{key}={environment[key]}' for key in steering[:3])}, which torchrun uses",
+                name,
+                f"the login sets {' '.join(f'{key}={environment[key]}' for key in steering[:3])}, which torchrun uses",
                 f"remove it from the login's files there:  {case.format_remote_command(name, f'grep -rn {steering[0]} .bashrc .profile .ssh/environment /etc/environment')}",
-            )  # fmt: skip
+            )
         ranks = sorted(_RANKS & set(environment))
         if ranks:
             yield warn(
-                name, f"the login sets {' '.join(ranks)}: left over from another launcher",
+                name,
+                f"the login sets {' '.join(ranks)}: left over from another launcher",
                 f"remove it from the login's files there:  {case.format_remote_command(name, f'grep -n {ranks[0]} .bashrc .profile /etc/environment')}",
-            )  # fmt: skip
+            )
     shared = {
         name: {
             k: v
@@ -233,17 +239,19 @@ def _judge_environment(case: CheckContext) -> Iterator[CheckResult]:
     for odd in find_outlier_groups(shared):
         keys = sorted(find_differing_keys(odd.value, odd.usual))
         yield warn(
-            odd.hosts, odd.format_difference(partial(_format_settings, keys)),
+            odd.hosts,
+            odd.format_difference(partial(_format_settings, keys)),
             f"NCCL needs the same value on all hosts: set it for all with  --env {keys[0]}=VALUE",
-        )  # fmt: skip
+        )
     for odd in find_outlier_groups(
         {name: _select_library_variables(environment) for name, environment in environments.items()}
     ):
         keys = sorted(find_differing_keys(odd.value, odd.usual))
         yield info(
-            odd.hosts, f"the login sets {odd.format_difference(partial(_format_settings, keys))}",
+            odd.hosts,
+            f"the login sets {odd.format_difference(partial(_format_settings, keys))}",
             f"set it for all with  --env {keys[0]}=VALUE   or for none",
-        )  # fmt: skip
+        )
 
 
 def _select_library_variables(environment: Mapping[str, str]) -> dict[str, str]:

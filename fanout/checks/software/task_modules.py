@@ -76,9 +76,10 @@ def _judge_syntax(case: CheckContext) -> Iterator[CheckResult]:
             version = ".".join(map(str, row["version"]))
             level = fail if _is_python_of_task(case, name) else warn
             yield level(
-                name, f"Python {version} cannot read {case.request.task}: {row['syntax']}",
+                name,
+                f"Python {version} cannot read {case.request.task}: {row['syntax']}",
                 "fix that line, or use the Python that it was written for:  --venv DIR",
-            )  # fmt: skip
+            )
 
 
 CHECKS = (

@@ -37,9 +37,10 @@ def _judge_python(case: CheckContext) -> Iterator[CheckResult]:
         shown = ".".join(map(str, version))
         if version < _OLDEST_PYTHON:
             yield fail(
-                name, f"{agent['executable']} is Python {shown}",
+                name,
+                f"{agent['executable']} is Python {shown}",
                 f"fanout needs Python 3.8 or later: install it there, and write  {name} python=/path/to/python3  in the hostfile",
-            )  # fmt: skip
+            )
         else:
             yield ok(name, shown)
 
@@ -51,9 +52,10 @@ def _judge_login_time(case: CheckContext) -> Iterator[CheckResult]:
     for name, seconds in took.items():
         if seconds > max(_SLOW_LOGIN, min(3 * usual.get(name, 0.0), _VERY_SLOW_LOGIN)):
             yield warn(
-                name, f"the login took {seconds:.1f} s",
+                name,
+                f"the login took {seconds:.1f} s",
                 f"see where it waits:  {case.commands.build_ssh_command(name, '-v')} true   (reverse DNS of sshd, a slow home directory, conda in the rc file)",
-            )  # fmt: skip
+            )
 
 
 def _judge_login_output(case: CheckContext) -> Iterator[CheckResult]:

@@ -17,9 +17,10 @@ def _judge_open_files(case: CheckContext) -> Iterator[CheckResult]:
     for name, limits in case.get_section("limits").items():
         if 0 <= limits["nofile"] < _FILES:
             yield warn(
-                name, f"at most {limits['nofile']} open files per process",
+                name,
+                f"at most {limits['nofile']} open files per process",
                 "data loaders and NCCL need more: add  ulimit -n 65536  to train.sh, or raise it in /etc/security/limits.conf",
-            )  # fmt: skip
+            )
 
 
 def _judge_locked_memory(case: CheckContext) -> Iterator[CheckResult]:
@@ -28,18 +29,20 @@ def _judge_locked_memory(case: CheckContext) -> Iterator[CheckResult]:
             yield skip(name, "no InfiniBand")
         elif limits["memlock"] != -1:
             yield warn(
-                name, f"at most {format_binary_size(limits['memlock'])} of locked memory, but InfiniBand needs it unlimited",
+                name,
+                f"at most {format_binary_size(limits['memlock'])} of locked memory, but InfiniBand needs it unlimited",
                 "add  * soft memlock unlimited  and  * hard memlock unlimited  to /etc/security/limits.conf there, then log in again",
-            )  # fmt: skip
+            )
 
 
 def _judge_memory_cap(case: CheckContext) -> Iterator[CheckResult]:
     for name, memory in case.get_section("memory").items():
         if memory["cap"] and memory["cap"] < 0.8 * memory["total"]:
             yield warn(
-                name, f"a login may use {format_binary_size(memory['cap'])} of {format_binary_size(memory['total'])} memory (control group)",
+                name,
+                f"a login may use {format_binary_size(memory['cap'])} of {format_binary_size(memory['total'])} memory (control group)",
                 f"above this limit the kernel kills the run: see  {case.format_remote_command(name, 'systemctl show user.slice -p MemoryMax')}",
-            )  # fmt: skip
+            )
         limits = case.facts[name].get("limits", {})
         if limits.get("as", -1) != -1:
             yield warn(
@@ -54,15 +57,17 @@ def _judge_processes(case: CheckContext) -> Iterator[CheckResult]:
         cap = case.facts[name]["memory"]["pids_cap"]
         if 0 <= limits["nproc"] < _PROCESSES:
             yield warn(
-                name, f"at most {limits['nproc']} processes and threads of this user (ulimit -u)",
+                name,
+                f"at most {limits['nproc']} processes and threads of this user (ulimit -u)",
                 "add  ulimit -u 65536  to train.sh, or raise nproc in /etc/security/limits.conf",
-            )  # fmt: skip
+            )
         elif 0 < cap < _PROCESSES:
             yield warn(
-                name, f"at most {cap} processes and threads in the login's control group (pids.max)",
+                name,
+                f"at most {cap} processes and threads in the login's control group (pids.max)",
                 f"“Resource temporarily unavailable” above this limit: see  {case.format_remote_command(name, 'systemctl show user.slice -p TasksMax')}   "
                 "(a container: --pids-limit)",
-            )  # fmt: skip
+            )
 
 
 def _judge_stack(case: CheckContext) -> Iterator[CheckResult]:
@@ -73,9 +78,10 @@ def _judge_stack(case: CheckContext) -> Iterator[CheckResult]:
             yield skip(name, "no NCCL package beside torch" if not version else "no GPU")
         elif limits["stack"] == -1 and version < _STACK_IS_FINE:
             yield warn(
-                name, f"the stack is unlimited (ulimit -s), which crashes NCCL {installed}",
+                name,
+                f"the stack is unlimited (ulimit -s), which crashes NCCL {installed}",
                 "it ends in a segmentation fault in libnccl: add  ulimit -s 8192  to train.sh",
-            )  # fmt: skip
+            )
 
 
 CHECKS = (

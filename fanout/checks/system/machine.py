@@ -24,9 +24,10 @@ def _judge_clock(case: CheckContext) -> Iterator[CheckResult]:
     if _is_own_clock_wrong(offsets):
         ahead = -median(offset for offset, _ in offsets.values())
         yield warn(
-            tuple(offsets), f"the hosts agree, and this machine's clock is {_format_seconds(ahead)} against theirs",
+            tuple(offsets),
+            f"the hosts agree, and this machine's clock is {_format_seconds(ahead)} against theirs",
             "set the clock of this machine (the launcher):  sudo timedatectl set-ntp true",
-        )  # fmt: skip
+        )
         return
     apart = {name: max(0.0, abs(offset) - margin) for name, (offset, margin) in offsets.items()}
     within = max(
@@ -67,14 +68,16 @@ def _judge_memory(case: CheckContext) -> Iterator[CheckResult]:
     for name, memory in case.get_section("memory").items():
         if memory["available"] < _LEAST_MEMORY * memory["total"]:
             yield warn(
-                name, f"{format_binary_size(memory['available'])} of {format_binary_size(memory['total'])} memory is free",
+                name,
+                f"{format_binary_size(memory['available'])} of {format_binary_size(memory['total'])} memory is free",
                 f"see which processes use it:  {case.format_remote_command(name, 'ps aux --sort -rss | head')}",
-            )  # fmt: skip
+            )
         elif memory["swap_used"] > _MOST_SWAPPED * memory["total"]:
             yield warn(
-                name, f"{format_binary_size(memory['swap_used'])} of memory is on the swap disk",
+                name,
+                f"{format_binary_size(memory['swap_used'])} of memory is on the swap disk",
                 f"the host ran short of memory, and reading it back is slow:  {case.format_remote_command(name, 'sudo swapoff -a')}",
-            )  # fmt: skip
+            )
 
 
 def _judge_load(case: CheckContext) -> Iterator[CheckResult]:
@@ -84,9 +87,10 @@ def _judge_load(case: CheckContext) -> Iterator[CheckResult]:
     for name, cpu in case.get_section("cpu").items():
         if shares[name] > max(1.5, 3 * usual.get(name, shares[name])):
             yield warn(
-                name, f"load {cpu['load']:.0f} on {cpu['usable']} processors",
+                name,
+                f"load {cpu['load']:.0f} on {cpu['usable']} processors",
                 f"see which processes run there:  {case.format_remote_command(name, 'top -b -n 1 | head -20')}",
-            )  # fmt: skip
+            )
         if cpu["usable"] < cpu["count"] / 2:
             yield info(name, f"a login may use {cpu['usable']} of {cpu['count']} processors")
 
@@ -95,18 +99,20 @@ def _judge_governor(case: CheckContext) -> Iterator[CheckResult]:
     governors = {name: cpu["governor"] for name, cpu in case.get_section("cpu").items() if cpu["governor"]}
     for odd in find_outlier_groups(governors):
         yield warn(
-            odd.hosts, f"frequency governor {odd.format_difference()}",
+            odd.hosts,
+            f"frequency governor {odd.format_difference()}",
             case.format_remote_command(odd.hosts[0], f"sudo cpupower frequency-set -g {odd.usual}"),
-        )  # fmt: skip
+        )
 
 
 def _judge_numa(case: CheckContext) -> Iterator[CheckResult]:
     balancing = {name: bool(kernel["numa_balancing"]) for name, kernel in case.get_section("kernel").items()}
     for odd in find_outlier_groups(balancing):
         yield info(
-            odd.hosts, f"NUMA balancing: {odd.format_difference({True: 'on', False: 'off'}.__getitem__)}",
+            odd.hosts,
+            f"NUMA balancing: {odd.format_difference({True: 'on', False: 'off'}.__getitem__)}",
             "it moves memory while GPUs copy from it; switch it off on all hosts:  sudo sysctl kernel.numa_balancing=0",
-        )  # fmt: skip
+        )
 
 
 def _judge_stuck(case: CheckContext) -> Iterator[CheckResult]:
@@ -116,9 +122,10 @@ def _judge_stuck(case: CheckContext) -> Iterator[CheckResult]:
         if bad:
             shown = ", ".join(f"pid {row['pid']} {row['command']} in {row['wchan']}" for row in bad[:3])
             yield warn(
-                name, f"processes are stuck waiting for a file server or a GPU: {shown}",
+                name,
+                f"processes are stuck waiting for a file server or a GPU: {shown}",
                 f"see  {case.format_remote_command(name, 'dmesg | tail')}   (a run will hang in the same way)",
-            )  # fmt: skip
+            )
 
 
 def _judge_leftovers(case: CheckContext) -> Iterator[CheckResult]:
@@ -165,9 +172,10 @@ def _judge_upgrades(case: CheckContext) -> Iterator[CheckResult]:
     for name, upgrades in case.get_section("upgrades").items():
         if upgrades["free"]:
             yield info(
-                name, f"unattended upgrades are enabled and may replace the GPU driver ({upgrades['free'][0]})",
+                name,
+                f"unattended upgrades are enabled and may replace the GPU driver ({upgrades['free'][0]})",
                 f"before a long run:  {case.format_remote_command(name, 'sudo apt-mark hold ' + ' '.join(upgrades['free']))}",
-            )  # fmt: skip
+            )
 
 
 def _judge_kernel(case: CheckContext) -> Iterator[CheckResult]:

@@ -84,9 +84,10 @@ def _judge_oom_killers(case: CheckContext) -> Iterator[CheckResult]:
         eager = [unit for unit in services["killer"] if unit != "systemd-oomd"]
         if eager:
             yield warn(
-                name, f"{eager[0]} is active: it kills the largest process before the memory is full",
+                name,
+                f"{eager[0]} is active: it kills the largest process before the memory is full",
                 f"it writes nothing to the run's log; stop it during training:  {case.format_remote_command(name, f'sudo systemctl stop {eager[0]}')}",
-            )  # fmt: skip
+            )
         elif services["killer"]:
             yield ok(name, "systemd-oomd")
 
@@ -95,9 +96,10 @@ def _judge_other_nccl_job(case: CheckContext) -> Iterator[CheckResult]:
     for name, lines in case.get_section("ras").items():
         if any("NCCL" in line for line in lines):
             yield info(
-                name, f"another NCCL job is running: {_summarize_ras(lines)}",
+                name,
+                f"another NCCL job is running: {_summarize_ras(lines)}",
                 f"it may use the same GPUs; see its owner:  {case.format_remote_command(name, 'nvidia-smi')}",
-            )  # fmt: skip
+            )
 
 
 def _summarize_ras(lines: list[str]) -> str:

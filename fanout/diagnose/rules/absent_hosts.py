@@ -31,9 +31,15 @@ def find_early_exit(case: RuleContext) -> RuleResult | None:
     )
     one = ranks[0] if len(ranks) == 1 else None
     cause = Cause(
-        signature="early-exit", says=says, host=gone[0], rank=one, code=0, ranks=tuple(ranks), hosts=tuple(gone),
+        signature="early-exit",
+        says=says,
+        host=gone[0],
+        rank=one,
+        code=0,
+        ranks=tuple(ranks),
+        hosts=tuple(gone),
         at=ends[gone[0]].at,
-    )  # fmt: skip
+    )
     evidence = [f"{fold_names(gone)}: train.sh exited with 0, and the launcher had not stopped it"]
     evidence.append(
         f"{count_noun(len(left), 'process')} on {fold_names(dict.fromkeys(each.host for each in left))} lost a peer or timed out"
@@ -59,9 +65,15 @@ def find_missing_node(case: RuleContext) -> RuleResult | None:
         else f"waited for node {node}, which never joined torchrun's rendezvous"
     )
     cause = Cause(
-        signature="missing-node", says=says, host=host, hosts=(host,) if host else (), text=waits[0].text,
-        file=waits[0].file, line=waits[0].line, at=waits[0].at,
-    )  # fmt: skip
+        signature="missing-node",
+        says=says,
+        host=host,
+        hosts=(host,) if host else (),
+        text=waits[0].text,
+        file=waits[0].file,
+        line=waits[0].line,
+        at=waits[0].at,
+    )
     advice = (f"check node {node}: did its script start?", waits[0].advice)
     return RuleResult(cause=cause, evidence=(f"{waits[0].host}: {waits[0].text}",), advice=advice)
 
@@ -79,9 +91,12 @@ def find_quiet_host(case: RuleContext) -> RuleResult | None:
     (host,) = quiet
     ranks = tuple(case.world.ranks.get(host, ()))
     cause = Cause(
-        signature="quiet-host", says="reported no failure while the others timed out or lost a peer", host=host,
-        ranks=ranks, hosts=(host,),
-    )  # fmt: skip
+        signature="quiet-host",
+        says="reported no failure while the others timed out or lost a peer",
+        host=host,
+        ranks=ranks,
+        hosts=(host,),
+    )
     evidence = f"{count_noun(len(case.victim_matches), 'process')} on {fold_names(sorted(spoke))} timed out or lost a peer, and none of them failed first"
     return RuleResult(cause=cause, evidence=(evidence,), advice=(timeouts.LOOK,))
 
@@ -105,9 +120,13 @@ def find_unreachable_host(case: RuleContext) -> RuleResult | None:
     booted = silence.host in case.evidence.rebooted
     says = "was rebooted during the run" if booted else "was unreachable when the others began to fail"
     cause = Cause(
-        signature="rebooted" if booted else "silent-host", says=says, host=silence.host, at=silence.last_contact,
-        ranks=ranks, hosts=(silence.host,),
-    )  # fmt: skip
+        signature="rebooted" if booted else "silent-host",
+        says=says,
+        host=silence.host,
+        at=silence.last_contact,
+        ranks=ranks,
+        hosts=(silence.host,),
+    )
     evidence = (
         f"{silence.host}: connection lost ({silence.why}) before any rank failed; {back}",
         f"{count_noun(len(others), 'process')} on the other hosts lost a peer or timed out",

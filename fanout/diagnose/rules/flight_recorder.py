@@ -106,9 +106,14 @@ class _RankHosts:
         host = self.find_host(ranks[0])
         file = self._flights[ranks[0]].path if ranks[0] in self._flights else ""
         return Cause(
-            signature=signature, says=says, host=host, rank=ranks[0] if len(ranks) == 1 else None,
-            ranks=tuple(ranks), hosts=(host,) if host else (), file=file,
-        )  # fmt: skip
+            signature=signature,
+            says=says,
+            host=host,
+            rank=ranks[0] if len(ranks) == 1 else None,
+            ranks=tuple(ranks),
+            hosts=(host,) if host else (),
+            file=file,
+        )
 
     def is_single_host(self, ranks: Iterable[int]) -> bool:
         """Return whether it is one rank, or ranks of one known host."""

@@ -70,9 +70,13 @@ def find_recorded_rank(case: RuleContext) -> RuleResult | None:
         return replace(found, evidence=(*found.evidence, *pointer.evidence))
     refute = f"a dump that {cause.subject} wrote later and that shows it where the others are"
     return RuleResult(
-        cause=cause, evidence=pointer.evidence, doubts=pointer.doubts, also=pointer.also, refutes=(refute,),
+        cause=cause,
+        evidence=pointer.evidence,
+        doubts=pointer.doubts,
+        also=pointer.also,
+        refutes=(refute,),
         advice=(_BRANCH if cause.signature == "mismatch" else timeouts.LOOK,),
-    )  # fmt: skip
+    )
 
 
 _BRANCH = "check which branch of the code, or which batch, made its collective differ from the others"

@@ -142,8 +142,11 @@ class HopLimiter:
         with self._lock:
             places = self._places.setdefault((address, port), threading.Semaphore(LOGINS_PER_HOP))
         if not places.acquire(timeout=deadline.seconds_left):
-            raise Unreachable(f"could not start to log in within {deadline.seconds:g} s: too many hosts behind one address",
-                              hint="raise --connect-timeout", timed_out=True)  # fmt: skip
+            raise Unreachable(
+                f"could not start to log in within {deadline.seconds:g} s: too many hosts behind one address",
+                hint="raise --connect-timeout",
+                timed_out=True,
+            )
         place = LoginSlot(places)
         deadline.close_on_expiry(place.release)
         try:

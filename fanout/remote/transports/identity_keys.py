@@ -89,11 +89,15 @@ def select_keys(options: SshOptions, files: KeyFiles, in_agent: Sequence[AgentKe
         if match is not None:
             of_agent.append(match)
     signed_elsewhere = [one for one in named if one not in of_agent and (one.agent_blob or one.private is not None)]
-    others = [] if options.identities_only else [
-        Identity(blob=key.blob, source=key.comment or "a key of the agent", agent_blob=key.blob)
-        for key in in_agent
-        if all(key.blob != one.blob for one in of_agent)
-    ]  # fmt: skip
+    others = (
+        []
+        if options.identities_only
+        else [
+            Identity(blob=key.blob, source=key.comment or "a key of the agent", agent_blob=key.blob)
+            for key in in_agent
+            if all(key.blob != one.blob for one in of_agent)
+        ]
+    )
     made.identities = [*of_agent, *others, *signed_elsewhere]
     usable = {plain_blob(one.blob) for one in made.identities}
     made.locked = [

@@ -65,8 +65,18 @@ def inject(project: Project, kind: Kind, place: str) -> Result:
         done = run.end(PATIENCE)
         unlimit()
     except AssertionError:  # it never ended: a result, because hours of other kinds follow
-        return Result(kind=kind.name, place=place, truth=host.name, named="it never ended", rule="", signature="",
-                      confidence="no-verdict", mark="no-verdict", seconds=PATIENCE, sentence="")  # fmt: skip
+        return Result(
+            kind=kind.name,
+            place=place,
+            truth=host.name,
+            named="it never ended",
+            rule="",
+            signature="",
+            confidence="no-verdict",
+            mark="no-verdict",
+            seconds=PATIENCE,
+            sentence="",
+        )
     if kind.slow:
         told = json.loads(project.fanout("report", "--json").out)["slow"]
         return paced(kind, place, rank, host.name, told, done.err, time.monotonic() - began)
@@ -90,9 +100,18 @@ def judged(kind: Kind, place: str, rank: int, host: str, record: Path, seconds: 
         mark = "among" if any(fits) else "wrong"
     first = verdict["cause"] or {}
     named = "; ".join(_named(cause) for cause in causes) or "nobody"
-    return Result(kind=kind.name, place=place, truth=truth, named=named, rule=verdict["rule"], mark=mark,
-                  signature=str(first.get("signature", "")), confidence=verdict["confidence"],
-                  seconds=seconds, sentence=verdict["verdict"])  # fmt: skip
+    return Result(
+        kind=kind.name,
+        place=place,
+        truth=truth,
+        named=named,
+        rule=verdict["rule"],
+        mark=mark,
+        signature=str(first.get("signature", "")),
+        confidence=verdict["confidence"],
+        seconds=seconds,
+        sentence=verdict["verdict"],
+    )
 
 
 def paced(kind: Kind, place: str, rank: int, host: str, told: Sequence[str], said: str, seconds: float) -> Result:
@@ -101,8 +120,18 @@ def paced(kind: Kind, place: str, rank: int, host: str, told: Sequence[str], sai
     names = [name for name in (_SLOW.sub("", each) for each in told) if f"fanout: slow: {name} " in said]
     fits = [name in (truth, f"rank {rank} on {host}") for name in names]
     mark = "undetermined" if not names else "wrong" if not any(fits) else "right" if all(fits) else "among"
-    return Result(kind=kind.name, place=place, truth=truth, named="; ".join(names) or "nobody", rule="pace", mark=mark,
-                  signature="", confidence="-", seconds=seconds, sentence="; ".join(told))  # fmt: skip
+    return Result(
+        kind=kind.name,
+        place=place,
+        truth=truth,
+        named="; ".join(names) or "nobody",
+        rule="pace",
+        mark=mark,
+        signature="",
+        confidence="-",
+        seconds=seconds,
+        sentence="; ".join(told),
+    )
 
 
 def _named(cause: Mapping[str, Any]) -> str:
