@@ -47,7 +47,7 @@ GUARDS = (
     ),
     Guard(
         name="flock: one holder of a claim",
-        file="agent/state_dir.py",
+        file="agent/claim_files.py",
         text="        try:\n            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)",
         instead="        try:\n            pass",
         test=f"{KEEPER}::test_another_run_is_refused_with_the_name_of_the_holder",
