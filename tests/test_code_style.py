@@ -18,7 +18,7 @@ LONGEST_FILE = 350
 LONGEST_FUNCTION = 60
 #: Percent of the public functions and methods of fanout whose name is one word.
 MOST_ONE_WORD_NAMES = 17.0
-MOST_TABLES = 180  # literal tables that are laid out by hand
+MOST_TABLES = 190  # literal tables that are laid out by hand
 SLACK = 10  # a limit may stand this far above the count
 
 #: Words that hide the actor, speak of data as speech, or are metaphors.
