@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from fanout.model.actions import Go, Prepare, Release, Stop, StopReason
 from fanout.model.events import (
     ActionSent,
     Chunk,
@@ -14,16 +15,11 @@ from fanout.model.events import (
     Disconnected,
     Event,
     Exited,
-    Go,
     Interrupted,
     Leftover,
-    Prepare,
     Prepared,
-    Release,
     Released,
     Started,
-    Stop,
-    StopReason,
     Tick,
 )
 from fanout.model.state import RunState, apply_event

@@ -68,7 +68,7 @@ class RankLogs:
 
     def build_frame(self, number: int) -> dict:
         """Return the frame that announces a stream to a relay."""
-        return {"t": "stream_opened", "id": number, "name": self.names[number], "path": self.paths[number]}
+        return {"t": "stream_opened", "stream": number, "name": self.names[number], "path": self.paths[number]}
 
     def _find_new(self, keeper: int, final: bool) -> list:
         now = time.monotonic()

@@ -257,9 +257,9 @@ class Relay:
 
     def _open_stream(self, message: dict) -> None:
         """Open a new stream; from now on it is read from its file."""
-        self.log.reader.paths[message["id"]] = message["path"]
-        self.log.reader.open_stream(message["id"])
-        self.send({"t": "stream_opened", "id": message["id"], "name": message["name"]})
+        self.log.reader.paths[message["stream"]] = message["path"]
+        self.log.reader.open_stream(message["stream"])
+        self.send({"t": "stream_opened", "stream": message["stream"], "name": message["name"]})
 
     def _send_record(self) -> None:
         """Report the end from the record: the keeper has ended, or was killed and left its tree to this relay."""
@@ -274,7 +274,7 @@ class Relay:
         if "main" in facts:
             self.send({"t": "started", "pid": facts["main"]})
         for number, (name, path) in rank_logs.read_streams(self.directory).items():
-            self._open_stream({"id": number, "name": name, "path": path})
+            self._open_stream({"stream": number, "name": name, "path": path})
         why = run_files.explain_unknown_end(facts)
         unknown = {"code": None, "signal": None, "reason": "unknown", "why": why, "oom": False}
         if "cleaned_up" not in facts or "exited" in facts:

@@ -43,7 +43,8 @@ from fanout.diagnose.tracebacks import NEEDLES, Traceback
 from fanout.logs import rank_prefix
 from fanout.logs.line_splitter import LIMIT, LineBuffer, split_file_lines
 from fanout.logs.prefilter import digest_chunk, strip_digits
-from fanout.model.events import ActionSent, Answered, Chunk, Connected, Event, Inspect, StreamOpened, Tick
+from fanout.model.actions import Inspect
+from fanout.model.events import ActionSent, Answered, Chunk, Connected, Event, StreamOpened, Tick
 from fanout.model.state import RunState
 
 LONGEST_LINE = LIMIT

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from fanout.diagnose.evidence import Disconnection, HostEnd
-from fanout.model.events import ActionSent, Chunk, Connected, Disconnected, Event, Exited, HostLost, Stop
+from fanout.model.actions import Stop
+from fanout.model.events import ActionSent, Chunk, Connected, Disconnected, Event, Exited, HostLost
 
 
 class HostContacts:

@@ -1,14 +1,16 @@
-"""Message schemas: the form of each control message of a host. ``FrameDecoder`` checks every message against them."""
+"""Message schemas: the form of each control message of a host. ``FrameDecoder`` checks every message against them.
+
+Most messages are an event of the agent: the fields of its class are the schema. The others stand here.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, get_args
 
-from fanout.model.events import AnswerReason, ExitReason
-from fanout.model.option import MAX_SECONDS
-from fanout.model.schema import Anything, Flag, Integer, ListOf, MapOf, Nullable, Number, OneOf, Text
+from fanout.model.events import AgentEvent, AnswerReason, Event, get_type_name
+from fanout.model.schema import Anything, Integer, ListOf, MapOf, Nullable, Number, OneOf, Text, schema_of
 
-STREAMS = 65_536  # a frame of log bytes has a stream number of two bytes
 MOST_BYTES = 1 << 50  # of one stream: no supported file system accepts a larger offset
 _T, _LINE = Text(1 << 16), Text(4096)
 _COUNT, _PID = Integer(0), Integer(0, 1 << 32)
@@ -18,27 +20,26 @@ _LEFT = {"pid": _PID, "state": Text(80), "wchan": _T, "cmd": _T}
 _GPU = {"util?": _FIGURE, "used?": _FIGURE, "total?": _FIGURE, "temp?": _FIGURE, "watts?": _FIGURE}
 _LOAD = {"cpu?": _FIGURE, "memory?": Nullable(ListOf(_FIGURE, 2)), "gpus?": ListOf(_GPU, 1024), "gpu_error?": _LINE}
 
-MESSAGES: dict[str, dict[str, Any]] = {
+#: The events that the agent sends, by the type of their message.
+AGENT_EVENTS: Mapping[str, type[Any]] = {
+    get_type_name(kind): kind for kind in get_args(Event) if issubclass(kind, AgentEvent)
+}
+
+
+def _build_event_schema(kind: type[Any]) -> dict[str, Any]:
+    """Return the schema of the message about an event. The launcher adds the host and the time."""
+    return {name: schema for name, schema in schema_of(kind).items() if name not in ("at", "host")}
+
+
+MESSAGES: dict[str, dict[str, Any]] = {name: _build_event_schema(kind) for name, kind in AGENT_EVENTS.items()} | {
     "hello": {
         "python?": _LINE, "hostname?": _LINE, "host_id?": _LINE, "boot_id?": _LINE, "pid?": _PID, "uid?": _PID,
         "cwd?": _T, "time?": Number(), "stale?": ListOf(_LINE),
     },
-    "heartbeat": {"load?": _LOAD},
     "answer": {"id": Integer(), "value": Anything(), "error": _T, "reason?": Text(among=get_args(AnswerReason))},
-    "prepared": {"pid": _PID},
-    "refused": {"kind": _LINE, "message": _T, "hint": _T},
-    "started": {"pid": _PID},
-    "rendezvous_joined": {"how": Text(among=("waiting", "joined", "unresolved"))},
-    "log_truncated": {"stream": Integer(0, STREAMS - 1), "upto": Integer(0, MOST_BYTES)},
-    "disk_pressure": {"message": _T},
-    "stream_opened": {"id": Integer(0, STREAMS - 1), "name": Text(200)},
-    "exited": {
-        "code": Nullable(Integer(0, 255)), "signal": Nullable(Integer(1, 64)), "why?": _T, "oom?": Flag(),
-        "reason?": Text(among=get_args(ExitReason)), "silent_for?": Number(0, MAX_SECONDS),
-    },
+    "heartbeat": {"load?": _LOAD},
     "cleaned_up": {
         "killed": _COUNT, "left": ListOf(_LEFT), "sizes": MapOf(_COUNT), "crc?": MapOf(Nullable(Integer(-1, (1 << 32) - 1))), "dropped": _COUNT,
     },
-    "released": {},
     "crash": {"text": Text(1 << 20)},
 }  # fmt: skip

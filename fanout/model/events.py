@@ -1,22 +1,34 @@
-"""Events and actions: everything that can happen in a run, and everything that fanout can do, as frozen values.
+"""Events: everything that can happen in a run, as frozen values.
 
 An event describes what happened on one host, or to the run if it has no ``host``. It carries no colour, no width and
 no prefix, because only the views format it. ``at`` is in seconds of the launcher's clock, which looks like Unix time
-but never jumps back (see ``Clock`` in pool.py). The policy returns actions. When an action was carried out, it comes
-back as the event ``ActionSent``, so that the record of a run is complete.
+but never jumps back (see ``Clock`` in pool.py).
 
-Editing rules: this file imports nothing of fanout. Every event is a member of ``Event`` and every action a member of
-``Action``. The fold in state.py and the messages in status_messages.py have a case for each of them, so mypy finds the
-missing cases of a new one. Other readers take only the events that they need.
+Editing rules: every event is a member of ``Event``. The agent sends an ``AgentEvent`` as a message with its name and its
+fields. Annotations bound the fields, in messages and in records. The fold in state.py has a case for each event, so mypy
+finds a missing one. Other readers take only the events that they need.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
+
+from fanout.model.actions import Action
+from fanout.model.option import MAX_SECONDS
+from fanout.model.schema import Integer, Number, Text
 
 MAIN_STREAM = 0  # stdout and stderr of train.sh as one stream, in the order of the writes
+
+Pid: TypeAlias = Annotated[int, Integer(0, 1 << 32)]
+Stream: TypeAlias = Annotated[int, Integer(0, 65_535)]  # a frame of log bytes has a stream number of two bytes
+Offset: TypeAlias = Annotated[int, Integer(0, 1 << 50)]  # no supported file system accepts a larger one
+ExitCode: TypeAlias = Annotated[int, Integer(0, 255)]
+Signal: TypeAlias = Annotated[int, Integer(1, 64)]
+Line: TypeAlias = Annotated[str, Text(4096)]
+Message: TypeAlias = Annotated[str, Text(1 << 16)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +43,16 @@ class HostEvent(BaseEvent):
     """Base of all events of one host; ``host`` is its name in the hostfile."""
 
     host: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentEvent(HostEvent):
+    """Base of the events that the agent sends as messages: the type of the message is the name of the event."""
+
+
+def get_type_name(kind: type[Any]) -> str:
+    """Return the name of an event or action in messages and records: ``StreamOpened`` -> ``stream_opened``."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower()
 
 
 # -- the connection: one ssh channel (or local pipe) to the agent of one host
@@ -98,60 +120,60 @@ class Answered(HostEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared(HostEvent):
+class Prepared(AgentEvent):
     """The host has taken its locks and found directory and script: Go starts it at once. ``pid`` is the keeper's."""
 
-    pid: int
+    pid: Pid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refused(HostEvent):
+class Refused(AgentEvent):
     """The agent will not start the run: ``kind`` is busy, no-directory, no-script, no-state, no-run, …"""
 
-    kind: str
-    message: str
-    hint: str
+    kind: Line
+    message: Message
+    hint: Message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Started(HostEvent):
+class Started(AgentEvent):
     """train.sh started; ``pid`` is its pid on the host."""
 
-    pid: int
+    pid: Pid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RendezvousJoined(HostEvent):
+class RendezvousJoined(AgentEvent):
     """A step of the host on its way into the rendezvous.
 
     ``how`` is ``waiting`` (torchrun runs), ``joined`` (it is connected to MASTER_PORT, or its ranks run) or
     ``unresolved`` (torchrun or the ranks cannot resolve MASTER_ADDR).
     """
 
-    how: str
+    how: Literal["waiting", "joined", "unresolved"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StreamOpened(HostEvent):
+class StreamOpened(AgentEvent):
     """A stream of the host gets a name, for instance ``rank 5``. Stream 0 has no such event."""
 
-    stream: int
-    name: str
+    stream: Stream
+    name: Annotated[str, Text(200)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LogTruncated(HostEvent):
+class LogTruncated(AgentEvent):
     """The host has deleted the stream's bytes before ``upto``, because another launcher has received them."""
 
-    stream: int
-    upto: int
+    stream: Stream
+    upto: Offset
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DiskPressure(HostEvent):
+class DiskPressure(AgentEvent):
     """The host has too little disk space for its log; ``message`` states what it does instead, or what is lost."""
 
-    message: str
+    message: Message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,19 +190,19 @@ ExitReason: TypeAlias = Literal["ended", "not-started", "lease-expired", "keeper
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Exited(HostEvent):
+class Exited(AgentEvent):
     """train.sh ended. Exactly one of ``code`` and ``signal`` is set; both are None if the end is unknown (``why``).
 
     ``reason`` is for programs, ``why`` is the same as a text for people. ``silent_for`` is how many seconds the host had no
     contact with a launcher if its lease expired, else 0.
     """
 
-    code: int | None
-    signal: int | None
+    code: ExitCode | None
+    signal: Signal | None
     reason: ExitReason = "ended"
-    why: str = ""
+    why: Message = ""
     oom: bool = False
-    silent_for: float = 0.0
+    silent_for: Annotated[float, Number(0, MAX_SECONDS)] = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +216,7 @@ class Leftover:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CleanedUp(HostEvent):
+class CleanedUp(AgentEvent):
     """The host was cleaned up: ``killed`` processes were killed after train.sh ended, those in ``left`` survived.
 
     ``whole`` is True if every byte of every stream arrived and the checksum agrees. ``dropped`` counts the bytes that
@@ -208,12 +230,12 @@ class CleanedUp(HostEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Released(HostEvent):
+class Released(AgentEvent):
     """The agent deleted the run's directory on the host and exited."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Heartbeat(HostEvent):
+class Heartbeat(AgentEvent):
     """A heartbeat of the agent; ``load`` is the load of the host (may be empty)."""
 
     load: Mapping[str, Any] = field(default_factory=dict)
@@ -243,7 +265,7 @@ class Tick(BaseEvent):
 class Interrupted(BaseEvent):
     """A signal reached the launcher."""
 
-    signal: int
+    signal: Signal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,74 +299,3 @@ Event: TypeAlias = (
     | Interrupted
     | ActionSent
 )
-
-
-# -- actions
-
-#: Reasons of a Stop. ``rolled-back``: a host undid Prepare by itself; ``rendezvous``: it can never complete.
-StopReason: TypeAlias = Literal[
-    "interrupted", "stop-command", "time-limit", "hang", "host-failed", "early-exit", "start-timeout", "rolled-back",
-    "rendezvous", "launcher-died",
-]  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prepare:
-    """Send the host its part of the plan. The host takes its locks and checks paths, but starts nothing."""
-
-    host: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Go:
-    """Start train.sh."""
-
-    host: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stop:
-    """Send SIGTERM, wait ``grace`` seconds for the whole process tree, then send SIGKILL. Before Go it undoes Prepare.
-
-    ``reason`` is for programs, ``why`` is the same as a text for people.
-    """
-
-    host: str
-    grace: float
-    reason: StopReason
-    why: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kill:
-    """Send SIGKILL at once."""
-
-    host: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Release:
-    """Delete the run's directory on the host and exit: the launcher has all bytes."""
-
-    host: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Abandon:
-    """Stop waiting for this host; the event HostLost follows."""
-
-    host: str
-    why: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inspect:
-    """Ask the host about the run: ``what`` is ``stacks`` or ``aftermath``. Answered with the same ``ask`` follows."""
-
-    host: str
-    ask: int
-    what: str
-    since: float = 3600.0  # seconds since the start of the run; the host reports nothing that is older
-
-
-Action: TypeAlias = Prepare | Go | Stop | Kill | Release | Abandon | Inspect

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fanout.model.events import Inspect
+from fanout.model.actions import Inspect
 from fanout.model.state import HostState, Phase, RunState
 
 STACKS, AFTERMATH = "stacks", "aftermath"

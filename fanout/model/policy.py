@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, fields
 
 from fanout.model import hang_detection
-from fanout.model.events import Abandon, Action, Go, Kill, Prepare, Release, Stop, StopReason
+from fanout.model.actions import Abandon, Action, Go, Kill, Prepare, Release, Stop, StopReason
 from fanout.model.hosts import fold_names
 from fanout.model.option_table import default_of
 from fanout.model.settings import Settings

@@ -11,7 +11,7 @@ import math
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 MOST_ITEMS = 10_000
 LONGEST_TEXT = 1 << 20
@@ -256,14 +256,19 @@ _KNOWN: dict[Any, dict[str, Any]] = {}
 
 
 def schema_of(kind: Any) -> dict[str, Any]:
-    """Return the schema of a dataclass as a JSON object, in which tuples are lists."""
+    """Return the schema of a dataclass as a JSON object, in which tuples are lists. An ``Annotated`` type names its own."""
     if kind in _KNOWN:
         return _KNOWN[kind]
-    hints, schema = get_type_hints(kind), _KNOWN.setdefault(kind, {})
+    hints, schema = get_type_hints(kind, include_extras=True), _KNOWN.setdefault(kind, {})
     for field in fields(kind):
         optional = field.default is not MISSING or field.default_factory is not MISSING
         schema[field.name + "?" * optional] = _schema_of_annotation(hints[field.name])
     return schema
+
+
+def select_fields(kind: Any, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a dataclass that a JSON object has, by name."""
+    return {field.name: record[field.name] for field in fields(kind) if field.name in record}
 
 
 def _schema_of_annotation(hint: Any) -> Any:
@@ -273,6 +278,8 @@ def _schema_of_annotation(hint: Any) -> Any:
         assert isinstance(hint, type)
         return schema_of(hint)
     origin, args = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return args[1]
     if origin in (Union, types.UnionType):
         known = [_schema_of_annotation(each) for each in args if each is not types.NoneType]
         kind = known[0] if len(known) == 1 else OneOf(tuple(known))

@@ -11,9 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from fanout.model.actions import Abandon, Action, Go, Inspect, Kill, Prepare, Release, Stop
 from fanout.model.events import (
-    Abandon,
-    Action,
     ActionSent,
     Answered,
     Chunk,
@@ -25,24 +24,18 @@ from fanout.model.events import (
     DiskPressure,
     Event,
     Exited,
-    Go,
     Heartbeat,
     HostEvent,
     HostLost,
-    Inspect,
     Interrupted,
-    Kill,
     LoginOutput,
     LogTruncated,
     LossReason,
-    Prepare,
     Prepared,
     Refused,
-    Release,
     Released,
     RendezvousJoined,
     Started,
-    Stop,
     StreamOpened,
     Tick,
 )

@@ -8,37 +8,20 @@ host's log file holds the bytes. Login output is written with one character per 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from typing import Any, get_args
 
 from fanout.model import schema
+from fanout.model.actions import Action
 from fanout.model.errors import LauncherError
-from fanout.model.events import (
-    Action,
-    ActionSent,
-    Chunk,
-    CleanedUp,
-    Event,
-    Exited,
-    Interrupted,
-    Leftover,
-    LoginOutput,
-    StreamOpened,
-    Tick,
-)
+from fanout.model.events import ActionSent, Chunk, CleanedUp, Event, Leftover, LoginOutput, Tick, get_type_name
 from fanout.model.outcome import RunOutcome
 from fanout.model.run_info import RunInfo
-from fanout.model.schema import Anything, Integer, Nullable, Number, Text
+from fanout.model.schema import Anything, Integer, Number, Text
 
 VERSION = 1
 MOST_BYTES = 64 << 20  # of one stream in one record
-
-
-def get_type_name(kind: type[Any]) -> str:
-    """Return the ``type`` of an event class: ``StreamOpened`` -> ``stream_opened``."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower()
 
 
 _EVENTS: Mapping[str, type[Any]] = {get_type_name(kind): kind for kind in get_args(Event)}
@@ -50,9 +33,6 @@ _REPLACED_FIELDS: Mapping[type[Any], dict[str, Any]] = {
     Chunk: {"data?": Anything(), "length": Integer(0, MOST_BYTES), "stream": Integer(0, 65535), "offset": Integer(0)},
     LoginOutput: {"data": Text(1 << 20)},
     ActionSent: {"action": Text(among=tuple(_ACTIONS)), "host": Text()},
-    Exited: {"code": Nullable(Integer(0, 255)), "signal": Nullable(Integer(1, 64))},
-    StreamOpened: {"stream": Integer(0, 65535), "name": Text(200)},
-    Interrupted: {"signal": Integer(1, 64)},
 }
 
 
@@ -100,7 +80,7 @@ def decode_event(record: Mapping[str, Any], read: Callable[[str, int, int, int],
     if kind is None:
         return None
     schema.check_value(_SHAPES[kind], record)
-    values = _get_known_fields(kind, record) | {"at": record["t"]}
+    values = schema.select_fields(kind, record) | {"at": record["t"]}
     if kind is Chunk:
         values["data"] = read(record["host"], record["stream"], record["offset"], record["length"])
     elif kind is LoginOutput:
@@ -108,9 +88,9 @@ def decode_event(record: Mapping[str, Any], read: Callable[[str, int, int, int],
     elif kind is ActionSent:
         action = _ACTIONS[record["action"]]
         schema.check_value(schema.schema_of(action), record)
-        values["action"] = action(**_get_known_fields(action, record))
+        values["action"] = action(**schema.select_fields(action, record))
     elif kind is CleanedUp:
-        values["left"] = tuple(Leftover(**_get_known_fields(Leftover, process)) for process in record["left"])
+        values["left"] = tuple(Leftover(**schema.select_fields(Leftover, process)) for process in record["left"])
     event: Event = kind(**values)
     return event
 
@@ -145,8 +125,3 @@ def to_json_line(record: Mapping[str, Any]) -> str:
 
 def _get_fields(value: Any) -> dict[str, Any]:
     return {field.name: getattr(value, field.name) for field in fields(value) if field.name != "at"}
-
-
-def _get_known_fields(kind: type[Any], record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of ``kind`` that the record has; ignore other keys."""
-    return {field.name: record[field.name] for field in fields(kind) if field.name in record}

@@ -13,8 +13,9 @@ from dataclasses import replace
 from typing import Any
 
 from fanout.model import answers, schema
+from fanout.model.actions import Inspect
 from fanout.model.errors import LauncherError, UsageError
-from fanout.model.events import MAIN_STREAM, ActionSent, Answered, Chunk, Connecting, Event, Inspect, StreamOpened
+from fanout.model.events import MAIN_STREAM, ActionSent, Answered, Chunk, Connecting, Event, StreamOpened
 from fanout.model.run_info import RunInfo
 from fanout.model.schema import Integer, InvalidValue, ListOf, MapOf, Nullable, Number, Text, TupleOf
 from fanout.model.state import HostState, InvalidTransition, Phase, RunState, apply_event

@@ -13,21 +13,8 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from fanout.agent import bundle
-from fanout.model.events import (
-    Abandon,
-    Action,
-    ActionSent,
-    Chunk,
-    Event,
-    Go,
-    HostLost,
-    Inspect,
-    Kill,
-    Prepare,
-    Release,
-    Stop,
-    Tick,
-)
+from fanout.model.actions import Abandon, Action, Go, Inspect, Kill, Prepare, Release, Stop
+from fanout.model.events import ActionSent, Chunk, Event, HostLost, Tick
 from fanout.model.hosts import Host
 from fanout.model.plan import LaunchPlan
 from fanout.remote import protocol

@@ -14,46 +14,15 @@ from typing import Any
 from fanout.agent import frames
 from fanout.agent.frames import BadFrame
 from fanout.model import answers, schema
-from fanout.model.control_messages import MESSAGES, MOST_BYTES
-from fanout.model.events import (
-    Answered,
-    Chunk,
-    CleanedUp,
-    DiskPressure,
-    Event,
-    Exited,
-    Heartbeat,
-    HostLost,
-    Inspect,
-    Leftover,
-    LoginOutput,
-    LogTruncated,
-    Prepared,
-    Refused,
-    Released,
-    RendezvousJoined,
-    Started,
-    StreamOpened,
-)
+from fanout.model.actions import Inspect
+from fanout.model.control_messages import AGENT_EVENTS, MESSAGES, MOST_BYTES
+from fanout.model.events import AgentEvent, Answered, Chunk, CleanedUp, Event, HostLost, Leftover, LoginOutput, Refused
 from fanout.model.plan import Default, EnvValue, LaunchPlan, NodePlan, PathList
 
 PIECE_BYTES = 8 << 10  # bytes from a host that are decoded at a time: they inflate to at most 8 MB of log
 MAX_LOGIN_OUTPUT = 64 << 10
 #: Events other than log chunks; only a limited number of them may wait for the launcher.
-LIMITED_EVENTS = (
-    Answered,
-    Heartbeat,
-    DiskPressure,
-    Exited,
-    Released,
-    CleanedUp,
-    RendezvousJoined,
-    Prepared,
-    Refused,
-    Started,
-    StreamOpened,
-    LogTruncated,
-)
+LIMITED_EVENTS = (Answered, AgentEvent)
 
 
 class ProtocolError(Exception):
@@ -160,72 +129,23 @@ class FrameDecoder:
             return None
         if kind == "answer":
             return self._decode_answer(message, at)
+        if kind == "crash":
+            raise ProtocolError(f"the agent failed, which is a bug in fanout:\n{message['text']}")
         if kind == "cleaned_up":
             self.totals = stream_totals(message)
-        return _decode_run_message(kind, message, at, host)
-
-
-def _decode_run_message(kind: str, message: Mapping[str, Any], at: float, host: str) -> Event:
-    """Return the event of a message about the run. Raises ValueError if no event has this kind."""
-    match kind:
-        case "heartbeat":
-            return Heartbeat(at=at, host=host, load=dict(message.get("load", {})))
-        case "prepared":
-            return Prepared(at=at, host=host, pid=int(message["pid"]))
-        case "refused":
-            kind, text, hint = str(message["kind"]), str(message["message"]), str(message["hint"])
-            return Refused(at=at, host=host, kind=kind, message=text, hint=hint)
-        case "started":
-            return Started(at=at, host=host, pid=int(message["pid"]))
-        case "rendezvous_joined":
-            return RendezvousJoined(at=at, host=host, how=str(message["how"]))
-        case "exited":
-            return _decode_exited(message, at, host)
-        case "cleaned_up":
             return _decode_cleaned_up(message, at, host)
-        case "released":
-            return Released(at=at, host=host)
-        case "crash":
-            raise ProtocolError(f"the agent failed, which is a bug in fanout:\n{message['text']}")
-        case _:
-            return _decode_log_message(kind, message, at, host)
-
-
-def _decode_log_message(kind: str, message: Mapping[str, Any], at: float, host: str) -> Event:
-    """Return the event of a message about the log of the run. Raises ValueError if no event has this kind."""
-    match kind:
-        case "log_truncated":
-            return LogTruncated(at=at, host=host, stream=int(message["stream"]), upto=int(message["upto"]))
-        case "disk_pressure":
-            return DiskPressure(at=at, host=host, message=str(message["message"]))
-        case "stream_opened":
-            return StreamOpened(at=at, host=host, stream=int(message["id"]), name=str(message["name"]))
-        case _:
-            raise ValueError(f"no event for {kind!r}")
-
-
-def _decode_exited(message: Mapping[str, Any], at: float, host: str) -> Exited:
-    code, signal = message["code"], message["signal"]
-    if code is not None and signal is not None:
-        raise ValueError("both a code and a signal")
-    return Exited(
-        at=at,
-        host=host,
-        code=None if code is None else int(code),
-        signal=None if signal is None else int(signal),
-        reason=message.get("reason", "ended"),
-        why=str(message.get("why", "")),
-        oom=bool(message.get("oom", False)),
-        silent_for=float(message.get("silent_for", 0.0)),
-    )
+        if kind == "exited" and message["code"] is not None and message["signal"] is not None:
+            raise ValueError("both a code and a signal")
+        kind_of_event = AGENT_EVENTS[kind]
+        event: Event = kind_of_event(**schema.select_fields(kind_of_event, message) | {"at": at, "host": host})
+        return event
 
 
 def _decode_cleaned_up(message: Mapping[str, Any], at: float, host: str) -> CleanedUp:
     left = tuple(
-        Leftover(pid=int(one["pid"]), state=str(one["state"]), wchan=str(one["wchan"]), command=str(one["cmd"]))
-        for one in message["left"]
+        Leftover(pid=one["pid"], state=one["state"], wchan=one["wchan"], command=one["cmd"]) for one in message["left"]
     )
-    return CleanedUp(at=at, host=host, killed=int(message["killed"]), left=left, dropped=int(message["dropped"]))
+    return CleanedUp(at=at, host=host, killed=message["killed"], left=left, dropped=message["dropped"])
 
 
 def explain_refused_attach(event: Refused) -> HostLost:

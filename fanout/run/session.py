@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from fanout.model import hang_detection, outcome
-from fanout.model.events import Abandon, Action, Chunk, Event, HostEvent, Interrupted, Release, Stop, StopReason
+from fanout.model.actions import Abandon, Action, Release, Stop, StopReason
+from fanout.model.events import Chunk, Event, HostEvent, Interrupted
 from fanout.model.outcome import RunOutcome
 from fanout.model.pending_question import PendingQuestion
 from fanout.model.plan import LaunchPlan

@@ -11,8 +11,9 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 
+from fanout.model.actions import StopReason
 from fanout.model.errors import FanoutError, LauncherError
-from fanout.model.events import Chunk, Disconnected, Event, StopReason, StreamOpened, Tick
+from fanout.model.events import Chunk, Disconnected, Event, StreamOpened, Tick
 from fanout.model.outcome import RunOutcome, outcome_of
 from fanout.model.plan import LaunchPlan, NodePlan
 from fanout.model.policy import policy_of

@@ -9,32 +9,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from fanout.model.actions import Kill, Stop
 from fanout.model.events import (
     ActionSent,
-    Answered,
-    Chunk,
     CleanedUp,
     Connected,
     ConnectFailed,
-    Connecting,
     Disconnected,
     DiskPressure,
     Event,
     Exited,
-    Heartbeat,
     HostLost,
     Interrupted,
-    Kill,
-    LoginOutput,
-    LogTruncated,
-    Prepared,
     Refused,
-    Released,
-    RendezvousJoined,
     Started,
-    Stop,
-    StreamOpened,
-    Tick,
 )
 from fanout.model.hosts import fold_names
 from fanout.model.outcome import signal_name
@@ -90,9 +78,7 @@ class StatusReporter:
                 messages.append(StatusMessage(text=f"got {signal_name(event.signal)}", level="warning"))
             case ActionSent():
                 messages += self._handle_action(event, state)
-            case Connecting() | LoginOutput() | Prepared() | RendezvousJoined() | StreamOpened() | LogTruncated():
-                pass
-            case Chunk() | Heartbeat() | Answered() | Released() | Tick():
+            case _:  # no message
                 pass
         return messages
 

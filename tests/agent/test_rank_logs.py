@@ -41,7 +41,7 @@ def test_a_rank_that_was_never_seen_running_is_named_by_counting(tmp_path: Path)
         there.mkdir(parents=True)
         (there / "stdout.log").write_bytes(b"abc")
         (there / "stderr.log").write_bytes(b"")
-    assert [frame["id"] for frame in logs.scan(os.getpid(), final=True)] == [1, 2]
+    assert [frame["stream"] for frame in logs.scan(os.getpid(), final=True)] == [1, 2]
     assert logs.names == {1: "rank 9", 2: "rank 9 attempt 1"}
     assert logs.sizes == {1: 3, 2: 3}
     assert {number: name for number, (name, _) in rank_logs.read_streams(str(tmp_path)).items()} == logs.names
@@ -52,7 +52,7 @@ def test_every_rank_has_its_own_stream_and_the_rest_is_the_main_stream(state: Pa
     with Agent(state) as agent:
         agent.start(TORCHRUN, tmp_path, first_rank=0)
         exited, gone, output = agent.end()
-        names = {message["id"]: message["name"] for message in agent.received if message["t"] == "stream_opened"}
+        names = {message["stream"]: message["name"] for message in agent.received if message["t"] == "stream_opened"}
     assert (exited["code"], gone["left"]) == (0, [])
     assert output == b"torchrun speaks\n"
     said = {names[number]: data for number, data in agent.output.items() if number}

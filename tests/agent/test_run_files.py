@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fanout.agent import run_files
+from fanout.agent import frames, run_files
 
 
 def test_the_status_has_its_blocks_before_the_run_starts(tmp_path: Path) -> None:
@@ -18,7 +18,7 @@ def test_the_status_has_its_blocks_before_the_run_starts(tmp_path: Path) -> None
     assert seen.st_size == run_files.STATUS_BYTES
     assert seen.st_blocks * 512 >= run_files.STATUS_BYTES
     status.update(phase="cleaned_up")
-    assert run_files.read_status(str(tmp_path)) == {"v": 2, "phase": "cleaned_up"}
+    assert run_files.read_status(str(tmp_path)) == {"v": frames.PROTOCOL_VERSION, "phase": "cleaned_up"}
 
 
 PATH = ":".join(f"/opt/some/program-{number}/bin" for number in range(1000))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from fanout.model.events import ActionSent, Answered, Inspect
+from fanout.model.actions import Inspect
+from fanout.model.events import ActionSent, Answered
 from tests.diagnose.kit import Run, people, verdict
 
 REPORT = """============================================================

@@ -10,7 +10,8 @@ import pytest
 
 from fanout.agent.probes import flight_dump
 from fanout.diagnose.verdict import Verdict
-from fanout.model.events import ActionSent, Answered, Inspect
+from fanout.model.actions import Inspect
+from fanout.model.events import ActionSent, Answered
 from tests.diagnose.kit import NCCL, Run, verdict
 from tests.diagnose.recorder import build_dump, build_entry, build_finished, write_dumps
 

@@ -15,7 +15,8 @@ from fanout.diagnose.verdict import Verdict
 from fanout.logs.metric_line import MetricReading
 from fanout.logs.metrics import RunProgress
 from fanout.model import outcome
-from fanout.model.events import ActionSent, Answered, Inspect, Interrupted
+from fanout.model.actions import Inspect
+from fanout.model.events import ActionSent, Answered, Interrupted
 from fanout.model.run_info import RunInfo
 from fanout.model.state import RunState
 from fanout.record.run_writer import RunWriter

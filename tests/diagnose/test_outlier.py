@@ -9,7 +9,8 @@ import pytest
 from fanout.diagnose import failure_facts, stack_groups
 from fanout.diagnose.evidence import StackSnapshot
 from fanout.diagnose.signatures import load_builtin
-from fanout.model.events import ActionSent, Answered, Inspect
+from fanout.model.actions import Inspect
+from fanout.model.events import ActionSent, Answered
 from tests.diagnose.kit import TIMED_OUT, Run, verdict
 
 TRAIN = "/home/ann/proj/train.py"

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from fanout.cli.main import call_command
 from fanout.cli.parser import parse_arguments
+from fanout.model.actions import Inspect
 from fanout.model.errors import FanoutError
-from fanout.model.events import ActionSent, Answered, Inspect, StreamOpened
+from fanout.model.events import ActionSent, Answered, StreamOpened
 from fanout.model.hosts import Host, Origin
 from fanout.model.outcome import outcome_of
 from fanout.model.run_info import RunInfo

@@ -22,7 +22,8 @@ from fanout.checks.engine.definition import CheckRequest
 from fanout.diagnose.collector import EvidenceCollector
 from fanout.diagnose.first_cause import diagnose_evidence
 from fanout.model import outcome
-from fanout.model.events import ActionSent, Answered, Connected, Connecting, Event, Go, Inspect, Prepare, Tick
+from fanout.model.actions import Go, Inspect, Prepare
+from fanout.model.events import ActionSent, Answered, Connected, Connecting, Event, Tick
 from fanout.model.hosts import Host, Origin
 from fanout.model.policy import Policy, decide_actions
 from fanout.model.rpc import ProbeAnswer, ProbeRequest

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from fanout.model import hang_detection
+from fanout.model.actions import Action, Inspect, Release, Stop
 from fanout.model.errors import UsageError
-from fanout.model.events import Action, ActionSent, Answered, CleanedUp, Inspect, Interrupted, Release, Stop
+from fanout.model.events import ActionSent, Answered, CleanedUp, Interrupted
 from fanout.model.policy import Policy, decide_actions
 from fanout.model.settings import merge_settings
 from tests.histories import History

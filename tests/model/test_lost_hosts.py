@@ -6,18 +6,16 @@ import time
 from typing import Any
 
 from fanout.model import outcome
+from fanout.model.actions import Abandon, Go, Prepare
 from fanout.model.events import (
-    Abandon,
     ActionSent,
     CleanedUp,
     Connected,
     Connecting,
     Disconnected,
     Exited,
-    Go,
     Heartbeat,
     HostLost,
-    Prepare,
     Prepared,
     Started,
 )

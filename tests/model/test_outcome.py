@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from fanout.model import outcome
+from fanout.model.actions import Go
 from fanout.model.events import (
     ActionSent,
     CleanedUp,
     ConnectFailed,
     Exited,
-    Go,
     HostLost,
     Interrupted,
     Leftover,

@@ -12,9 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fanout.model import outcome
+from fanout.model.actions import Abandon, Action, Go, Kill, Prepare, Release, Stop, StopReason
 from fanout.model.events import (
-    Abandon,
-    Action,
     ActionSent,
     Chunk,
     CleanedUp,
@@ -24,19 +23,13 @@ from fanout.model.events import (
     Disconnected,
     Event,
     Exited,
-    Go,
     Heartbeat,
     HostLost,
     Interrupted,
-    Kill,
-    Prepare,
     Prepared,
     Refused,
-    Release,
     Released,
     Started,
-    Stop,
-    StopReason,
     Tick,
 )
 from fanout.model.policy import RELEASE_SECONDS, STOP_MARGIN_SECONDS, Policy, decide_actions

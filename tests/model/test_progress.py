@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from fanout.model.events import Abandon, Action, Chunk, Connected, Disconnected, Event, Exited, Prepared, Started, Tick
+from fanout.model.actions import Abandon, Action
+from fanout.model.events import Chunk, Connected, Disconnected, Event, Exited, Prepared, Started, Tick
 from fanout.model.policy import decide_actions
 from fanout.model.state import HostState, Phase, RunState, apply_event
 from tests.model.test_policy import PATIENCE, POLICY, host, running, state

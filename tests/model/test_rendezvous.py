@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fanout.model.events import Action, Stop
+from fanout.model.actions import Action, Stop
 from fanout.model.policy import Policy, decide_actions
 from fanout.model.state import HostState, Phase, RunState
 

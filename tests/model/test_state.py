@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fanout.model.actions import Go, Release, Stop
 from fanout.model.events import (
     ActionSent,
     Answered,
@@ -21,7 +22,6 @@ from fanout.model.events import (
     DiskPressure,
     Event,
     Exited,
-    Go,
     Heartbeat,
     HostEvent,
     HostLost,
@@ -30,11 +30,9 @@ from fanout.model.events import (
     LogTruncated,
     Prepared,
     Refused,
-    Release,
     Released,
     RendezvousJoined,
     Started,
-    Stop,
     StreamOpened,
     Tick,
 )

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fanout.model import outcome
+from fanout.model.actions import Stop
 from fanout.model.errors import LauncherError, UsageError
 from fanout.model.events import (
     ActionSent,
@@ -26,7 +27,6 @@ from fanout.model.events import (
     Heartbeat,
     Leftover,
     LoginOutput,
-    Stop,
     StreamOpened,
     Tick,
 )

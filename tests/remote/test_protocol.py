@@ -54,7 +54,7 @@ MESSAGES: list[tuple[dict[str, Any], Event]] = [
         Refused(at=7.0, host="h", kind="busy", message="busy: ä", hint="wait"),
     ),
     ({"t": "started", "pid": 8}, Started(at=7.0, host="h", pid=8)),
-    ({"t": "stream_opened", "id": 1, "name": "rank 0"}, StreamOpened(at=7.0, host="h", stream=1, name="rank 0")),
+    ({"t": "stream_opened", "stream": 1, "name": "rank 0"}, StreamOpened(at=7.0, host="h", stream=1, name="rank 0")),
     (
         {"t": "exited", "code": 3, "signal": None, "why": "", "oom": False},
         Exited(at=7.0, host="h", code=3, signal=None),

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from fanout.model import outcome
+from fanout.model.actions import StopReason
 from fanout.model.errors import UsageError
-from fanout.model.events import Interrupted, Leftover, StopReason
+from fanout.model.events import Interrupted, Leftover
 from fanout.model.settings import Settings
 from fanout.run import restart
 from fanout.run.detach import ParentPipe

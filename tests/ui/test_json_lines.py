@@ -13,8 +13,8 @@ import pytest
 
 from fanout.diagnose.verdict import Cause, Party, Verdict, to_dict
 from fanout.model import outcome
-from fanout.model.events import Action, Event, StreamOpened, Tick
-from fanout.record.event_json import get_type_name
+from fanout.model.actions import Action
+from fanout.model.events import Event, StreamOpened, Tick, get_type_name
 from fanout.ui.json_lines import JsonLines
 from tests import histories
 from tests.histories import T0, History

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
 from fanout.logs import metric_line
+from fanout.model.actions import Go, Stop
 from fanout.model.events import (
     ActionSent,
     Chunk,
@@ -21,7 +22,6 @@ from fanout.model.events import (
     Disconnected,
     Event,
     Exited,
-    Go,
     Heartbeat,
     HostEvent,
     HostLost,
@@ -29,7 +29,6 @@ from fanout.model.events import (
     Refused,
     Released,
     Started,
-    Stop,
     StreamOpened,
 )
 

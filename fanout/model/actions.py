@@ -1,0 +1,78 @@
+"""Actions: everything that fanout can do in a run, as frozen values.
+
+The policy returns actions. When an action was carried out, it comes back as the event ``ActionSent``, so that the record of
+a run is complete.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+#: Reasons of a Stop. ``rolled-back``: a host undid Prepare by itself; ``rendezvous``: it can never complete.
+StopReason: TypeAlias = Literal[
+    "interrupted", "stop-command", "time-limit", "hang", "host-failed", "early-exit", "start-timeout", "rolled-back",
+    "rendezvous", "launcher-died",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepare:
+    """Send the host its part of the plan. The host takes its locks and checks paths, but starts nothing."""
+
+    host: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Go:
+    """Start train.sh."""
+
+    host: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """Send SIGTERM, wait ``grace`` seconds for the whole process tree, then send SIGKILL. Before Go it undoes Prepare.
+
+    ``reason`` is for programs, ``why`` is the same as a text for people.
+    """
+
+    host: str
+    grace: float
+    reason: StopReason
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kill:
+    """Send SIGKILL at once."""
+
+    host: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """Delete the run's directory on the host and exit: the launcher has all bytes."""
+
+    host: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Abandon:
+    """Stop waiting for this host; the event HostLost follows."""
+
+    host: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspect:
+    """Ask the host about the run: ``what`` is ``stacks`` or ``aftermath``. Answered with the same ``ask`` follows."""
+
+    host: str
+    ask: int
+    what: str
+    since: float = 3600.0  # seconds since the start of the run; the host reports nothing that is older
+
+
+Action: TypeAlias = Prepare | Go | Stop | Kill | Release | Abandon | Inspect
