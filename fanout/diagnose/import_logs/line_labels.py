@@ -35,10 +35,13 @@ _TOOLS = re.compile(
 )  # these tools do not label their own lines
 #: Labels that no other lines have.
 _CERTAIN = (
-    _SYSLOG, _SYSLOG_ISO,
+    _SYSLOG,
+    _SYSLOG_ISO,
     re.compile(r"^\[pod/(?P<host>[^/\]]{1,253})/[^\]]{1,253}\] ?"),  # kubectl logs --prefix
-    re.compile(r"^(?:\w{3} \w{3} +\d{1,2} [\d:]{8} \d{4})?\[[\w@.-]{1,253},(?P<task>\d{1,6})\](?:<std\w{1,6}>: ?|<stddiag>: ?)"),  # mpirun --tag-output
-)  # fmt: skip
+    re.compile(
+        r"^(?:\w{3} \w{3} +\d{1,2} [\d:]{8} \d{4})?\[[\w@.-]{1,253},(?P<task>\d{1,6})\](?:<std\w{1,6}>: ?|<stddiag>: ?)"
+    ),  # mpirun --tag-output
+)
 #: Labels that ordinary lines may have, too: they count if no prefix can be learned.
 _LIKELY = (
     re.compile(rf"^{_HOST} +\| ?"),  # docker compose, fanout logs

@@ -62,8 +62,13 @@ KINDS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 _BY_SIGNATURE = {signature: kind for kind, signatures in KINDS.items() for signature in signatures}
 _REPORT_A_SIGNAL = (
-    "deepspeed-killed", "mpi-rank-signal", "mpi-rank-aborted", "python-died-of-signal", "hydra-signal", "slurm-task-signal",
-)  # fmt: skip
+    "deepspeed-killed",
+    "mpi-rank-signal",
+    "mpi-rank-aborted",
+    "python-died-of-signal",
+    "hydra-signal",
+    "slurm-task-signal",
+)
 _BY_SIGNAL = {4: "crash", 6: "crash", 7: "crash", 8: "crash", 9: "killed", 11: "crash", 15: "stopped"}
 
 
