@@ -13,7 +13,8 @@ import pytest
 from fanout.cli.parser import parse_arguments
 from fanout.commands.why import run_why
 from fanout.diagnose.import_logs.line_labels import detect_labels
-from fanout.diagnose.import_logs.log_files import identify_files, parse_time
+from fanout.diagnose.import_logs.line_times import parse_time
+from fanout.diagnose.import_logs.log_files import identify_files
 from fanout.model.errors import UsageError
 from fanout.run.process_context import ProcessContext
 
@@ -130,6 +131,48 @@ def test_torchruns_log_directories_give_hosts_and_local_ranks(tmp_path: Path) ->
 )
 def test_the_host_of_a_file(paths: list[str], hosts: list[str]) -> None:
     assert [each.host for each in identify_files(paths)] == hosts
+
+
+#: Names of files -> host, rank, local rank.
+FILE_NAMES: dict[str, tuple[str, int | None, int | None]] = {
+    "192.168.1.1.log": ("192.168.1.1", None, None),
+    "10.0.0.2_train.log": ("10.0.0.2", None, None),
+    "logs/10.0.0.1/train.log": ("10.0.0.1", None, None),
+    "rank0.log": ("host", 0, None),
+    "std.out.rank3": ("host", 3, None),
+    "local_rank_3.log": ("host", None, 3),
+    "gpu02.dmesg.log": ("gpu02", None, None),
+    "dmesg-gpu02.txt": ("gpu02", None, None),
+    "syslog.gpu02": ("gpu02", None, None),
+    "gpu02.nvidia-bug-report.log": ("gpu02", None, None),
+    "gpu02.log.1.gz": ("gpu02", None, None),
+    "node-03_rank7.out": ("node-03", 7, None),
+    "rank_3_gpu02.err": ("gpu02", 3, None),
+    "gpu02-rank7-stderr.log": ("gpu02", 7, None),
+    "gpu01.rank-5-err.log": ("gpu01", 5, None),
+    "slurm-8812-n12.out": ("n12", None, None),
+    "slurm-123_4.out": ("slurm-123_4", None, None),
+    "train_log_gpu01.txt": ("gpu01", None, None),
+    "2025-06-12_gpu01.log": ("gpu01", None, None),
+    "gpu01_20250612-031405.log": ("gpu01", None, None),
+    "0-gpu01.log": ("gpu01", None, None),
+    "stdout.3.gpu02": ("gpu02", None, None),
+    "host=gpu01.log": ("gpu01", None, None),
+    "gpu1.lab.example.com.log": ("gpu1.lab.example.com", None, None),
+    "llama-worker-0.log": ("llama-worker-0", None, None),
+    "worker_0.log": ("worker_0", None, None),
+    "train.o4412": ("train", None, None),
+    "train.log": ("train", None, None),
+    "attempt_0/3/stderr.log": ("host", None, 3),
+    "1/rank.3/stdout": ("host", 3, None),
+    "gpu02/stdout.log": ("gpu02", None, None),
+}
+
+
+@pytest.mark.parametrize("path", FILE_NAMES)
+def test_the_host_and_the_rank_are_in_the_name_of_a_file(path: str) -> None:
+    (found,) = identify_files([path])
+    assert (found.host, found.rank, found.local) == FILE_NAMES[path]
 
 
 def test_a_ranks_own_file_has_its_rank() -> None:

@@ -1,18 +1,16 @@
-"""Log files of other launchers: the host and rank from the file name, and the time of a line.
+"""Names of log files: the host, the rank and the local rank of a file. No I/O: paths in, values out.
 
-No I/O: names and lines in, values out.
+A name has words between dots, dashes and underscores. Words that name the content of the file, a job or a date stand
+before or after the host. Names of hosts have dots and dashes too, so only words at both ends are removed.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import PurePath
-
-from fanout.logs import glog
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,20 +23,31 @@ class LogSource:
     local: int | None = None
 
 
-_ENDING = re.compile(r"\.(?:log|out|err|txt|stdout|stderr|output|error|gz|bz2|xz|zst)(?:\.\d+)?$", re.IGNORECASE)
-_RANK = re.compile(r"[._-]?\brank[._-]?(\d+)(?:[._-](?:out|err|attempt[._-]?\d+)\b)*", re.IGNORECASE)
-_ANY = re.compile(r"^(?:std(?:out|err)|out|err|log|logs|output|error|train|training|console|main|run|torchrun|\d+|)$")
-#: Names of files and folders that are no hosts: what schedulers, torchrun and people call a log of several hosts.
-_GENERIC = re.compile(
-    r"^(?:task\d+|slurm.*|job.*|std\w+|host|hosts|torchelastic_.*|none_.*|[\d_.-]+|all|combined|merged|mixed|compose"
-    r"|syslog|messages|journal|kern|dmesg|driver|head|logs?|outputs?|errors?|out|err|train(?:ing)?|console|main|run|torchrun)$",
+_ENDING = re.compile(
+    r"\.(?:log|out|err|txt|stdout|stderr|output|error|gz|bz2|xz|zst|[oe]\d{2,12})(?:\.\d{1,9})?$", re.IGNORECASE
+)  # `.o4412` and `.e4412` are those of PBS and SGE
+_RANK = re.compile(
+    r"(?:^|[._-])(?P<local>local[._-]?)?rank[._-]?(?P<number>\d{1,9})(?:[._-](?:out|err|attempt[._-]?\d{1,9}))*(?=$|[._-])",
     re.IGNORECASE,
 )
-_ADDRESS = re.compile(r"^\d{1,3}(?:\.\d{1,3}){3}(?=$|[._-])")
-_KIND = re.compile(
-    r"[._-](?:dmesg|kern(?:el)?|journal|syslog|messages|train(?:ing)?|console|nvidia-smi)$", re.IGNORECASE
+_LOCAL = re.compile(r"(?:^|/)attempt_\d{1,9}/(\d{1,9})(?:/|$)")  # torchrun's folders
+_ADDRESS = re.compile(r"(?:^|(?<=[^\d.]))\d{1,3}(?:\.\d{1,3}){3}(?=$|[^\d.]|\.[A-Za-z])")
+_WORD = re.compile(r"[^._-]+")
+#: Words at the ends of a name that are no part of the host: the content of the file, the program, a scheduler.
+_CONTENT = frozenset(
+    "dmesg kern kernel journal journalctl syslog messages train training console nvidia smi bug report log logs out err "
+    "stdout stderr std output error errors torchrun run main nohup slurm lsf pbs sge host".split()
 )
-_LOCAL = re.compile(r"(?:^|/)attempt_\d+/(\d+)(?:/|$)")
+_STREAMS = frozenset(("", "std", "stdout", "stderr", "out", "err"))
+_DATE = re.compile(r"\d{4}[._-]\d{2}[._-]\d{2}(?:[T._-]?\d{2}[._:-]?\d{2}(?:[._:-]?\d{2})?)?|\d{8}T?\d{0,6}Z?")
+_SCHEDULED = re.compile(r"^(?:slurm|job|lsf|pbs|sge)[._-]?\d{1,12}[._-]", re.IGNORECASE)
+#: Names of files and folders that are no hosts: what schedulers, torchrun and people call a log of several hosts.
+_GENERIC = re.compile(
+    r"^(?:task\d+|slurm.*|job.*|std\w+|host|hosts|torchelastic_.*|none_.*|attempt_\d+|[\d_.-]+|all|combined|merged|mixed"
+    r"|compose|syslog|messages|journal|kern|dmesg|driver|head|logs?|outputs?|errors?|out|err|nohup|train(?:ing)?|console"
+    r"|main|run|torchrun|tmp|home|var|data|work|mnt|runs?)$",
+    re.IGNORECASE,
+)
 
 
 def is_generic_name(name: str) -> bool:
@@ -53,98 +62,82 @@ def read_host_name(name: str) -> str:
 
 def identify_files(paths: Sequence[str]) -> tuple[LogSource, ...]:
     """Return host and rank of each file. If the name is generic (stdout.log, 0/), use the folder name."""
-    stems = _strip_common_prefix({path: _strip_suffixes(path) for path in paths})
+    stems = _strip_common_prefix({path: _read_stem(PurePath(path).name) for path in paths})
     common = Counter(stems.values())
+    several = len({str(PurePath(path).parent) for path in paths}) > 1
     out = []
     for path in paths:
-        rank, local = _RANK.search(PurePath(path).name), _LOCAL.search(path)
         host = stems[path]
-        if _ANY.match(host) or local or (common[host] > 1 and len({str(PurePath(p).parent) for p in paths}) > 1):
-            host = _find_distinct_folder(path, paths) or host
-        number = int(rank[1]) if rank else None
-        out.append(LogSource(path=path, host=host or "host", rank=number, local=int(local[1]) if local else None))
+        if not read_host_name(host) or _LOCAL.search(path) or (common[host] > 1 and several):
+            host = _find_distinct_folder(path, paths) or ("host" if host.casefold() in _STREAMS else host)
+        rank, local = _read_ranks(path)
+        out.append(LogSource(path=path, host=host, rank=rank, local=local))
     return tuple(out)
 
 
-def _strip_common_prefix(stems: dict[str, str]) -> dict[str, str]:
-    """Remove the common prefix of all names: ``job.gpu01`` and ``job.gpu02`` become gpu01 and gpu02."""
-    if any(_ADDRESS.match(stem) for stem in stems.values()):
-        return {path: found[0] if (found := _ADDRESS.match(stem)) else stem for path, stem in stems.items()}
-    split = {path: stem.split(".") for path, stem in stems.items()}
-    while len(split) > 1 and all(len(parts) > 1 for parts in split.values()):
-        if len({parts[0] for parts in split.values()}) > 1:
-            break
-        split = {path: parts[1:] for path, parts in split.items()}
-    return {path: ".".join(parts) for path, parts in split.items()}
+def _read_ranks(path: str) -> tuple[int | None, int | None]:
+    """Return rank and local rank from the name of the file or of its folder."""
+    folder = _LOCAL.search(path)
+    local = int(folder[1]) if folder else None
+    for name in (PurePath(path).name, PurePath(path).parent.name):
+        found = _RANK.search(_strip_endings(name))
+        if found is not None:
+            number = int(found["number"])
+            return (None, number) if found["local"] else (number, local)
+    return None, local
 
 
-def _strip_suffixes(path: str) -> str:
-    name = PurePath(path).name
+def _read_stem(name: str) -> str:
+    """Return the part of a file name that may be a host; the name without its endings if no part may be one."""
+    name = _RANK.sub("", _strip_endings(name)).strip("._-[]()")
+    if (address := _ADDRESS.search(name)) is not None:
+        return address[0]
+    stem = _SCHEDULED.sub("", _DATE.sub("", name.rpartition("=")[2])).strip("._-")
+    words = list(_WORD.finditer(stem))
+    while len(words) > 1 and _is_no_host(words[0][0], first=True):
+        words.pop(0)
+    while len(words) > 1 and _is_no_host(words[-1][0], first=False):
+        words.pop()
+    stem = stem[words[0].start() : words[-1].end()] if words else ""
+    return stem if any(char.isalpha() for char in stem) else name
+
+
+def _is_no_host(word: str, *, first: bool) -> bool:
+    """Return whether a word at an end of a name is no part of a host: a trailing number may be one (``node-03``)."""
+    return word.casefold() in _CONTENT or (word.isdigit() and (first or len(word) > 5))
+
+
+def _strip_endings(name: str) -> str:
     while _ENDING.search(name):
         name = _ENDING.sub("", name)
-    name = _RANK.sub("", name).strip("._-")
-    return _KIND.sub("", name) or name
+    return name
+
+
+def _strip_common_prefix(stems: dict[str, str]) -> dict[str, str]:
+    """Remove the common prefix of all names: ``exp.gpu01`` and ``exp.gpu02`` become gpu01 and gpu02."""
+    split = {path: stem.split(".") for path, stem in stems.items() if not _ADDRESS.match(stem)}
+    while len(split) > 1 and all(len(parts) > 1 for parts in split.values()):
+        rests = [parts[1] for parts in split.values()]
+        if len({parts[0] for parts in split.values()}) > 1 or not all(any(map(str.isalpha, rest)) for rest in rests):
+            break
+        split = {path: parts[1:] for path, parts in split.items()}
+    return stems | {path: ".".join(parts) for path, parts in split.items()}
 
 
 def _find_distinct_folder(path: str, paths: Sequence[str]) -> str:
-    """Return the first folder name in which this path differs from the others."""
-    clean = _LOCAL.split(path)[0] if _LOCAL.search(path) else str(PurePath(path).parent)
-    mine = PurePath(clean).parts
-    others = [PurePath(_LOCAL.split(p)[0] if _LOCAL.search(p) else str(PurePath(p).parent)).parts for p in paths]
+    """Return the first folder name in which this path differs from the others; "" if no folder may be a host."""
+    mine, others = _list_folders(path), [_list_folders(other) for other in paths]
     for at, part in enumerate(mine):
         if any(len(other) <= at or other[at] != part for other in others):
             return part
-    return mine[-1] if mine and mine[-1] not in (".", "/") else ""
+    return read_host_name(mine[-1]) if mine else ""
 
 
-# -------------------------------------------------------------------------------------------------------------- times
-
-_MONTHS = {
-    name: str(number) for number, name in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)
-}
-_TIMES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], float | None]], ...] = (
-    (
-        re.compile(r"^\W{0,2}(\d{4})-(\d\d)-(\d\d)[T _](\d\d):(\d\d):(\d\d)(?:[.,](\d+))?"),
-        lambda m: _to_seconds(m[2], m[3], m[4], m[5], m[6], m[7]),
-    ),
-    (
-        glog.RECORD,
-        lambda m: _to_seconds(m["month"], m["day"], m["hour"], m["minute"], m["second"], m["part"]),
-    ),
-    (
-        re.compile(r"^\s+time\s+: \d{4}-(\d\d)-(\d\d)_(\d\d):(\d\d):(\d\d)"),
-        lambda m: _to_seconds(m[1], m[2], m[3], m[4], m[5], None),
-    ),
-    (re.compile(r"^(\d{10}\.\d{1,9}) "), lambda m: float(m[1])),
-    (  # syslog and journalctl, and dmesg -T
-        re.compile(
-            r"^\[?(?:[A-Z][a-z]{2} )?([A-Z][a-z]{2}) {1,2}(\d{1,2}) (\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?: \d{4}\])?"
-        ),
-        lambda m: _to_seconds(_MONTHS.get(m[1], ""), m[2], m[3], m[4], m[5], m[6]),
-    ),
-    (
-        re.compile(r'^\{"log":.{0,100000}"time":"\d{4}-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?'),
-        lambda m: _to_seconds(m[1], m[2], m[3], m[4], m[5], m[6]),
-    ),
-)
-_STARTS = frozenset("0123456789[(EWIF {") | {"J", "M", "A", "S", "O", "N", "D"}
+def _list_folders(path: str) -> tuple[str, ...]:
+    """Return the folders above a file that may be hosts: not torchrun's, and not those of a rank or a job."""
+    clean = _LOCAL.split(path)[0] if _LOCAL.search(path) else str(PurePath(path).parent)
+    return tuple(part for part in PurePath(clean).parts if part not in (".", "/") and _read_folder(part))
 
 
-def parse_time(line: str) -> float | None:
-    """Return the time of the line in seconds, usable only for comparison; None if the line has no time."""
-    if line[:1] not in _STARTS:
-        return None
-    for pattern, seconds in _TIMES:
-        match = pattern.match(line)
-        if match is not None:
-            return seconds(match)
-    return None
-
-
-def _to_seconds(month: str, day: str, hour: str, minute: str, second: str, part: str | None) -> float | None:
-    """Return seconds since the start of the year. Half of the formats have no year."""
-    try:
-        moment = datetime(2000, int(month), int(day), int(hour), int(minute), int(second))  # noqa: DTZ001 - no zone is known
-    except ValueError:
-        return None
-    return (moment - datetime(2000, 1, 1)).total_seconds() + (float(f"0.{part}") if part else 0.0)  # noqa: DTZ001 - likewise
+def _read_folder(part: str) -> bool:
+    return not (part.isdigit() or _RANK.fullmatch(part))

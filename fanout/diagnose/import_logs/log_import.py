@@ -13,7 +13,8 @@ from fanout.diagnose.collector import LONGEST_LINE, EvidenceCollector
 from fanout.diagnose.import_logs.compressed_lines import BLOCK, read_lines, read_sample
 from fanout.diagnose.import_logs.launcher_reports import LauncherReports, list_srun_tasks
 from fanout.diagnose.import_logs.line_labels import detect_labels, strip_timestamp
-from fanout.diagnose.import_logs.log_files import LogSource, is_generic_name, parse_time, read_host_name
+from fanout.diagnose.import_logs.line_times import parse_time
+from fanout.diagnose.import_logs.log_files import LogSource, is_generic_name, read_host_name
 from fanout.diagnose.import_logs.torchrun_report import FailureReports, LineAttribution, map_ranks_to_hosts
 from fanout.logs.line_splitter import split_rewritten
 from fanout.text.sanitize import strip_escapes
