@@ -79,6 +79,8 @@ def collect_lines(files: list[LogFile], signatures: SignatureSet) -> EvidenceCol
             places[host, stream] = file.name
         for label, host in file.names.items():
             collector.set_rank(host, stream, rank=file.find_rank(label), local=file.source.local)
+        for host, ranks in file.list_ranks().items():
+            collector.add_ranks(host, ranks)
         file.send_lines(collector, stream)
     return collector
 

@@ -5,7 +5,7 @@ Bytes without a known word cost one search. Only bytes that may contain evidence
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,6 @@ from fanout.diagnose import failure_facts, torchrun_lines
 from fanout.diagnose.evidence import Evidence, LogMatch, ProcessExit, StackSnapshot
 from fanout.diagnose.flight_dumps import DumpCollection
 from fanout.diagnose.host_history import HostContacts
-from fanout.diagnose.process_evidence import plan_ranks
 from fanout.diagnose.signatures import (
     DETAILED,
     GENERIC,
@@ -40,6 +39,7 @@ from fanout.diagnose.stream_evidence import (
 )
 from fanout.diagnose.torchrun_lines import TorchrunParser
 from fanout.diagnose.tracebacks import NEEDLES, Traceback
+from fanout.diagnose.world import plan_ranks
 from fanout.logs import rank_prefix
 from fanout.logs.line_splitter import LIMIT, LineBuffer, split_file_lines
 from fanout.logs.prefilter import digest_chunk, strip_digits
@@ -74,6 +74,7 @@ class EvidenceCollector:
         self.ranks = dict(ranks or {})
         self.gpus: dict[str, tuple[str, ...]] = {}  # host -> ids, in the order of its processes
         self._addresses: dict[str, set[str]] = {host: {host} for host in hosts}
+        self._logged: dict[str, frozenset[int]] = {}
         self._book = book or load_builtin()
         self._file_of, self._name_file = file_of, name_file
         self._error, self._live = error, live
@@ -140,6 +141,10 @@ class EvidenceCollector:
         for host, address in addresses.items():
             self._addresses.setdefault(address, set()).add(host)
 
+    def add_ranks(self, host: str, ranks: Iterable[int]) -> None:
+        """Add ranks whose lines are in the logs of a host, also those without any evidence."""
+        self._logged[host] = self._logged.get(host, frozenset()) | {*ranks}
+
     def note(self, text: str) -> None:
         """Ignore a note: messages of the launcher are no evidence."""
 
@@ -198,13 +203,14 @@ class EvidenceCollector:
         bases = {host: ranks[0] for host, ranks in plan_ranks(self.ranks).items() if ranks}
         bases |= {d.host: d.rank - d.local_rank for d in deaths if d.rank is not None and d.local_rank is not None}
         sightings = [
-            freeze_match(seen, bases) for where in self._streams.values() for seen in where.seen
+            freeze_match(seen, bases, self._book) for where in self._streams.values() for seen in where.seen
         ] + self._proofs
         sightings += self._find_unlogged(bases)
         return Evidence(
             hosts=self.hosts,
             ranks=self.ranks,
             gpus=dict(self.gpus),
+            logged=dict(self._logged),
             sightings=tuple(sorted(sightings, key=lambda each: (each.at, each.file, each.line))),
             deaths=tuple(
                 sorted((_assign_rank(death, bases) for death in deaths), key=lambda each: (each.at, each.line))

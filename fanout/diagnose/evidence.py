@@ -137,6 +137,7 @@ class Evidence:
     hosts: tuple[str, ...]
     ranks: Mapping[str, tuple[int, int | None]] = field(default_factory=dict)
     gpus: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # host -> ids, in the order of its processes
+    logged: Mapping[str, frozenset[int]] = field(default_factory=dict)  # host -> ranks whose lines its logs have
     sightings: tuple[LogMatch, ...] = ()
     deaths: tuple[ProcessExit, ...] = ()
     ends: Mapping[str, HostEnd] = field(default_factory=dict)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fanout.diagnose.evidence import LogMatch, StackSnapshot
+from fanout.diagnose.exception_chain import assess_chain
 from fanout.diagnose.signatures import SignatureSet, extract_fields, fill_template
 
 FULL = 0.98
@@ -80,7 +81,8 @@ def parse_error_files(
         if found is None or found[0].role == "noise":
             continue
         signature, fields = found
-        yield LogMatch(
+        stack = tuple(str(entry.get("stack", "")).splitlines())
+        match = LogMatch(
             at=at - _to_number(entry.get("age")),
             host=host,
             signature=signature.id,
@@ -93,8 +95,9 @@ def parse_error_files(
             fields=fields,
             file=str(entry.get("path", "")),
             line=0,
-            traceback=tuple(str(entry.get("stack", "")).splitlines()),
+            traceback=stack,
         )
+        yield assess_chain(match, stack, book)
 
 
 def describe_host(host: str, value: Mapping[str, Any], *, boot_id: str = "") -> tuple[str, ...]:

@@ -11,11 +11,12 @@ from fanout.diagnose.evidence import Evidence
 from fanout.diagnose.evidence_order import EITHER, Doubt, rate_confidence
 from fanout.diagnose.exit_codes import format_exit_code
 from fanout.diagnose.last_lines import quote_last_lines
-from fanout.diagnose.process_evidence import Process, World, build_processes, build_world
+from fanout.diagnose.process_evidence import Process, build_processes
 from fanout.diagnose.rule_context import RuleContext, RuleResult
 from fanout.diagnose.rules import flight_recorder
 from fanout.diagnose.rules.rule_table import RULES, Rule
 from fanout.diagnose.verdict import Cause, Party, Verdict
+from fanout.diagnose.world import World, build_world
 
 
 def diagnose_evidence(evidence: Evidence) -> Verdict:

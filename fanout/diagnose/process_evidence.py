@@ -6,12 +6,13 @@ only if no other process can have logged it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from fanout.diagnose.evidence import Evidence, LogMatch, ProcessExit
 from fanout.diagnose.exit_codes import split_exit_code
+from fanout.diagnose.world import World
 
 Part = Literal["root", "either", "victim", "quiet", "collateral"]
 NEAR_SECONDS = 5.0
@@ -45,49 +46,6 @@ class Process:
     @property
     def pid(self) -> int | None:
         return self.death.pid if self.death else None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class World:
-    """The ranks of each host, as far as they are known."""
-
-    ranks: dict[str, range] = field(default_factory=dict)
-
-    def find_host(self, rank: int) -> str | None:
-        return next((host for host, ranks in self.ranks.items() if rank in ranks), None)
-
-    def has_all(self, hosts: Sequence[str]) -> bool:
-        return all(host in self.ranks for host in hosts)
-
-    def all_ranks(self) -> dict[int, str]:
-        return {rank: host for host, ranks in self.ranks.items() for rank in ranks}
-
-
-def plan_ranks(nodes: Mapping[str, tuple[int, int | None]]) -> dict[str, range]:
-    """Return host -> ranks from node rank and process count, up to the first host with an unknown count."""
-    ranks: dict[str, range] = {}
-    begin = 0
-    for host in sorted(nodes, key=lambda host: nodes[host][0]):
-        count = nodes[host][1]
-        if count is None:
-            break
-        ranks[host] = range(begin, begin + count)
-        begin += count
-    return ranks
-
-
-def build_world(evidence: Evidence) -> World:
-    """Build the world from the plan, else from torchrun's reports, which list all processes of a host."""
-    ranks = plan_ranks(evidence.ranks)
-    for host in evidence.hosts:
-        if host not in ranks:
-            mine = [d for d in evidence.deaths if d.host == host and d.rank is not None and d.local_rank is not None]
-            said = {each.rank for each in evidence.sightings if each.host == host and each.rank is not None}
-            known = {d.rank for d in mine if d.rank is not None} | said
-            if mine:
-                base = min((d.rank or 0) - (d.local_rank or 0) for d in mine)
-                ranks[host] = range(base, max(known) + 1)
-    return World(ranks=ranks)
 
 
 def build_processes(evidence: Evidence, world: World) -> tuple[Process, ...]:
@@ -132,7 +90,8 @@ def _build_host_processes(
     only = ranks[0] if ranks is not None and len(ranks) == 1 else None
     by_rank: dict[int | None, list[LogMatch]] = {}
     for each in sightings:
-        by_rank.setdefault(only if each.rank is None else each.rank, []).append(each)
+        rank = only if each.rank is None and each.kind != "end" else each.rank  # the end may be that of another process
+        by_rank.setdefault(rank, []).append(each)
     loose = by_rank.pop(None, [])
     silent = [death for death in deaths if not death.was_stopped and (death.rank is None or death.rank not in by_rank)]
     given, loose = _assign_lines(loose, silent)

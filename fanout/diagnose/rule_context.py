@@ -8,8 +8,9 @@ from functools import cached_property
 from fanout.diagnose.candidates import Candidate
 from fanout.diagnose.evidence import Evidence, LogMatch
 from fanout.diagnose.evidence_order import Doubt
-from fanout.diagnose.process_evidence import Process, World
+from fanout.diagnose.process_evidence import Process
 from fanout.diagnose.verdict import Cause
+from fanout.diagnose.world import World
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,8 +8,18 @@ from dataclasses import dataclass, field, replace
 from os.path import basename
 
 from fanout.diagnose.evidence import LogMatch
+from fanout.diagnose.exception_chain import assess_chain
 from fanout.diagnose.last_lines import StreamTail, TailBuffer
-from fanout.diagnose.signatures import DETAILED, GENERIC, REPEATS, WEAK, SignatureMatch, extract_fields, fill_template
+from fanout.diagnose.signatures import (
+    DETAILED,
+    GENERIC,
+    REPEATS,
+    WEAK,
+    SignatureMatch,
+    SignatureSet,
+    extract_fields,
+    fill_template,
+)
 from fanout.diagnose.torchrun_lines import TorchrunParser
 from fanout.diagnose.tracebacks import Traceback, TracebackAssembler
 from fanout.logs import rank_prefix
@@ -139,7 +149,8 @@ def read_message_line(where: StreamState, who: RankKey, found: SignatureMatch | 
     if repeats or found[0].id in WEAK:
         return True
     if seen.sighting.signature == GENERIC and found[0].role != "root":
-        return False  # a later line does not turn a user's exception into the error of a victim
+        seen.sighting = replace(seen.sighting, role="either")  # its message mentions the error of a victim
+        return False
     signature, fields = found[0], extract_fields(found[1])
     seen.sighting = replace(
         seen.sighting,
@@ -189,8 +200,12 @@ def build_tail(where: StreamState, bases: Mapping[str, int]) -> StreamTail:
     return StreamTail(host=where.host, rank=rank, err=where.err, at=where.last.at, lines=where.last.split_lines(rank))
 
 
-def freeze_match(seen: OpenMatch, bases: Mapping[str, int]) -> LogMatch:
+def freeze_match(seen: OpenMatch, bases: Mapping[str, int], book: SignatureSet) -> LogMatch:
+    """Return the match as a value, with its rank, its traceback and the role that the traceback shows."""
     rank, (_, local) = seen.sighting.rank, seen.who
     if rank is None and local is not None and seen.sighting.host in bases:
         rank = bases[seen.sighting.host] + local
-    return replace(seen.sighting, rank=rank, traceback=tuple(seen.block.lines) if seen.block else ())
+    if seen.block is None:
+        return replace(seen.sighting, rank=rank, traceback=())
+    match = assess_chain(seen.sighting, seen.block.lines, book)
+    return replace(match, rank=rank, traceback=tuple(seen.block.lines))

@@ -65,6 +65,16 @@ class LogFile:
         number = int(label[4:])
         return number if self.parts[label].spoke <= {number} else None
 
+    def list_ranks(self) -> dict[str, set[int]]:
+        """Return host -> the ranks that wrote to this file, as far as its lines or its name show them."""
+        found: dict[str, set[int]] = {}
+        for label, host in self.names.items():
+            named = self.find_rank(label)
+            ranks = self.parts[label].spoke | ({named} if named is not None else set())
+            if ranks and label not in self._whose:
+                found.setdefault(host, set()).update(ranks)
+        return found
+
     def _read_lines(self) -> Generator[bytes, None, None]:
         """Yield the lines; if the packed file is truncated, only the complete ones."""
         with closing(self._open()) as file:

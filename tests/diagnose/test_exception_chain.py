@@ -1,0 +1,103 @@
+"""Exceptions of one traceback: an error of a library of communication is no sure cause, and the chain decides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fanout.diagnose.exception_chain import split_chain
+from tests.diagnose.test_why import verdict as diagnose_files
+
+PEER = "RuntimeError: [/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection closed by peer [10.0.0.9]:30095."
+HANDLING = "\nDuring handling of the above exception, another exception occurred:\n\n"
+CAUSE = "\nThe above exception was the direct cause of the following exception:\n\n"
+SITE = "/opt/venv/lib/python3.11/site-packages"
+
+
+def trace(error: str, *paths: str) -> str:
+    frames = "".join(f'  File "{path}", line 7, in step\n    run()\n' for path in ("/app/train.py", *paths))
+    return f"Traceback (most recent call last):\n{frames}{error}\n"
+
+
+def diagnose(tmp_path: Path, text: str) -> dict[str, Any]:
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    marked = "".join(f"[rank1]: {line}\n" for line in text.splitlines())
+    (logs / "n1.log").write_text("[rank0]: step 4 loss 2.0\n")
+    (logs / "n2.log").write_text(f"[rank1]: step 4 loss 2.0\n{marked}")
+    return diagnose_files(str(logs))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"{SITE}/torch/distributed/distributed_c10d.py",
+        f"{SITE}/deepspeed/comm/comm.py",
+        f"{SITE}/accelerate/utils/operations.py",
+        f"{SITE}/horovod/torch/mpi_ops.py",
+        f"{SITE}/ray/_private/worker.py",
+        "mpi4py/MPI/Comm.pyx",
+        "/usr/lib/python3.11/multiprocessing/connection.py",
+    ],
+)
+def test_an_unknown_error_of_a_library_of_communication_is_no_sure_cause(path: str, tmp_path: Path) -> None:
+    verdict = diagnose(tmp_path, trace("RuntimeError: internal state 17", path))
+    assert (verdict["cause"]["host"], verdict["confidence"]) == ("n2", "low")
+
+
+@pytest.mark.parametrize("path", [f"{SITE}/torch/nn/functional.py", f"{SITE}/torch/distributed/run.py", "/app/data.py"])
+def test_an_unknown_error_of_other_code_is_the_cause(path: str, tmp_path: Path) -> None:
+    verdict = diagnose(tmp_path, trace("RuntimeError: internal state 17", path))
+    assert (verdict["cause"]["rank"], verdict["confidence"]) == (1, "high")
+
+
+@pytest.mark.parametrize(
+    ("text", "role", "confidence"),
+    [
+        (trace("KeyError: 'step'") + HANDLING + trace(PEER), "victim", ""),
+        (trace("ValueError: bad shard") + HANDLING + trace(PEER), "root", "medium"),
+        (trace("ValueError: bad shard") + HANDLING + trace("RuntimeError: step failed"), "root", "high"),
+        (trace(PEER) + CAUSE + trace("TrainingError: step failed"), "victim", ""),
+        (
+            trace("OSError: [Errno 28] No space left on device") + CAUSE + trace("RuntimeError: no checkpoint"),
+            "root",
+            "high",
+        ),
+    ],
+    ids=[
+        "expected look-up",
+        "error, then a lost peer",
+        "two own errors",
+        "lost peer as the cause",
+        "disk as the cause",
+    ],
+)
+def test_the_chain_shows_whether_the_rank_is_a_victim(text: str, role: str, confidence: str, tmp_path: Path) -> None:
+    verdict = diagnose(tmp_path, text)
+    ranks = {each["rank"] for each in verdict["victims"]}
+    assert (1 in ranks) == (role == "victim")
+    if confidence:
+        assert (verdict["cause"]["rank"], verdict["confidence"]) == (1, confidence)
+    assert role == "root" or verdict["confidence"] != "high"
+
+
+def test_a_torchrun_that_waits_in_its_exit_barrier_is_a_victim(tmp_path: Path) -> None:
+    frame = (
+        f'  File "{SITE}/torch/distributed/elastic/agent/server/api.py", line 980, in _exit_barrier\n    barrier()\n'
+    )
+    verdict = diagnose(tmp_path, trace("RuntimeError: unknown").replace("RuntimeError", f"{frame}RuntimeError"))
+    assert 1 in {each["rank"] for each in verdict["victims"]}
+    assert verdict["confidence"] != "high"
+
+
+def test_a_message_of_several_lines_that_quotes_a_victim_is_no_sure_cause(tmp_path: Path) -> None:
+    text = trace("TrainerError: step 9 failed:\n  worker: Connection closed by peer [10.0.0.9]:30095", "/app/loop.py")
+    assert diagnose(tmp_path, text)["confidence"] != "high"
+
+
+def test_the_exceptions_of_a_chain_are_split_with_their_frames() -> None:
+    first, second = split_chain((trace("KeyError: 1", "/a.py") + HANDLING + trace("ValueError: 2")).splitlines())
+    assert (first.text, first.raiser, first.while_handling) == ("KeyError: 1", "/a.py", False)
+    assert (second.text, second.raiser, second.while_handling) == ("ValueError: 2", "/app/train.py", True)
