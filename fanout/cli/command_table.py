@@ -28,6 +28,8 @@ class Command:
     ``takes_task``: the words after the positionals belong to the task, or are the command of ``exec``.
     ``flags_after``: fanout's flags may follow the last positional.
     ``missing_task``: (message, example) of the error for a command line without a task.
+    ``section``: the part of the overview that lists the command.
+    ``main_flags``: flags of groups that the short help page explains too; ``details``: text of the long page only.
     """
 
     def __init__(
@@ -43,7 +45,10 @@ class Command:
         flags_after: bool = True,
         missing_task: tuple[str, str] | None = None,
         needs_parser: bool = False,
+        section: str = "",
+        main_flags: tuple[str, ...] = (),
         epilog: str = "",
+        details: str = "",
     ) -> None:
         self.name = name
         self.usage = usage
@@ -55,7 +60,20 @@ class Command:
         self.flags_after = flags_after
         self.missing_task = missing_task
         self.needs_parser = needs_parser
+        self.section = section
+        self.main_flags = main_flags
         self.epilog = epilog
+        self.details = details
+
+    @property
+    def summary(self) -> str:
+        """Return what the command does, as a part of a sentence."""
+        return self.about[0].lower() + self.about[1:].rstrip(".")
+
+    @property
+    def takes_hosts_and_task(self) -> bool:
+        """Return whether the command line is HOSTS TASK [ARG…]."""
+        return [word.name for word in self.positionals] == ["hosts", "task"]
 
     @property
     def most_positionals(self) -> int | None:
@@ -71,105 +89,111 @@ class Command:
         return function
 
 
-HOSTS = Positional("hosts", "HOSTS")
-MAYBE_HOSTS = Positional("hosts", "HOSTS", optional=True)
+#: Sections of the overview, in order.
+SECTIONS = ("launch", "watch", "after", "hosts")
+
+HOSTS = Positional("hosts", "HOSTS", "hostfile, or hosts: gpu01,gpu02 (default: hosts in fanout.toml)", optional=True)
+PS_HOSTS = Positional("hosts", "HOSTS", "ask these hosts for your runs (default: list the records here)", optional=True)
 ASKED_HOSTS = Positional("hosts", "HOSTS", "ask these hosts, if there is no record here", optional=True)
-TASK = Positional("task", "TASK")
-MAYBE_TASK = Positional("task", "TASK", optional=True)
-LATEST_RUN = Positional("run", "RUN", "run id, or part of it (default: the latest)", optional=True)
-ACTIVE_RUN = Positional("run", "RUN", "run id, or part of it (default: the active run)", optional=True)
-LOG_FILES = Positional("task", "FILE|DIR|-", many=True)
+TASK = Positional("task", "TASK", "training script; all words after it are its arguments", optional=True)
+LATEST_RUN = Positional("run", "RUN", "run id, part of it, name, or @-1 (default: the latest)", optional=True)
+ACTIVE_RUN = Positional("run", "RUN", "run id, part of it, name, or @-1 (default: the active run)", optional=True)
+LOG_FILES = Positional("task", "FILE|DIR|-", "logs, a directory of logs, or - for standard input", many=True)
 
 _ROWS = (
     Command(
         "check", "[FLAGS] HOSTS [TASK [ARG…]]", "Check that the hosts can train; print each problem and its fix.",
-        "fanout.commands.check:run_check",
-        positionals=(MAYBE_HOSTS, MAYBE_TASK), takes_task=True, flags_after=False,
-        groups=(LAUNCH, SELECTION, CONNECTION),
+        "fanout.commands.check:run_check", section="launch",
+        positionals=(HOSTS, TASK), takes_task=True, flags_after=False,
+        groups=(LAUNCH, SELECTION, CONNECTION), main_flags=("--without",),
     ),
     Command(
         "run", "[FLAGS] HOSTS TASK [ARG…]", "Check, launch on all hosts, watch, stop together, diagnose.",
-        "fanout.commands.run:run_training",
+        "fanout.commands.run:run_training", section="launch",
         positionals=(HOSTS, TASK), takes_task=True, flags_after=False,
         groups=(LAUNCH, TIMEOUTS, SELECTION, CONNECTION, OUTPUT, RECORD),
-        epilog="All words after TASK are arguments of the task: fanout run hosts.txt task.py cfg.yaml --train.lr 1e-4.\n"
+        main_flags=("--dry-run", "--detach", "--chdir", "--venv", "--env", "--nproc-per-node", "--without", "--time-limit"),
+        missing_task=("TASK is missing", "fanout run hosts.txt task.py cfg.yaml"),
+        details="All words after TASK are arguments of the task: fanout run hosts.txt task.py cfg.yaml --train.lr 1e-4. "
         "After TASK, fanout warns about its own flags and refuses --dry-run; put -- before TASK to allow them.",
     ),
     Command(
-        "exec", "[FLAGS] HOSTS -- COMMAND…", "Run a command on all hosts; print equal output once.",
-        "fanout.commands.exec:run_exec",
-        positionals=(HOSTS,), takes_task=True, groups=(SELECTION, CONNECTION),
-        missing_task=("no command given", "fanout exec HOSTS -- nvidia-smi -L"),
-        epilog="The login shell of each host runs the command line, so quote what the hosts must expand. fanout merges"
-        " stdout\nand stderr. Ctrl-C closes the command's stdin, sends it SIGTERM, and names the hosts where it may still run.",
-    ),
-    Command(
-        "hosts", "[FLAGS] HOSTS", "Show how fanout reads a hostfile.", "fanout.commands.hosts:run_hosts",
-        positionals=(HOSTS,), groups=(SELECTION, CONNECTION),
+        "demo", "[FLAGS]", "Simulate hosts on this machine and train on them.", "fanout.commands.demo:run_demo",
+        section="launch", groups=(OUTPUT,), needs_parser=True, epilog="demo needs no root and no ssh server.",
     ),
     Command(
         "ps", "[FLAGS] [HOSTS]", "List runs, on HOSTS or launched from this machine.", "fanout.commands.ps:run_ps",
-        positionals=(MAYBE_HOSTS,), groups=(SELECTION, CONNECTION),
-        epilog="With HOSTS, fanout asks each host for your runs, from whichever machine they were launched. Without HOSTS, it\n"
+        section="watch", positionals=(PS_HOSTS,), groups=(SELECTION, CONNECTION),
+        epilog="With HOSTS, fanout asks each host for your runs, from whichever machine they were launched. Without HOSTS, it "
         "lists the runs that were launched from this machine. Exit status: 0, or 255 if a host could not be asked.",
     ),
     Command(
         "attach", "[FLAGS] [RUN] [HOSTS]", "Return to a run and follow it to its end.",
-        "fanout.commands.attach:run_attach",
+        "fanout.commands.attach:run_attach", section="watch",
         positionals=(ACTIVE_RUN, ASKED_HOSTS), groups=(SELECTION, CONNECTION, OUTPUT),
-        epilog="On the machine that launched the run, attach follows the record. If the launcher died, a new one replaces it.\n"
-        "On any other machine, give HOSTS: fanout asks them for the run and for its log from the first byte.\n"
+        epilog="On the machine that launched the run, attach follows the record. If the launcher died, a new one replaces it. "
+        "On any other machine, give HOSTS: fanout asks them for the run and for its log from the first byte. "
         "Ctrl-C leaves the run running. Exit status: that of the run, or 130 after Ctrl-C.",
     ),
     Command(
         "logs", "[FLAGS] [RUN]", "Print the log lines of a run, also while it is active.",
-        "fanout.commands.logs:run_logs", positionals=(LATEST_RUN,),
-    ),
-    Command(
-        "report", "[FLAGS] [RUN]", "Show the report and diagnosis of a run.", "fanout.commands.report:run_report",
-        positionals=(LATEST_RUN,),
-    ),
-    Command(
-        "replay", "[FLAGS] [RUN]", "Play back a recorded run in the live view.", "fanout.commands.replay:run_replay",
-        positionals=(LATEST_RUN,), groups=(OUTPUT,),
+        "fanout.commands.logs:run_logs", section="watch", positionals=(LATEST_RUN,),
     ),
     Command(
         "stacks", "[FLAGS] [RUN]", "Show the current Python stack of every rank, grouped.",
-        "fanout.commands.stacks:run_stacks", positionals=(ACTIVE_RUN,),
-        epilog="fanout asks each rank with a signal; the training code does not notice, and the rank goes on. If a rank does not\n"
+        "fanout.commands.stacks:run_stacks", section="watch", positionals=(ACTIVE_RUN,),
+        epilog="fanout asks each rank with a signal; the training code does not notice, and the rank goes on. If a rank does not "
         "react, fanout uses py-spy, if the host has it. Exit status: 0 if every host answered, 1 if not, 255 unreachable.",
     ),
     Command(
-        "why", "[FLAGS] FILE|DIR|-…", "Diagnose a failed run of any launcher from its logs.",
-        "fanout.commands.why:run_why", positionals=(LOG_FILES,), takes_task=True, flags_after=False,
-        missing_task=("no log file given", "fanout why gpu01.log gpu02.log, or fanout why DIR"),
-        epilog="why reads plain, .gz, .bz2, .xz and .zst files. It takes hosts and ranks from file names, line labels and\n"
-        "torchrun's reports, and the order from the times in the logs. Exit status: 0 a cause is named, 1 undetermined.",
-    ),
-    Command(
-        "lnav", "[--install]", "Print or install the format that lets the log viewer lnav read runs.",
-        "fanout.commands.lnav:run_lnav",
-        epilog="After --install: lnav ~/.local/state/fanout/runs/RUN/events.jsonl, or the files in logs/ beside it.",
-    ),
-    Command(
-        "stop", "[FLAGS] [RUN] [HOSTS]", "Stop a run on all hosts, verify that it is gone, report what is left.",
-        "fanout.commands.stop:run_stop",
+        "stop", "[FLAGS] [RUN] [HOSTS]", "Stop a run on all hosts, and verify that nothing is left.",
+        "fanout.commands.stop:run_stop", section="watch",
         positionals=(ACTIVE_RUN, ASKED_HOSTS), groups=(SELECTION, CONNECTION),
-        epilog="If the launcher is alive, stop asks it to end the run; a second stop makes it kill the run at once. Otherwise,\n"
-        "or with HOSTS on a machine without a record of the run, stop ends the run on the hosts itself.\n"
+        epilog="If the launcher is alive, stop asks it to end the run; a second stop makes it kill the run at once. Otherwise, "
+        "or with HOSTS on a machine without a record of the run, stop ends the run on the hosts itself. "
         "Exit status: 0 nothing is left, 255 not verified on every host.",
     ),
     Command(
-        "clean", "[FLAGS] HOSTS", "List leftovers of finished runs on hosts, and remove them after confirmation.",
-        "fanout.commands.clean:run_clean",
-        positionals=(HOSTS,), groups=(SELECTION, CONNECTION),
-        epilog="clean lists orphan processes that carry a run's mark, and records of runs without a keeper. After a yes it kills\n"
-        "the processes, deletes the records, and checks again. It never touches active runs: use fanout stop.\n"
-        "Exit status: 0 nothing is left, 1 something is left, 255 a host could not be asked.",
+        "report", "[FLAGS] [RUN]", "Show the report and diagnosis of a run.", "fanout.commands.report:run_report",
+        section="after", positionals=(LATEST_RUN,),
     ),
     Command(
-        "demo", "[FLAGS]", "Simulate hosts on this machine and train on them; needs no root, no ssh server.",
-        "fanout.commands.demo:run_demo", groups=(OUTPUT,), needs_parser=True,
+        "why", "[FLAGS] FILE|DIR|-…", "Diagnose a failed run of any launcher from its logs.",
+        "fanout.commands.why:run_why", section="after",
+        positionals=(LOG_FILES,), takes_task=True, flags_after=False,
+        missing_task=("no log file given", "fanout why gpu01.log gpu02.log, or fanout why DIR"),
+        epilog="why reads plain, .gz, .bz2, .xz and .zst files. It takes hosts and ranks from file names, line labels and "
+        "torchrun's reports, and the order from the times in the logs. Exit status: 0 a cause is named, 1 undetermined.",
+    ),
+    Command(
+        "replay", "[FLAGS] [RUN]", "Play back a recorded run in the live view.", "fanout.commands.replay:run_replay",
+        section="after", positionals=(LATEST_RUN,), groups=(OUTPUT,),
+    ),
+    Command(
+        "lnav", "[--install]", "Print or install the format with which lnav reads records.",
+        "fanout.commands.lnav:run_lnav", section="after",
+        epilog="lnav is a viewer of log files. After --install: lnav ~/.local/state/fanout/runs/RUN/events.jsonl, or the files "
+        "in logs/ beside it.",
+    ),
+    Command(
+        "hosts", "[FLAGS] HOSTS", "Show how fanout reads a hostfile.", "fanout.commands.hosts:run_hosts",
+        section="hosts", positionals=(HOSTS,), groups=(SELECTION, CONNECTION),
+    ),
+    Command(
+        "exec", "[FLAGS] HOSTS -- COMMAND…", "Run a command on all hosts; print equal output once.",
+        "fanout.commands.exec:run_exec", section="hosts",
+        positionals=(HOSTS,), takes_task=True, groups=(SELECTION, CONNECTION),
+        missing_task=("no command given", "fanout exec HOSTS -- nvidia-smi -L"),
+        epilog="The login shell of each host runs the command line, so quote what the hosts must expand. fanout merges stdout "
+        "and stderr. Ctrl-C closes the command's stdin, sends it SIGTERM, and names the hosts where it may still run.",
+    ),
+    Command(
+        "clean", "[FLAGS] HOSTS", "List what finished runs left on hosts; remove it after a yes.",
+        "fanout.commands.clean:run_clean", section="hosts",
+        positionals=(HOSTS,), groups=(SELECTION, CONNECTION),
+        epilog="clean lists orphan processes that carry a run's mark, and records of runs without a keeper. After a yes it kills "
+        "the processes, deletes the records, and checks again. It never touches active runs: use fanout stop. "
+        "Exit status: 0 nothing is left, 1 something is left, 255 a host could not be asked.",
     ),
 )  # fmt: skip
 

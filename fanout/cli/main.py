@@ -42,7 +42,8 @@ def main(argv: Sequence[str]) -> int:
         if out.trouble and not status and argv[0] not in COMMANDS_WITH_RECORD:
             status = ExitStatus.REFUSED  # the requested output is incomplete
     except FanoutError as error:
-        hint = f"        try:  {error.hint}\n" if error.hint else ""
+        label = "" if error.hint.startswith("did you mean") else "try:  "
+        hint = f"        {label}{error.hint}\n" if error.hint else ""
         err.write(f"fanout: {error}\n{hint}")
         status = error.exit_code
     except BrokenPipeError:
@@ -62,7 +63,7 @@ def _report_gaps(err: SafeStream, why: str) -> None:
 
 def _run_command_line(argv: Sequence[str], out: SafeStream, err: SafeStream) -> int:
     """Run the command. The overview is the most common help, so it is printed before other modules are imported."""
-    if not argv or argv[0] in HELP:
+    if not argv or (len(argv) == 1 and argv[0] in HELP):
         from fanout.cli.overview import format_overview
 
         out.write(format_overview(_terminal_width()))

@@ -27,7 +27,7 @@ LAUNCH_OPTIONS = (
     ),
     Option(
         "-d --detach",
-        "return once all hosts have started; reattach with fanout attach",
+        "return when all hosts have started; see fanout attach",
         kind=bool, default=False, group=LAUNCH, only="run",
     ),
     # "" is the launcher's own working directory
@@ -44,7 +44,7 @@ LAUNCH_OPTIONS = (
     ),
     Setting(
         "--venv",
-        "put DIR on PATH; auto: the active one, if the host has it (default: auto)",
+        "put DIR on PATH; auto: the active one, if hosts have it",
         metavar="DIR|auto|none", group=LAUNCH,
     ),
     # Computed: the user named the venv, so its absence on a host is an error; and whether it is one of conda.
@@ -109,7 +109,7 @@ TIMEOUT_OPTIONS = (
     ),
     Setting(
         "--time-limit",
-        "stop after TIME with exit status 124 (default: 0, no limit)",
+        "stop after TIME with status 124 (default: 0, no limit)",
         kind=Duration, default=None, metavar="TIME", bounds=(0, 10_000 * 86400), group=TIMEOUTS,
     ),
     Setting(

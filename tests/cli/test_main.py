@@ -54,10 +54,10 @@ RUN = "run --dry-run hosts.txt task.py cfg.yaml"
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("run --nope hosts.txt task.py", "run: unrecognized arguments: --nope"),
+        ("run --nope hosts.txt task.py", "run: unknown flag --nope"),
         ("launch hosts.txt", "unknown command 'launch'"),
         ("run hosts.txt", "TASK"),
-        ("run", "HOSTS"),
+        ("run", "TASK"),
         ("run --dry-run missing.txt task.py", "missing.txt"),
         ("run --dry-run hosts.txt missing.py", "no task missing.py in "),
         ("run --dry-run hosts.txt task.py missing.yaml", "no config missing.yaml in "),

@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from fanout.cli.overview import EPILOGUE
+from fanout.cli.help_topics import EXIT
 from fanout.cli.parser import HelpRequested, parse_arguments
 from fanout.model.exit_status import ExitStatus, status_of_signal
 from tests.sources import ROOT, all_of_fanout
@@ -34,9 +34,9 @@ def numbers_of(text: str) -> set[int]:
     return {int(number) for part in parts for number in re.findall(r"(?<![-\w.])\d{1,3}(?![-\w.%])", part)} - {128}
 
 
-def test_the_overview_lists_the_statuses_of_a_run() -> None:
+def test_the_help_on_exit_statuses_lists_those_of_a_run() -> None:
     expected = VALUES - {ExitStatus.BROKEN_PIPE}
-    assert numbers_of(EPILOGUE) == expected
+    assert numbers_of(EXIT) == expected
 
 
 @pytest.mark.parametrize("name", ["ps", "attach", "stop", "clean", "stacks", "why"])

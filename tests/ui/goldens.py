@@ -12,8 +12,8 @@ from fanout.model.run_info import RunInfo
 FOLDER = Path(__file__).parent / "golden"
 
 
-def same_as_golden(name: str, text: str) -> None:
-    path = FOLDER / f"{name}.txt"
+def same_as_golden(name: str, text: str, folder: Path = FOLDER) -> None:
+    path = folder / f"{name}.txt"
     if os.environ.get("FANOUT_GOLDEN") == "write":
         path.write_text(text, encoding="utf-8")
     assert text == path.read_text(encoding="utf-8"), f"{path} differs; FANOUT_GOLDEN=write writes it anew"
