@@ -14,6 +14,7 @@ from fanout.cli.parser import parse_arguments
 from tests.sources import ROOT
 
 LONGEST_README = 200
+LONGEST_SENTENCE = 25  # words; a link counts as its text, and code as one word
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *PAGES, *(ROOT / "bench").rglob("*.md")])
 _CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
@@ -35,6 +36,18 @@ def heading_anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def split_sentences(text: str) -> list[str]:
+    """Return the sentences of a page, without code blocks, tables and headings."""
+    text = re.sub(r"```.*?```|<!--.*?-->|(?<=\n\n)(?:    [^\n]*\n)+", "\n\n", text, flags=re.DOTALL)
+    sentences = []
+    for block in re.split(r"\n\s*\n|\n(?=\s*(?:[*\-|#>]|\d+\.) )", text):
+        if not block.lstrip().startswith(("|", "#")):
+            plain = re.sub(r"^\s*(?:[*\->]|\d+\.)\s+", "", block.strip())
+            plain = re.sub(r"`[^`]*`", "code", re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", plain))
+            sentences += re.split(r"(?<=[.!?])[)\"*]*\s+", " ".join(plain.split()))
+    return [sentence for sentence in sentences if sentence]
+
+
 @cache
 def names_of_tests(path: Path) -> set[str]:
     """Return the names of all functions of a test file."""
@@ -44,6 +57,17 @@ def names_of_tests(path: Path) -> set[str]:
 
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= LONGEST_README
+
+
+@pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: page.name)
+def test_a_sentence_of_the_docs_is_short(page: Path) -> None:
+    sentences = split_sentences(page.read_text(encoding="utf-8"))
+    assert [each for each in sentences if len(each.split()) > LONGEST_SENTENCE] == []
+
+
+def test_sentences_are_split_and_long_ones_are_found() -> None:
+    text = "# A heading\n\nOne two. fanout `a b c` [x y](z).\n\n| a | table |\n\n* An item\n  of three.\n\n```\ncode. here\n```\n"
+    assert split_sentences(text) == ["One two.", "fanout code x y.", "An item of three."]
 
 
 def test_the_index_links_every_page() -> None:
