@@ -30,8 +30,8 @@ KINDS: Mapping[str, tuple[Kind, ...]] = {
 }
 #: The built-in sets in order of precedence. The sets of programs come before the general ones.
 SETS = (
-    "shells", "launchers", "deepspeed", "mpi", "torchrun", "ray", "slurm", "kubernetes", "hccl", "nccl", "gloo", "torch-nccl",
-    "store", "gpu", "kernel", "native", "python", "ssh", "programs", "exceptions",
+    "shells", "launchers", "deepspeed", "mpi", "torchrun", "ray", "slurm", "batch", "kubernetes", "hccl", "nccl", "gloo",
+    "torch-nccl", "store", "gpu", "kernel", "native", "python", "ssh", "programs", "exceptions",
 )  # fmt: skip
 LONGEST = 2048
 GENERIC = "python-exception"  # the signature of exceptions that match no other signature
