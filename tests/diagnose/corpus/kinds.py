@@ -22,6 +22,7 @@ KINDS: dict[str, tuple[str, ...]] = {
         "cuda-fabric-manager", "cuda-compat", "cuda-old-driver", "nvml-mismatch", "npu-device-error", "nccl-cuda",
     ),
     "killed": (
+        "batch-memory-limit", "systemd-unit-killed", "composer-rank-killed", "lightning-child-killed", "spawned-process-killed",
         "oom-daemon-session", "oom-daemon-unit", "container-killed", "kubernetes-evicted", "ray-memory-monitor", "ray-raylet-oom",
         "shell-killed", "shell-killed-zsh", "python-died-of-signal", "deepspeed-killed", "mpi-rank-signal",
         "ray-worker-died", "slurm-oom", "kubernetes-oom", "kernel-oom", "oom-daemon", "loader-killed",
@@ -30,9 +31,11 @@ KINDS: dict[str, tuple[str, ...]] = {
         "mpi-signal-handler", "container-crashed", "fatal-python-abort", "crash-handler", "heap-corruption", "native-assertion",
        "shell-crashed", "shell-aborted", "fatal-python-error", "nccl-segfault", "loader-shm", "shm-wiped"),
     "stopped": (
+        "batch-time-limit", "lightning-stopped", "kubernetes-liveness",
         "shell-terminated", "shell-hangup", "torchrun-hangup", "torchrun-stop-request", "slurm-time-limit", "slurm-preempted",
        "torchrun-death-signal", "slurm-cancelled"),
     "exit": (
+        "mpi-abort",
         "mpi-first-exit", "slurm-task-exit",
        "exit", "deepspeed-return", "hydra-termination"),
     "waits": (
@@ -45,6 +48,7 @@ KINDS: dict[str, tuple[str, ...]] = {
        "lost", "ssh-lost", "ssh-no-connection", "ssh-refused", "ssh-host-key", "ssh-hung-up", "link-down"),
     "network": ("network", "nobody", "gloo-mesh", "nccl-connect-failed", "store-timeout", "store-refused", "socket-no-address"),
     "setup": (
+        "kubernetes-image",
         "store-port-in-use", "store-wrong-service", "store-no-such-name", "socket-all-digits", "numbers", "nccl-same-gpu",
         "nccl-version", "nccl-world-size", "nccl-rank-twice", "nccl-no-interface", "nccl-bad-family", "gloo-no-interface",
         "gloo-loopback", "ib-memlock", "ib-queue-pair", "nccl-shm", "nccl-crossed", "nccl-nvls", "nccl-nic-count",
@@ -68,6 +72,10 @@ _REPORT_A_SIGNAL = (
     "python-died-of-signal",
     "hydra-signal",
     "slurm-task-signal",
+    "composer-rank-killed",
+    "lightning-child-killed",
+    "spawned-process-killed",
+    "systemd-unit-killed",
 )
 _BY_SIGNAL = {4: "crash", 6: "crash", 7: "crash", 8: "crash", 9: "killed", 11: "crash", 15: "stopped"}
 
