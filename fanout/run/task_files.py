@@ -69,11 +69,13 @@ def _find_work_directory(settings: Settings, process: ProcessContext) -> str:
 def _read_config(task: Sequence[str], directory: str) -> tuple[str, Any]:
     """Return the path and the content of the task's config, its first YAML argument; ("", None) without one.
 
-    fanout reads the config only to check that it parses, and to find the paths in it. Raises UsageError.
+    The content includes the overrides ``--section.field VALUE`` after it. fanout reads the config only to check that
+    it parses, and to find paths and batch sizes in it. Raises UsageError.
     """
     path = next((word for word in task[1:] if word.endswith((".yaml", ".yml"))), "")
     if not path:
         return "", None
+    words = task[task.index(path, 1) + 1 :]
     try:
         with open(os.path.join(directory, path), encoding="utf-8") as file:
             text = file.read()
@@ -84,7 +86,7 @@ def _read_config(task: Sequence[str], directory: str) -> tuple[str, Any]:
     import yaml
 
     try:
-        return path, yaml.safe_load(text)
+        return path, apply_overrides(yaml.safe_load(text), words)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else path
@@ -92,3 +94,24 @@ def _read_config(task: Sequence[str], directory: str) -> tuple[str, Any]:
         raise UsageError(f"{where}: not valid YAML: {problem}", hint="indent YAML with spaces, not with tabs") from None
     except RecursionError:
         raise UsageError(f"{path}: nested too deeply for a config") from None
+
+
+def apply_overrides(values: Any, words: Sequence[str]) -> Any:
+    """Return the config with each ``--section.field VALUE`` or ``--section.field=VALUE`` of the task's arguments."""
+    import yaml
+
+    if not isinstance(values, dict):
+        return values
+    for number, word in enumerate(words):
+        name, has_value, text = word.partition("=")
+        section, has_dot, field = name.removeprefix("--").partition(".")
+        if not (name.startswith("--") and has_dot and isinstance(values.get(section, {}), dict)):
+            continue
+        if not has_value:
+            text = words[number + 1] if number + 1 < len(words) else ""
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            value = text
+        values = values | {section: values.get(section, {}) | {field: value}}
+    return values

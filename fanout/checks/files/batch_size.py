@@ -24,24 +24,31 @@ def _judge_batch_size(case: CheckContext) -> Iterator[CheckResult]:
         return
     whole, micro = found
     world = sum(counts)
-    if whole % (world * micro):
-        step = world * micro
+    step = world * micro
+    if whole % step:
         near = max(step, round(whole / step) * step)
         yield warn(
             case.hosts,
             f"global_batch_size {whole} is not divisible by {world} processes × micro_batch_size {micro}",
             f"use a multiple of {step}, for instance {near}",
         )
+    elif whole > step and task_config.is_offload_enabled(case.request.config_values):
+        yield warn(
+            case.hosts,
+            f"enable_fsdp_offload excludes gradient accumulation, but global_batch_size {whole} is"
+            f" {world} processes × micro_batch_size {micro} × {whole // step} steps",
+            f"use global_batch_size {step}, or enable_fsdp_offload: false",
+        )
     else:
-        yield ok(case.hosts, f"{whole} = {world} processes × {micro} × {whole // (world * micro)} steps")
+        yield ok(case.hosts, f"{whole} = {world} processes × {micro} × {whole // step} steps")
 
 
 CHECKS = (
     Check(
         name="batch", group="rehearsal", worst="warn", unless=get_unread_config_reason,
-        verifies="The config's global batch size is divisible by processes × micro batch size.",
-        why="Otherwise trainers stop with an assertion after they have loaded the model.",
-        fix="Choose a multiple of processes × micro batch size.",
+        verifies="The config's global batch size is divisible by processes × micro batch size. With enable_fsdp_offload it equals that product.",
+        why="Otherwise trainers stop with an assertion, some after they have loaded the model.",
+        fix="Choose a multiple of processes × micro batch size. With enable_fsdp_offload choose the product itself.",
         judge=_judge_batch_size,
     ),
 )  # fmt: skip

@@ -78,6 +78,13 @@ def find_batch_sizes(values: Any) -> tuple[int, int] | None:
     return (whole, micro) if whole and micro else None
 
 
+def is_offload_enabled(values: Any) -> bool:
+    """Return whether a config sets ``enable_fsdp_offload``, with which VeOmni refuses gradient accumulation."""
+    if not isinstance(values, Mapping):
+        return False
+    return values.get("enable_fsdp_offload") is True or any(is_offload_enabled(value) for value in values.values())
+
+
 def _iterate_integers(values: Any, prefix: str = "") -> Iterator[tuple[str, int]]:
     if isinstance(values, Mapping):
         for key, value in values.items():

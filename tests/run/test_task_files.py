@@ -1,0 +1,32 @@
+"""The task's config as a check reads it: the file, and the overrides on the task's command line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fanout.run.task_files import apply_overrides
+
+VALUES = {"train": {"global_batch_size": 8, "micro_batch_size": 1}, "data": {"train_path": "a.jsonl"}}
+
+
+@pytest.mark.parametrize(
+    ("words", "section", "expected"),
+    [
+        (["--train.global_batch_size", "16"], "train", {"global_batch_size": 16, "micro_batch_size": 1}),
+        (["--train.global_batch_size=16"], "train", {"global_batch_size": 16, "micro_batch_size": 1}),
+        (["--data.train_path", "b.jsonl"], "data", {"train_path": "b.jsonl"}),
+        (["--model.path=/m"], "model", {"path": "/m"}),
+        (["--data.train_path", "a: b: c"], "data", {"train_path": "a: b: c"}),
+        (["--train.offload", "false", "--train.offload", "true"], "train", VALUES["train"] | {"offload": True}),
+        (["--verbose", "train.x", "3", "-v", "--train.last"], "train", VALUES["train"] | {"last": None}),
+    ],
+)
+def test_an_override_of_the_task_counts_more_than_the_file(words: list[str], section: str, expected: Any) -> None:
+    assert apply_overrides(VALUES, words) == VALUES | {section: expected}
+
+
+def test_a_config_without_sections_stays_as_it_is() -> None:
+    assert apply_overrides([1, 2], ["--train.x", "3"]) == [1, 2]
+    assert apply_overrides({"train": 3}, ["--train.x", "3"]) == {"train": 3}
