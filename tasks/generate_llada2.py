@@ -1,4 +1,4 @@
-"""Writes text with a trained checkpoint: ``generate_llada2.py outputs/llada2_mini_bd_sft --prompt assert``."""
+"""Write text with a trained model: ``generate_llada2.py outputs/llada2_mini_bd_sft --prompt assert``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import sys
 
 import torch
-from llada2 import checkpoint, model_config, sampling, tokenizer, world
+from llada2 import checkpoint, hf_folder, model_config, sampling, tokenizer, weights, world
 from llada2.errors import UserError
 from llada2.model import LLaDA2
 
@@ -15,10 +15,12 @@ from llada2.model import LLaDA2
 def parser() -> argparse.ArgumentParser:
     """Return the options; the defaults of decoding are those of the paper, and sizes come from the checkpoint."""
     p = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    p.add_argument("checkpoint", help="a global_step_N directory, or an output directory: its newest one")
+    p.add_argument(
+        "checkpoint", help="a global_step_N directory, an output directory (its newest one), or a Hugging Face folder"
+    )
     p.add_argument("--prompt", required=True, help="what the user says")
     p.add_argument("--gen-length", type=int, default=64, help="at most so many tokens (default %(default)s)")
-    p.add_argument("--block-size", type=int, help="default: the one that was trained")
+    p.add_argument("--block-size", type=int, help="default: the one that was trained; 32 for a Hugging Face folder")
     p.add_argument("--steps", type=int, help="at most so many passes a block (default: the block size)")
     p.add_argument("--threshold", type=float, default=0.95, help="accept tokens surer than this (default %(default)s)")
     p.add_argument("--temperature", type=float, default=0.0, help="0 takes the most probable token (default)")
@@ -30,18 +32,30 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def run(options: argparse.Namespace) -> None:
-    """Loads, writes, prints."""
-    path = checkpoint.newest(options.checkpoint)
-    meta = checkpoint.read_meta(path)
-    shape, _ = model_config.from_dict(meta["model"], f"{path}/meta.json")
-    words = tokenizer.load(meta["config"]["model"]["tokenizer_path"])
-    device = world.choose_device(options.device, 0, 1, "--device cuda")
+def open_model(path: str) -> tuple[LLaDA2, tokenizer.Tokenizer, int]:
+    """Return the model at ``path`` on the CPU, its tokenizer, and the block size that it was trained with."""
+    if hf_folder.is_folder(path):
+        shape, _ = model_config.load(path)
+        for warning in weights.check(path, shape):
+            print(f"warning: {warning}", file=sys.stderr)
+        words, block = tokenizer.load(path if tokenizer.is_folder(path) else "bytes"), 32
+    else:
+        meta = checkpoint.read_meta(path)
+        shape, _ = model_config.from_dict(meta["model"], f"{path}/meta.json")
+        words, block = tokenizer.load(meta["config"]["model"]["tokenizer_path"]), meta["config"]["train"]["block_size"]
     model = LLaDA2(shape).eval()
-    checkpoint.load_weights(path, model, alone=True)
+    weights.load(path, model, shape, alone=True)
+    return model, words, block
+
+
+def run(options: argparse.Namespace) -> None:
+    """Load the model, write the text, and print it."""
+    path = checkpoint.newest(options.checkpoint)
+    device = world.choose_device(options.device, 0, 1, "--device cuda")
+    model, words, block = open_model(path)
     model.to(device)
     prompt, _ = words.chat([{"role": "user", "content": options.prompt}, {"role": "assistant", "content": ""}])
-    block = meta["config"]["train"]["block_size"] if options.block_size is None else options.block_size
+    block = block if options.block_size is None else options.block_size
     steps = block if options.steps is None else options.steps
     for name, value in (("--gen-length", options.gen_length), ("--block-size", block), ("--steps", steps)):
         if value < 1:

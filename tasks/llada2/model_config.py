@@ -148,7 +148,7 @@ def to_dict(config: ModelConfig, dtype: str) -> dict[str, object]:
     """Return the contents of a ``config.json`` that upstream reads too; the tensors beside it have ``dtype``."""
     ours = {"init_scheme", "qk_norm_init"}
     shape = {name: value for name, value in asdict(config).items() if name not in ours}
-    fixed = {name: allowed[0] for name, (allowed, _) in ONLY.items() if name not in ("rope_parameters",)}
+    fixed = {name: allowed[0] for name, (allowed, _) in ONLY.items() if allowed[0] is not None}
     return {"architectures": ["LLaDA2MoeModelLM"], **fixed, **shape, "torch_dtype": dtype, "use_cache": False}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -56,13 +57,16 @@ class HuggingFaceTokenizer:
 
     def __init__(self, path: str) -> None:
         try:
-            from transformers import AutoTokenizer  # type: ignore[import-not-found,unused-ignore]
+            from transformers import AutoTokenizer, logging  # type: ignore[import-not-found,unused-ignore]
         except ImportError:
             raise UserError(
                 f"model.tokenizer_path {path}: needs transformers; type: pip install transformers"
             ) from None
+        logging.set_verbosity_error()  # it warns that it does not know the model beside the tokenizer
         try:
-            self._inner: Any = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # such as those about the model's config.json
+                self._inner: Any = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
         except Exception as error:  # noqa: BLE001
             # A broken tokenizer.json raises a bare Exception; some messages list every model of the library.
             raise UserError(f"model.tokenizer_path {path}: {first_line(error)}") from None
@@ -112,7 +116,9 @@ def load(path: str) -> Tokenizer:
     if path == "bytes":
         return ByteTokenizer()
     if not os.path.isdir(path):
-        raise UserError(f"model.tokenizer_path {path}: no such directory; write bytes for the built-in tokenizer")
+        raise UserError(
+            f"model.tokenizer_path {path}: no such directory (from {os.getcwd()}); write bytes for the built-in tokenizer"
+        )
     if not is_folder(path):
         raise UserError(f"model.tokenizer_path {path}: none of {', '.join(FILES)} is in this directory")
     return HuggingFaceTokenizer(path)

@@ -77,10 +77,13 @@ def _compare(path: str, shape: ModelConfig) -> list[str]:
 
 
 @torch.no_grad()
-def load(path: str, model: nn.Module, shape: ModelConfig) -> None:
-    """Fill ``model`` with the weights at ``path``; each rank reads the rows that it holds."""
+def load(path: str, model: nn.Module, shape: ModelConfig, *, alone: bool = False) -> None:
+    """Fill ``model`` with the weights at ``path``; each rank reads the rows that it holds.
+
+    ``alone``: there is no process group.
+    """
     if os.path.isfile(os.path.join(path, "meta.json")):
-        checkpoint.load_weights(path, model)
+        checkpoint.load_weights(path, model, alone=alone)
         return
     folder = WeightFolder(path)
     for name, weight in model.state_dict().items():

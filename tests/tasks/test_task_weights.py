@@ -14,7 +14,7 @@ from llada2.model import LLaDA2
 from safetensors.torch import load_file
 
 from tests.tasks import naive_llada2 as naive
-from tests.tasks.task_places import CONVERT, MINI, TINY
+from tests.tasks.task_places import CONVERT, GENERATE, MINI, TINY
 from tests.tasks.task_runs import Nursery, curve, train
 
 VALUES: dict[str, Any] = json.loads(Path(TINY).read_text()) | {
@@ -214,6 +214,9 @@ def test_the_converter_splits_merges_and_reads_checkpoints(nursery: Nursery, tmp
     (step,) = checkpoint.whole(str(tmp_path / "run" / "checkpoints")).values()
     for name in ("model.safetensors", "config.json"):
         assert (tmp_path / "own" / name).read_bytes() == (Path(step) / "hf_ckpt" / name).read_bytes()
+    short = ["--prompt", "a", "--gen-length", "8", "--block-size", "8"]
+    for path in (source, str(tmp_path / "split"), str(tmp_path / "run")):
+        assert "-- 8 tokens in 13 forwards" in nursery.alone([GENERATE, path, *short])
     refused = nursery.alone([CONVERT, source, str(tmp_path / "own")], expected=2)
     assert refused == f"error: {tmp_path}/own: it exists already; name a new folder\n"
     (tmp_path / "new.partial").mkdir()
