@@ -76,7 +76,7 @@ class Planner:
             nodes=tuple(nodes),
             master_addr=master,
             master_port=settings.master_port,
-            host_settings=_build_host_settings(settings),
+            host_settings=build_host_settings(settings),
             detached=self.detached,
         )
 
@@ -100,7 +100,7 @@ class Planner:
         return ("bash", "-c", SETUP, "fanout", *argv) if settings.setup else argv
 
 
-def _build_host_settings(settings: Settings) -> dict[str, Any]:
+def build_host_settings(settings: Settings) -> dict[str, Any]:
     """Return the settings that the agent gets, by name."""
     return {name: getattr(settings, name) for name in HOST_SETTINGS}
 

@@ -18,6 +18,8 @@ from typing import Any
 
 from fanout.agent import bundle, frames, processes
 from fanout.model.option_table import HOST_SETTINGS
+from fanout.model.planner import build_host_settings
+from fanout.model.settings import Settings
 from tests.processes import end
 
 #: Only for this process: a keeper sweeps by its run, and two test sessions may run side by side.
@@ -167,7 +169,7 @@ def build_mark(run: str, node: int) -> list[str]:
 
 def build_spec(argv: list[str], cwd: Path, *, run: str = RUN, node: int = 0, **rest: Any) -> dict[str, Any]:
     """Return the message Prepare. ``rest`` has other parts of it, and settings by name."""
-    settings = {"grace": 10.0, "lease": 60.0, "spool_limit": 0, "stacks": "off"}
+    settings = build_host_settings(Settings(grace=10.0, lease=60.0, spool_limit=0, stacks="off"))
     settings |= {name: rest.pop(name) for name in HOST_SETTINGS if name in rest}
     usual = {
         "required_files": [],
