@@ -201,7 +201,7 @@ class _LayoutBuilder:
             step_time=places.get(unit, 0),
             step_time_unit=unit,
             time_left=places.get(Role.TIME_LEFT, 0),
-            is_bar=role is Role.BAR and not loss,
+            is_bar=role is Role.BAR,
         )
 
     def _choose_step(self, loss: int) -> tuple[Role | None, int, int]:

@@ -52,7 +52,7 @@ class MetricReading:
     epoch: float | None = None
     epochs: int | None = None
     others: Mapping[str, float] = field(default_factory=dict)  # further groups of the user's pattern
-    is_bar: bool = False  # the step is the count of a progress bar without a loss, which may be that of an evaluation
+    is_bar: bool = False  # the step is the count of a progress bar
     counts_epoch: bool = False  # step and total count the batches of one epoch, not those of the run
 
 

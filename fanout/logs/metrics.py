@@ -1,4 +1,4 @@
-"""Metrics of a run: follow the newest metrics of each host; compute the loss curve and the time left."""
+"""Metrics of a run: follow the newest metrics of each host, from its first stream that has any."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ from itertools import islice
 
 from fanout.logs.demux import LogLine, split_text
 from fanout.logs.metric_line import MetricReading, may_have_metrics, parse_line
-
-BLOCKS = "▁▂▃▄▅▆▇█"
-ASCII_BLOCKS = "_.-:=+*#"
+from fanout.logs.run_progress import RunProgress
 
 
 class MetricTracker:
-    """Metrics of every host, from its first stream with metrics, and the progress of the run from the first host.
+    """Metrics of every host, from its first stream with metrics, and the progress of the run.
 
     Lines are parsed only on request, and then only the newest of each stream, because older values are never shown.
     """
@@ -24,12 +22,13 @@ class MetricTracker:
     HELD = 8  # blocks of one stream that are kept until the next request
     NEWEST = 3  # readings that are parsed from them
 
-    def __init__(self, metric: re.Pattern[str] | None = None) -> None:
+    def __init__(self, metric: re.Pattern[str] | None = None, hosts: Sequence[str] = ()) -> None:
         self._metric = metric
         self._followed_streams: dict[str, int] = {}  # host -> the stream that is followed
         self._held: dict[tuple[str, int], deque[tuple[float, LogLine]]] = {}
-        self._readings: dict[str, MetricReading] = {}
-        self._progress = RunProgress()
+        self._newest: dict[str, MetricReading] = {}  # as they were read
+        self._readings: dict[str, MetricReading] = {}  # with the earlier values of missing metrics
+        self._progress = RunProgress(hosts)
 
     def add_lines(self, log_lines: Sequence[LogLine], at: float) -> None:
         """Add lines, oldest first."""
@@ -49,7 +48,7 @@ class MetricTracker:
 
     @property
     def run_progress(self) -> RunProgress:
-        """Return the progress of the run, from the first host that printed metrics."""
+        """Return the progress of the run."""
         self._parse_held()
         return self._progress
 
@@ -94,12 +93,13 @@ class MetricTracker:
                 self._add_reading(host, reading, at)
 
     def _add_reading(self, host: str, reading: MetricReading, at: float) -> None:
-        before = self._readings.get(host)
-        if reading == before:
+        if reading == self._newest.get(host):
             return
+        self._newest[host] = reading
+        if not self._progress.add_reading(reading, at, host):
+            return
+        before = self._readings.get(host)
         self._readings[host] = reading if before is None else _merge_readings(before, reading)
-        if host == next(iter(self._readings)):
-            self._progress.add_reading(reading, at)
 
 
 def _merge_readings(before: MetricReading, now: MetricReading) -> MetricReading:
@@ -118,72 +118,3 @@ def _merge_readings(before: MetricReading, now: MetricReading) -> MetricReading:
         epochs=before.epochs if now.epochs is None else now.epochs,
         others={**before.others, **now.others},
     )
-
-
-class RunProgress:
-    """Progress of the run: the newest metrics, the loss so far (thinned), and the time left."""
-
-    def __init__(self, *, keep: int = 256) -> None:
-        self._keep = keep
-        self._every = 1
-        self._count = 0
-        self._losses: list[float] = []
-        self._steps: deque[tuple[float, int]] = deque(maxlen=64)
-        self.step: int | None = None
-        self.total: int | None = None
-        self.loss: float | None = None
-        self.speed: float | None = None
-        self.others: dict[str, float] = {}
-
-    def add_reading(self, reading: MetricReading, at: float) -> None:
-        """Add a reading of the host that the progress follows."""
-        if reading.step is not None:
-            if self.step is not None and reading.step < self.step:
-                self._steps.clear()  # a new epoch counts from the beginning
-            self.step = reading.step
-            self._steps.append((at, reading.step))
-        self.total = reading.total or self.total
-        self.speed = reading.speed or self.speed
-        self.others.update(reading.others)
-        if reading.loss is not None:
-            self.loss = reading.loss
-            if self._count % self._every == 0 and abs(reading.loss) < float("inf"):
-                self._losses.append(reading.loss)
-            self._count += 1
-            if len(self._losses) >= self._keep:
-                self._losses = self._losses[::2]
-                self._every *= 2
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Estimate the seconds left from the last readings; None while that is impossible."""
-        if self.total is None or len(self._steps) < 2:
-            return None
-        (then, before), (now, step) = self._steps[0], self._steps[-1]
-        if step <= before or now <= then:
-            return None
-        return (self.total - step) * (now - then) / (step - before)
-
-    def draw_loss_curve(self, width: int, *, unicode: bool = True) -> str:
-        """Return the loss so far as a sparkline of at most ``width`` characters."""
-        return draw_sparkline(self._losses, width, unicode=unicode)
-
-
-def draw_sparkline(values: list[float], width: int, *, unicode: bool = True) -> str:
-    """Return values as a row of blocks, scaled from minimum to maximum; few values give a shorter row."""
-    blocks = BLOCKS if unicode else ASCII_BLOCKS
-    if not values or width < 1:
-        return ""
-    if len(values) > width:
-        values = [
-            _compute_mean(values[at * len(values) // width : (at + 1) * len(values) // width]) for at in range(width)
-        ]
-    low, high = min(values), max(values)
-    span = high - low
-    if span <= 0:
-        return blocks[0] * len(values)
-    return "".join(blocks[min(7, int((value - low) / span * 8))] for value in values)
-
-
-def _compute_mean(values: list[float]) -> float:
-    return sum(values) / len(values)

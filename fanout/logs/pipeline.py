@@ -22,7 +22,7 @@ class LogPipeline:
         self.streams = StreamDemultiplexer(heading.hosts, blocks=True)
         self.line_filter = LineFilter(filters, heading.ranks, self.streams.parts)
         self.folding = LineFolding(heading.hosts, self.streams.parts, how=filters.fold or fold)
-        self.metric_tracker = MetricTracker(filters.metric)
+        self.metric_tracker = MetricTracker(filters.metric, heading.hosts)
         self.lines: dict[str, int] = dict.fromkeys(heading.hosts, 0)
         self.warnings: dict[str, int] = {}
         self.errors: dict[str, int] = {}

@@ -87,6 +87,7 @@ class HostState:
     received: Mapping[int, int] = field(default_factory=dict)  # bytes of each stream that have arrived
     first_output_at: float | None = None
     last_output_at: float | None = None
+    usual_pause: float = 0.0  # the longest recent time between two outputs; earlier ones fade
     last_message_at: float | None = None  # when the agent last sent anything
     lost_at: float | None = None  # earliest time at which the host may have been lost; None after a new message
     progress_at: float | None = None  # when the run last progressed there: a new phase, or new bytes of its log
@@ -213,6 +214,7 @@ def _apply_chunk(state: RunState, event: Chunk, now: float) -> RunState:
         received={**host.received, event.stream: event.offset + len(event.data)},
         first_output_at=host.first_output_at or at,
         last_output_at=at,
+        usual_pause=max(0.9 * host.usual_pause, at - (host.last_output_at or at)),
         last_message_at=at,
         progress_at=at,
         no_message_since=None,

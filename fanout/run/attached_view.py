@@ -44,6 +44,7 @@ def build_attached_view(
         filters,
         preview=partial(diagnosis.preview_verdict, collector),
         slow=pace.slow_hosts,
+        ranks=pace.summarize_ranks,
         hung=hangs.hung_hosts,
         detach=detach_request,
         viewing="attach",

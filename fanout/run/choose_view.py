@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from fanout.logs.line_filters import DisplayFilters
+from fanout.logs.run_progress import RankProgress
 from fanout.model.run_info import RunInfo
 from fanout.model.state import RunState
 from fanout.model.subscriber import View, Viewing
@@ -34,6 +35,7 @@ def build_view(
     preview: Callable[[RunState], Sequence[str]] | None = None,
     detach: Callable[[], None] | None = None,
     slow: Callable[[], Mapping[str, str]] = dict,
+    ranks: Callable[[], RankProgress] = RankProgress,
     hung: Callable[[RunState], Mapping[str, str] | None] = lambda state: None,
     waits: bool = True,
     viewing: Viewing = "run",
@@ -57,6 +59,7 @@ def build_view(
             preview=preview,
             detach=detach,
             slow=slow,
+            ranks=ranks,
             hung=hung,
             viewing=viewing,
         )

@@ -91,7 +91,9 @@ class Launch:
             hang_reporter = diagnosis.HangReporter(self.collector)
             preview = partial(diagnosis.preview_verdict, self.collector)
             slow, hung = self.pace.slow_hosts, hang_reporter.hung_hosts
-            shown = build_view(*what, preview=preview, slow=slow, hung=hung, detach=leave, waits=False)
+            shown = build_view(
+                *what, preview=preview, slow=slow, ranks=self.pace.summarize_ranks, hung=hung, detach=leave, waits=False
+            )
             stack.callback(shown.close)
             record = RunWriter(path, self.heading, warn=shown.note)
             stack.callback(record.close)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fanout.diagnose.step_pace import StepTimes
+from fanout.logs.run_progress import RankProgress
 from fanout.model.events import Event
 from fanout.model.state import RunState
 
@@ -34,6 +35,7 @@ class SlowRankReporter:
         self._looks = 0
         self._lasted: Counter[_Who] = Counter()
         self._texts: dict[_Who, str] = {}
+        self._ranks = RankProgress()
 
     def __call__(self, event: Event, state: RunState) -> None:
         self._pace(event, state)
@@ -45,6 +47,7 @@ class SlowRankReporter:
         slow = {(each.host, each.rank): each for each in self._pace.find_slow()}
         lasting = {who: each for who, each in slow.items() if who in self._seen}
         self._seen = set(slow)
+        self._ranks = self._pace.summarize_ranks()
         self._looks += bool(self._pace.measure_times())
         self._lasted.update(list(lasting))
         self._texts |= {who: str(each) for who, each in lasting.items()}
@@ -64,6 +67,10 @@ class SlowRankReporter:
     def slow_hosts(self) -> Mapping[str, str]:
         """Return host -> short text, for each host with a rank that is slow now."""
         return self._now
+
+    def summarize_ranks(self) -> RankProgress:
+        """Return the progress of all ranks at the last sample."""
+        return self._ranks
 
     def list_slow_ranks(self) -> tuple[str, ...]:
         """Return lines for the report: ranks that are slow now, or were slow in at least a quarter of the samples."""

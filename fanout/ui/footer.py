@@ -10,9 +10,10 @@ from fanout.model.run_info import RunInfo
 from fanout.model.state import Phase, RunState
 from fanout.text.sanitize import to_single_line
 from fanout.text.table import cut_text
-from fanout.text.units import count_noun, format_clock, format_count, format_duration
+from fanout.text.units import count_noun, format_clock, format_duration
 from fanout.ui.host_rows import DisplayData, Row, RowContext, build_grid, build_host_rows
 from fanout.ui.outliers import find_outliers
+from fanout.ui.progress_text import describe_figures, describe_steps, describe_time_left
 
 GRID_FROM = 25
 _ALARMS = ("FAILING", "STOPPING", "HUNG")
@@ -25,8 +26,8 @@ def build_footer(
     """Return the rows of the block: at most a third of ``height``, and at least 2. The caller crops them to ``width``."""
     max_rows = max(2, height // 3)
     goes_on = not get_run_status(state, display).startswith(_ALARMS)  # otherwise no time left is shown
-    progress_row = _build_progress_row(display, width, goes_on=goes_on, unicode=unicode)
-    outliers = find_outliers(state, display.loads, display.readings, display.slow, display.hung)
+    progress_row = _build_progress_row(heading, display, state.now if goes_on else None, width, unicode=unicode)
+    outliers = find_outliers(state, display.loads, display.slow, display.hung)
     frame = RowContext(
         heading=heading,
         state=state,
@@ -96,21 +97,22 @@ def _build_bar_row(display: DisplayData) -> Row:
     return [(f" {host} ~ ", "dim"), (text.replace("\t", " "), "")]
 
 
-def _build_progress_row(display: DisplayData, width: int, *, goes_on: bool, unicode: bool) -> Row | None:
+def _build_progress_row(
+    heading: RunInfo, display: DisplayData, now: float | None, width: int, *, unicode: bool
+) -> Row | None:
+    """Return the row of loss, step, speed and time left; without ``now``, no time left is shown."""
     progress = display.progress
     row: Row = []
     if progress.loss is not None:
+        host = f"({progress.loss_host}) " if progress.loss_host not in ("", heading.hosts[0]) else ""
         curve = progress.draw_loss_curve(max(8, min(32, width // 5)), unicode=unicode)
-        row += [(f" loss {progress.loss:.4f} ", "bold"), (curve, "cyan")]
-    if progress.step is not None:
-        of = f"/{progress.total}" if progress.total else ""
-        row.append((f"  step {progress.step}{of}", ""))
-        if progress.total:
+        row += [(f" loss {progress.loss:.4f} ", "bold"), (host, "dim"), (curve, "cyan")]
+    if (steps := describe_steps(progress)) is not None:
+        row.append((f"  {steps}", ""))
+        if progress.step is not None and progress.total:
             row.append((f" {100 * progress.step // progress.total}%", ""))
-    if progress.speed is not None:
-        row.append((f"  {format_count(progress.speed)} tok/s", ""))
-    row += [(f"  {name} {value:.4g}", "") for name, value in progress.others.items()]
-    left = progress.seconds_left
-    if goes_on and left is not None and left > 0:
-        row.append((f"  {format_duration(left)} left", "dim"))
+    row += [(f"  {text}", "") for text in describe_figures(progress)]
+    left = progress.estimate_time_left(now, display.ranks) if now is not None else None
+    if left is not None:
+        row.append((f"  {describe_time_left(left)}", "dim"))
     return row or None

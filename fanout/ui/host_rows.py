@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fanout.logs.metric_line import MetricReading
-from fanout.logs.metrics import ASCII_BLOCKS, BLOCKS, RunProgress
+from fanout.logs.run_progress import ASCII_BLOCKS, BLOCKS, RankProgress, RunProgress
 from fanout.model.run_info import RunInfo
 from fanout.model.state import HostState, Phase, RunState
 from fanout.text.sanitize import to_single_line
@@ -58,6 +58,7 @@ class DisplayData:
     loads: Mapping[str, HostLoad] = field(default_factory=dict)
     warnings: Mapping[str, int] = field(default_factory=dict)
     errors: Mapping[str, int] = field(default_factory=dict)
+    ranks: RankProgress = field(default_factory=RankProgress)
     slow: Mapping[str, str] = field(default_factory=dict)  # host -> how slow, in one or two words
     hung: Mapping[str, str] | None = None  # host -> where its rank is while the others wait; None: no hang
     bars: Mapping[str, str] = field(default_factory=dict)  # host -> its current progress bar
@@ -214,6 +215,8 @@ def _build_temperature_cell(frame: RowContext, host: HostState) -> tuple[str, st
 
 def _build_step_cell(frame: RowContext, host: HostState) -> tuple[str, str]:
     reading = frame.display.readings.get(host.name)
+    if host.name in frame.display.ranks.steps:  # its ranks do not wait for each other
+        return "step {}-{}".format(*frame.display.ranks.steps[host.name]), "yellow"
     return (f"step {reading.step}", "") if reading is not None and reading.step is not None else ("", "")
 
 

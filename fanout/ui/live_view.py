@@ -18,6 +18,7 @@ from fanout.logs.folding import shorten_label
 from fanout.logs.line_filters import DisplayFilters, LinePrefix
 from fanout.logs.pipeline import LogPipeline, describe_hidden_lines
 from fanout.logs.rate_limit import RateLimiter
+from fanout.logs.run_progress import RankProgress
 from fanout.model.events import Chunk, Event, Heartbeat
 from fanout.model.run_info import RunInfo
 from fanout.model.state import RunState
@@ -51,7 +52,7 @@ class LiveView(TextView):
     """Live view in a terminal. ``size`` returns (columns, rows); the default queries the terminal of ``stdout``.
 
     ``keyboard`` enables the keys. ``preview`` returns the diagnosis so far, and ``detach`` detaches from the run.
-    ``slow`` returns host -> how slow its steps are. ``hung`` returns the hosts that cause a hang, None without a hang.
+    ``slow`` returns host -> how slow its steps are, and ``ranks`` the progress of all ranks. ``hung`` returns the hosts that cause a hang, None without a hang.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class LiveView(TextView):
         preview: Callable[[RunState], Sequence[str]] | None = None,
         detach: Callable[[], None] | None = None,
         slow: Callable[[], Mapping[str, str]] = dict,
+        ranks: Callable[[], RankProgress] = RankProgress,
         hung: Callable[[RunState], Mapping[str, str] | None] = lambda state: None,
         viewing: Viewing = "run",
         size: Callable[[], tuple[int, int]] | None = None,
@@ -82,6 +84,7 @@ class LiveView(TextView):
         self._gap = " " if filters.prefix is None else ""
         self._prefix = LinePrefix("{time} " + template if filters.timestamps else template)
         self._keyboard, self._preview, self._slow, self._hung = keyboard, preview, slow, hung
+        self._ranks = ranks
         self._key_bindings = KeyBindings(
             self._flow,
             note=self.note,
@@ -285,6 +288,7 @@ class LiveView(TextView):
             warnings=flow.warnings,
             errors=flow.errors,
             slow=self._slow(),
+            ranks=self._ranks(),
             hung=self._hung(self._state),
             bars=bars,
             keys=self._key_bindings.key_hint if self._keyboard is not None else "",

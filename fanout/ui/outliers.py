@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from enum import IntEnum
 from statistics import median
 
-from fanout.logs.metric_line import MetricReading
 from fanout.model.state import HostState, Phase, RunState
 from fanout.text.units import format_age
 from fanout.ui.host_load import HostLoad
@@ -47,20 +46,16 @@ class FleetMedians:
     """Medians over the running hosts; None if fewer than two hosts report a value."""
 
     busy: float | None
-    step: float | None
     quiet: float | None
     temp: float | None
 
 
-def compute_medians(
-    state: RunState, loads: Mapping[str, HostLoad], readings: Mapping[str, MetricReading]
-) -> FleetMedians:
+def compute_medians(state: RunState, loads: Mapping[str, HostLoad]) -> FleetMedians:
     """Return the medians over the running hosts."""
     running = [host for host in state.all_hosts if host.phase is Phase.RUNNING]
     names = [host.name for host in running]
     return FleetMedians(
         busy=_compute_median([load.utilisation for name in names if (load := loads.get(name))]),
-        step=_compute_median([reading.step for name in names if (reading := readings.get(name))]),
         quiet=_compute_median([state.now - host.last_output_at for host in running if host.last_output_at is not None]),
         temp=_compute_median([load.temp for name in names if (load := loads.get(name))]),
     )
@@ -69,7 +64,6 @@ def compute_medians(
 def find_outliers(
     state: RunState,
     loads: Mapping[str, HostLoad],
-    readings: Mapping[str, MetricReading],
     paces: Mapping[str, str] | None = None,
     hung: Mapping[str, str] | None = None,
 ) -> list[Outlier]:
@@ -77,13 +71,11 @@ def find_outliers(
 
     ``paces``: host -> how slow its steps are. ``hung``: host -> where its rank is while the others wait.
     """
-    fleet, paces, hung = compute_medians(state, loads, readings), paces or {}, hung or {}
+    fleet, paces, hung = compute_medians(state, loads), paces or {}, hung or {}
     found = [
         Outlier(host=host.name, what=OutlierKind.BLOCKING, words=hung[host.name])
         if host.name in hung and host.phase is Phase.RUNNING and host.connected
-        else find_worst_difference(
-            host, state, fleet, loads.get(host.name), readings.get(host.name), pace=paces.get(host.name, "")
-        )
+        else find_worst_difference(host, state, fleet, loads.get(host.name), pace=paces.get(host.name, ""))
         for host in state.all_hosts
     ]
     return sorted((outlier for outlier in found if outlier is not None), key=lambda outlier: outlier.what)
@@ -94,7 +86,6 @@ def find_worst_difference(
     state: RunState,
     fleet: FleetMedians,
     load: HostLoad | None,
-    reading: MetricReading | None,
     *,
     pace: str = "",
 ) -> Outlier | None:
@@ -108,7 +99,7 @@ def find_worst_difference(
         return None
     if host.last_output_at is not None and fleet.quiet is not None:
         quiet = state.now - host.last_output_at
-        if quiet > max(SILENT_SECONDS, 3 * fleet.quiet):
+        if quiet > 3 * max(SILENT_SECONDS / 3, fleet.quiet, host.usual_pause):  # some hosts print less often
             return Outlier(
                 host=host.name,
                 what=OutlierKind.SILENT,
@@ -118,7 +109,7 @@ def find_worst_difference(
         its = "its steps are" if pace.endswith("late") else "its steps take"
         slow = f"steps of {pace}" if pace.startswith("rank") else f"{its} {pace}"
     else:
-        slow = _describe_slowness(fleet, load, reading)
+        slow = _describe_slowness(fleet, load)
     if slow:
         return Outlier(host=host.name, what=OutlierKind.SLOW, words=slow)
     temp = load.temp if load is not None else None
@@ -127,16 +118,16 @@ def find_worst_difference(
     return Outlier(host=host.name, what=OutlierKind.HOT, words=f"{temp:.0f} degrees, median {fleet.temp:.0f}")
 
 
-def _describe_slowness(fleet: FleetMedians, load: HostLoad | None, reading: MetricReading | None) -> str:
-    """Return the idle GPUs, a load far below the median, or a step behind it; "" if the host is not slow."""
+def _describe_slowness(fleet: FleetMedians, load: HostLoad | None) -> str:
+    """Return the idle GPUs, or a load far below the median; "" if the host is not slow.
+
+    The newest steps are not compared: hosts print at different times. ``paces`` compares them over the same time.
+    """
     if load is not None and load.idle_gpus:
         return f"GPU {','.join(map(str, load.idle_gpus))} idle"
     busy = load.utilisation if load is not None else None
     if busy is not None and fleet.busy is not None and fleet.busy >= 50 and busy < fleet.busy * SLOW_SHARE:
         return f"load {busy:.0f}%, median {fleet.busy:.0f}%"
-    step = reading.step if reading is not None else None
-    if step is not None and fleet.step is not None and fleet.step - step > max(2.0, 0.02 * fleet.step):
-        return f"step {step}, median {fleet.step:.0f}"
     return ""
 
 

@@ -21,8 +21,9 @@ from fanout.model.run_info import RunInfo
 from fanout.model.state import RunState
 from fanout.model.subscriber import TextView
 from fanout.text.sanitize import sanitize_line, sanitize_lines, to_single_line
-from fanout.text.units import count_noun, format_count, format_duration, format_size
+from fanout.text.units import count_noun, format_duration, format_size
 from fanout.ui.nonblocking_writer import NonblockingWriter
+from fanout.ui.progress_text import describe_figures, describe_steps, describe_time_left
 from fanout.ui.status_messages import StatusMessage, StatusReporter, format_status
 
 STATUS_SECONDS = 60.0
@@ -99,19 +100,18 @@ class PlainView(TextView):
         self._flow.metric_tracker.add_bars(self._flow.streams.get_bars(), state.now)
         parts = [format_status(state)]
         progress = self._flow.metric_tracker.run_progress
-        if progress.step is not None:
-            parts.append(f"step {progress.step}" + (f"/{progress.total}" if progress.total else ""))
+        if (steps := describe_steps(progress)) is not None:
+            parts.append(steps)
         if progress.loss is not None:
             parts.append(f"loss {progress.loss:.4f}")
-        if progress.speed is not None:
-            parts.append(f"{format_count(progress.speed)} tok/s")
-        parts += [f"{name} {value:.4g}" for name, value in progress.others.items()]
+        parts += describe_figures(progress)
         for count, what in ((self._flow.warnings, "warning"), (self._flow.errors, "error")):
             if number := sum(count.values()):
                 parts.append(f"{number} {what}{'s' if number != 1 else ''}")
         parts.append(f"{format_size(sum(host.received_bytes for host in state.all_hosts))} of log")
-        left = progress.seconds_left
-        time_left = [f"{format_duration(left)} left"] if left is not None and left > 0 else []
+        goes_on = not (state.failures or state.interrupts or state.first_stop)
+        left = progress.estimate_time_left(state.now) if goes_on else None
+        time_left = [describe_time_left(left)] if left is not None else []
         return " · ".join([*parts, f"after {format_duration(state.now - state.began_at)}", *time_left])
 
     def _print_message(self, message: StatusMessage, at: float) -> None:

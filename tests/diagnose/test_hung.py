@@ -13,7 +13,7 @@ from fanout.commands.report import run_report
 from fanout.diagnose.signatures import load_builtin
 from fanout.diagnose.verdict import Verdict
 from fanout.logs.metric_line import MetricReading
-from fanout.logs.metrics import RunProgress
+from fanout.logs.run_progress import RunProgress
 from fanout.model import outcome
 from fanout.model.actions import Inspect
 from fanout.model.events import ActionSent, Answered, Interrupted
@@ -163,7 +163,7 @@ def test_the_view_shows_the_hang() -> None:
     progress = RunProgress()
     for step in range(1, 13):
         progress.add_reading(MetricReading(step=step, total=100, loss=2.0), T0 + step)
-    assert progress.seconds_left is not None
+    assert progress.estimate_time_left(T0 + 12) is not None
     rows = build_footer(
         heading, state, DisplayData(lines={}, readings={}, progress=progress, hung=hung), width=100, height=30
     )

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from fanout.logs import metric_line
 from fanout.logs.demux import LogLine, format_label
 from fanout.logs.metric_line import MetricReading
-from fanout.logs.metrics import MetricTracker, RunProgress, draw_sparkline
+from fanout.logs.metrics import MetricTracker
+from fanout.logs.run_progress import RunProgress, draw_sparkline
 from fanout.logs.tail import LogTails
 from fanout.model.errors import UsageError
 from fanout.model.subscriber import View
@@ -131,16 +132,6 @@ def test_metrics_are_read_on_demand_and_newest_first() -> None:
     pattern = MetricTracker(re.compile(r"acc (?P<acc>[\d.]+)"))
     pattern.add_lines([LogLine("h", 0, "h", "line", text, 0, -1) for text in ("acc 0.5", *["step 1 loss 2"] * 50)], 1.0)
     assert pattern.run_progress.others == {"acc": 0.5}
-
-
-def test_the_time_left_follows_from_the_pace() -> None:
-    progress = RunProgress()
-    assert progress.seconds_left is None
-    for step in range(5):
-        progress.add_reading(MetricReading(step=step * 10, total=100, loss=1.0), at=step * 2.0)
-    assert progress.seconds_left == pytest.approx(12.0)
-    progress.add_reading(MetricReading(step=0, total=100), at=20.0)  # a new epoch
-    assert progress.seconds_left is None
 
 
 @given(st.lists(st.floats(-1e6, 1e6), max_size=100), st.integers(1, 40))
