@@ -77,7 +77,7 @@ TWO_HOSTS = _low("two-hosts", "the run has two hosts, and each side may have sto
 ONE_HOST = _low("one-host", "the run has one host, and nothing but its exit is known")
 EITHER = _low("either", "another rank has an error that may be the cause")
 NO_DUMP = _low("no-dump", "its host left no dump of the flight recorder")
-UNEQUAL = _low("unequal", "two ranks differ from each other, and either may be right")
+UNEQUAL = _low("unequal", "two ranks or hosts differ or contradict each other, and either may be right")
 SAME_HOST = _medium(
     "same-host", "several processes of one host ended alike: one may have caused the exits of the others"
 )

@@ -92,7 +92,8 @@ def _build_host_processes(
     for each in sightings:
         rank = only if each.rank is None and each.kind != "end" else each.rank  # the end may be that of another process
         by_rank.setdefault(rank, []).append(each)
-    loose = by_rank.pop(None, [])
+    loose = _assign_by_pid(by_rank.pop(None, []), deaths, by_rank)
+    deaths = [_identify_crash(death, deaths, by_rank) for death in deaths]
     silent = [death for death in deaths if not death.was_stopped and (death.rank is None or death.rank not in by_rank)]
     given, loose = _assign_lines(loose, silent)
     out: list[Process] = []
@@ -108,6 +109,29 @@ def _build_host_processes(
     if loose:
         out.append(_build_process(host, None, loose, None))
     return out
+
+
+def _assign_by_pid(
+    loose: list[LogMatch], deaths: list[ProcessExit], by_rank: dict[int | None, list[LogMatch]]
+) -> list[LogMatch]:
+    """Add the lines that name the pid of a rank to that rank; return the other lines."""
+    rank_of = {str(death.pid): death.rank for death in deaths if death.rank is not None}
+    for each in loose:
+        if each.fields.get("pid") in rank_of:
+            by_rank.setdefault(rank_of[each.fields["pid"]], []).append(each)
+    return [each for each in loose if each.fields.get("pid") not in rank_of]
+
+
+def _identify_crash(
+    death: ProcessExit, deaths: list[ProcessExit], by_rank: Mapping[int | None, list[LogMatch]]
+) -> ProcessExit:
+    """Return the exit with its rank, if it is the only one by a signal and one rank logged how it crashed."""
+    by_signal = [each for each in deaths if each.code < 0 and not each.was_stopped]
+    known = {each.rank for each in deaths}
+    crashed = [rank for rank, seen in by_rank.items() if rank not in known and any(each.kind == "end" for each in seen)]
+    if by_signal != [death] or death.rank is not None or len(crashed) != 1:
+        return death
+    return replace(death, rank=crashed[0])
 
 
 def _assign_lines(loose: list[LogMatch], deaths: list[ProcessExit]) -> tuple[dict[int, list[LogMatch]], list[LogMatch]]:

@@ -37,6 +37,7 @@ GENERAL = {
     "deepspeed-return": {"deepspeed-killed"},
     "hccl-socket-timeout": {"hccl-notify-timeout"},
     "gloo-mesh": {"gloo-loopback"},
+    "nccl-cuda": {"nccl-gpu-memory"},
     "no-space": {"nccl-shm"},
     "no-command": {"crlf"},
     "no-other-command": {"crlf", "no-command"},

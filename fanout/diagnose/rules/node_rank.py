@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from fanout.diagnose.evidence import LogMatch
-from fanout.diagnose.evidence_order import COUNTED
+from fanout.diagnose.evidence_order import COUNTED, UNEQUAL
 from fanout.diagnose.rule_context import RuleContext, RuleResult
 from fanout.diagnose.verdict import Cause
 from fanout.logs import rank_prefix
@@ -18,8 +18,38 @@ _KEY = re.compile(r"torchelastic/(?:assigned_ranks/(?P<node>\d{1,9})|role_info/)
 
 
 def find_wrong_number(case: RuleContext) -> RuleResult | None:
-    """Return the host that used other numbers than fanout set; None if fanout set none."""
-    return _find_node_rank(case) or _find_nnodes(case)
+    """Return the host that used other numbers than fanout set, or two hosts that used the same number."""
+    return _find_node_rank(case) or _find_nnodes(case) or _find_same_number(case)
+
+
+def _find_same_number(case: RuleContext) -> RuleResult | None:
+    """Return two hosts with the same node number. Their logs do not show which one is wrong."""
+    hosts: dict[int, dict[str, LogMatch]] = {}
+    for seen in case.evidence.sightings:
+        if match := _KEY.search(seen.fields.get("key", "")):
+            hosts.setdefault(int(match["node"] or 0), {}).setdefault(seen.host, seen)
+    for number, here in hosts.items():
+        if len(here) == 2:
+            both = tuple(here)
+            causes = [
+                Cause(
+                    signature="node-rank",
+                    says=f"took part as node {number}, as {' and '.join(other for other in both if other != host)} did",
+                    host=host,
+                    hosts=both,
+                    at=seen.at,
+                    text=seen.text,
+                    file=seen.file,
+                    line=seen.line,
+                )
+                for host, seen in here.items()
+            ]
+            evidence = f"{both[0]} and {both[1]} waited for keys that only node {number} waits for"
+            advice = "compare NODE_RANK or --node-rank of these two hosts"
+            return RuleResult(
+                cause=causes[0], evidence=(evidence,), doubts=(UNEQUAL,), also=tuple(causes[1:]), advice=(advice,)
+            )
+    return None
 
 
 def _find_node_rank(case: RuleContext) -> RuleResult | None:

@@ -6,7 +6,9 @@ Other rules, which come first, handle a rank with an error of its own.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from fanout.diagnose import last_lines, stack_groups
 from fanout.diagnose.candidates import Candidate
@@ -107,7 +109,7 @@ def is_own_failure(suspect: Candidate) -> bool:
 def _locate_ranks(case: RuleContext) -> dict[int, CodeLocation]:
     """Return rank -> position, from its stack, else from the traceback of its timeout."""
     found = {
-        each.rank: stack_groups.locate_frames(frames)
+        each.rank: replace(stack_groups.locate_frames(frames), waits=True)  # it failed in its communication
         for each in case.processes
         if each.rank is not None and each.part == "victim" and each.sightings
         for frames in (stack_groups.parse_frames(each.sightings[0].traceback),)
@@ -116,7 +118,28 @@ def _locate_ranks(case: RuleContext) -> dict[int, CodeLocation]:
     for stand in case.evidence.stands:
         if stand.rank is not None and (_has_user_frames(stand.frames) or stand.state in "Tt"):
             found.setdefault(stand.rank, stack_groups.locate_snapshot(stand))
-    return found
+    return found or _locate_timeouts(case)
+
+
+def _locate_timeouts(case: RuleContext) -> dict[int, CodeLocation]:
+    """Return rank -> the collective in which it timed out, if all are of the default group.
+
+    The number in brackets is the rank within the group. A rank that is ahead of all others is no outlier.
+    """
+    found: dict[int, tuple[int, str]] = {}
+    for each in case.processes:
+        seen = next((seen for seen in each.sightings if seen.signature == "nccl-timeout"), None)
+        if seen is None or each.rank is None:
+            continue
+        if seen.fields.get("member", str(each.rank)) != str(each.rank):
+            return {}
+        found[each.rank] = int(seen.fields["seq"]), seen.fields["op"]
+    groups = sorted(Counter(found.values()).items(), key=lambda item: item[1])
+    if len(groups) == 2 and groups[0][0][0] > groups[1][0][0]:
+        return {}
+    return {
+        rank: CodeLocation(what=f"{op} number {number}", where="", waits=True) for rank, (number, op) in found.items()
+    }
 
 
 def _has_user_frames(frames: Sequence[tuple[str, int, str]]) -> bool:
@@ -130,9 +153,9 @@ def _find_outliers(where: dict[int, CodeLocation]) -> list[int]:
     if elsewhere:
         same = {where[rank] for rank in elsewhere}
         return sorted(elsewhere) if len(same) == 1 and len(elsewhere) < len(where) else []
-    groups: dict[CodeLocation, list[int]] = {}
+    groups: dict[str, list[int]] = {}
     for rank, place in where.items():
-        groups.setdefault(place, []).append(rank)
+        groups.setdefault(place.where or place.what, []).append(rank)  # frames of torch may be missing
     if len(groups) != 2:
         return []
     few, many = sorted(groups.values(), key=len)
@@ -144,7 +167,7 @@ def _list_others(where: dict[int, CodeLocation], odd: list[int]) -> list[CodeLoc
 
 
 def _describe_waiting(place: CodeLocation) -> str:
-    return f"wait in {place.what} ({place.where})"
+    return f"wait in {place.what}" + (f" ({place.where})" if place.where else "")
 
 
 def _find_host(case: RuleContext, rank: int) -> str:

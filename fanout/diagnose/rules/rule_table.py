@@ -41,7 +41,8 @@ RULES = (
          "hosts ended the run by themselves when their lease expired, and no rank has an error of its own: the launcher was "
          "stopped, its machine slept, or it could not reach the hosts"),
     Rule("numbers", "own", node_rank.find_wrong_number,
-         "a host waited in the rendezvous for a key that only another node number waits for, or for another number of hosts"),
+         "a host waited in the rendezvous for a key that only another node number waits for, or for another number of hosts; "
+         "or two hosts waited for keys of the same node number"),
     Rule("pointed", "own", named_ranks.find_named_failure,
          "others name a rank that they waited for, it has an error of its own, and no other rank surely failed before"),
     Rule("pointed", "own", named_ranks.find_recorded_failure,
