@@ -16,7 +16,7 @@ KINDS: dict[str, tuple[str, ...]] = {
         "no-library", "no-file", "no-script", "no-main-module", "no-command", "crlf", "no-space", "stale-file",
         "too-many-files", "too-many-threads", "env-missing",
     ),
-    "gpu-memory": ("cuda-out-of-memory", "cuda-memory-taken"),
+    "gpu-memory": ("cuda-out-of-memory", "cuda-memory-taken", "nccl-gpu-memory"),
     "gpu-fault": (
         "xid", "sxid", "gpu-lost", "cuda-ecc", "cuda-illegal-access", "cuda-assert", "cuda-busy", "cuda-ordinal",
         "cuda-fabric-manager", "cuda-compat", "cuda-old-driver", "nvml-mismatch", "npu-device-error", "nccl-cuda",
@@ -39,7 +39,7 @@ KINDS: dict[str, tuple[str, ...]] = {
         "mpi-first-exit", "slurm-task-exit",
        "exit", "deepspeed-return", "hydra-termination"),
     "waits": (
-        "silent", "apart", "quiet-host", "blamed", "pointed", "missing-node", "monitored-barrier", "nccl-desync",
+        "silent", "vanished", "apart", "quiet-host", "blamed", "pointed", "missing-node", "monitored-barrier", "nccl-desync",
         "store-waits-for-rank", "nccl-unique-id", "hccl-notify-timeout", "torchrun-worker-stuck", "kernel-hung-task",
         "kernel-lockup", "nfs-silent", "early",
     ),
