@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from fanout import __version__
-from fanout.cli.command_line import check_flags, check_stray_flags, normalize_flag, split_command_line
+from fanout.cli.command_line import (
+    SplitCommandLine,
+    check_flags,
+    check_stray_flags,
+    normalize_flag,
+    split_command_line,
+)
 from fanout.cli.command_table import COMMANDS, Command
 from fanout.cli.help_page import format_command_help
 from fanout.cli.help_parser import build_parser
@@ -52,7 +58,7 @@ def parse_arguments(argv: Sequence[str], *, columns: int = 100) -> Request:
     words = [*map(normalize_flag, line.head), *line.positionals]
     chosen = build_parser(command)
     values = chosen.parse_args(words) if command.most_positionals is not None else chosen.parse_intermixed_args(words)
-    return _build_request(command, vars(values), line.tail, notes)
+    return _build_request(command, vars(values), line, notes)
 
 
 def find_help(words: Sequence[str], columns: int) -> str:
@@ -79,13 +85,13 @@ def _correct_command(argv: Sequence[str], *before: str) -> str:
     return shlex.join(["fanout", *before, near[0], *argv[1:]]) if near else "fanout --help"
 
 
-def _build_request(command: Command, values: dict[str, Any], tail: list[str], notes: tuple[str, ...]) -> Request:
+def _build_request(command: Command, values: dict[str, Any], line: SplitCommandLine, notes: tuple[str, ...]) -> Request:
     from fanout.model.request import HostFilters, Request
 
     _parse_values(command, values)
     hosts = values.pop("hosts", "")
     named = values.pop("task", None) or ()
-    task = ((named,) if isinstance(named, str) else tuple(named)) + tuple(tail)
+    task = ((named,) if isinstance(named, str) else tuple(named)) + tuple(line.tail)
     if command.missing_task and not task:
         message, example = command.missing_task
         raise UsageError(f"{command.name}: {message}", hint=example)
@@ -96,7 +102,10 @@ def _build_request(command: Command, values: dict[str, Any], tail: list[str], no
     filters = HostFilters(**{name: values.pop(name) for name in HostFilters.__slots__ if name in values})
     values.pop("help")
     flags = {name: values.pop(name) for name in list(values) if name in SETTINGS}
-    return Request(verb=command.name, hosts=hosts, task=task, filters=filters, flags=flags, given=values, notes=notes)
+    return Request(
+        verb=command.name, hosts=hosts, task=task, filters=filters, flags=flags, given=values,
+        head=tuple(line.head), literal=line.literal, notes=notes,
+    )  # fmt: skip
 
 
 def _parse_values(command: Command, values: dict[str, Any]) -> None:

@@ -41,7 +41,7 @@ def run_attach(request: Request, process: ProcessContext) -> int:
     try:
         path = context.find_active_run()
     except UsageError:
-        if not request.hosts:
+        if not context.can_ask_hosts:
             raise
         return observe.attach_to_hosts(select_hosts(context))
     recorded = RunReader(path)

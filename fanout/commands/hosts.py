@@ -10,6 +10,7 @@ from fanout.model.exit_status import ExitStatus
 from fanout.model.hosts import Host
 from fanout.model.request import Request
 from fanout.remote.transports.login_explanation import LoginExplainer, LoginReport
+from fanout.run.argument_order import resolve_hosts
 from fanout.run.command_context import CommandContext
 from fanout.run.load_settings import load_settings
 from fanout.run.process_context import ProcessContext
@@ -20,7 +21,8 @@ def run_hosts(request: Request, process: ProcessContext) -> int:
     """Run the command; return 0. It contacts no host and reads only HOSTS and ssh_config."""
     loaded = load_settings(request, process)
     if request.given["explain"]:
-        source = hostfile.load_source(request.hosts, stdin=process.stdin, environ=process.environ)
+        hosts = resolve_hosts(request, loaded.settings.hosts).hosts
+        source = hostfile.load_source(hosts, stdin=process.stdin, environ=process.environ)
         process.stdout.write(hostfile.explain_lines(source.data, hostfile.parse_source(source)).rstrip("\n") + "\n")
         return ExitStatus.SUCCESS
     context = select_hosts(CommandContext(process=process, request=request, settings=loaded.settings))

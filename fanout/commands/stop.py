@@ -32,7 +32,7 @@ def run_stop(request: Request, process: ProcessContext) -> int:
     try:
         path = context.find_active_run()
     except UsageError:
-        if not request.hosts:
+        if not context.can_ask_hosts:
             raise
         return _print_state(observe.stop_on_hosts(select_hosts(context)), process)
     order = read_run_handle(path)

@@ -8,11 +8,12 @@ from fanout.hostfile.node_sets import expand_node_set
 from fanout.hostfile.parse import parse_hostfile
 from fanout.hostfile.problems import ParseError
 from fanout.hostfile.render import dump_hostfile, explain_lines, render_hosts, to_dicts
-from fanout.hostfile.source import HostSource, load_source, parse_source, read_host_list
+from fanout.hostfile.source import HostSource, describe_task_file, load_source, parse_source, read_host_list
 from fanout.model.errors import HostfileError
 
 __all__ = [
     "HostSource",
+    "describe_task_file",
     "dump_hostfile",
     "expand_hosts",
     "explain_lines",

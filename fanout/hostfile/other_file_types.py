@@ -34,12 +34,12 @@ class ForeignFile(NamedTuple):
 
 def recognize_file(lines: list[str], text: str, file: str) -> ForeignFile | None:
     """Return the kind of the file if it is certainly not a hostfile, else None."""
-    return (
-        _detect_program(lines, text, file)
-        or _detect_config(text, file)
-        or _detect_ssh_config(lines, file)
-        or _detect_node_file(lines, file)
-    )
+    return recognize_task_file(lines, text, file) or _detect_ssh_config(lines, file) or _detect_node_file(lines, file)
+
+
+def recognize_task_file(lines: list[str], text: str, file: str) -> ForeignFile | None:
+    """Return the kind of the file if it is a program or the config of a task, else None."""
+    return _detect_program(lines, text, file) or _detect_config(text, file)
 
 
 def _detect_program(lines: list[str], text: str, file: str) -> ForeignFile | None:

@@ -9,7 +9,8 @@ import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from fanout.hostfile.parse import MOST_BYTES, parse_hostfile
+from fanout.hostfile.other_file_types import recognize_task_file
+from fanout.hostfile.parse import MOST_BYTES, decode_text, parse_hostfile
 from fanout.model.errors import HostfileError
 from fanout.model.hosts import HostFile
 from fanout.text.sanitize import escape_invisible
@@ -45,6 +46,18 @@ def read_host_list(
 def parse_source(source: HostSource) -> HostFile:
     """Parse a loaded source; its includes are read from disk."""
     return parse_hostfile(source.data, file=source.name, load=read_file if source.is_file else None)
+
+
+def describe_task_file(path: str) -> str:
+    """Return what the file is, if it belongs to a task and is not a hostfile: ``Python, not a hostfile``; else ""."""
+    if not os.path.isfile(path):
+        return ""
+    try:
+        text = decode_text(read_file(path), file=path)
+    except HostfileError:
+        return ""
+    found = recognize_task_file(text.splitlines(), text, path)
+    return found.what if found is not None else ""
 
 
 def load_source(

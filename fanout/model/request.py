@@ -21,7 +21,10 @@ class HostFilters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """Parsed command line. ``flags`` are settings by name, ``given`` are the command's own options."""
+    """Parsed command line. ``flags`` are settings by name, ``given`` are the command's own options.
+
+    ``head`` has fanout's flags as the user typed them. ``literal``: ``--`` stands before TASK, so no word is a mistake.
+    """
 
     verb: str
     hosts: str = ""
@@ -29,4 +32,6 @@ class Request:
     filters: HostFilters = field(default_factory=HostFilters)
     flags: Mapping[str, Any] = field(default_factory=dict)
     given: Mapping[str, Any] = field(default_factory=dict)
+    head: tuple[str, ...] = ()
+    literal: bool = False
     notes: tuple[str, ...] = ()  # warnings about the command line

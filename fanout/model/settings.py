@@ -21,6 +21,7 @@ from fanout.text.suggest import suggest_nearest
 class Settings:
     """Options of a run, with the defaults of the option table. Times are in seconds."""
 
+    hosts: str = default_of("hosts")
     script: str = default_of("script")
     shell: str = default_of("shell")
     chdir: str = default_of("chdir")

@@ -35,6 +35,14 @@ class CommandContext:
             )
         return os.path.abspath(os.path.join(process.cwd, state, "fanout", "runs"))
 
+    @property
+    def can_ask_hosts(self) -> bool:
+        """Return whether hosts can be asked for a run without a record here.
+
+        The hosts of fanout.toml are asked only for a run that the user names.
+        """
+        return bool(self.request.hosts or (self.settings.hosts and self.request.given["run"]))
+
     def find_run(self) -> str:
         """Return the directory of the run that the command line names. Raises UsageError."""
         return find_run(self.request.given["run"], self.find_runs_directory())

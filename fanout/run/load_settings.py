@@ -30,11 +30,22 @@ def load_settings(request: Request, process: ProcessContext) -> LoadedSettings:
     flags["env"] = tuple(pairs)
     flags.update(_choose_venv(flags.get("venv") or process.environ.get("FANOUT_VENV"), process))
     loaded = merge_settings(flags, process.environ, _find_config_files(process))
+    loaded = _locate_hostfile(loaded)
     settings = loaded.settings
     if settings.ssh_config not in ("", "none"):  # the guardian and `stop` may run in another directory
         path = os.path.abspath(os.path.join(process.cwd, os.path.expanduser(settings.ssh_config)))
         loaded = dataclasses.replace(loaded, settings=dataclasses.replace(settings, ssh_config=path))
     return loaded
+
+
+def _locate_hostfile(loaded: LoadedSettings) -> LoadedSettings:
+    """Return the settings with ``hosts`` of a fanout.toml as a path that is valid here: it is relative to that file."""
+    hosts, origin = loaded.settings.hosts, loaded.origins.get("hosts", "")
+    path = os.path.join(os.path.dirname(origin), os.path.expanduser(hosts))
+    if not hosts or os.path.sep not in origin or not os.path.exists(path):
+        return loaded  # a list of hosts, or a path from the environment
+    path = os.path.relpath(path)
+    return dataclasses.replace(loaded, settings=dataclasses.replace(loaded.settings, hosts=path))
 
 
 def _parse_env_flag(text: str, environ: Mapping[str, str]) -> tuple[str, str]:

@@ -11,6 +11,7 @@ from fanout.model.hosts import Host
 from fanout.model.request import Request
 from fanout.record.run_handle import RunHandle
 from fanout.remote.transports.select import TransportSelector
+from fanout.run.argument_order import resolve_hosts
 from fanout.run.command_context import CommandContext, load_command_context
 from fanout.run.process_context import ProcessContext
 
@@ -40,9 +41,8 @@ def load_run_context(request: Request, process: ProcessContext) -> RunContext:
 
 def select_hosts(command: CommandContext) -> RunContext:
     """Return the context with the selected hosts. Raises HostfileError, UsageError."""
-    request, settings, process = command.request, command.settings, command.process
-    if not request.hosts:
-        raise UsageError(f"{request.verb}: HOSTS is missing", hint=f"fanout {request.verb} --help")
+    settings, process = command.settings, command.process
+    request = resolve_hosts(command.request, settings.hosts)
     file = hostfile.read_host_list(request.hosts, stdin=process.stdin, environ=process.environ)
     filters = request.filters
     hosts = hostfile.select_hosts(

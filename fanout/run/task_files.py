@@ -10,6 +10,8 @@ from typing import Any
 from fanout.model.errors import UsageError
 from fanout.model.planner import Planner
 from fanout.model.settings import Settings
+from fanout.model.task_words import is_config_name
+from fanout.run.argument_order import suggest_task
 from fanout.run.process_context import ProcessContext
 from fanout.run.run_context import RunContext
 
@@ -34,12 +36,14 @@ def read_task_files(context: RunContext) -> TaskFiles:
     directory = _find_work_directory(settings, context.process)
     is_here = os.path.isdir(directory)
     if task and is_here and not os.path.isfile(os.path.join(directory, task[0])):
-        raise UsageError(
-            f"no task {task[0]} in {directory}",
-            hint="run fanout in the project's directory, or give its path with --chdir",
-        )
+        raise UsageError(f"no task {task[0]} in {directory}", hint=suggest_task(context.request, directory))
     config, values = _read_config(task, directory)
     has_script = not is_here or os.path.isfile(os.path.join(directory, settings.script))
+    if task and not has_script and is_config_name(task[0]):
+        raise UsageError(
+            f"{task[0]} is not a program, and {directory} has no {settings.script} that could read it",
+            hint=f"fanout {context.request.verb} {context.request.hosts} task.py {task[0]}",
+        )
     return TaskFiles(directory=directory, config=config, config_values=values, has_script=has_script)
 
 
