@@ -103,9 +103,16 @@ def _build_request(command: Command, values: dict[str, Any], line: SplitCommandL
     values.pop("help")
     flags = {name: values.pop(name) for name in list(values) if name in SETTINGS}
     return Request(
-        verb=command.name, hosts=hosts, task=task, filters=filters, flags=flags, given=values,
-        head=tuple(line.head), literal=line.literal, notes=notes,
-    )  # fmt: skip
+        verb=command.name,
+        hosts=hosts,
+        task=task,
+        filters=filters,
+        flags=flags,
+        given=values,
+        head=tuple(line.head),
+        literal=line.literal,
+        notes=notes,
+    )
 
 
 def _parse_values(command: Command, values: dict[str, Any]) -> None:
