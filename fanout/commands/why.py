@@ -77,8 +77,8 @@ def collect_lines(files: list[LogFile], signatures: SignatureSet) -> EvidenceCol
     for stream, file in enumerate(files):
         for host in file.hosts:
             places[host, stream] = file.name
-        for label, host in file.names.items():
-            collector.set_rank(host, stream, rank=file.find_rank(label), local=file.source.local)
+        for host in file.hosts:
+            collector.set_rank(host, stream, rank=file.source.rank, local=file.source.local)
         for host, ranks in file.list_ranks().items():
             collector.add_ranks(host, ranks)
         file.send_lines(collector, stream)

@@ -144,6 +144,8 @@ def _choose_level(process: Process, first: LogMatch, evidence: Evidence) -> Leve
         return "bare"
     end = evidence.ends.get(process.host)
     ended = bool(first.traceback) or process.death is not None or (end is not None and end.has_failed)
+    if process.part == "either" and first.kind == "end":
+        return "absence"
     if process.part != "root" or not (ended or not evidence.live):
         return "either"
     return "proof" if first.kind == "end" else "own"

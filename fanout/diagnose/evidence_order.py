@@ -43,7 +43,7 @@ LEVELS = (
         name="absence",
         confidence="medium",
         evidence="a host was lost or unreachable; a rank or host without an error, or at another place, while all others "
-        "wait or lost a peer; an abort or an exit of train.sh without an error",
+        "wait or lost a peer; an abort, or an exit that a launcher or train.sh reports, without an error",
     ),
     Level(name="blame", confidence="low", evidence="other hosts lost their connection to it, and it lost none"),
     Level(name="either", confidence="low", evidence="an error that may be the cause or the consequence of another"),

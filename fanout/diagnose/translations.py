@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
+_PROCESS = re.compile(r" *(?:\[\d{1,5}\] *[-+]? *)?\d{1,9} ")
 _COLON = " {0,2}[:：]"
 
 
@@ -24,6 +25,7 @@ class TranslationTable:
     plain: tuple[str, ...]  # those that are ASCII, and the ASCII words for "line"
     english: Mapping[str, str]
     message: re.Pattern[str]
+    report: re.Pattern[str]  # with the words that have other meanings elsewhere
     head: re.Pattern[str]
 
 
@@ -36,19 +38,25 @@ def load_table() -> TranslationTable:
         import tomli as tomllib
     file = resources.files(__package__).joinpath("translations.toml")
     data = tomllib.loads(file.read_text(encoding="utf-8"))
-    english = {word: message for message, words in data["messages"].items() for word in words}
+    plain = {word: message for message, words in data["messages"].items() for word in words}
+    english = plain | {word: message for message, words in data["reports"].items() for word in words}
     words = sorted(english, key=len, reverse=True)  # a long message may contain a short one
     before, after = "|".join(data["line"]["before"]), "|".join(data["line"]["after"])
     return TranslationTable(
         words=tuple(words),
         plain=tuple(word for word in (*words, *data["line"]["before"]) if word.isascii() and word != "line"),
         english=english,
-        message=re.compile(f"(?:(?P<colon>{_COLON}) ?)?(?P<word>{'|'.join(map(re.escape, words))})"),
+        message=_compile_words([word for word in words if word in plain]),
+        report=_compile_words(words),
         head=re.compile(
             rf"(?P<name>[^:：\s][^:：]{{0,400}}?){_COLON} ?"
             rf"(?:(?:{before}) ?(?P<number>\d{{1,9}})|(?P<first>\d{{1,9}}) ?(?=[行列]))(?: ?(?:{after}))?{_COLON} ?"
         ),
     )
+
+
+def _compile_words(words: Sequence[str]) -> re.Pattern[str]:
+    return re.compile(f"(?:(?P<colon>{_COLON}) ?)?(?P<word>{'|'.join(map(re.escape, words))})")
 
 
 def translate_line(text: str) -> str:
@@ -60,7 +68,8 @@ def translate_line(text: str) -> str:
     head = table.head.match(text)
     if head is not None:
         text = f"{head['name'].rstrip()}: line {head['number'] or head['first']}: {text[head.end() :]}"
-    return table.message.sub(_translate_message, text)
+    pattern = table.report if head is not None or _PROCESS.match(text) else table.message
+    return pattern.sub(_translate_message, text)
 
 
 def _translate_message(match: re.Match[str]) -> str:

@@ -33,6 +33,12 @@ def split_rank_prefix(text: str) -> tuple[str, int | None, int | None]:
     return inner, rank, number
 
 
+def has_rank(text: str) -> bool:
+    """Return whether the line has the prefix of a rank."""
+    _, rank, local = split_rank_prefix(text)
+    return rank is not None or local is not None
+
+
 def is_log_record(text: str) -> bool:
     """Return whether the line begins a log record, so that it does not continue a message."""
     return bool(_LOGGED.match(text))

@@ -50,13 +50,13 @@ CASES: dict[str, tuple[dict[str, str], str, str | None, int | None, str]] = {
     "Hydra with a rank": ({"run.log": STEP + HYDRA.format("=   RANK 5 PID 5490 RUNNING AT gn59\n=   KILLED BY SIGNAL: 9 (Killed)")},
                           "hydra-signal", "gn59", 5, "high"),
     "Hydra, exit 1": ({"run.log": STEP + HYDRA.format("=   PID 5490 RUNNING AT gn59\n=   EXIT CODE: 1")},
-                      "hydra-termination", "gn59", None, "low"),
+                      "hydra-termination", "gn59", None, "medium"),
     "Slurm's memory limit on a task": ({"slurm-7.out": STEP + "srun: error: gpu03: task 5: Out Of Memory\n"
                                         "srun: Terminating StepId=7.0\nsrun: error: gpu01: tasks 0-3: Killed\n"},
                                        "slurm-oom", "gpu03", None, "high"),
     "Slurm killed the others after one had failed": (
         {"slurm-7.out": STEP + "srun: error: gpu03: task 5: Exited with exit code 1\nsrun: Terminating StepId=7.0\n"
-         + CANCELLED.format("") + "srun: error: gpu01: tasks 0-3: Killed\n"}, "slurm-task-exit", "gpu03", None, "low"),
+         + CANCELLED.format("") + "srun: error: gpu01: tasks 0-3: Killed\n"}, "slurm-task-exit", "gpu03", None, "medium"),
     "Slurm's time limit": ({"slurm-7.out": STEP + CANCELLED.format(" DUE TO TIME LIMIT") + "srun: Job step aborted: Waiting up to 32 "
                             "seconds for job step to finish.\nsrun: error: gpu02: task 1: Killed\n"},
                            "slurm-time-limit", "gpu01", None, "high"),

@@ -41,6 +41,7 @@ GENERAL = {
     "no-space": {"nccl-shm"},
     "no-command": {"crlf"},
     "no-other-command": {"crlf", "no-command"},
+    "shell-terminated": {"shell-helper-ended"},
     "mpi-rank-aborted": {"mpi-rank-signal"},
     "torchrun-death-signal": {"torchrun-hangup"},
     "oom-daemon-unit": {"oom-daemon-session"},

@@ -17,6 +17,7 @@ KILLED = {
     "de_DE": "./fg.sh: Zeile 1: 32080 Getötet                python3 die.py $1",
     "fr_FR": "./fg.sh : ligne 1 :   654 Processus arrêté      python3 die.py $1",
     "es_ES": "./fg.sh: línea 1:  1678 Terminado (killed)      python3 die.py $1",
+    "ru_RU": "./fg.sh: строка 1: 40121 Убито                   python3 die.py $1",
 }
 CRASHED = {
     "zh_CN": "./fg.sh: 第 1 行：28295 段错误               （核心已转储）python3 die.py $1",
@@ -68,8 +69,13 @@ DENIED = {
     "fr_FR": "./exec.sh: ligne 7: ./run.sh: Permission non accordée",
     "es_ES": "./exec.sh: línea 7: ./run.sh: Permiso denegado",
 }
+STOPPED = {
+    "zh_CN": "./fg.sh: 第 1 行：28338 已终止               python3 die.py $1",
+    "de_DE": "./fg.sh: Zeile 1: 32166 Beendet                 python3 die.py $1",
+    "a job": "[1]   2047 Beendet                 python3 die.py $1",
+}
 EXPECTED = {
-    "shell-killed": KILLED, "shell-crashed": CRASHED, "shell-aborted": ABORTED, "no-command": NOT_FOUND,
+    "shell-killed": KILLED, "shell-crashed": CRASHED, "shell-aborted": ABORTED, "shell-terminated": STOPPED, "no-command": NOT_FOUND,
     "shell-no-file": NO_FILE, "shell-not-executable": DENIED,
 }  # fmt: skip
 LINES = [(name, language, line) for name, lines in EXPECTED.items() for language, line in lines.items()]
@@ -100,6 +106,10 @@ def test_a_message_that_is_a_part_of_another_is_not_translated_before_it() -> No
         "step 12 loss 2.31",
         "Zeile 12: 3 Batches geladen",
         "réseau prêt, 12 étapes",
+        "Beendet",
+        "Terminado",
+        "Завершено",
+        "Complété",
     ],
 )
 def test_an_ordinary_line_in_another_language_is_no_error(line: str) -> None:

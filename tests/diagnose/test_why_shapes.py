@@ -173,6 +173,19 @@ def test_tasks_of_srun_that_are_ranks_themselves(tmp_path: Path) -> None:
     assert find_cause(tmp_path, ".")[1] == 2
 
 
+@pytest.mark.parametrize("label", ["{0}: ", "[1,{0}]<stderr>:", "[{0}] "])
+def test_tasks_without_a_known_host_are_ranks_of_one_host(label: str, tmp_path: Path) -> None:
+    """The number of a task names no host. A task without an error is found although the others have no host either."""
+    timeout = (
+        "[rank{0}]:[E508 10:32:31.929096 ProcessGroupNCCL.cpp:632] [Rank {0}] Watchdog caught collective operation timeout: "
+        "WorkNCCL(SeqNum=7, OpType=ALLREDUCE, NumelIn=4, NumelOut=4, Timeout(ms)=600000) ran for 600065 milliseconds"
+    )
+    lines = [label.format(task) + f"step {step} loss 1.0" for step in range(20) for task in range(4)]
+    lines += [label.format(task) + timeout.format(task) for task in (0, 1, 3)]
+    (tmp_path / "exp7.out").write_text("\n".join(lines) + "\n")
+    assert find_cause(tmp_path, ".") == ("exp7", 2, "medium")
+
+
 def test_words_before_colons_are_no_hosts() -> None:
     """Metrics, levels and YAML are no hosts: only a word before lines of a launcher is a host's name."""
     assert detect_labels(["loss: 1.0", "lr: 0.1", "loss: 0.9", "lr: 0.1"]) is None

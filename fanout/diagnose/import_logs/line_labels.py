@@ -53,7 +53,7 @@ _LIKELY = (
 )  # fmt: skip
 _RULE = re.compile(r"^-{4,}\s*$")
 _STAMP = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:?\d\d) (?:std(?:out|err) [FP] )?")
-_MOST = 0.9
+_MOST, _HALF = 0.9, 0.5
 _FEWEST = 3  # fewest lines for a decision
 
 
@@ -76,12 +76,12 @@ def detect_labels(lines: Sequence[str], own_host: str = "") -> LabelPlan | None:
     if len(seen) < _FEWEST:
         return None
     for pattern in _CERTAIN:
-        if _matches_most(pattern, seen):
+        if _matches_most(pattern, seen, _HALF):
             return _nest_plan(LabelPlan(build=partial(_build_splitter, pattern)), seen)
     shapes = learn_shapes(seen, own_host=own_host)
     if not any(shape.host is not None for shape in shapes):
         for pattern in _LIKELY:
-            if _matches_most(pattern, seen):
+            if _matches_most(pattern, seen, _MOST):
                 numbers = _is_numbering(pattern, seen)
                 build = partial(_build_number_splitter if numbers else _build_splitter, pattern)
                 return _nest_plan(LabelPlan(build=build, own_lines=numbers), seen)
@@ -143,11 +143,11 @@ def _build_number_splitter(pattern: re.Pattern[str]) -> LineSplitter:
     return lambda line: ("", pattern.sub("", line, count=1))
 
 
-def _matches_most(pattern: re.Pattern[str], seen: Sequence[str]) -> bool:
-    """Return whether most lines have the label, and each label may be the name of a host."""
+def _matches_most(pattern: re.Pattern[str], seen: Sequence[str], share: float) -> bool:
+    """Return whether this share of the lines has the label, and each label may be the name of a host."""
     found = [match for line in seen if (match := pattern.match(line))]
     hosts = {match["host"] for match in found} if "host" in pattern.groupindex else set()
-    return len(found) >= _MOST * len(seen) and all(is_host_name(host) for host in hosts if host)
+    return len(found) >= share * len(seen) and all(is_host_name(host) for host in hosts if host)
 
 
 def _build_splitter(pattern: re.Pattern[str]) -> LineSplitter:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -16,10 +17,12 @@ from fanout.diagnose.import_logs.line_labels import detect_labels, strip_timesta
 from fanout.diagnose.import_logs.line_times import parse_time
 from fanout.diagnose.import_logs.log_files import LogSource, is_generic_name, read_host_name
 from fanout.diagnose.import_logs.torchrun_report import FailureReports, LineAttribution, map_ranks_to_hosts
+from fanout.logs import rank_prefix
 from fanout.logs.line_splitter import split_rewritten
 from fanout.text.sanitize import strip_escapes
 
 STDIN = "-"
+_TASK = re.compile(r"^task\d{1,9}$")
 _HEAD = 2048  # characters of a line in which its host and its time are searched
 
 
@@ -58,10 +61,10 @@ class LogFile:
         """Note that lines with this label belong to several hosts."""
         self._whose[label] = whose
 
-    def find_rank(self, label: str) -> int | None:
+    def find_task_rank(self, label: str) -> int | None:
         """Return the rank of a task that is itself a rank, because no launcher started ranks in it."""
-        if not label.startswith("task") or any(part.agents or part.blocks for part in self.parts.values()):
-            return self.source.rank
+        if not _TASK.match(label) or any(part.agents or part.blocks for part in self.parts.values()):
+            return None
         number = int(label[4:])
         return number if self.parts[label].spoke <= {number} else None
 
@@ -69,7 +72,8 @@ class LogFile:
         """Return host -> the ranks that wrote to this file, as far as its lines or its name show them."""
         found: dict[str, set[int]] = {}
         for label, host in self.names.items():
-            named = self.find_rank(label)
+            task = self.find_task_rank(label)
+            named = self.source.rank if task is None else task
             ranks = self.parts[label].spoke | ({named} if named is not None else set())
             if ranks and label not in self._whose:
                 found.setdefault(host, set()).update(ranks)
@@ -119,6 +123,8 @@ class LogFile:
             return
         split = self._split() if self._split else None
         reports = LauncherReports()
+        ranks = {label: self.find_task_rank(label) for label in self.names}
+        marks = {label: f"[rank{rank}]: " for label, rank in ranks.items() if rank is not None}
         number = 0
         for lines in _group_lines(self._read_lines()):
             plain = split is None and not self._whose and not self._packed_lines and "" in self.names
@@ -135,7 +141,9 @@ class LogFile:
                 label, text = split(text) if split is not None else ("", text)
                 text = strip_timestamp(text)
                 host = about or self._find_host(label, text[:LONGEST_LINE], number)
+                mark = marks.get(label, "")
                 for part in split_rewritten(text) if host else ():
+                    part = mark + part if mark and not rank_prefix.has_rank(part) else part
                     at = self._find_time(number)
                     collector.add_line(host, part[:LONGEST_LINE], at=at, number=number, stream=stream)
 
@@ -165,7 +173,8 @@ def assign_hosts(files: Sequence[LogFile]) -> None:
     parts = [(file, label, register) for file in files for label, register in file.parts.items()]
     told = Counter(part.hosts[0] for file, _, part in parts if len(part.hosts) == 1 and file.source.local is None)
     for file, label, part in parts:
-        name = file.tasks.get(label) or label or file.source.host
+        own = file.find_task_rank(label) is not None  # a task that is a rank: its number names no host
+        name = file.tasks.get(label) or ("" if own else label) or file.source.host
         if is_generic_name(name) and len(part.hosts) == 1 and told[part.hosts[0]] == 1:
             name = part.hosts[0]
         file.names[label] = name
