@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from fanout.logs.line_filters import DisplayFilters
 from fanout.logs.run_progress import RankProgress
@@ -21,8 +22,7 @@ def choose_look(context: CommandContext, output: str = "") -> DisplayMode:
         process.environ,
         isatty=process.stdout.isatty(),
         encoding=getattr(process.stdout, "encoding", None),
-        output=output or settings.output,
-        color=settings.color,
+        settings=replace(settings, output=output) if output else settings,
     )
 
 

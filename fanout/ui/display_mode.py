@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fanout.model.errors import UsageError
+from fanout.model.settings import Settings
 
 Mode = Literal["live", "plain", "json"]
 
@@ -28,17 +29,17 @@ def choose_display_mode(
     *,
     isatty: bool,
     encoding: str | None = "utf-8",
-    output: str = "auto",
-    color: str = "auto",
+    settings: Settings | None = None,
 ) -> DisplayMode:
-    """Choose the view, colour and symbols from the environment, the flags and the kind of stdout.
+    """Choose the view, colour and symbols from the environment, the settings (by default: none) and the stream.
 
     Colour is independent of the view: FORCE_COLOR colours a pipe, but does not select the live view for it.
-    Raises UsageError for an unknown value, or if ``output`` is "live" and stdout is not a capable terminal.
+    Raises UsageError if ``--output`` is "live" and stdout is not a capable terminal.
     """
+    settings = settings or Settings()
     return DisplayMode(
-        mode=_choose_view(environ, isatty=isatty, output=output),
-        colour=_wants_colour(environ, isatty=isatty, color=color),
+        mode=_choose_view(environ, isatty=isatty, output=settings.output),
+        colour=_wants_colour(environ, isatty=isatty, color=settings.color),
         unicode=_is_utf8(encoding) and not is_ascii_locale(environ),
     )
 
@@ -66,8 +67,6 @@ def _choose_view(environ: Mapping[str, str], *, isatty: bool, output: str) -> Mo
                 hint="omit --output, or use --output plain",
             )
         return "live"
-    if output != "auto":
-        raise UsageError(f"--output {output}: unknown", hint="one of auto, live, plain, json")
     in_ci = any(environ.get(name, "") not in ("", "0", "false") for name in ("CI", "GITHUB_ACTIONS"))
     return "live" if isatty and not dumb and not in_ci else "plain"
 
@@ -75,8 +74,6 @@ def _choose_view(environ: Mapping[str, str], *, isatty: bool, output: str) -> Mo
 def _wants_colour(environ: Mapping[str, str], *, isatty: bool, color: str) -> bool:
     if color in ("always", "never"):
         return color == "always"
-    if color != "auto":
-        raise UsageError(f"--color {color}: unknown", hint="one of auto, always, never")
     if environ.get("NO_COLOR"):
         return False
     if any(environ.get(name, "") not in ("", "0") for name in ("FORCE_COLOR", "CLICOLOR_FORCE")):

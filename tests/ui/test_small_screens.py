@@ -20,6 +20,7 @@ from fanout.logs.metrics import MetricTracker
 from fanout.logs.run_progress import RunProgress, draw_sparkline
 from fanout.logs.tail import LogTails
 from fanout.model.errors import UsageError
+from fanout.model.settings import Settings
 from fanout.model.subscriber import View
 from fanout.record.run_writer import RunWriter
 from fanout.text.table import count_columns, format_table
@@ -68,14 +69,14 @@ def test_how_to_show_follows_from_the_environment(
 
 
 def test_flags_win_over_the_environment() -> None:
-    assert choose_display_mode({**XTERM, "NO_COLOR": "1"}, isatty=True, color="always").colour
-    assert choose_display_mode(XTERM, isatty=True, output="json").mode == "json"
-    assert not choose_display_mode(XTERM, isatty=True, color="never").colour
+    assert choose_display_mode({**XTERM, "NO_COLOR": "1"}, isatty=True, settings=Settings(color="always")).colour
+    assert choose_display_mode(XTERM, isatty=True, settings=Settings(output="json")).mode == "json"
+    assert not choose_display_mode(XTERM, isatty=True, settings=Settings(color="never")).colour
 
 
 def test_live_without_a_terminal_is_refused_and_never_silently_plain() -> None:
     with pytest.raises(UsageError, match="terminal"):
-        choose_display_mode(XTERM, isatty=False, output="live")
+        choose_display_mode(XTERM, isatty=False, settings=Settings(output="live"))
 
 
 @pytest.mark.parametrize(("encoding", "unicode"), [("UTF-8", True), ("utf8", True), ("ascii", False), (None, False)])
