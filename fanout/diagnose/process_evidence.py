@@ -36,8 +36,13 @@ class Process:
 
     @property
     def deciding_match(self) -> LogMatch | None:
-        """Return the match that decided its part; None if there is none."""
-        return next((each for each in self.sightings if _classify_match(each) == self.part), None)
+        """Return the match that decided its part; None if there is none.
+
+        Of errors that may be consequences, one that ended the process counts before warnings.
+        """
+        found = [each for each in self.sightings if _classify_match(each) == self.part]
+        ended = [each for each in found if each.traceback or each.kind == "end"] if self.part == "either" else []
+        return next(iter((*ended, *found)), None)
 
     @property
     def local_rank(self) -> int | None:
@@ -54,11 +59,19 @@ def build_processes(evidence: Evidence, world: World) -> tuple[Process, ...]:
     for host in evidence.hosts:
         here = [each for each in evidence.sightings if each.host == host and each.kind != "kernel"]
         mine = [each for each in here if each.kind != "stated"]
-        deaths = [death for death in evidence.deaths if death.host == host]
+        deaths = [_add_rank(death, world) for death in evidence.deaths if death.host == host]
         ended = _find_end_time(evidence, host)
         found = [_split_early(each, ended) for each in _build_host_processes(host, mine, deaths, world)]
         out += add_stated_errors(found, [each for each in here if each.kind == "stated"], evidence, host)
     return tuple(out)
+
+
+def _add_rank(death: ProcessExit, world: World) -> ProcessExit:
+    """Return the exit with its rank, which follows from its local rank and the ranks of its host."""
+    ranks = world.ranks.get(death.host, range(0))
+    if death.rank is None and death.local_rank is not None and death.local_rank < len(ranks):
+        return replace(death, rank=ranks[death.local_rank])
+    return death
 
 
 def _find_end_time(evidence: Evidence, host: str) -> float:

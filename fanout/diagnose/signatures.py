@@ -30,7 +30,7 @@ KINDS: Mapping[str, tuple[Kind, ...]] = {
 }
 #: The built-in sets in order of precedence. The sets of programs come before the general ones.
 SETS = (
-    "shells", "launchers", "deepspeed", "mpi", "torchrun", "ray", "slurm", "batch", "kubernetes", "hccl", "nccl", "gloo",
+    "shells", "launchers", "deepspeed", "mpi", "torchrun", "ray", "slurm", "batch", "kubernetes", "hccl", "rccl", "nccl", "gloo",
     "torch-nccl", "store", "gpu", "kernel", "native", "python", "ssh", "programs", "exceptions",
 )  # fmt: skip
 LONGEST = 2048
@@ -44,6 +44,7 @@ WEAK = frozenset(
         "peer-trouble",
         "nccl-system-error",
         "nccl-cuda-error",
+        "rccl-cuda-error",
         "cpp-exception",
         "cpp-library-exception",
         "hydra-termination",

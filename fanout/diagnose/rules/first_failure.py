@@ -10,6 +10,7 @@ from fanout.diagnose.evidence_order import (
     ANONYMOUS,
     CHAIN,
     COMMON,
+    NOTICED,
     ONE_HOST,
     ORDER,
     SAME_HOST,
@@ -20,6 +21,8 @@ from fanout.diagnose.evidence_order import (
 from fanout.diagnose.rule_context import RuleContext, RuleResult
 from fanout.diagnose.signatures import GENERIC
 from fanout.text.units import count_noun
+
+_NOTICED = ("gloo-size", "nccl-truncated")  # logged by the rank that notices a mismatch
 
 
 def find_own_failure(case: RuleContext) -> RuleResult | None:
@@ -109,6 +112,7 @@ def _list_doubts(
         (ONE_HOST, begun.level == "absence" and len(case.evidence.hosts) < 2),
         (ANONYMOUS, anonymous),
         (CHAIN, seen is not None and seen.followed),
+        (NOTICED, seen is not None and seen.signature in _NOTICED),
     )
     return tuple(doubt for doubt, applies in found if applies)
 

@@ -37,8 +37,9 @@ def find_outlier(case: RuleContext) -> RuleResult | None:
     if len(where) < 3 and len(where) < len(everyone):
         return None
     odd = _find_outliers(where)
-    if not odd:
-        return None
+    lost = {each.rank for each in case.processes if each.sightings and each.sightings[0].kind == "closed"}
+    if not odd or not lost.isdisjoint(odd):
+        return None  # a rank that lost a peer is at the place where it lost it
     hosts = {_find_host(case, rank) for rank in odd}
     host = hosts.pop()
     if hosts or not host or len(odd) * 2 > len(where):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from fanout.diagnose.candidates import Candidate
 from fanout.diagnose.evidence import LogMatch
 from fanout.diagnose.evidence_order import NO_PID, Doubt
 from fanout.diagnose.rule_context import RuleContext, RuleResult
+from fanout.diagnose.verdict import Cause
 from fanout.logs import rank_prefix
 
 _OOM = ("kernel-oom", "oom-daemon")
 _KILLED = ("loader-killed", "shell-killed", "shell-killed-zsh")
+_TRAINING = re.compile(r"python|pt_main_thread|pt_data_worker|torchrun|deepspeed|accelerate|ray")
 _ADVICE = "use fewer data loader workers, less pinned memory or a smaller batch; `dmesg` there names the process"
 
 
@@ -39,6 +42,34 @@ def _find_without_pid(case: RuleContext, kernel: list[LogMatch]) -> RuleResult |
         if killed == [suspect] and not _list_pids(suspect) and len({each.fields.get("pid") for each in here}) == 1:
             return _build_proof(suspect, here[0], NO_PID)
     return None
+
+
+def find_unexplained_kill(case: RuleContext) -> RuleResult | None:
+    """Return the host whose kernel OOM-killed a Python process, if nothing else is known about the host.
+
+    In a live run the host itself reports whether the process belonged to the run.
+    """
+    if case.evidence.live or (case.evidence.logged and not case.victim_matches):
+        return None
+    known = {each.host for each in case.suspects} | {each.host for each in case.victim_matches}
+    kernel = [each for each in case.evidence.sightings if each.kind == "kernel" and each.signature in _OOM]
+    here = [each for each in kernel if each.host not in known and _TRAINING.match(each.fields.get("name", ""))]
+    if len({each.host for each in here}) != 1:
+        return None
+    seen = here[0]
+    cause = Cause(
+        signature=seen.signature,
+        says=f"had a process OOM-killed by the kernel ({seen.fields.get('name')}, pid {seen.fields.get('pid')})",
+        host=seen.host,
+        hosts=(seen.host,),
+        at=seen.at,
+        text=seen.text,
+        file=seen.file,
+        line=seen.line,
+    )
+    return RuleResult(
+        cause=cause, evidence=(f"{seen.file}:{seen.line}: {seen.text}",), doubts=(NO_PID,), advice=(seen.advice,)
+    )
 
 
 def _was_killed(suspect: Candidate) -> bool:

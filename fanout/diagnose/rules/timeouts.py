@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import replace
 
@@ -10,9 +11,11 @@ from fanout.diagnose.evidence import LogMatch
 from fanout.diagnose.evidence_order import ORDER, PARTIAL, TWO_HOSTS
 from fanout.diagnose.process_evidence import NEAR_SECONDS
 from fanout.diagnose.rule_context import RuleContext, RuleResult
+from fanout.diagnose.rules import first_failure
 from fanout.diagnose.verdict import Cause
 from fanout.text.units import count_noun
 
+_ADDRESS = re.compile(r"(?!127\.|::1$)(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,8})$")
 UNEVEN = (
     "uneven data: compare the number of batches of each rank (drop_last, a sampler that pads, the join context)",
     "a rank that leaves the loop early (break, return, sys.exit(0)) leaves the others waiting",
@@ -71,6 +74,15 @@ def find_silent_rank(case: RuleContext) -> RuleResult | None:
 _SILENT = "reported no error while the others timed out"
 
 
+def find_lost_failure(case: RuleContext) -> RuleResult | None:
+    """Return the error of the host that the others lost, if the error may be a cause or a consequence."""
+    host, _ = _find_sink(case)
+    if host is None:
+        return None
+    own = [each for each in case.suspects if each.host == host and each.level == "either"]
+    return first_failure.find_first_of(case, own)
+
+
 def find_disconnected_host(case: RuleContext) -> RuleResult | None:
     """Return the host that all others lost, or that left without a failure while the others lost it."""
     host, named = _find_sink(case)
@@ -97,17 +109,16 @@ def _find_sink(case: RuleContext) -> tuple[str | None, int]:
             edges.setdefault(seen.host, peer)  # the earliest of each: later ones name other victims
     named = Counter(edges.values())
     sinks = [host for host in named if host not in edges]
+    if len(sinks) > 1:  # of addresses that no host is known to have, several hosts must have lost the same one
+        most = max(named[host] for host in sinks)
+        sinks = [host for host in sinks if named[host] == most > 1]
     if len(sinks) != 1:
         return None, 0
     (sink,) = sinks
-    return (sink if sink in case.evidence.hosts else _find_silent_host(case) or sink), named[sink]
-
-
-def _find_silent_host(case: RuleContext) -> str | None:
-    """Return the only host without any error or exit: a lost address that no host is known to have is its address."""
-    spoke = {each.host for each in case.processes}
-    silent = [host for host in case.evidence.hosts if host not in spoke]
-    return silent[0] if len(silent) == 1 else None
+    if sink in case.evidence.hosts:
+        return sink, named[sink]
+    others = [host for host in case.evidence.hosts if host not in edges]
+    return (others[0] if len(others) == 1 else sink), named[sink]  # no host is known to have this address
 
 
 def _build_blamed(case: RuleContext, host: str, named: int) -> RuleResult:
@@ -145,7 +156,7 @@ def _find_peer(case: RuleContext, seen: LogMatch) -> str | None:
     """Return the host that a victim lost; its address if no log of another launcher belongs to that host."""
     address = seen.fields.get("peer", "")
     known = case.evidence.addresses.get(address)
-    if known is not None or case.evidence.live or not address[:1].isdigit() or address.startswith("127."):
+    if known is not None or case.evidence.live or not _ADDRESS.match(address):
         return known
     return address
 
