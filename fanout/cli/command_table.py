@@ -98,7 +98,7 @@ ASKED_HOSTS = Positional("hosts", "HOSTS", "ask these hosts, if there is no reco
 TASK = Positional("task", "TASK", "training script; all words after it are its arguments", optional=True)
 LATEST_RUN = Positional("run", "RUN", "run id, part of it, name, or @-1 (default: the latest)", optional=True)
 ACTIVE_RUN = Positional("run", "RUN", "run id, part of it, name, or @-1 (default: the active run)", optional=True)
-LOG_FILES = Positional("task", "FILE|DIR|-", "logs, a directory of logs, or - for standard input", many=True)
+LOG_FILES = Positional("task", "FILE|DIR|RUN|-", "logs, a directory of logs, a run, or - for standard input", many=True)
 
 _ROWS = (
     Command(
@@ -112,7 +112,7 @@ _ROWS = (
         "fanout.commands.run:run_training", section="launch",
         positionals=(HOSTS, TASK), takes_task=True, flags_after=False,
         groups=(LAUNCH, TIMEOUTS, SELECTION, CONNECTION, OUTPUT, RECORD),
-        main_flags=("--dry-run", "--detach", "--chdir", "--venv", "--env", "--nproc-per-node", "--without", "--time-limit"),
+        main_flags=("--dry-run", "--detach", "--name", "--venv", "--env", "--nproc-per-node", "--without", "--time-limit"),
         missing_task=("TASK is missing", "fanout run hosts.txt task.py cfg.yaml"),
         details="All words after TASK are arguments of the task: fanout run hosts.txt task.py cfg.yaml --train.lr 1e-4. "
         "After TASK, fanout warns about its own flags and refuses --dry-run; put -- before TASK to allow them.",
@@ -158,7 +158,7 @@ _ROWS = (
         section="after", positionals=(LATEST_RUN,),
     ),
     Command(
-        "why", "[FLAGS] FILE|DIR|-…", "Diagnose a failed run of any launcher from its logs.",
+        "why", "[FLAGS] FILE|DIR|RUN|-…", "Diagnose a failed run of any launcher from its logs.",
         "fanout.commands.why:run_why", section="after",
         positionals=(LOG_FILES,), takes_task=True, flags_after=False,
         missing_task=("no log file given", "fanout why gpu01.log gpu02.log, or fanout why DIR"),

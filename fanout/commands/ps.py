@@ -131,6 +131,7 @@ def _answer_to_dict(answer: HostRuns) -> dict[str, Any]:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Record:
     run: str
+    name: str
     state: str
     going: bool
     launcher: str
@@ -149,9 +150,11 @@ def _list_recorded_runs(request: Request, process: ProcessContext) -> int:
         told = [{name: getattr(record, name) for name in _Record.__slots__} for record in records]
         process.stdout.write(json.dumps(told, indent=2) + "\n")
         return ExitStatus.SUCCESS
-    rows = [(r.run, r.state, format_time(r.since), fold_names(r.hosts), r.launcher, r.title) for r in shown]
+    rows = [(r.run, r.name, r.state, format_time(r.since), fold_names(r.hosts), r.launcher, r.title) for r in shown]
     if rows:
-        header = ("RUN", "STATE", "SINCE", "HOSTS", "LAUNCHER", "TASK")
+        header = ("RUN", "NAME", "STATE", "SINCE", "HOSTS", "LAUNCHER", "TASK")
+        if not any(r.name for r in shown):
+            rows, header = [(row[0], *row[2:]) for row in rows], (header[0], *header[2:])
         process.stdout.write(
             "\n".join(format_table(rows, header=header, whole=frozenset({0}), width=_find_table_width(process))) + "\n"
         )
@@ -188,6 +191,7 @@ def _read_record(path: str) -> _Record | None:
         state = "not launched"
     return _Record(
         run=recorded.heading.run_id,
+        name=recorded.heading.name,
         state=state,
         going=living is not None or launcher == "lost",
         launcher=launcher,

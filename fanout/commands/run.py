@@ -11,6 +11,7 @@ from fanout.model.host_facts import HostFacts
 from fanout.model.request import Request
 from fanout.record import retention
 from fanout.record.index import make_run_id
+from fanout.record.run_lookup import check_run_name
 from fanout.remote.fd_limit import raise_file_limit
 from fanout.run import detach, foreground, restart
 from fanout.run.launch import Launch
@@ -27,6 +28,8 @@ def run_training(request: Request, process: ProcessContext, *, leavable: bool = 
     planner.check_exports(hosts, settings)
     restart.check_restart_settings(settings)
     keep = retention.choose_bounds(settings)
+    if request.given["name"]:
+        check_run_name(request.given["name"])
     run_id = make_run_id()
     if request.given["dry_run"]:
         return _print_plan(context, files, run_id)

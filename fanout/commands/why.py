@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -21,6 +22,7 @@ from fanout.diagnose.verdict import to_dict
 from fanout.model.errors import UsageError
 from fanout.model.exit_status import ExitStatus
 from fanout.model.request import Request
+from fanout.record.run_lookup import find_run
 from fanout.record.run_reader import RunReader
 from fanout.run.command_context import load_command_context
 from fanout.run.diagnosis import load_signatures
@@ -145,9 +147,14 @@ def _open_file(path: str, name: str) -> BinaryIO:
 
 
 def _find_own_run(request: Request, process: ProcessContext) -> str:
-    """Return the directory of a run recorded by fanout, if the argument is that directory or its logs/; else ""."""
+    """Return the directory of a recorded run, if the argument is that directory, its logs/, or a RUN; else ""."""
     paths = [os.path.normpath(os.path.join(process.cwd, word)) for word in request.task]
-    if len(paths) != 1 or not os.path.isdir(paths[0]):
+    if len(paths) != 1:
+        return ""
+    if not os.path.exists(paths[0]) and request.task[0] != STDIN:
+        with contextlib.suppress(UsageError):  # the error about the missing file says more
+            return find_run(request.task[0], load_command_context(request, process).find_runs_directory())
+    if not os.path.isdir(paths[0]):
         return ""
     place = os.path.dirname(paths[0]) if os.path.basename(paths[0]) == "logs" else paths[0]
     return place if os.path.isfile(os.path.join(place, "events.jsonl")) else ""

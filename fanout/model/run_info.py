@@ -8,10 +8,14 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunInfo:
-    """Facts about a run before it starts. ``ranks`` maps host -> (node rank, number of processes or None)."""
+    """Facts about a run before it starts. ``ranks`` maps host -> (node rank, number of processes or None).
+
+    ``name`` is what the user calls the run, "" without --name.
+    """
 
     run_id: str
     title: str
+    name: str = ""
     hosts: tuple[str, ...]
     log_dir: str | None = None
     ranks: Mapping[str, tuple[int, int | None]] = field(default_factory=dict)

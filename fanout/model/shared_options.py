@@ -31,6 +31,7 @@ LAUNCH_OPTIONS = (
         kind=bool, default=False, group=LAUNCH, only="run",
     ),
     # "" is the launcher's own working directory
+    Option("--name", "name the run; commands accept NAME like the run id", metavar="NAME", group=LAUNCH, only="run"),
     # HOSTS of the command line takes precedence
     Setting("", name="hosts"),
     Setting("-C --chdir", "work in DIR on the hosts (default: this directory)", metavar="DIR", group=LAUNCH),

@@ -98,8 +98,9 @@ def decode_event(record: Mapping[str, Any], read: Callable[[str, int, int, int],
 def build_run_record(heading: RunInfo, at: float) -> dict[str, Any]:
     """Return the first object of a run."""
     ranks = {host: list(rank) for host, rank in heading.ranks.items()}
-    return {"v": VERSION, "t": at, "type": "run", "run": heading.run_id, "title": heading.title,
-            "hosts": list(heading.hosts), "ranks": ranks}  # fmt: skip
+    named = {"name": heading.name} if heading.name else {}
+    about = {"v": VERSION, "t": at, "type": "run", "run": heading.run_id, "title": heading.title}
+    return {**about, **named, "hosts": list(heading.hosts), "ranks": ranks}
 
 
 def build_end_record(outcome: RunOutcome, at: float) -> dict[str, Any]:

@@ -28,7 +28,7 @@ _LONGEST = 16 << 20  # bytes of one line
 _HINT = "give the log directory of a run; `fanout ps` lists runs"
 _NAME = Text(4096)
 _RUN: dict[str, Any] = {
-    "t": Number(0, 1e12), "run": Text(200), "title": Text(), "hosts": ListOf(_NAME, least=1), "metric?": Nullable(Text()),
+    "t": Number(0, 1e12), "run": Text(200), "title": Text(), "name?": Text(200), "hosts": ListOf(_NAME, least=1), "metric?": Nullable(Text()),
     "ranks": MapOf(TupleOf((Integer(0, _MOST_RANKS), Nullable(Integer(0, _MOST_RANKS))))),
 }  # fmt: skip
 _HOST = {"host": _NAME, "verdict": Text(80), "reason": Text(), "left": Nullable(Integer(0))}
@@ -77,6 +77,7 @@ class RunReader:
         self.heading = RunInfo(
             run_id=first["run"],
             title=first["title"],
+            name=first.get("name", ""),
             hosts=tuple(first["hosts"]),
             log_dir=path,
             ranks={host: (rank[0], rank[1]) for host, rank in first["ranks"].items()},

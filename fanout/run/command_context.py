@@ -9,7 +9,7 @@ from fanout.model.errors import UsageError
 from fanout.model.request import Request
 from fanout.model.settings import Settings
 from fanout.model.suggested_commands import CommandBuilder
-from fanout.record.index import find_active_run, find_run
+from fanout.record.run_lookup import find_active_run, find_run
 from fanout.run.load_settings import load_settings
 from fanout.run.process_context import ProcessContext
 

@@ -73,6 +73,7 @@ class Launch:
         self.heading = RunInfo(
             run_id=run_id,
             title=shlex.join(context.request.task),
+            name=context.request.given.get("name", ""),
             hosts=context.host_names,
             log_dir=os.path.join(context.find_runs_directory(), run_id),
             ranks={host.name: (rank, nproc or host.slots) for rank, host in enumerate(context.hosts)},

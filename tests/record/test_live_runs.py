@@ -9,7 +9,7 @@ import pytest
 from fanout.cli.main import main
 from fanout.model.errors import UsageError
 from fanout.record import writer_lock
-from fanout.record.index import find_active_run, find_run
+from fanout.record.run_lookup import find_active_run, find_run
 from tests.record.test_retention import NOW, shelf
 
 
