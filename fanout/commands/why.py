@@ -152,7 +152,7 @@ def _find_own_run(request: Request, process: ProcessContext) -> str:
     if len(paths) != 1:
         return ""
     if not os.path.exists(paths[0]) and request.task[0] != STDIN:
-        with contextlib.suppress(UsageError):  # the error about the missing file says more
+        with contextlib.suppress(UsageError):  # then the error names the missing file
             return find_run(request.task[0], load_command_context(request, process).find_runs_directory())
     if not os.path.isdir(paths[0]):
         return ""
