@@ -39,8 +39,8 @@ def build(shape: ModelConfig, config: Config, world: World, *, draw: bool = True
         shard(model, config, world)
         home = torch.device("cpu") if train.enable_fsdp_offload else world.device
         model.to_empty(device=home)
-        if draw:
-            model.init_weights(torch.Generator(home).manual_seed(train.seed))
+        if draw:  # on the device that computes: a GPU draws billions of weights at once
+            model.init_weights(torch.Generator(world.device).manual_seed(train.seed))
         move_buffers(model, world.device)
     else:
         on_gpu = train.init_device == "cuda" and world.device.type == "cuda"

@@ -62,7 +62,7 @@ class HuggingFaceTokenizer:
             raise UserError(
                 f"model.tokenizer_path {path}: needs transformers; type: pip install transformers"
             ) from None
-        logging.set_verbosity_error()  # it warns that it does not know the model beside the tokenizer
+        logging.set_verbosity(40)  # errors only: it warns that it does not know the model beside the tokenizer
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # such as those about the model's config.json

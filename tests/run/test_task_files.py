@@ -8,7 +8,10 @@ import pytest
 
 from fanout.run.task_files import apply_overrides
 
-VALUES = {"train": {"global_batch_size": 8, "micro_batch_size": 1}, "data": {"train_path": "a.jsonl"}}
+VALUES: dict[str, dict[str, Any]] = {
+    "train": {"global_batch_size": 8, "micro_batch_size": 1},
+    "data": {"train_path": "a.jsonl"},
+}
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,7 @@ def forward(tensors: Tensors, c: dict[str, Any], ids: list[int], positions: list
         layer = f"model.layers.{number}"
         inner = norm(x, tensors[f"{layer}.input_layernorm.weight"], eps)
         qkv = (inner @ tensors[f"{layer}.attention.query_key_value.weight"].T).view(len(ids), -1, head)
-        query, key, value = qkv.split([queries, keys, keys], dim=1)
+        query, key, value = torch.split(qkv, [queries, keys, keys], dim=1)
         query = norm(query, tensors[f"{layer}.attention.query_layernorm.weight"], eps)
         key = norm(key, tensors[f"{layer}.attention.key_layernorm.weight"], eps)
         query, key = (

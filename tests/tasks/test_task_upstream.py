@@ -59,7 +59,7 @@ def test_dfactorys_configuration_is_read_for_its_eight_ranks(tmp_path: Path) -> 
 
 def test_every_field_of_upstreams_dataclasses_is_read_or_reported_or_refused() -> None:
     for name, cls in sections.SECTIONS.items():
-        read = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        read = {field.name for field in dataclasses.fields(cls)}
         others = upstream_fields.names(name)
         assert len(others) == len(set(others))
         assert not read & set(others)
