@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def pattern(count: int, device: torch.device) -> torch.Tensor:
-    """0, 1, … 250, 0, 1, …: sums of (rank + 1) times it are whole numbers that fp32 holds exactly up to 360 ranks."""
+    """Return 0, 1, … 250, 0, 1, …: fp32 holds its sums over up to 360 ranks, each times (rank + 1), exactly."""
     return (torch.arange(count, device=device) % 251).float()
 
 
@@ -38,7 +38,7 @@ def wrong_places(count: int, rank: int, size: int, device: torch.device) -> int:
 
 
 def seconds(count: int, iterations: int, device: torch.device) -> float:
-    """Mean time of one all-reduce of ``count`` fp32 numbers, the slowest rank's."""
+    """Measure the mean time of one all-reduce of ``count`` fp32 numbers; return that of the slowest rank."""
     tensor = torch.zeros(count, device=device)
     for _ in range(2):
         dist.all_reduce(tensor)
@@ -54,7 +54,7 @@ def seconds(count: int, iterations: int, device: torch.device) -> float:
 
 
 def measure(options: argparse.Namespace, rank: int, size: int, device: torch.device) -> bool:
-    """Prints the table on rank 0; whether every sum was right on this rank."""
+    """Print the table on rank 0; return whether every sum was right on this rank."""
     if rank == 0:
         print(f"{'bytes':>12} {'time ms':>10} {'algbw GB/s':>11} {'busbw GB/s':>11}  sum", flush=True)
     right, volume = True, options.min_bytes
@@ -75,7 +75,7 @@ def measure(options: argparse.Namespace, rank: int, size: int, device: torch.dev
 
 
 def main(arguments: list[str]) -> int:
-    """0 where every sum was right on every rank, 1 where one was not, 2 for a wrong option."""
+    """Return 0 if every sum was right on every rank, 1 if one was not, 2 for a wrong option."""
     options = parser().parse_args(arguments)
     if not (0 < options.min_bytes <= options.max_bytes and options.factor > 1 and options.iterations > 0):
         print("error: wants 0 < --min-bytes <= --max-bytes, --factor above 1, --iterations above 0", file=sys.stderr)

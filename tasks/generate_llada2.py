@@ -18,11 +18,13 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "checkpoint", help="a global_step_N directory, an output directory (its newest one), or a Hugging Face folder"
     )
-    p.add_argument("--prompt", required=True, help="what the user says")
+    p.add_argument("--prompt", required=True, help="the message of the user")
     p.add_argument("--gen-length", type=int, default=64, help="at most so many tokens (default %(default)s)")
     p.add_argument("--block-size", type=int, help="default: the one that was trained; 32 for a Hugging Face folder")
     p.add_argument("--steps", type=int, help="at most so many passes a block (default: the block size)")
-    p.add_argument("--threshold", type=float, default=0.95, help="accept tokens surer than this (default %(default)s)")
+    p.add_argument(
+        "--threshold", type=float, default=0.95, help="accept tokens of a higher probability (default %(default)s)"
+    )
     p.add_argument("--temperature", type=float, default=0.0, help="0 takes the most probable token (default)")
     p.add_argument(
         "--in-order-of", default="confidence", choices=["confidence", "chance"], help="which places go first"

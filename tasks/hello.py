@@ -11,11 +11,11 @@ import torch.distributed as dist
 from llada2 import world
 from llada2.errors import UserError
 
-TOLD = ("MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS", "PYTHONPATH")
+EXPORTS = ("MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS", "PYTHONPATH")
 
 
 def main() -> int:
-    """0 where the sum of all ranks is what it must be, else 1; 2 where there are more ranks than GPUs."""
+    """Return 0 if the sum over all ranks is right, else 1; 2 if a host has more ranks than GPUs."""
     local_rank, local_size = world.from_environment("LOCAL_RANK", 0), world.from_environment("LOCAL_WORLD_SIZE", 1)
     try:
         device = world.choose_device("auto", local_rank, local_size)
@@ -32,10 +32,10 @@ def main() -> int:
         dist.init_process_group("gloo", store=store, rank=0, world_size=1)
         device = torch.device("cpu")
     rank, size = dist.get_rank(), dist.get_world_size()
-    told = " ".join(f"{name}={os.environ.get(name, '(unset)')}" for name in TOLD)
+    exports = " ".join(f"{name}={os.environ.get(name, '(unset)')}" for name in EXPORTS)
     where = f"rank {rank}/{size} (node {os.environ.get('GROUP_RANK', '0')}, local {local_rank})"
     # One write a line: two ranks' lines must not mix.
-    sys.stdout.write(f"hello from {where} on {socket.gethostname()} pid {os.getpid()} {device}: {told}\n")
+    sys.stdout.write(f"hello from {where} on {socket.gethostname()} pid {os.getpid()} {device}: {exports}\n")
     sys.stdout.flush()
     total = torch.tensor([rank, 1], device=device)
     dist.all_reduce(total)

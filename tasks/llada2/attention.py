@@ -15,7 +15,7 @@ Mask = Any
 
 
 class RMSNorm(nn.Module):
-    """x / rms(x) * weight over the last dimension, worked out in fp32."""
+    """x / rms(x) * weight over the last dimension, computed in fp32."""
 
     def __init__(self, size: int, eps: float) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class RMSNorm(nn.Module):
 
 
 def rotation(positions: Tensor, rotary_dim: int, theta: float) -> tuple[Tensor, Tensor]:
-    """cos and sin, each [T, rotary_dim] in fp32, for integer ``positions`` [T]."""
+    """Return cos and sin, each [T, rotary_dim] in fp32, for integer ``positions`` [T]."""
     exponent = torch.arange(0, rotary_dim, 2, device=positions.device, dtype=torch.float32) / rotary_dim
     angle = positions.float()[:, None] * theta**-exponent
     angle = torch.cat((angle, angle), dim=-1)
@@ -37,7 +37,7 @@ def rotation(positions: Tensor, rotary_dim: int, theta: float) -> tuple[Tensor, 
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotates the first ``cos.shape[-1]`` dimensions of x [B, H, T, D]; the others pass (partial_rotary_factor)."""
+    """Rotate the first ``cos.shape[-1]`` dimensions of x [B, H, T, D]; the others pass (partial_rotary_factor)."""
     size = cos.shape[-1]
     turned, kept = x[..., :size], x[..., size:]
     left, right = turned.chunk(2, dim=-1)
@@ -46,7 +46,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def _eager(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    """softmax(q k / sqrt(D)) v written out, to compare the others with."""
+    """Compute softmax(q k / sqrt(D)) v in plain operations, to compare the others with."""
     scores: Tensor = (query @ key.transpose(-1, -2)).float() * query.shape[-1] ** -0.5
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))

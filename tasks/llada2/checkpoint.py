@@ -32,7 +32,7 @@ _HALF = re.compile(r"\.partial-\d+|\.removed-[0-9a-f]{32}")
 
 
 def whole(directory: str) -> dict[int, str]:
-    """Step -> path of every complete checkpoint under ``directory``, in order."""
+    """Return step -> path of every complete checkpoint under ``directory``, in order."""
     found = {}
     for name in os.listdir(directory) if os.path.isdir(directory) else []:
         match = _NAME.fullmatch(name)
@@ -55,7 +55,7 @@ def read_meta(path: str) -> dict[str, Any]:
 
 
 def load_weights(path: str, model: nn.Module, *, alone: bool = False) -> None:
-    """Fills ``model`` with the weights of a checkpoint; ``alone`` where there is no process group."""
+    """Fill ``model`` with the weights of a checkpoint; ``alone``: there is no process group."""
     state = {"model": get_model_state_dict(model)}
     with _dcp(path, "read"):
         state_dict_loader.load(state, checkpoint_id=path, no_dist=alone)
@@ -114,7 +114,7 @@ class Store:
                 raise UserError(f"train.output_dir: {probe}: {error.strerror}") from None
 
         self.world.together(leave_probe)
-        os.listdir(self.directory)  # makes NFS look again
+        os.listdir(self.directory)  # makes NFS read the directory again
         seen = all(self.world.gather(os.path.exists(probe)))
         if self.world.first:
             os.unlink(probe)
@@ -140,7 +140,7 @@ class Store:
         return whole(self.directory)[max(common)] if common else None
 
     def save(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, meta: dict[str, Any]) -> str:
-        """Writes ``global_step_N`` and drops the oldest beyond ``keep``; returns its path."""
+        """Write ``global_step_N``, remove the oldest beyond ``keep``, and return its path."""
         final = os.path.join(self.directory, f"global_step_{step}")
         partial = os.path.join(self.directory, f".partial-{step}")
         weights, optimizer_state = get_state_dict(model, optimizer)
@@ -180,7 +180,7 @@ class Store:
             del self._mine[: -self.keep]
 
     def load(self, path: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-        """Fills model and optimizer from ``path``, written by any number of ranks; the number of steps done."""
+        """Fill model and optimizer from ``path``, written by any number of ranks; return the number of steps done."""
         weights, optimizer_state = get_state_dict(model, optimizer)
         state = {"model": weights, "optimizer": optimizer_state}
 
@@ -220,7 +220,7 @@ def _sync(directory: str) -> None:
 
 
 def _remove(path: str) -> None:
-    """Out of sight by one rename, then gone: a checkpoint half removed never looks whole."""
+    """Rename, then remove: a checkpoint that is half removed never looks complete."""
     if os.path.isdir(path):
         hidden = os.path.join(os.path.dirname(path), f".removed-{uuid.uuid4().hex}")
         os.rename(path, hidden)

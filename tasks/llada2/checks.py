@@ -13,7 +13,7 @@ from .sections import Config, TrainSection
 
 
 def check(config: Config, world_size: int) -> None:
-    """Raises FieldError for the first value that cannot work, before any process group exists."""
+    """Raise FieldError for the first value that cannot work, before any process group exists."""
     _check_choices(config)
     _check_numbers(config)
     _check_batches(config.train, world_size)

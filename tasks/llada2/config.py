@@ -18,7 +18,7 @@ REQUIRED = {"model": ["config_path"], "train": ["output_dir"]}
 
 
 def _overrides(arguments: Sequence[str]) -> dict[str, Any]:
-    """``--train.lr 1e-3`` and ``--train.lr=1e-3`` as {"train.lr": value}; a value is read as YAML reads it."""
+    """Return ``--train.lr 1e-3`` and ``--train.lr=1e-3`` as {"train.lr": value}, with values as YAML reads them."""
     found: dict[str, Any] = {}
     rest = list(arguments)
     while rest:
@@ -105,7 +105,7 @@ def _without_blocks(config: Config, given: dict[str, Any]) -> Config:
 
 
 def load(arguments: Sequence[str], world_size: int) -> Config:
-    """Reads ``[config.yaml, --section.field, value, …]`` and checks it for ``world_size`` ranks."""
+    """Read ``[config.yaml, --section.field, value, …]`` and check it for ``world_size`` ranks."""
     if not arguments or not arguments[0].endswith((".yaml", ".yml", ".json")):
         raise UserError("usage: train_llada2_bd.py CONFIG.yaml [--section.field VALUE ...]")
     path = arguments[0]

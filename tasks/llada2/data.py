@@ -29,7 +29,7 @@ class Examples:
         return self.ids.shape[0]
 
     def maskable(self, rows: Tensor) -> Tensor:
-        """bool [len(rows), L]: the response, never the prompt."""
+        """Return bool [len(rows), L]: true for the response, never for the prompt."""
         position = torch.arange(self.ids.shape[1])
         return (position >= self.start[rows, None]) & (position < self.end[rows, None])
 
@@ -49,7 +49,7 @@ def read(config: Config, tokenizer: Tokenizer, vocab_size: int) -> Examples:
 
 
 def pack(pairs: list[text.Pair], length: int, block: int, pad: int, pad_in_loss: bool, where: str) -> Examples:
-    """Pads and truncates pairs to ``length``.
+    """Pad and truncate pairs to ``length``.
 
     The response's end is rounded up to a whole block (the paper's "quantised" effective length): the padding within
     the last block is learnt, the rest is outside the loss, and no position before it attends to it. With ``pad_in_loss`` all padding may be masked, as upstream does.
@@ -72,7 +72,7 @@ def pack(pairs: list[text.Pair], length: int, block: int, pad: int, pad_in_loss:
 
 
 def split(count: int, fraction: float, most: int) -> tuple[Tensor, Tensor]:
-    """(training rows, validation rows): every 1/fraction-th row is held out, at most ``most`` are measured."""
+    """Return (training rows, validation rows): every 1/fraction-th row is held out, at most ``most`` are measured."""
     stride = max(2, round(1 / fraction))
     held_out = torch.arange(count) % stride == stride - 1
     held_out[-1] |= not held_out.any()
@@ -114,7 +114,7 @@ class Steps(Dataset[Batch]):
 
     @property
     def per_epoch(self) -> int:
-        """Whole global batches in one pass over the training rows."""
+        """Return the number of whole global batches in one pass over the training rows."""
         return len(self.rows) // self.batch
 
     def _epoch(self, epoch: int) -> Tensor:
@@ -135,13 +135,13 @@ class Steps(Dataset[Batch]):
 
 
 def noisy(examples: Examples, rows: Tensor, t: Tensor, noise: Tensor) -> Batch:
-    """Masks each position of the response with probability ``t`` (row by row, by uniform ``noise`` [R, L])."""
+    """Mask each position of the response with probability ``t`` (row by row, by uniform ``noise`` [R, L])."""
     maskable = examples.maskable(rows)
     return Batch(ids=examples.ids[rows].long(), masked=maskable & (noise < t[:, None]), maskable=maskable, t=t)
 
 
 def unigram(examples: Examples, rows: Tensor, vocab: int) -> Tensor:
-    """-log p [vocab] of the response tokens of ``rows``, with one added to every count."""
+    """Return -log p [vocab] of the response tokens of ``rows``, with one added to every count."""
     seen = examples.ids[rows][examples.maskable(rows)]
     counts = torch.bincount(seen.long(), minlength=vocab).double() + 1
     return -(counts / counts.sum()).log()

@@ -23,7 +23,7 @@ class Score:
 
     @property
     def ratio(self) -> float:
-        """Below 1, the model knows more than frequencies."""
+        """Return val_nll / unigram_nll: below 1 the model knows more than frequencies."""
         return self.val_nll / self.unigram_nll
 
 

@@ -20,7 +20,7 @@ PEAKS = {
 
 
 def peak(device: torch.device) -> float | None:
-    """Floating-point operations a second that ``device`` can do in bf16, or nothing where that is not known."""
+    """Return the floating-point operations per second of ``device`` in bf16; None if they are not known."""
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)
@@ -28,7 +28,7 @@ def peak(device: torch.device) -> float | None:
 
 
 def per_row(model: LLaDA2, length: int, block: int) -> float:
-    """Operations to train on one row x_t ‖ x_0: 6 a weight and token met, 12 a head dimension and pair attended.
+    """Count the operations of one row x_t ‖ x_0: 6 for each weight and token, 12 for each head dimension and attended pair.
 
     Both halves pass the layers, only the noisy one passes the head.
     """

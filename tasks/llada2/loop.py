@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from . import checkpoint, data, flops, mask, model_config, objective, optim, parallel, tokenizer, weights
 from .errors import UserError
 from .evaluate import Score, evaluate
-from .report import Reporter, say
+from .report import Reporter, print_line
 from .sections import Config, batch_sizes
 from .stop import StopRequest, exit_code
 from .world import World
@@ -88,7 +88,7 @@ class Run:
     def mask(self, block: int) -> Any:
         """Return the attention mask of one block size, cached; None if the whole sequence is one block.
 
-        There nothing noisy would look at the clean half, which is left out: plain masked diffusion.
+        Then no noisy position would attend to the clean half, which is left out: plain masked diffusion.
         """
         length = self.config.data.max_seq_len
         if block < length and block not in self._masks:
@@ -100,10 +100,10 @@ class Run:
             return mask.block_diffusion(length, block, self.world.device)
         from torch.nn.attention.flex_attention import create_block_mask
 
-        def look(b: Tensor, h: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        def may_attend(b: Tensor, h: Tensor, query: Tensor, key: Tensor) -> Tensor:
             return mask.allowed(query, key, length, block)
 
-        return create_block_mask(look, None, None, 2 * length, 2 * length, device=str(self.world.device))
+        return create_block_mask(may_attend, None, None, 2 * length, 2 * length, device=str(self.world.device))
 
     def step(self, step: int, batch: data.Batch) -> tuple[float, float, float]:
         """Run one optimizer step on this rank's rows; return (loss over the global batch, gradient norm, learning rate)."""
@@ -114,20 +114,20 @@ class Run:
             micros = [objective.complement(micro) for micro in micros]
         counts = [objective.denominator(m, train.loss_weighting, same_token=train.same_token_labels) for m in micros]
         (denominator,) = world.total([float(sum(counts))])
-        told = torch.zeros((), device=world.device)
+        summed = torch.zeros((), device=world.device)
         for number, micro in enumerate(micros, 1):
             micro = micro.to(world.device)
             with parallel.accumulating(self.model, number == len(micros)):
                 loss = self._micro_loss(micro, block_mask, max(denominator, 1.0))
                 # DDP and FSDP average over the ranks, but the loss is a sum over them.
                 torch.autograd.backward(loss * world.size)
-            told += loss.detach()
+            summed += loss.detach()
         norm = parallel.clip(self.model, train.max_grad_norm)
         rate = optim.learning_rate(step, self.steps, train)
         optim.set_rate(self.optimizer, rate)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return float(told), norm, rate
+        return float(summed), norm, rate
 
     def _micro_loss(self, micro: data.Batch, block_mask: Any, denominator: float) -> Tensor:
         """Return this micro-batch's part of the global loss."""
@@ -213,7 +213,7 @@ def train(config: Config, shape: model_config.ModelConfig, world: World) -> int:
     if config.train.enable_full_determinism:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
-    say(
+    print_line(
         f"Process rank: {world.rank}, world size: {world.size}, host: {world.host}, "
         f"device: {world.device}, pid: {os.getpid()}"
     )
@@ -232,19 +232,19 @@ def introduce(run: Run) -> None:
     count = sum(parameter.numel() for parameter in parallel.bare(run.model).parameters())
     c, world, reporter = run.config, run.world, run.reporter
     for warning in run.warnings:
-        reporter.say(f"warning: {warning}")
-    reporter.say(
+        reporter.print_line(f"warning: {warning}")
+    reporter.print_line(
         f"model {count:,} parameters, {c.train.data_parallel_mode}, {world.size} x {world.device.type}; "
         f"{len(run.rows)} examples of {c.data.max_seq_len} tokens (sha256 {run.examples.digest[:12]}); "
         f"global batch {run.global_batch} = {world.size} x {run.micro_batch}"
         + (f" x {run.accumulation} accumulated" if run.accumulation > 1 else "")
     )
     if not run.store.shared:
-        reporter.say(f"{c.train.output_dir} is not shared by the hosts: each keeps whole checkpoints of its own")
+        reporter.print_line(f"{c.train.output_dir} is not shared by the hosts: each keeps whole checkpoints of its own")
     if run.checkpoint is None and c.model.model_path is not None:
-        reporter.say(f"starts from the weights in {c.model.model_path}")
+        reporter.print_line(f"starts from the weights in {c.model.model_path}")
     if run.done:
-        reporter.say(f"resumed after step {run.done}")
+        reporter.print_line(f"resumed after step {run.done}")
 
 
 def _steps(run: Run, stop: StopRequest) -> int:
@@ -276,7 +276,7 @@ def _steps(run: Run, stop: StopRequest) -> int:
         asked = stop.decide(votes)
         if asked is not None and done < run.steps:
             path = run.save(done)
-            reporter.say(
+            reporter.print_line(
                 f"stopped by {asked.name} after step {done}/{run.steps}; saved {path}; "
                 "go on with --train.load_checkpoint_path auto"
             )
@@ -301,19 +301,19 @@ def _between_steps(run: Run, done: int) -> None:
     by_epoch = bool(train.save_epochs) and done % (train.save_epochs * run.source.per_epoch) == 0
     if by_step or by_epoch or (last and (train.save_epochs or train.save_steps)):
         path = run.save(done)
-        run.reporter.say(f"saved {path}")
+        run.reporter.print_line(f"saved {path}")
         if last and train.save_hf_weights:
-            run.reporter.say(f"saved {run.export(path)}")
+            run.reporter.print_line(f"saved {run.export(path)}")
     if train.eval_steps and done % train.eval_steps == 0 and not last:
         _report_score(run, done)
 
 
 def _report_score(run: Run, done: int) -> None:
     score, reporter = run.score(), run.reporter
-    reporter.say(f"val_nll {score.val_nll:.4f} unigram_nll {score.unigram_nll:.4f} ratio {score.ratio:.3f}")
+    reporter.print_line(f"val_nll {score.val_nll:.4f} unigram_nll {score.unigram_nll:.4f} ratio {score.ratio:.3f}")
     reporter.record(done, {"val_nll": score.val_nll, "unigram_nll": score.unigram_nll, "ratio": score.ratio})
 
 
 def _finish(run: Run, seconds: float) -> None:
     _report_score(run, run.steps)
-    run.reporter.say(f"done: {run.steps} steps, {seconds:.1f} s of training")
+    run.reporter.print_line(f"done: {run.steps} steps, {seconds:.1f} s of training")

@@ -13,8 +13,8 @@ from torch import Tensor
 def allowed(query: Tensor, key: Tensor, length: int, block: int) -> Tensor:
     """Return whether position ``query`` of x_t ‖ x_0 may attend to ``key``; any broadcastable integer tensors, bool out.
 
-    With b(i) the block of a position within its half: everyone sees its own block in its own half; a noisy query sees
-    the clean blocks before its own; a clean query sees the clean blocks before its own. Clean never sees noisy, and
+    b(i) is the block of a position within its half. A query sees its own block in its own half. A noisy query sees the
+    clean blocks before its own, and so does a clean query. Clean never sees noisy, and
     noisy never sees another noisy block.
     """
     query_block, key_block = (query % length) // block, (key % length) // block

@@ -52,7 +52,7 @@ class LLaDA2(nn.Module):
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
     def forward(self, ids: Tensor, positions: Tensor, mask: Mask, keep: int | None = None) -> Tensor:
-        """``positions`` [T] are the rotary positions: 0..L-1 twice for x_t ‖ x_0. Only ``keep`` positions are scored."""
+        """Compute the logits. ``positions`` [T] are the rotary positions: 0..L-1 twice for x_t ‖ x_0. Only ``keep`` positions are scored."""
         x = self.word_embeddings(ids)
         cos, sin = rotation(positions, self.config.rotary_dim, self.config.rope_theta)
         for layer in self.layers:
@@ -67,7 +67,7 @@ class LLaDA2(nn.Module):
 
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator | None = None) -> None:
-        """Draws every weight anew, in the order of the modules; also fills buffers, so that it may follow the meta device.
+        """Draw every weight, in the order of the modules, and fill the buffers, so that it may follow the meta device.
 
         ``normal``: N(0, initializer_range) everywhere. ``fan_in``: N(0, 1/fan_in), embeddings N(0, 1), head N(0,
         initializer_range), which lets a tiny model leave the plateau of letter frequencies sooner.

@@ -72,7 +72,7 @@ class Experts(nn.Module):
         self.implementation = implementation
 
     def forward(self, x: Tensor, experts: Tensor, weights: Tensor) -> Tensor:
-        """x [N, hidden], experts and weights [N, k] -> [N, hidden]: the weighted sum of each token's k experts."""
+        """Return the weighted sum of each token's k experts: x [N, hidden], experts and weights [N, k] -> [N, hidden]."""
         top_k, count = experts.shape[1], self.gate_proj.shape[0]
         order = experts.flatten().argsort(stable=True)
         token = order // top_k
@@ -100,7 +100,7 @@ class Experts(nn.Module):
 
 
 def grouped(x: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
-    """Rows of x [N, in] up to ``ends[0]`` times ``weight[0]`` [out, in], the next up to ``ends[1]`` times weight[1], …
+    """Multiply the rows of x [N, in] up to ``ends[0]`` by ``weight[0]`` [out, in], the next up to ``ends[1]`` by weight[1], …
 
     On CUDA the kernel takes bf16 alone, and autocast does not know it.
     """

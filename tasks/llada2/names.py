@@ -17,13 +17,13 @@ MOST = 2**31  # no count here is larger, and what is made of them still fits whe
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`` (did you mean 'x'?)`` for the known name closest to ``name``, or nothing where none is close."""
+    """Return `` (did you mean 'x'?)`` for the known name that is closest to ``name``; "" if none is close."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def convert(where: str, value: Any, wanted: Any) -> Any:
-    """``value`` as the annotation ``wanted``; a whole float is an int, ``1e-5`` in YAML (a string there) is a float."""
+    """Return ``value`` as the annotation ``wanted``: a whole float is an int, ``1e-5`` in YAML (a string there) is a float."""
     origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
     if origin is typing.Union or origin is types.UnionType:
         if value is None:
@@ -69,7 +69,7 @@ def refuse_others(field: str, value: Any, allowed: Iterable[Any], reason: str) -
 def read_into(
     cls: type[T], values: Mapping[str, Any], where: str, *, idle: Iterable[str] = ()
 ) -> tuple[T, list[str], list[str]]:
-    """``cls`` from ``values``, plus one warning for each unknown name, plus the ``idle`` names that were given.
+    """Return ``cls`` from ``values``, one warning for each unknown name, and the ``idle`` names that were given.
 
     ``idle`` are names that are known from other trainers but do nothing here.
     """

@@ -26,7 +26,7 @@ def complement(batch: Batch) -> Batch:
 
 
 def noisy_input(batch: Batch, mask_id: int, clean: bool) -> tuple[Tensor, Tensor]:
-    """(ids, positions): x_t ‖ x_0 [R, 2L] with 0..L-1 twice, or x_t [R, L] alone where ``clean`` is not wanted."""
+    """Return (ids, positions): x_t ‖ x_0 [R, 2L] with 0..L-1 twice, or x_t [R, L] alone without ``clean``."""
     noisy = batch.ids.masked_fill(batch.masked, mask_id)
     positions = torch.arange(noisy.shape[1], device=noisy.device)
     if not clean:
@@ -49,12 +49,12 @@ def denominator(batch: Batch, weighting: str, *, same_token: bool = True) -> Ten
 def summed_loss(
     logits: Tensor, batch: Batch, *, weighting: str = "none", same_token: bool = True
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Summed loss of ``logits`` [R, L, V], plus the scored logits [M, V] in fp32 and their targets [M].
+    """Return the summed loss of ``logits`` [R, L, V], the scored logits [M, V] in fp32 and their targets [M].
 
     ``none``: sum of -log p(x0_i) over masked i; divided by their number it is upstream's mean cross entropy.
     ``inverse_t``: each term times 1/t of its row, which is alpha'_t / (1 - alpha_t) for the linear schedule
     alpha_t = 1 - t (arXiv 2512.15745, L_SFT): divided by the response's length, a bound on its negative log likelihood.
-    With ``same_token`` false position i speaks for token i + 1 (an autoregressive model's habit).
+    With ``same_token`` false position i predicts token i + 1, as an autoregressive model does.
     """
     masked, ids = batch.masked, batch.ids
     if not same_token:
@@ -67,11 +67,11 @@ def summed_loss(
 
 
 def confidence(scored: Tensor, targets: Tensor) -> Tensor:
-    """Mean entropy of the predictions that are already right; 0 where none is.
+    """Return the mean entropy of the predictions that are already right; 0 if none is.
 
     CAP, confidence-aware parallel training (arXiv 2512.15745): added times lambda (``confidence_beta``) it sharpens
-    what is right, so that sampling may accept more tokens at once. The mean is over one rank's micro-batch: which guesses
-    are right is known only behind the forward pass, too late for a count over all of them.
+    what is right, so that sampling may accept more tokens at once. The mean is over one rank's micro-batch, because the
+    right guesses are known only after the forward pass, which is too late for a count over all ranks.
     """
     right = scored.argmax(-1) == targets
     log_p = scored.log_softmax(-1)

@@ -37,6 +37,6 @@ def build(model: nn.Module, train: TrainSection, device: torch.device) -> torch.
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Sets every group's rate: the schedule is ours, so that a checkpoint needs no scheduler."""
+    """Set the rate of every group: it is a function of the step, so that a checkpoint needs no scheduler."""
     for group in optimizer.param_groups:
         group["lr"] = rate

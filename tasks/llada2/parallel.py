@@ -53,7 +53,7 @@ def build(shape: ModelConfig, config: Config, world: World, *, draw: bool = True
         if train.data_parallel_mode == "fsdp2":
             shard(model, config, world)
     if train.enable_compile:
-        # Between compiled layers DDP overlaps as it always does; its splitter of graphs has nothing to add.
+        # DDP overlaps between compiled layers as usual; its splitter of graphs is not needed.
         torch._dynamo.config.optimize_ddp = False
         for layer in model.layers:
             layer.compile()
@@ -109,7 +109,7 @@ def bare(model: nn.Module) -> LLaDA2:
 
 @contextlib.contextmanager
 def accumulating(model: nn.Module, last: bool) -> Iterator[None]:
-    """Gradients are averaged over the ranks after the ``last`` micro-batch only."""
+    """Average gradients over the ranks after the ``last`` micro-batch only."""
     if isinstance(model, DistributedDataParallel):
         with contextlib.nullcontext() if last else model.no_sync():
             yield
@@ -120,13 +120,13 @@ def accumulating(model: nn.Module, last: bool) -> Iterator[None]:
 
 
 def precision(config: Config, world: World) -> contextlib.AbstractContextManager[Any]:
-    """Autocast to bf16 under DDP; FSDP2 casts by its own policy."""
+    """Return autocast to bf16 under DDP; FSDP2 casts by its own policy."""
     wanted = config.train.enable_mixed_precision and config.train.data_parallel_mode == "ddp"
     return torch.autocast(world.device.type, dtype=torch.bfloat16, enabled=wanted)
 
 
 def clip(model: nn.Module, most: float) -> float:
-    """Scales the gradients down to norm ``most``; the norm they had, over all ranks."""
+    """Scale the gradients down to norm ``most``; return the norm that they had, over all ranks."""
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), most)
     full = norm.full_tensor() if isinstance(norm, dist.tensor.DTensor) else norm
     return float(full)

@@ -11,7 +11,7 @@ from .errors import UserError
 from .sections import Config
 
 
-def say(text: str) -> None:
+def print_line(text: str) -> None:
     """Write one whole line to standard output, at once: lines of two ranks must not mix."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
@@ -28,14 +28,14 @@ def step_line(
     mfu: float | None = None,
     gpu_gb: float | None = None,
 ) -> str:
-    """``step 76/600 loss 3.2437 grad_norm 0.574 lr 5.78e-03 tok/s 25938``, and what is known of a GPU."""
+    """Return ``step 76/600 loss 3.2437 grad_norm 0.574 lr 5.78e-03 tok/s 25938``, and the figures of a GPU."""
     line = f"step {step}/{steps} loss {loss:.4f} grad_norm {grad_norm:.3f} lr {rate:.2e} tok/s {speed:.0f}"
     line += "" if mfu is None else f" mfu {mfu:.1%}"
     return line if gpu_gb is None else f"{line} gpu_gb {gpu_gb:.1f}"
 
 
 class Reporter:
-    """Speaks on rank 0 and is silent elsewhere."""
+    """Output of the training, which only rank 0 writes."""
 
     def __init__(self, config: Config, first: bool, start: int, steps: int) -> None:
         self.first, self.steps, self.every = first, steps, config.train.log_steps
@@ -58,13 +58,13 @@ class Reporter:
     def step(self, step: int, **numbers: float | None) -> None:
         """Report one step: print ``step_line`` and record the metrics if the step is due."""
         if self.first and self.due(step):
-            self.say(step_line(step, self.steps, **numbers))  # type: ignore[arg-type]
+            self.print_line(step_line(step, self.steps, **numbers))  # type: ignore[arg-type]
             self.record(step, numbers)
         if self._bar is not None:
             self._bar.update(1)
 
     def record(self, step: int, numbers: dict[str, float | None]) -> None:
-        """Adds numbers to metrics.jsonl and TensorBoard."""
+        """Add numbers to metrics.jsonl and TensorBoard."""
         kept = {name: value for name, value in numbers.items() if value is not None}
         if self._jsonl is not None:
             self._jsonl.write(json.dumps({"step": step, **kept}) + "\n")
@@ -73,15 +73,15 @@ class Reporter:
             for name, value in kept.items():
                 self._board.add_scalar(name, value, step)
 
-    def say(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """Print a line on rank 0, above the bar if there is one."""
         if self._bar is not None:
             self._bar.write(text)
         elif self.first:
-            say(text)
+            print_line(text)
 
     def close(self) -> None:
-        """Flushes everything."""
+        """Close the files and the bar."""
         for stream in (self._jsonl, self._board, self._bar):
             if stream is not None:
                 stream.close()

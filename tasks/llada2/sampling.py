@@ -1,4 +1,4 @@
-"""Writing text: block by block, many tokens at once where the model is sure of them."""
+"""Text from a model: block by block, several tokens at once where their probability is high."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def quota(block_size: int, steps: int) -> list[int]:
 
 
 def guess(logits: Tensor, temperature: float, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-    """(token, its probability) for each row of ``logits`` [M, V]; temperature 0 takes the most probable one."""
+    """Return (token, its probability) for each row of ``logits`` [M, V]; temperature 0 takes the most probable one."""
     p = (logits.float() / temperature if temperature else logits.float()).softmax(-1)
     tokens = torch.multinomial(p, 1, generator=generator)[:, 0] if temperature else p.argmax(-1)
     return tokens, p.gather(1, tokens[:, None])[:, 0]
 
 
 def accept(confidence: Tensor, threshold: float, least: int) -> Tensor:
-    """Select the guesses to keep: all above ``threshold``, or the ``least`` surest if those are too few.
+    """Select the guesses to keep: all above ``threshold``, or the ``least`` most probable if those are too few.
 
     Fewer than ``least`` guesses are all kept: an earlier pass may have accepted more than its quota.
     """
@@ -67,12 +67,12 @@ def generate(
     eos_id: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Sampled:
-    """Continues ``prompt`` [P] by at most ``gen_length`` tokens, or to the end sign ``eos_id``.
+    """Continue ``prompt`` [P] by at most ``gen_length`` tokens, or to the end sign ``eos_id``.
 
-    Confidence-threshold decoding of arXiv 2512.15745: within a block each pass guesses every masked token and accepts
-    the sure ones (at least the pass's quota), so a block takes at most ``steps`` passes. What is accepted, and the
-    prompt, never changes again. ``in_order_of`` "chance" fills the quota from places drawn at random: a tiny model is
-    surest of blanks, and writes nothing else when the surest go first.
+    Confidence-threshold decoding of arXiv 2512.15745: within a block each pass predicts every masked token and accepts
+    the probable ones (at least the pass's quota), so a block takes at most ``steps`` passes. Accepted tokens and the
+    prompt never change. ``in_order_of`` "chance" fills the quota from places drawn at random: for a tiny model blanks
+    are the most probable, and it writes nothing else if the most probable go first.
     """
     mask_id, start = model.config.mask_token_id, prompt.shape[0]
     total = -(-(start + gen_length) // block_size) * block_size

@@ -111,7 +111,7 @@ class Config:
 
 
 def batch_sizes(train: TrainSection, world_size: int) -> tuple[int, int, int]:
-    """(global batch, micro batch, micro-batches a step and rank); without micro_batch_size there is one a step."""
+    """Return (global batch, micro batch, micro-batches per step and rank); without micro_batch_size it is one."""
     total = train.global_batch_size or (train.micro_batch_size or 1) * world_size
     micro = train.micro_batch_size or total // world_size
     return total, micro, total // (micro * world_size)

@@ -1,4 +1,4 @@
-"""Being asked to stop: SIGUSR1, SIGTERM and SIGINT are remembered, and honoured at the end of a step by all ranks."""
+"""Stop by a signal: SIGUSR1, SIGTERM and SIGINT are recorded, and all ranks obey at the end of a step."""
 
 from __future__ import annotations
 
@@ -36,5 +36,5 @@ class StopRequest:
 
 
 def exit_code(number: signal.Signals) -> int:
-    """SIGUSR1 is a polite request that was carried out (0); the others end as signals do (128 + n)."""
+    """Return 0 for SIGUSR1, a request that was carried out; the others end as signals do (128 + n)."""
     return 0 if number == signal.SIGUSR1 else 128 + number

@@ -14,7 +14,7 @@ Pair = tuple[list[int], list[int]]
 
 
 def pydoc_pairs(tokenizer: Tokenizer, length: int) -> Iterator[Pair]:
-    """Topics of ``help()``, present wherever Python is: the user names a topic, the answer is a piece of its text.
+    """Read the topics of ``help()``, which Python contains: the user names a topic, the answer is a piece of its text.
 
     Only a topic's last piece carries the end sign. The text differs between Python versions.
     """

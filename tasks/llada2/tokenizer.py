@@ -1,4 +1,4 @@
-"""Text to ids: bytes plus four signs by default, a Hugging Face tokenizer where one is named."""
+"""Text to ids: bytes plus four signs by default, or a Hugging Face tokenizer."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Tokenizer(Protocol):
         """Return the ids of plain text."""
 
     def chat(self, messages: Messages) -> tuple[list[int], list[int]]:
-        """(ids of everything up to the last message and its opening sign, ids of the last message and its end)."""
+        """Return (ids up to the last message and its opening sign, ids of the last message and its end sign)."""
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Readable text, without signs."""
+        """Return readable text without signs."""
 
 
 class ByteTokenizer:
@@ -90,8 +90,8 @@ class HuggingFaceTokenizer:
         prompt, whole = shown(messages[:-1], True), shown(messages, False)
         if not whole.startswith(prompt):
             raise UserError(
-                f"model.tokenizer_path {self.path}: its chat template shows the messages before an answer otherwise "
-                "once the answer is there, so that the answer cannot be told from its prompt"
+                f"model.tokenizer_path {self.path}: its chat template renders the messages before an answer differently "
+                "when the answer follows, so that the end of the prompt is not known"
             )
         answer = self.text(whole.removeprefix(prompt))
         if self.eos not in answer:

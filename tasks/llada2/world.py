@@ -47,16 +47,16 @@ class World:
         return values
 
     def together(self, work: Callable[[], T]) -> T:
-        """Run ``work`` on every rank; raise a UserError of any rank on all ranks, so that no rank waits for a dead one."""
+        """Run ``work`` on every rank; raise a UserError of any rank on all ranks, so that none waits for it."""
         result, mistake = None, ""
         try:
             result = work()
         except UserError as error:
             mistake = str(error)
-        said = [(host, text) for host, text in self.gather((self.host, mistake)) if text]
-        if said:
-            host, text = said[0]
-            where = "" if len(said) == self.size else f"on {host}: "
+        mistakes = [(host, text) for host, text in self.gather((self.host, mistake)) if text]
+        if mistakes:
+            host, text = mistakes[0]
+            where = "" if len(mistakes) == self.size else f"on {host}: "
             raise UserError(f"{where}{text}")
         return result  # type: ignore[return-value]
 
@@ -67,7 +67,7 @@ def from_environment(name: str, default: int) -> int:
 
 
 def choose_device(wanted: str, local_rank: int, local_size: int, asked: str = "cuda") -> torch.device:
-    """``cuda:LOCAL_RANK`` where there is a GPU (or one was asked for, in the words ``asked``), else the CPU."""
+    """Return ``cuda:LOCAL_RANK`` if there is a GPU, else the CPU; ``asked`` is the option that demands a GPU."""
     if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():
@@ -75,13 +75,13 @@ def choose_device(wanted: str, local_rank: int, local_size: int, asked: str = "c
     if local_rank >= torch.cuda.device_count():
         raise UserError(
             f"{local_size} processes were started on {socket.gethostname()}, which has {torch.cuda.device_count()} "
-            "visible GPUs; lower NPROC_PER_NODE, or look at CUDA_VISIBLE_DEVICES"
+            "visible GPUs; lower NPROC_PER_NODE, or change CUDA_VISIBLE_DEVICES"
         )
     return torch.device("cuda", local_rank)
 
 
 def join(wanted_device: str, timeout_s: int, *, offload: bool = False) -> World:
-    """Enters the process group: nccl on GPUs, gloo on CPUs; alone when torchrun did not start this process.
+    """Enter the process group: nccl on GPUs, gloo on CPUs; alone when torchrun did not start this process.
 
     With ``offload`` ranks on GPUs also sum tensors in the host's memory, which nccl cannot do.
     """

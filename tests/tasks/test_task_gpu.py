@@ -45,6 +45,9 @@ def on_the_cpu(tmp_path_factory: pytest.TempPathFactory) -> Curve:
         pytest.param(
             [*SHARDED, "--train.init_device", "cuda", "--train.enable_gradient_checkpointing", "true"], id="ac"
         ),
+        pytest.param(
+            [*SHARDED, "--train.init_device", "meta", "--train.enable_fsdp_offload", "true"], id="meta, offload"
+        ),
         pytest.param([*SHARDED, *FUSED], id="fused"),
         pytest.param([*SHARDED, *FLEX], id="flex"),
         pytest.param([*SHARDED, *COMPILED], id="compiled"),
@@ -53,7 +56,7 @@ def on_the_cpu(tmp_path_factory: pytest.TempPathFactory) -> Curve:
     ],
 )
 def test_one_gpu_in_bf16_gives_the_cpus_first_loss(overrides: list[str], on_the_cpu: Curve, tmp_path: Path) -> None:
-    """``init_device cuda`` draws other weights than the CPU does, so that only its size of loss is held."""
+    """A GPU draws other weights than the CPU does, so that only the size of its loss is compared then."""
     drawn_there = "--train.init_device" in overrides
     out = launch(1, 1, train(tmp_path, *SHORT, "--train.device", "cuda", *overrides), patience=500)
     loss, norm = curve(tmp_path)[1]
