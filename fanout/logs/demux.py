@@ -34,7 +34,7 @@ class LogLine(NamedTuple):
     rank: int = -1  # the global rank of the stream; -1: the main stream of the host
     level: str = ""  # error or warning, once the line is classified
     voices: int = 1  # the number of streams that printed this line; ``host`` is "" if they are on several hosts
-    ranges: tuple[str, ...] = ()  # the range of each N in the text, if the streams printed different numbers
+    group: str = ""  # most or all streams that printed this line: ``7 of 8 ranks (not 5)``
     many: int = 1  # the number of lines, if this is a block of lines of one stream, with line ends between them
 
 

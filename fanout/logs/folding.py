@@ -2,7 +2,7 @@
 
 A line waits 0.3 s for equal lines of other streams; the order within each stream is kept. With a single stream, no line
 waits. No line is lost: unfolding gives every stream all its lines. ``similar`` also folds lines that differ only in
-their numbers, and shows the range of the numbers: ``took N s  ≈×32 (35.1–41.8)``.
+their numbers, and shows the range of each number in its place: ``7 of 8 ranks (not 5) | took 35.1–41.8 s``.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fanout.logs.demux import LogLine, split_block
-from fanout.model.hosts import fold_names
+from fanout.model.hosts import fold_names, fold_numbers
 
 WINDOW_SECONDS = 0.3
 MAX_WAITING = (
     500  # waiting lines; beyond that folding stops, because in a flood the search for equal lines costs the most
 )
-_NUMBER = re.compile(r"0x[0-9a-fA-F]+|\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
+MISSING_COLUMNS = 16  # of the list of ranks that did not print a line
+_NUMBER = re.compile(r"0x[0-9a-fA-F]+|(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?")
 _NUMBER_MARK = "\ud800"  # stands for a number; decoded text never contains it
 
 
@@ -56,9 +57,21 @@ class LineFolding:
         self._shown = 0  # number of the last line that was returned
         self._last: dict[tuple[str, int], int] = {}  # stream -> its last line: a later line joins no earlier one
 
+    @property
+    def may_fold(self) -> bool:
+        """Return whether there is more than one stream."""
+        return len(self._hosts) > 1 or bool(self._parts)
+
+    def compute_label_width(self, most: int) -> int:
+        """Return the width of the labels of folded lines, at most ``most``; 0 if no line folds."""
+        if self.mode == "off" or not self.may_fold:
+            return 0
+        streams = sum(len(self._parts.get(host, ())) or 1 for host in self._hosts)
+        return min(most, len(fold_names(self._hosts))) if streams < 3 else most
+
     def fold_lines(self, log_lines: Iterable[LogLine], now: float) -> list[LogLine]:
         """Add lines and return those that can be shown now."""
-        alone = self.mode == "off" or (len(self._hosts) < 2 and not self._parts)
+        alone = self.mode == "off" or not self.may_fold
         if alone and not self._queue:
             return list(log_lines)
         for log_line in log_lines:
@@ -112,13 +125,12 @@ class LineFolding:
             (key[0], speaker_text[0].removeprefix(key[0]).removeprefix(":"))
             for key, speaker_text in waiting.speakers.items()
         ]
-        text, ranges = merge_texts([speaker_text[1] for speaker_text in waiting.speakers.values()])
         return waiting.log_line._replace(
             host=waiting.log_line.host if len({host for host, _ in labels}) == 1 else "",
             speaker=format_speakers(labels, self._parts),
             voices=len(waiting.speakers),
-            text=text,
-            ranges=ranges,
+            text=merge_texts([speaker_text[1] for speaker_text in waiting.speakers.values()]),
+            group=describe_group(labels, self._hosts, self._parts),
         )
 
 
@@ -126,23 +138,65 @@ def _get_number(waiting: _WaitingLine) -> int:
     return waiting.number
 
 
-def merge_texts(texts: Sequence[str]) -> tuple[str, tuple[str, ...]]:
-    """Merge texts that differ only in numbers: return one text with N for these numbers, and their ranges."""
+def merge_texts(texts: Sequence[str]) -> str:
+    """Merge texts that differ only in numbers: return one text with the range of each number in its place."""
     if len(set(texts)) == 1:
-        return texts[0], ()
-    columns = list(zip(*(_NUMBER.findall(text) for text in texts), strict=True))
-    ranges = tuple(_format_range(column) for column in columns if len(set(column)) > 1)
-    numbers = iter(columns)
-
-    def shown(match: re.Match[str]) -> str:
-        return match[0] if len(set(next(numbers))) == 1 else "N"
-
-    return _NUMBER.sub(shown, texts[0]), ranges
+        return texts[0]
+    columns = iter(list(zip(*(_NUMBER.findall(text) for text in texts), strict=True)))
+    return _NUMBER.sub(lambda match: _format_range(next(columns)), texts[0])
 
 
 def _format_range(column: Sequence[str]) -> str:
-    by_value = sorted(set(column), key=lambda text: int(text, 16) if text.startswith("0x") else float(text))
-    return f"{by_value[0]}–{by_value[-1]}"
+    """Return the smallest and the largest number as they were printed; one number if they are equal."""
+    by_value = sorted(set(column), key=_get_value)
+    return by_value[0] if len(by_value) == 1 else f"{by_value[0]}–{by_value[-1]}"
+
+
+def _get_value(text: str) -> float:
+    return float(int(text, 16)) if text.startswith("0x") else float(text.replace(",", ""))
+
+
+def describe_group(speakers: Sequence[tuple[str, str]], hosts: Sequence[str], parts: Mapping[str, set[str]]) -> str:
+    """Return ``all 8 ranks``, ``7 of 8 ranks (not 5)`` if most ranks printed a line, or ``ranks 1,6``; the same for hosts.
+
+    It is "" for other streams, and for few hosts, whose names are their label.
+    """
+    if all(name.isdigit() for _, name in speakers):
+        found = {int(name) for _, name in speakers}
+        every = {int(name) for names in parts.values() for name in names if name.isdigit()}
+        missing, noun = fold_numbers(every - found), "ranks"
+    elif not any(name for _, name in speakers):
+        found_hosts = {host for host, _ in speakers}
+        missing, noun = fold_names(host for host in hosts if host not in found_hosts), "hosts"
+        found, every = set(range(len(found_hosts))), set(range(len(hosts)))
+    else:
+        return ""
+    if len(found) != len(speakers) or not found <= every:
+        return ""
+    if 2 * len(found) <= len(every):
+        return f"ranks {fold_numbers(found)}" if noun == "ranks" else ""
+    if len(found) == len(every):
+        return f"all {len(every)} {noun}"
+    return f"{len(found)} of {len(every)} {noun} (not {shorten_label(missing, MISSING_COLUMNS)})"
+
+
+def label_folded_line(log_line: LogLine, columns: int) -> LogLine:
+    """Return a folded line with a label of about ``columns`` columns. An error keeps the list of its hosts and ranks.
+
+    If the label has the number of streams, ``voices`` is 1, so that the end of the line does not repeat it.
+    """
+    group = log_line.group
+    if log_line.voices == 1 or log_line.level:
+        return log_line
+    if not group or (group.startswith(("all", "ranks")) and len(log_line.speaker) <= columns):
+        return log_line._replace(speaker=shorten_label(log_line.speaker, columns))
+    if group.startswith("ranks"):
+        return log_line._replace(speaker=shorten_label(group, columns))
+    if len(group) > columns:
+        group = group.replace(" of ", "/").replace(" ranks", "").replace(" hosts", "")
+    if len(group) > columns:
+        group = group.partition(" (")[0]
+    return log_line._replace(speaker=group, voices=1)
 
 
 def format_speakers(speakers: Iterable[tuple[str, str]], parts: Mapping[str, set[str]]) -> str:
@@ -159,10 +213,11 @@ def format_speakers(speakers: Iterable[tuple[str, str]], parts: Mapping[str, set
 
 
 def shorten_label(label: str, width: int) -> str:
-    """Shorten a label to about ``width`` columns: ``gpu[01-04,07,…]``; the end of the line shows the count."""
-    if len(label) <= width or "," not in label[:width]:
+    """Shorten a label to ``width`` columns: ``gpu[01-04,07,…]``; the end of the line shows the count."""
+    most = width - len(",…]") + 1  # with the comma
+    if len(label) <= width or "," not in label[: max(0, most)]:
         return label
-    kept = label[: label.rindex(",", 0, width)]
+    kept = label[: label.rindex(",", 0, most)]
     return kept + (",…]" if kept.count("[") > kept.count("]") else ",…")
 
 

@@ -25,7 +25,7 @@ def build_footer(
 ) -> list[Row]:
     """Return the rows of the block: at most a third of ``height``, and at least 2. The caller crops them to ``width``."""
     max_rows = max(2, height // 3)
-    goes_on = not get_run_status(state, display).startswith(_ALARMS)  # otherwise no time left is shown
+    goes_on = not get_run_status(state, display).startswith((*_ALARMS, "ENDING", "OVER"))  # else no time left is shown
     progress_row = _build_progress_row(heading, display, state.now if goes_on else None, width, unicode=unicode)
     outliers = find_outliers(state, display.loads, display.slow, display.hung)
     frame = RowContext(

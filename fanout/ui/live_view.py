@@ -14,7 +14,7 @@ from time import monotonic
 from typing import TextIO
 
 from fanout.logs.demux import LogLine, split_text
-from fanout.logs.folding import shorten_label
+from fanout.logs.folding import label_folded_line
 from fanout.logs.line_filters import DisplayFilters, LinePrefix
 from fanout.logs.pipeline import LogPipeline, describe_hidden_lines
 from fanout.logs.rate_limit import RateLimiter
@@ -41,7 +41,8 @@ PENDING_LINES = 2000  # a person cannot read more lines between two frames
 MIN_LINES = 50
 SLOW_SECONDS = 0.05  # if a frame takes longer, the terminal is slow
 STOP_SECONDS = 1.0  # for the last frame before Ctrl-Z
-WHO_COLUMNS = 32  # width of the list of ranks before an ordinary line; before an error, all ranks are listed
+FOLDED_COLUMNS, NARROW_COLUMNS = 20, 11  # of labels, if lines may fold: ``7 of 8 ranks (not 5)``, ``7/8 (not 5)``
+WIDE_COLUMNS = 100  # of a terminal with room for the long label
 PREFIX = "{who} {mark}"
 _LEVEL = {"info": "36", "good": "32", "warning": "33", "error": "1;31"}
 _ANSI = {"cyan": 36, "green": 32, "magenta": 35, "bright_blue": 94, "yellow": 33, "bright_cyan": 96, "bright_green": 92,
@@ -78,6 +79,7 @@ class LiveView(TextView):
         self._out = NonblockingWriter(stdout)
         self._descriptor = _get_descriptor(stdout)
         self._size = size or self._get_terminal_size
+        self._columns = self._size()[0]
         self._clock = clock
         self._flow, self._narrator = LogPipeline(heading, filters, fold="similar", bars=False), StatusReporter()
         template = filters.prefix if filters.prefix is not None else PREFIX
@@ -135,6 +137,7 @@ class LiveView(TextView):
             return
         self._drawn_at = now
         columns, rows = self._size()
+        self._columns = columns
         block = self._get_block(now, columns, rows, fresh=force or not self._pending)
         self._frame_writer.write_frame(self._take_pending(), block, columns)
         self._out.send_pending(SLOW_SECONDS)
@@ -184,16 +187,23 @@ class LiveView(TextView):
             else:
                 self._queue_lines(self._format_line(log_line, at))
 
+    @property
+    def _label_columns(self) -> int:
+        """Return the width of the column of labels. It is the same for folded lines, so that the text does not jump."""
+        most = FOLDED_COLUMNS if self._columns >= WIDE_COLUMNS else NARROW_COLUMNS
+        return max(self._flow.streams.width, self._flow.folding.compute_label_width(most))
+
     def _format_prefix(self, log_line: LogLine, at: float) -> str:
-        prefix = self._prefix.format_prefix(log_line, self._flow.streams.width, at)
+        prefix = self._prefix.format_prefix(log_line, self._label_columns, at)
         if self._colour and prefix:
             prefix = f"\x1b[{_ANSI[get_host_colour(log_line.host)] if log_line.host else 1}m{prefix}\x1b[0m"
         return prefix + self._gap
 
     def _format_line(self, log_line: LogLine, at: float) -> str:
-        if log_line.voices > 1 and not log_line.level:
-            who = shorten_label(log_line.speaker, WHO_COLUMNS)
-            log_line = log_line._replace(speaker=who if self._unicode else to_ascii(who))
+        if log_line.voices > 1:
+            log_line = label_folded_line(log_line, self._label_columns)
+            if not self._unicode:
+                log_line = log_line._replace(speaker=to_ascii(log_line.speaker), text=to_ascii(log_line.text))
         prefix = self._format_prefix(log_line, at)
         text = log_line.text
         if not text.isprintable():

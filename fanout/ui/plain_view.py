@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from typing import TextIO
 
 from fanout.logs.demux import LogLine, split_block
+from fanout.logs.folding import label_folded_line
 from fanout.logs.line_filters import PLAIN_PREFIX, DisplayFilters, LinePrefix
 from fanout.logs.pipeline import LogPipeline, describe_dropped_lines, describe_hidden_lines
 from fanout.model.events import Event
@@ -27,6 +28,7 @@ from fanout.ui.progress_text import describe_figures, describe_steps, describe_t
 from fanout.ui.status_messages import StatusMessage, StatusReporter, format_status
 
 STATUS_SECONDS = 60.0
+LABEL_COLUMNS = 60  # of a folded line, in a pipe or a file
 
 
 class PlainView(TextView):
@@ -109,7 +111,9 @@ class PlainView(TextView):
             if number := sum(count.values()):
                 parts.append(f"{number} {what}{'s' if number != 1 else ''}")
         parts.append(f"{format_size(sum(host.received_bytes for host in state.all_hosts))} of log")
-        goes_on = not (state.failures or state.interrupts or state.first_stop)
+        goes_on = not (
+            state.failures or state.interrupts or state.first_stop or any(host.exit for host in state.all_hosts)
+        )
         left = progress.estimate_time_left(state.now) if goes_on else None
         time_left = [describe_time_left(left)] if left is not None else []
         return " · ".join([*parts, f"after {format_duration(state.now - state.began_at)}", *time_left])
@@ -126,6 +130,7 @@ class PlainView(TextView):
     def format_line(self, log_line: LogLine, at: float) -> str:
         """Return a log line as it is printed; a traceback gives several lines."""
         text = log_line.text
+        log_line = label_folded_line(log_line, LABEL_COLUMNS)
         prefix = self._prefix.format_prefix(log_line, self._flow.streams.width, at)
         if log_line.many > 1:
             return self._format_block(log_line, prefix, at)
@@ -146,12 +151,10 @@ class PlainView(TextView):
 
 
 def format_line_end(log_line: LogLine) -> str:
-    """Return the end of a line: cut bytes, the count of streams that printed it, and the ranges of its numbers."""
+    """Return the end of a line: cut bytes, and the count of the streams that printed it, unless its label has it."""
     if not log_line.more and log_line.voices == 1:
         return ""
     cut = f"…(+{log_line.more} B)" if log_line.more else ""
     if log_line.voices == 1:
         return cut
-    return cut + (
-        f"  ≈×{log_line.voices} ({', '.join(log_line.ranges)})" if log_line.ranges else f"  ×{log_line.voices}"
-    )
+    return f"{cut}  ×{log_line.voices}"

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import io
+import re
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fanout.logs.demux import LogLine
-from fanout.logs.folding import MAX_WAITING, LineFolding, format_speakers, merge_texts, shorten_label
+from fanout.logs.folding import (
+    MAX_WAITING,
+    LineFolding,
+    describe_group,
+    format_speakers,
+    label_folded_line,
+    merge_texts,
+    shorten_label,
+)
 from fanout.logs.line_filters import parse_display_filters
 from fanout.model.events import StreamOpened
 from fanout.model.settings import Settings
@@ -56,32 +66,73 @@ def test_similar_lines_fold_in_the_order_of_each_source(lines: list[tuple[str, i
         numbers = [number for name, number, _ in lines if name == host]
         assert len(mine) == len(numbers)
         for say, number in zip(mine, numbers, strict=True):
-            low, _, high = say.ranges[0].partition("–") if say.ranges else (str(number), "", str(number))
-            assert int(low) <= number <= int(high)
-            assert say.text == ("step N of 9" if say.ranges else f"step {number} of 9")
+            found = re.fullmatch(r"step (\d)(?:–(\d))? of 9", say.text)
+            assert found is not None
+            assert int(found[1]) <= number <= int(found[2] or found[1])
 
 
 @pytest.mark.parametrize(
-    ("texts", "text", "ranges"),
+    ("texts", "text"),
     [
-        (["took 35.1 s", "took 41.8 s", "took 36 s"], "took N s", ("35.1–41.8",)),
-        (["rank 0 of 4", "rank 3 of 4"], "rank N of 4", ("0–3",)),
-        (["at 0x7f3a in 9", "at 0x10 in 10"], "at N in N", ("0x10–0x7f3a", "9–10")),
-        (["1e-4", "3e-05"], "N", ("3e-05–1e-4",)),
-        (["same 5", "same 5"], "same 5", ()),
+        (["took 35.1 s", "took 41.8 s", "took 36 s"], "took 35.1–41.8 s"),
+        (["rank 0 of 4", "rank 3 of 4"], "rank 0–3 of 4"),
+        (["at 0x7f3a in 9", "at 0x10 in 10"], "at 0x10–0x7f3a in 9–10"),
+        (["1e-4", "3e-05"], "3e-05–1e-4"),
+        (["same 5", "same 5"], "same 5"),
+        (["tps: 12,039 at 1", "tps: 998 at 1"], "tps: 998–12,039 at 1"),
+        (["step 7 [1,2,3]", "step 8 [1,2,4]"], "step 7–8 [1,2,3–4]"),
     ],
 )
-def test_lines_that_differ_in_numbers_show_the_range_of_each(
-    texts: list[str], text: str, ranges: tuple[str, ...]
-) -> None:
-    assert merge_texts(texts) == (text, ranges)
+def test_lines_that_differ_in_numbers_show_the_range_of_each_in_its_place(texts: list[str], text: str) -> None:
+    assert merge_texts(texts) == text
+
+
+RANKS = {"a": {"0", "1", "2", "3"}, "b": {"4", "5", "6", "7"}}
+
+
+@pytest.mark.parametrize(
+    ("printed", "group"),
+    [
+        (range(8), "all 8 ranks"),
+        ((0, 1, 2, 3, 4, 6, 7), "7 of 8 ranks (not 5)"),
+        ((0, 1, 2, 3, 4), "5 of 8 ranks (not 5-7)"),
+        ((0, 1, 2, 6), "ranks 0-2,6"),
+    ],
+)
+def test_a_line_of_most_ranks_names_the_ranks_that_are_missing(printed: Sequence[int], group: str) -> None:
+    speakers = [("a" if rank < 4 else "b", str(rank)) for rank in printed]
+    assert describe_group(speakers, ("a", "b"), RANKS) == group
+
+
+def test_a_line_of_most_hosts_names_the_hosts_that_are_missing() -> None:
+    hosts = tuple(f"gpu{number:02d}" for number in range(1, 9))
+    assert describe_group([(host, "") for host in hosts], hosts, {}) == "all 8 hosts"
+    assert describe_group([(host, "") for host in hosts[1:]], hosts, {}) == "7 of 8 hosts (not gpu01)"
+    assert describe_group([(host, "setup") for host in hosts], hosts, {}) == ""
+    many = tuple(f"gpu{number:02d}" for number in range(1, 65))
+    even = describe_group([(host, "") for host in many if host[-1] not in "357"], many, {})
+    assert even == "45 of 64 hosts (not gpu[03,05,07,…])"
+
+
+def test_a_folded_line_of_most_ranks_has_its_ranges_and_its_missing_rank() -> None:
+    folding = LineFolding(("a", "b"), RANKS, how="similar")
+    for rank in (0, 1, 2, 3, 4, 6, 7):
+        host = "a" if rank < 4 else "b"
+        text = f"step 77/400 loss {1.84 + rank / 250:.4f} lr 3.00e-04 tok/s {9027 + rank}"
+        folding.fold_lines([LogLine(host, rank + 1, f"{host}:{rank}", "line", text, 0, rank)], 0.0)
+    (line,) = folding.take_rest()
+    labels = [label_folded_line(line, columns) for columns in (20, 11, 4)]
+    assert [each.speaker for each in labels] == ["7 of 8 ranks (not 5)", "7/8 (not 5)", "7/8"]
+    assert line.text == "step 77/400 loss 1.8400–1.8680 lr 3.00e-04 tok/s 9027–9034"
+    assert [each.voices for each in labels] == [1, 1, 1]
+    assert label_folded_line(line._replace(level="error"), 20).speaker == "a:*,b:[4,6-7]"
 
 
 def test_lines_that_differ_in_a_word_stay_apart() -> None:
     folding = LineFolding(("h1", "h2", "h3"), {}, how="similar")
     folding.fold_lines(says(("h1", "seen 5 ok"), ("h2", "seen 7 ok"), ("h3", "seen 7 bad")), 0.0)
-    out = [(say.speaker, say.text, say.voices, say.ranges) for say in folding.take_rest()]
-    assert out == [("h[1-2]", "seen N ok", 2, ("5–7",)), ("h3", "seen 7 bad", 1, ())]
+    out = [(say.speaker, say.text, say.voices, say.group) for say in folding.take_rest()]
+    assert out == [("h[1-2]", "seen 5–7 ok", 2, "2 of 3 hosts (not h3)"), ("h3", "seen 7 bad", 1, "")]
 
 
 def test_a_flood_of_different_lines_folds_no_longer_but_loses_nothing() -> None:
@@ -139,7 +190,7 @@ def test_a_long_label_is_shortened_at_its_end() -> None:
     """A line of forty hosts that are not neighbours has space left for its text."""
     label = format_speakers([(f"gpu{number:02d}", "") for number in range(1, 41, 2)], {})
     assert len(label) > 60
-    assert shorten_label(label, 32) == "gpu[01,03,05,07,09,11,13,15,17,…]"
+    assert shorten_label(label, 32) == "gpu[01,03,05,07,09,11,13,15,…]"
     assert shorten_label("gpu[01-64]:*", 32) == "gpu[01-64]:*"
     assert shorten_label("gpu[01-02]:*,gpu03:[0,5]", 16) == "gpu[01-02]:*,…"
     assert shorten_label("onewithoutanyplacetocut", 8) == "onewithoutanyplacetocut"

@@ -12,7 +12,9 @@ from collections.abc import Callable
 
 import pytest
 
-from fanout.model.events import Chunk, Disconnected, Exited, Tick
+from fanout.logs.line_filters import parse_display_filters
+from fanout.model.events import Chunk, Disconnected, Exited, StreamOpened, Tick
+from fanout.model.settings import Settings
 from fanout.ui.frame_writer import FrameWriter
 from fanout.ui.host_rows import HOST_COLOURS, get_host_colour
 from fanout.ui.live_view import LiveView
@@ -80,6 +82,38 @@ def test_screens(name: str, columns: int) -> None:
     terminal, _ = show(upto_middle(histories.TYPICAL[name]()), columns)
     assert max(len(line) for line in terminal.seen if line.startswith(" ")) < columns
     same_as_golden(f"live-{name}-{columns}", terminal.text)
+
+
+def eight_ranks() -> History:
+    """Return a run of two hosts with four ranks each: rank 5 prints less, and one line is of two ranks only."""
+    run = History("10.77.0.10", "10.77.0.11").link().start()
+    for rank in range(8):
+        run.add(StreamOpened(at=run.at, host=run.hosts[rank // 4], stream=rank % 4 + 1, name=f"rank {rank}"))
+    for step in (76, 77):
+        for rank in range(8):
+            if rank != 5 or step == 76:
+                text = f"step {step}/400 loss {1.84 + rank / 250:.4f} lr 3.00e-04 tok/s {9027 + 115 * rank}\n"
+                run.say(run.hosts[rank // 4], text.encode(), stream=rank % 4 + 1)
+        run.wait(0.5)
+    for rank in (1, 6):
+        run.say(run.hosts[rank // 4], f"rank {rank}: grad norm is 12.5\n".encode(), stream=rank % 4 + 1)
+    run.say("10.77.0.10", b"saved a checkpoint\n", stream=1)
+    return run.wait(1.0)
+
+
+@pytest.mark.parametrize("columns", [80, 100, 140])
+def test_folded_lines_show_ranges_in_place_and_the_missing_rank(columns: int) -> None:
+    """The label column has one width, and the range of a number stands where the number stands."""
+    run = eight_ranks()
+    out = io.StringIO()
+    filters = parse_display_filters(Settings(show="all"))
+    live = LiveView(heading(run.hosts), stdout=out, size=lambda: (columns, 30), clock=Clock(), filters=filters)
+    run.play(live)
+    live.draw_frame(force=True)
+    terminal = Terminal(columns, 30)
+    terminal.feed(out.getvalue())
+    same_as_golden(f"live-folded-{columns}", terminal.text)
+    assert len({line.index(" | ") for line in terminal.seen if " | " in line}) == 1
 
 
 def many_hosts() -> History:
@@ -154,7 +188,7 @@ def test_many_talking_hosts_fit_and_all_failing_hosts_are_named() -> None:
     for host in run.hosts[::2]:
         run.say(host, b"loading\nUserWarning: old\n")
     terminal, _ = show(run.wait(1.0))
-    assert any(line.startswith("gpu[01,03,05,07,09,11,13,15,17,…] | loading  ×20") for line in terminal.seen)
+    assert any(line.startswith("gpu[01,03,05,07,…]   | loading  ×20") for line in terminal.seen)
     assert any(",37,39] | UserWarning: old  ×20" in line for line in terminal.seen)
 
 
@@ -170,7 +204,7 @@ def test_a_block_is_drawn_once_however_the_log_grows() -> None:
         run.say("gpu01", f"line {number}\n".encode()).wait(0.1)
     terminal, _ = show(run.wait(0.5))
     assert sum("fanout  run" in line for line in terminal.seen) == 1
-    assert [line for line in terminal.seen if "| line" in line] == [f"gpu01 | line {n}" for n in range(200)]
+    assert [line for line in terminal.seen if "| line" in line] == [f"gpu01      | line {n}" for n in range(200)]
 
 
 def test_a_slow_terminal_skips_lines_and_prints_their_count() -> None:
@@ -293,7 +327,7 @@ def test_a_stopped_terminal_never_holds_the_run_up() -> None:
 def test_messages_about_a_host_follow_its_own_lines() -> None:
     """Folding makes lines wait, but not until after the message that their host ended."""
     terminal, _ = show(histories.second_host_fails())
-    at = {line: number for number, line in enumerate(terminal.seen)}
+    at = {" ".join(line.split()): number for number, line in enumerate(terminal.seen)}
     assert at["gpu02 | RuntimeError: shape mismatch: 4096 and 8192"] < at["fanout: gpu02: train.sh ended: exit 3"]
 
 
