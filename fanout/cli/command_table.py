@@ -98,6 +98,7 @@ ASKED_HOSTS = Positional("hosts", "HOSTS", "ask these hosts, if there is no reco
 TASK = Positional("task", "TASK", "training script; all words after it are its arguments", optional=True)
 LATEST_RUN = Positional("run", "RUN", "run id, part of it, name, or @-1 (default: the latest)", optional=True)
 ACTIVE_RUN = Positional("run", "RUN", "run id, part of it, name, or @-1 (default: the active run)", optional=True)
+NEW_FILE = Positional("file", "FILE", "file to create (default: hosts.txt)", optional=True)
 LOG_FILES = Positional("task", "FILE|DIR|RUN|-", "logs, a directory of logs, a run, or - for standard input", many=True)
 
 _ROWS = (
@@ -178,6 +179,12 @@ _ROWS = (
     Command(
         "hosts", "[FLAGS] HOSTS", "Show how fanout reads a hostfile.", "fanout.commands.hosts:run_hosts",
         section="hosts", positionals=(HOSTS,), groups=(SELECTION, CONNECTION),
+    ),
+    Command(
+        "init", "[FLAGS] [FILE]", "Write a hostfile from ~/.ssh/config, after a yes.", "fanout.commands.init:run_init",
+        section="hosts", positionals=(NEW_FILE,),
+        epilog="init lists the names of the Host entries, also of included files, without patterns and without entries with "
+        "the user git. It never overwrites a file. Exit status: 0 the file was written, 1 you declined.",
     ),
     Command(
         "exec", "[FLAGS] HOSTS -- COMMAND…", "Run a command on all hosts; print equal output once.",

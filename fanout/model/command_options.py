@@ -58,7 +58,8 @@ COMMAND_OPTIONS: tuple[Option, ...] = (
         "--native", "include C and C++ frames; py-spy pauses a rank while it reads them",
         kind=bool, default=False, commands=("stacks",),
     ),
-    Option("-y --yes", "do not ask for confirmation", kind=bool, default=False, commands=("clean",)),
+    Option("-y --yes", "do not ask for confirmation", kind=bool, default=False, commands=("clean", "init")),
+    Option("--match", "take only names that match: 'gpu*,login?'", metavar="GLOBS", commands=("init",)),
     Option("--html", "write an HTML page to FILE instead", metavar="FILE", commands=("report",)),
     Option(
         "--at", "start at 90, 5m, 1:02:03, or =-30s before the end (default: {default})",

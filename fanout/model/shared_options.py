@@ -166,7 +166,7 @@ CONNECTION_OPTIONS = (
         kind=Duration, default=10.0, metavar="TIME", bounds=(0.1, MAX_SECONDS), group=CONNECTION,
     ),
     Setting("-l --user", "log in as USER if the hostfile names no user", metavar="USER", group=CONNECTION),
-    Setting("-F --ssh-config", "read FILE instead of ~/.ssh/config", metavar="FILE", group=CONNECTION),
+    Setting("-F --ssh-config", "read FILE instead of ~/.ssh/config", metavar="FILE", group=CONNECTION, commands=("init",)),
     Setting(
         "-o --ssh-option",
         "set an ssh_config option for every host, as `ssh -o` does",

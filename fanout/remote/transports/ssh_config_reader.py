@@ -80,8 +80,14 @@ class HostConfig:
 class ConfigReader:
     """The files of one configuration, read once."""
 
-    def __init__(self, file: str, here: UserContext, *, system: str = SYSTEM, comments: bool = False) -> None:
-        """Read the files. With ``comments``, ``# …`` after a value is a comment; for older versions of ssh it is not."""
+    def __init__(
+        self, file: str, here: UserContext, *, system: str = SYSTEM, comments: bool = False, lenient: bool = False
+    ) -> None:
+        """Read the files. With ``comments``, ``# …`` after a value is a comment; for older versions of ssh it is not.
+
+        ``lenient``: skip a line that only ssh reads correctly. Then the values of a host may be incomplete.
+        """
+        self._lenient = lenient
         self._here = here
         self._comments = comments
         self._read: list[str] = []
@@ -109,7 +115,12 @@ class ConfigReader:
 
     def _parse_lines(self, path: str, text: str, base: str, depth: int) -> Iterator[ConfigLine]:
         for number, raw in enumerate(text.split("\n"), 1):
-            entry = self._parse_line(path, number, raw)
+            try:
+                entry = self._parse_line(path, number, raw)
+            except UnsupportedLine:
+                if not self._lenient:
+                    raise
+                continue
             if entry is None:
                 continue
             if entry.keyword == "include":
@@ -159,6 +170,10 @@ class ConfigReader:
                 raise UnsupportedLine(entry.file, entry.line, f"Include {word}")
             path = self._here.home + word[1:] if word.startswith("~/") else os.path.join(base, word)
             yield from sorted(glob.glob(path)) if glob.has_magic(path) else [path]
+
+    def list_host_names(self) -> list[str]:
+        """Return the names of the Host lines in their order, without patterns; each once."""
+        return list(dict.fromkeys(name for part in self._parts for name in _iter_names(part)))
 
     def read_host(self, name: str, options: Sequence[str] = ()) -> HostConfig:
         """Return the values for one login. ``options`` of the command line come before any file. Raises UnsupportedLine."""
@@ -242,6 +257,15 @@ class ConfigReader:
             hit = _list_matches(subject.lower() if lower else subject, patterns.lower() if lower else patterns)
             result = result and hit != criterion.startswith("!")
         return result
+
+
+def _iter_names(entries: Sequence[ConfigLine]) -> Iterator[str]:
+    """Yield the names of the Host lines that are no patterns, also of included files."""
+    for entry in entries:
+        for part in entry.included:
+            yield from _iter_names(part)
+        if entry.keyword == "host":
+            yield from (word for word in entry.words if _PLAIN_NAME.fullmatch(word))
 
 
 def _host_matches(name: str, patterns: Sequence[str]) -> bool:
