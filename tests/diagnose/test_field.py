@@ -226,3 +226,9 @@ def test_without_the_log_of_one_host_no_wrong_verdict_has_high_confidence(name: 
         if verdict["confidence"] == "high":
             named = verdict["cause"]["host"], verdict["cause"]["rank"] if rank is not None else None
             assert named == (host, rank), left_out
+
+
+def test_the_cause_in_dockers_json_is_quoted_as_the_program_wrote_it(tmp_path: Path) -> None:
+    cause = found(tmp_path / "logs", CASES["docker's JSON"][0])["cause"]
+    assert cause["line"] == "ValueError: bad shard 7"
+    assert cause["traceback"][1] == '  File "/app/train.py", line 10, in <module>'

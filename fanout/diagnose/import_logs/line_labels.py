@@ -51,6 +51,7 @@ _LIKELY = (
     re.compile(r"^ *(?P<task>\d{1,5}): "),  # srun --label
     re.compile(r"^(?P<host>[A-Za-z][\w.-]{0,62}\d[\w.-]{0,62}|\d{1,3}(?:\.\d{1,3}){3}|[a-z][\w-]{0,62}(?:\.[\w-]{1,62})+): ?"),  # pdsh, clush
 )  # fmt: skip
+_DOCKER_JSON = re.compile(r'^\{"log":')
 _RULE = re.compile(r"^-{4,}\s*$")
 _STAMP = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:?\d\d) (?:std(?:out|err) [FP] )?")
 _MOST, _HALF = 0.9, 0.5
@@ -73,8 +74,8 @@ def detect_labels(lines: Sequence[str], own_host: str = "") -> LabelPlan | None:
     seen = [line.rstrip("\n") for line in lines if line.strip() and not _TOOLS.match(line)]
     if any((_RAY.match(line) and " pid=" in line[:200]) or line.startswith("(raylet") for line in seen):
         return _nest_plan(LabelPlan(build=partial(_build_splitter, _RAY), own_lines=True), seen)
-    if len(seen) < _FEWEST:
-        return None
+    if len(seen) < _FEWEST or _matches_most(_DOCKER_JSON, seen, _HALF):
+        return None  # strip_timestamp reads docker's JSON
     for pattern in _CERTAIN:
         if _matches_most(pattern, seen, _HALF):
             return _nest_plan(LabelPlan(build=partial(_build_splitter, pattern)), seen)
