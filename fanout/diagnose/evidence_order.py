@@ -87,10 +87,11 @@ NO_PID = _medium("no-pid", "the pid that the kernel names is not known to belong
 MOVED = _medium("moved", "not all stacks are known, or something may have moved between two samples")
 UNSEEN = _medium("unseen", "the launcher noticed no break of the connection")
 COUNTED = _medium("counted", "the number of hosts may be wrong on other hosts too")
+MISMATCH = _medium("mismatch", "two sides do not match, and the other side may be the wrong one")
 NOTICED = _low("noticed", "the rank that notices a mismatch may not be the wrong one")
 DOUBTS = (
     ORDER, COMMON, ALIKE, PARTIAL, TWO_HOSTS, ONE_HOST, EITHER, NO_DUMP, UNEQUAL, SAME_HOST, ANONYMOUS, CHAIN, NO_PID, MOVED,
-    UNSEEN, COUNTED, NOTICED,
+    UNSEEN, COUNTED, MISMATCH, NOTICED,
 )  # fmt: skip
 
 

@@ -23,7 +23,12 @@ _COMMUNICATION = re.compile(
     r"accelerate|mpi4py|horovod|ray|byteps|bagua|hivemind|oneccl_bindings_for_pytorch|torch_npu/(?:distributed|npu/distributed)|"
     r"torch_xla/(?:core|distributed)|jax/_src/distributed|colossalai/(?:cluster|legacy/communication)|megatron/core/"
     r"(?:parallel_state|pipeline_parallel/p2p_communication|tensor_parallel/mappings)|grpc|zmq|etcd3?|redis|"
-    r"multiprocessing/(?:connection|managers|resource_sharer))(?=[/.])"
+    r"multiprocessing/(?:connection|context|managers|resource_sharer))(?=[/.])"
+)
+#: Exceptions of a connection that another process closed; the numbers are those of errors of the network.
+_CONNECTION = re.compile(
+    r"(?:\w+\.)*(?:EOFError\s*$|queue\.Empty|IncompleteReadError\b|Connection(?:Reset|Aborted|Refused)?Error\b|BrokenPipeError\b)|"
+    r"(?:OSError|IOError|socket\.error): \[Errno (?:32|10[0-8]|11[0-3])\]"
 )
 _AGENT = "torch/distributed/elastic/"  # torchrun's own code
 #: Exceptions that programs expect and handle: a look-up that fails, an optional package or file.
@@ -49,9 +54,15 @@ class ChainedException:
 
     @property
     def is_communication(self) -> bool:
-        """Return whether a library of communication raised it, or a connection between processes."""
+        """Return whether a library of communication raised or defines it, or a connection between processes failed."""
         innermost = self.frames[-1][0] if self.frames else ""
-        return bool(_COMMUNICATION.search(self.raiser) or _COMMUNICATION.search(innermost))
+        kind = self.text.partition(":")[0].strip().replace(".", "/")
+        return bool(
+            _COMMUNICATION.search(self.raiser)
+            or _COMMUNICATION.search(innermost)
+            or _COMMUNICATION.search(kind)
+            or _CONNECTION.match(self.text)
+        )
 
     @property
     def is_exit_barrier(self) -> bool:

@@ -101,3 +101,64 @@ def test_the_exceptions_of_a_chain_are_split_with_their_frames() -> None:
     first, second = split_chain((trace("KeyError: 1", "/a.py") + HANDLING + trace("ValueError: 2")).splitlines())
     assert (first.text, first.raiser, first.while_handling) == ("KeyError: 1", "/a.py", False)
     assert (second.text, second.raiser, second.while_handling) == ("ValueError: 2", "/app/train.py", True)
+
+
+CONNECTION_ERRORS = [
+    "EOFError",
+    "OSError: [Errno 107] Transport endpoint is not connected",
+    "grpc._channel._InactiveRpcError: <_InactiveRpcError of RPC that terminated with:",
+    "mpi4py.MPI.Exception: MPI_ERR_PROC_FAILED: Process failed",
+    "horovod.common.exceptions.HorovodInternalError: Horovod has been shut down",
+    "torch.distributed.elastic.rendezvous.api.RendezvousGracefulExitError: closed",
+    "asyncio.exceptions.IncompleteReadError: 0 bytes read on a total of 4 expected bytes",
+]
+
+
+@pytest.mark.parametrize("error", CONNECTION_ERRORS)
+def test_an_error_of_a_connection_is_no_sure_cause(error: str, tmp_path: Path) -> None:
+    assert diagnose(tmp_path, trace(error))["confidence"] != "high"
+
+
+@pytest.mark.parametrize("error", ["EOFError: Ran out of input", "OSError: [Errno 5] Input/output error", "queue.Full"])
+def test_an_error_of_a_file_is_a_cause(error: str, tmp_path: Path) -> None:
+    assert diagnose(tmp_path, trace(error))["confidence"] == "high"
+
+
+LIBRARY_ERROR = (
+    "torch.distributed.DistBackendError: NCCL error in: NCCLUtils.cpp:77, {what}, NCCL version 2.26.2\n{kind}: text\n"
+    "Last error:\n{last}"
+)
+
+
+@pytest.mark.parametrize(
+    ("what", "kind", "last", "sure"),
+    [
+        (
+            "unhandled system error",
+            "ncclSystemError",
+            "Call to recv from 10.0.0.2<432> failed : Connection reset by peer",
+            False,
+        ),
+        ("internal error", "ncclInternalError", "Socket recv failed while polling for opId=0x7f", False),
+        ("remote process exited", "ncclRemoteError", "socketProgress: Connection closed by remote peer n1<432>", False),
+        ("internal error", "ncclInternalError", "bootstrap: accept failed, peer closed", False),
+        (
+            "unhandled system error",
+            "ncclSystemError",
+            "Call to ibv_modify_qp failed with 110 Connection timed out",
+            False,
+        ),
+        (
+            "invalid usage",
+            "ncclInvalidUsage",
+            "Duplicate GPU detected : rank 1 and rank 0 both on CUDA device 4000",
+            True,
+        ),
+        ("unhandled cuda error", "ncclUnhandledCudaError", "Cuda failure 2 'out of memory'", True),
+    ],
+)
+def test_the_text_after_last_error_decides(what: str, kind: str, last: str, sure: bool, tmp_path: Path) -> None:
+    verdict = diagnose(tmp_path, trace(LIBRARY_ERROR.format(what=what, kind=kind, last=last)))
+    assert (verdict["confidence"] == "high") == sure
+    if sure:
+        assert verdict["cause"]["host"] == "n2"

@@ -46,9 +46,17 @@ CASES: dict[str, tuple[dict[str, str], Expected]] = {
     "one host has an error that may be a consequence, the other lost it": (
         {
             "n1": lost(0, CLOSED.format(peer="10.0.0.2")),
-            "n2": "[rank1]: step 3\nrun.sh: line 18: 40121 Aborted                 (core dumped) python -u x.py\n",
+            "n2": lost(1, "ConnectionRefusedError: [Errno 111] Connection refused"),
         },
-        ("pointed", "n2", None, "medium"),
+        ("pointed", "n2", 1, "medium"),
+    ),
+    "one of three hosts could not connect, the others only waited": (
+        {
+            "n1": key("/none/torchelastic/role_info/2"),
+            "n2": key("/none/torchelastic/assigned_ranks/1"),
+            "n3": lost(2, "ConnectionRefusedError: [Errno 111] Connection refused"),
+        },
+        ("first", "n3", 2, "medium"),
     ),
     "one rank waits in another collective": (
         {"n1": nccl(0, 813) + nccl(1, 813), "n2": nccl(2, 812, "BROADCAST") + nccl(3, 813)},

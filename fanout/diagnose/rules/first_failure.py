@@ -10,6 +10,7 @@ from fanout.diagnose.evidence_order import (
     ANONYMOUS,
     CHAIN,
     COMMON,
+    MISMATCH,
     NOTICED,
     ONE_HOST,
     ORDER,
@@ -22,6 +23,14 @@ from fanout.diagnose.rule_context import RuleContext, RuleResult
 from fanout.diagnose.signatures import GENERIC
 from fanout.text.units import count_noun
 
+_MISMATCHES = (
+    "nccl-version",
+    "nccl-world-size",
+    "nccl-rank-twice",
+    "nccl-crossed",
+    "nccl-nic-count",
+    "collective-mismatch",
+)
 _NOTICED = ("gloo-size", "nccl-truncated")  # logged by the rank that notices a mismatch
 
 
@@ -112,6 +121,7 @@ def _list_doubts(
         (ONE_HOST, begun.level == "absence" and len(case.evidence.hosts) < 2),
         (ANONYMOUS, anonymous),
         (CHAIN, seen is not None and seen.followed),
+        (MISMATCH, seen is not None and seen.signature in _MISMATCHES),
         (NOTICED, seen is not None and seen.signature in _NOTICED),
     )
     return tuple(doubt for doubt, applies in found if applies)

@@ -67,6 +67,8 @@ RULES = (
          "one host was unreachable for the launcher when the others began to fail"),
     Rule("first", "absence", first_failure.build_level_rule("absence"),
          "the earliest lost host, abort, or exit of train.sh without an error"),
+    Rule("first", "absence", timeouts.find_sole_error,
+         "one host has an error that may be a consequence, and all other hosts only waited"),
     Rule("silent", "absence", timeouts.find_silent_rank, "all other ranks report a timeout, and one rank does not"),
     Rule("vanished", "absence", outlier.find_vanished_rank,
          "all other ranks lost a peer, and there is no evidence about one rank of a host with several"),

@@ -83,6 +83,18 @@ def find_lost_failure(case: RuleContext) -> RuleResult | None:
     return first_failure.find_first_of(case, own)
 
 
+def find_sole_error(case: RuleContext) -> RuleResult | None:
+    """Return the error that may be a consequence, if it is the only one and all other hosts only waited."""
+    own = [each for each in case.suspects if each.level == "either"]
+    hosts = {each.host for each in own}
+    waited = {each.host for each in case.victim_matches if each.host not in hosts}
+    lost = any(each.kind == "closed" for each in case.victim_matches)
+    if len(hosts) != 1 or lost or not waited or waited != {*case.evidence.hosts} - hosts:
+        return None
+    found = first_failure.find_first_of(case, own)
+    return replace(found, doubts=(*found.doubts, TWO_HOSTS)) if found is not None and len(waited) == 1 else found
+
+
 def find_disconnected_host(case: RuleContext) -> RuleResult | None:
     """Return the host that all others lost, or that left without a failure while the others lost it."""
     host, named = _find_sink(case)
