@@ -13,7 +13,7 @@ from fanout.diagnose.evidence import Evidence, HostEnd, LogMatch, ProcessExit
 from fanout.diagnose.evidence_order import LevelName, is_strong
 from fanout.diagnose.exit_codes import explain_exit_code, format_exit_code, split_exit_code
 from fanout.diagnose.process_evidence import Process
-from fanout.diagnose.signatures import GENERIC, LAST_RESORTS, STOPS
+from fanout.diagnose.signatures import ABORTS, GENERIC, LAST_RESORTS, STALLS, STOPS
 from fanout.diagnose.verdict import Cause
 
 NOTICE_SECONDS = 3.0  # between the exit of a process and the report of torchrun or the agent, on a loaded host
@@ -78,7 +78,9 @@ def find_candidates(evidence: Evidence, processes: Sequence[Process]) -> tuple[C
     out = [
         _build_process_candidate(each, evidence)
         for each in processes
-        if each.part in ("root", "either", "quiet") and not _is_stopped_torchrun(each, evidence)
+        if each.part in ("root", "either", "quiet")
+        and not _is_stopped_torchrun(each, evidence)
+        and not _is_abort_of_victim(each, processes)
     ]
     out += [_build_early_candidate(each) for each in processes if any(seen.role == "root" for seen in each.early)]
     explained = {each.host for each in processes if each.part != "collateral"}
@@ -102,6 +104,14 @@ def _is_stopped_torchrun(process: Process, evidence: Evidence) -> bool:
     others = [(seen.host, seen.at) for seen in evidence.sightings] + [(each.host, each.at) for each in evidence.deaths]
     before = any(host != process.host and at < first.at for host, at in others)
     return before or (end is not None and end.kind == "stopped")
+
+
+def _is_abort_of_victim(process: Process, processes: Sequence[Process]) -> bool:
+    """Return whether its only evidence is an abort that a script reports, and a rank of this host is a victim."""
+    first = process.deciding_match
+    if first is None or first.signature not in ABORTS or process.rank is not None:
+        return False
+    return any(each.host == process.host and each.part == "victim" for each in processes)
 
 
 def _build_process_candidate(process: Process, evidence: Evidence) -> Candidate:
@@ -144,11 +154,18 @@ def _choose_level(process: Process, first: LogMatch, evidence: Evidence) -> Leve
         return "bare"
     end = evidence.ends.get(process.host)
     ended = bool(first.traceback) or process.death is not None or (end is not None and end.has_failed)
-    if process.part == "either" and first.kind == "end":
+    if process.part == "either" and (first.kind == "end" or _has_waiters(first, evidence)):
         return "absence"
     if process.part != "root" or not (ended or not evidence.live):
         return "either"
     return "proof" if first.kind == "end" else "own"
+
+
+def _has_waiters(first: LogMatch, evidence: Evidence) -> bool:
+    """Return whether a fault of the host explains why ranks of other hosts timed out or lost a peer."""
+    if first.signature not in STALLS:
+        return False
+    return any(seen.role == "victim" and seen.host != first.host for seen in evidence.sightings)
 
 
 def _build_early_candidate(process: Process) -> Candidate:

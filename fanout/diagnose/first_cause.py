@@ -18,6 +18,9 @@ from fanout.diagnose.rules.rule_table import RULES, Rule
 from fanout.diagnose.verdict import Cause, Party, Verdict
 from fanout.diagnose.world import World, build_world
 
+#: Causes that concern all ranks of a host: if it has only one, the verdict names that rank.
+_OF_ALL_RANKS = ("blamed", "quiet-host", "silent-host")
+
 
 def diagnose_evidence(evidence: Evidence) -> Verdict:
     """Return the verdict: the first cause as far as the evidence shows it."""
@@ -63,6 +66,8 @@ def _list_doubts(rule: Rule, found: RuleResult, case: RuleContext) -> tuple[Doub
 def _complete_cause(cause: Cause, case: RuleContext) -> Cause:
     """Return the cause with its local rank, its GPU, and its last log lines if nothing else is quoted."""
     ranks = case.world.ranks.get(cause.host or "", range(0))
+    if cause.rank is None and len(ranks) == 1 and cause.signature in _OF_ALL_RANKS:
+        cause = replace(cause, rank=ranks[0], ranks=tuple(ranks))
     local = cause.local_rank
     if local is None and cause.rank is not None and cause.rank in ranks:
         local = cause.rank - ranks[0]

@@ -12,6 +12,7 @@ from typing import Literal
 
 from fanout.diagnose.evidence import Evidence, LogMatch, ProcessExit
 from fanout.diagnose.exit_codes import split_exit_code
+from fanout.diagnose.signatures import STALLS
 from fanout.diagnose.world import World
 
 Part = Literal["root", "either", "victim", "quiet", "collateral"]
@@ -212,7 +213,7 @@ def _classify_process(sightings: tuple[LogMatch, ...], death: ProcessExit | None
         if part != "either":
             return part
         near = {_classify_match(other) for other in sightings if abs(other.at - each.at) <= NEAR_SECONDS}
-        if "root" not in near and "victim" in near:
+        if "root" not in near and "victim" in near and each.signature not in STALLS:
             return "victim"
         return "root" if "root" in near else "either"
     if death is None or death.was_stopped:

@@ -70,6 +70,10 @@ class Signature:
 
 #: Signatures of crashes with a detail in a later line: what() of a C++ exception, the frame of a Python crash.
 DETAILED = frozenset({"cpp-exception", "cpp-library-exception", "fatal-python-error", "fatal-python-abort"})
+#: Faults of a host on which its ranks wait: a cause, if the ranks of the other hosts timed out or lost a peer.
+STALLS = frozenset({"kernel-hung-task", "nfs-silent", "link-down"})
+#: An abort without an error of its own. A watchdog aborts its process after the error of another rank.
+ABORTS = frozenset({"shell-aborted", "fatal-python-abort"})
 #: Signatures of a stop from outside. After another failure they are its consequence.
 STOPS = frozenset(
     {"torchrun-death-signal", "torchrun-hangup", "torchrun-stop-request", "shell-terminated", "shell-hangup"}

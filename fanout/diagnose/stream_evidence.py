@@ -31,6 +31,7 @@ SURVIVED_SECONDS = 10.0
 #: Growing step numbers after an error that show, without times, that its process continues: so many if steps came before
 #: the error, so many otherwise. A buffered output may be written after a traceback, but it would begin inside a line.
 SURVIVED_STEPS, SURVIVED_FIRST_STEPS = 10, 200
+_START = ("store-", "socket-", "rendezvous-")  # errors of the start: without a connection there is no step
 MESSAGE_LINES = 12  # of one exception, after the line that names it
 MESSAGE_SPAN = 200  # lines of its stream in which they come
 
@@ -111,15 +112,18 @@ def check_step(where: StreamState, who: RankKey, text: str, at: float) -> None:
     if number is None:
         return
     where.stepped.add(who)
-    for seen in [seen for seen in where.watched if seen.who == who]:
+    for seen in list(where.watched):
+        of_start = seen.sighting.signature.startswith(_START) and not seen.has_steps_before
+        if seen.who != who and not (of_start and seen.who == (None, None)):
+            continue
         if number > seen.reached:
             seen.steps, seen.reached = seen.steps + 1, number
-        needed = SURVIVED_STEPS if seen.has_steps_before else SURVIVED_FIRST_STEPS
+        needed = SURVIVED_STEPS if seen.has_steps_before or of_start else SURVIVED_FIRST_STEPS
         enough = at - seen.sighting.at >= SURVIVED_SECONDS or seen.steps >= needed
         if seen.steps >= 3 and enough:
             where.watched.remove(seen)
             where.seen.remove(seen)
-            where.counts[who, seen.sighting.signature] -= 1
+            where.counts[seen.who, seen.sighting.signature] -= 1
 
 
 def read_message_line(where: StreamState, who: RankKey, found: SignatureMatch | None, text: str) -> bool:

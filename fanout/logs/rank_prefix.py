@@ -6,7 +6,7 @@ import re
 
 from fanout.logs import glog
 
-_MARK = re.compile(r"^\[(?P<word>rank|default|trainer|worker|role)?(?P<number>\d{1,9})\]:? ?")
+_MARK = re.compile(r"^\[(?P<word>rank|Rank |RANK |default|trainer|worker|role)?(?P<number>\d{1,9})\]:? ?")
 _GROUP = re.compile(r"^\[?.{0,60}?\[(?:PG \d+ |PG ID 0 PG GUID \S+\()?(?:\(?default_pg\) )?Rank (?P<rank>\d{1,9})\]")
 _PREFIXED = re.compile(
     r"^.{1,120}?[\s\])}|:>](?=\[rank\d{1,9}\]: )"
@@ -27,7 +27,7 @@ def split_rank_prefix(text: str) -> tuple[str, int | None, int | None]:
         return text, int(group["rank"]) if group else None, None
     number = int(match["number"])
     rest = text[match.end() :]
-    if match["word"] == "rank":
+    if match["word"].strip().lower() == "rank":
         return rest, number, None
     inner, rank, _ = split_rank_prefix(rest)  # `[default1]:[rank5]: …`
     return inner, rank, number

@@ -40,6 +40,7 @@ GENERAL = {
     "nccl-cuda": {"nccl-gpu-memory", "nccl-cuda-stopped"},
     "spawn-exited": {"spawned-process-killed"},
     "lightning-ended": {"lightning-child-killed"},
+    "cuda-kernel-failed": {"cuda-illegal-access"},
     "no-space": {"nccl-shm"},
     "no-command": {"crlf"},
     "no-other-command": {"crlf", "no-command"},
