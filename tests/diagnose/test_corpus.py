@@ -15,7 +15,7 @@ from tests.diagnose.corpus.kinds import KINDS
 from tests.diagnose.corpus.scorer import STEPS, Score, count_marks, score_case, score_without_each_host
 
 #: Percent of the cases whose verdict is right, at least.
-LEAST_RIGHT = 93
+LEAST_RIGHT = 96
 #: Wrong verdicts with high confidence, at most: with all logs, and with the log of each host removed in turn.
 MOST_MISLEADING = 1
 MOST_MISLEADING_WITHOUT_A_HOST = 1

@@ -14,11 +14,11 @@ KINDS: dict[str, tuple[str, ...]] = {
         "python-exception", "stated-error", "stated-by-program", "hydra-override", "tyro-parsing", "flags-parsing",
         "called-process", "loss-not-finite", "torchrun-local-rank", "circular-import", "version-skew", "no-module",
         "no-library", "no-file", "no-script", "no-main-module", "no-command", "crlf", "no-space", "stale-file",
-        "too-many-files", "too-many-threads", "env-missing",
+        "too-many-files", "loader-timeout", "too-many-threads", "env-missing",
     ),
     "gpu-memory": ("cuda-out-of-memory", "cuda-memory-taken", "nccl-gpu-memory"),
     "gpu-fault": (
-        "xid", "sxid", "gpu-lost", "cuda-ecc", "cuda-illegal-access", "cuda-assert", "cuda-busy", "cuda-ordinal",
+        "xid", "sxid", "gpu-lost", "cuda-ecc", "cuda-illegal-access", "cuda-kernel-failed", "cuda-assert", "cuda-busy", "cuda-ordinal",
         "cuda-fabric-manager", "cuda-compat", "cuda-old-driver", "nvml-mismatch", "npu-device-error", "nccl-cuda",
     ),
     "killed": (
