@@ -66,7 +66,7 @@ def _list_doubts(rule: Rule, found: RuleResult, case: RuleContext) -> tuple[Doub
 def _complete_cause(cause: Cause, case: RuleContext) -> Cause:
     """Return the cause with its local rank, its GPU, and its last log lines if nothing else is quoted."""
     ranks = case.world.ranks.get(cause.host or "", range(0))
-    if cause.rank is None and len(ranks) == 1 and cause.signature in _OF_ALL_RANKS:
+    if cause.rank is None and len(ranks) == 1 and cause.signature in _OF_ALL_RANKS and not case.evidence.live:
         cause = replace(cause, rank=ranks[0], ranks=tuple(ranks))
     local = cause.local_rank
     if local is None and cause.rank is not None and cause.rank in ranks:
