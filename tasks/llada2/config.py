@@ -56,9 +56,15 @@ def _read_yaml(path: str) -> tuple[dict[str, dict[str, Any]], dict[str, int]]:
         raise UserError(f"{path}{line}: not valid YAML: {error.problem}") from None
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from None
-    if not isinstance(values, dict) or not all(isinstance(v, dict) for v in values.values()):
-        raise UserError(f"{path}: must hold the sections model, data and train, each with its fields")
-    assert isinstance(tree, yaml.MappingNode)
+    if not isinstance(values, dict) or not isinstance(tree, yaml.MappingNode):
+        raise UserError(f"{path}: must hold the sections {', '.join(SECTIONS)}, each with its fields")
+    for section, fields in tree.value:
+        if not isinstance(fields, yaml.MappingNode):
+            line = section.start_mark.line + 1
+            raise UserError(
+                f"{path}:{line}: section {section.value!r} has no fields; the file must hold the sections "
+                f"{', '.join(SECTIONS)}, each with its fields"
+            )
     lines = {
         f"{section.value}.{field.value}": field.start_mark.line + 1
         for section, fields in tree.value

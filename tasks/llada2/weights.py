@@ -41,6 +41,8 @@ def check(path: str, shape: ModelConfig) -> list[str]:
 
 
 def _why_no_weights(path: str) -> str:
+    if os.path.isfile(path):
+        return "this is a file; write the directory that contains it"
     if not os.path.isdir(path):
         return f"no such directory (from {os.getcwd()})"
     newest = checkpoint.newest(path)

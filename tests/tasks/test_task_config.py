@@ -97,9 +97,10 @@ def test_a_mistake_in_the_file_names_file_and_line(tmp_path: Path) -> None:
     [
         ("model: [\n", r"c\.yaml:2: not valid YAML"),
         ("model: \x07\n", r"c\.yaml: not valid YAML: unacceptable character"),
-        ("- 1\n", "must hold the sections model, data and train"),
-        ("", "must hold the sections model, data and train"),
-        ("train:\n", "must hold the sections model, data and train"),
+        ("- 1\n", "must hold the sections model, data, train"),
+        ("", "must hold the sections model, data, train"),
+        ("model: {}\n\ntrain:\n", r"c\.yaml:3: section 'train' has no fields; the file must hold the sections"),
+        ("model: llada2\n", r"c\.yaml:1: section 'model' has no fields"),
         ("train:\n  output_dir: x\n", r"model\.config_path is missing"),
     ],
 )

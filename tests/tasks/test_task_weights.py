@@ -146,6 +146,8 @@ def test_a_path_without_weights_is_explained(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"neither a checkpoint of this trainer \(meta\.json\) nor weights"):
         weights.check(str(tmp_path), shape_of())
     (tmp_path / "pytorch_model.bin").touch()
+    with pytest.raises(UserError, match=r"pytorch_model\.bin: this is a file; write the directory that contains it"):
+        weights.check(str(tmp_path / "pytorch_model.bin"), shape_of())
     with pytest.raises(UserError, match="convert them to safetensors"):
         weights.check(str(tmp_path), shape_of())
     step = tmp_path / "checkpoints" / "global_step_5"
