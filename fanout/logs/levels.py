@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from fanout.logs import glog
 from fanout.logs.demux import LogLine, split_block
+from fanout.logs.torchrun_traceback import EXCEPTION, SUMMARY_BORDER
 from fanout.text.sanitize import sanitize_line
 
 HEAD = "Traceback (most recent call last)"
@@ -81,17 +82,29 @@ class _OpenTraceback:
     lines: list[str]
     since: float
     named: int = 0  # lines from the one that names the exception on; 0 before it
+    is_torchrun: bool = False  # a summary between two borders may follow
+    borders: int = 0
 
     def accept_line(self, body: str) -> bool:
         """Return whether this line still belongs to the traceback."""
         if len(self.lines) >= LONGEST or HEAD in body:
             return False
+        if self.is_torchrun:
+            return self._accept_summary(body)
         if self.named:
             self.named += 1
             return bool(body.strip()) and self.named <= AFTER and not _LOGGING.match(body)
         if body and body[0] not in " \t":
             self.named = 1
+            self.is_torchrun = EXCEPTION.match(body) is not None
         return True
+
+    def _accept_summary(self, body: str) -> bool:
+        """Return whether this line belongs to torchrun's summary of the failed processes, which has two borders."""
+        is_border = SUMMARY_BORDER.match(body) is not None
+        accepted = self.borders == 1 or (self.borders == 0 and is_border)
+        self.borders += is_border
+        return accepted
 
     def to_log_line(self) -> LogLine:
         return self.first._replace(text="\n".join(self.lines), level="error")

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from string import Formatter
 
-from fanout.logs.demux import LogLine
+from fanout.logs.demux import LogLine, split_text
+from fanout.logs.metric_line import parse_line
 from fanout.model.errors import UsageError
 from fanout.model.settings import Settings
 from fanout.text.parse_ranges import parse_ranges
@@ -143,7 +144,7 @@ class LineFilter:
             return True
         if isinstance(self.show, frozenset):
             return self._is_selected(log_line, self.show)
-        if log_line.rank == 0 and not self._rank_zero_logs_loss and "loss" in log_line.text:
+        if log_line.rank == 0 and not self._rank_zero_logs_loss and _has_loss(log_line):
             self._rank_zero_logs_loss = True
         if log_line.rank == 0 or log_line.level:
             return True
@@ -153,7 +154,7 @@ class LineFilter:
 
     def _is_metric_rank(self, log_line: LogLine, now: float) -> bool:
         """Return whether this rank prints the loss in place of rank 0."""
-        if self._loss_rank is None and "loss" in log_line.text:
+        if self._loss_rank is None and _has_loss(log_line):
             self._loss_rank = (log_line.rank, now)
         return (
             self._loss_rank is not None
@@ -167,6 +168,13 @@ class LineFilter:
         if log_line.host in self._parts:
             return bool(log_line.level)  # torchrun's own output
         return not ranks.isdisjoint(get_host_ranks(log_line.host, self._ranks))
+
+
+def _has_loss(log_line: LogLine) -> bool:
+    """Return whether the line, or a line of the block, has a loss of the training, and not a word such as loss_scale."""
+    if "loss" not in log_line.text.lower():
+        return False
+    return any(reading is not None and reading.loss is not None for reading in map(parse_line, split_text(log_line)))
 
 
 def get_host_ranks(host: str, plan: Mapping[str, tuple[int, int | None]]) -> range:

@@ -10,6 +10,7 @@ from fanout.logs.folding import LineFolding
 from fanout.logs.levels import LineClassifier
 from fanout.logs.line_filters import DisplayFilters, LineFilter
 from fanout.logs.metrics import MetricTracker
+from fanout.logs.torchrun_traceback import fold_torchrun_traceback
 from fanout.model.events import Event
 from fanout.model.run_info import RunInfo
 from fanout.text.units import count_noun
@@ -50,6 +51,8 @@ class LogPipeline:
         return self._filter_lines(self._levels.classify_lines(log_lines, now), now)
 
     def _filter_lines(self, log_lines: list[LogLine], now: float) -> list[LogLine]:
+        if self.folding.mode != "off":
+            log_lines = [fold_torchrun_traceback(log_line) for log_line in log_lines]
         for log_line in log_lines:
             if log_line.level:
                 self._count_level(log_line)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
 from fanout.logs import metric_line
+from fanout.logs.step_counter import StepCounter
 from fanout.model.actions import Go, Stop
 from fanout.model.events import (
     ActionSent,
@@ -89,6 +90,7 @@ class StreamTimeline:
     errors: int = 0
     warnings: int = 0
     read_at: float = float("-inf")
+    counter: StepCounter = field(default_factory=StepCounter)
     steps: Curve = field(default_factory=lambda: Curve(STEPS))
     loss: Curve = field(default_factory=Curve)
     speed: Curve = field(default_factory=Curve)
@@ -99,7 +101,7 @@ class StreamTimeline:
         if at - self.read_at < 1 / READINGS_A_SECOND:
             return
         reading = metric_line.parse_line(text, metric)
-        if reading is None:
+        if reading is None or (reading.step is not None and self.counter.count_step(reading) is None):
             return
         self.read_at = at
         if reading.step is not None:
