@@ -305,7 +305,7 @@ class EvidenceCollector:
         if block is None and signature.id == GENERIC and not _is_bare_exception(text):
             return
         count = where.counts.get((who, signature.id), 0)
-        if count >= KEEP_EACH:
+        if count >= (KEEP_EACH if block is None else 2 * KEEP_EACH):  # warnings do not displace the exception
             return
         where.counts[who, signature.id] = count + 1
         speaker = rank_prefix.parse_number(fields.get("speaker") or fields.get("speaker2"))

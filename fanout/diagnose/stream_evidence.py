@@ -150,8 +150,11 @@ def read_message_line(where: StreamState, who: RankKey, found: SignatureMatch | 
         seen.block.lines.append(text)
     if found is None or found[0].role == "noise" or found[0].kind in ("kernel", "stated"):
         return False
-    if repeats or found[0].id in WEAK:
+    quoted = repeats and rank_prefix.is_exception(text)  # Ray prints the error of the task below its own
+    if (repeats or found[0].id in WEAK) and not quoted:
         return True
+    if quoted:
+        seen.sighting = replace(seen.sighting, text=text.strip())
     if seen.sighting.signature == GENERIC and found[0].role != "root":
         seen.sighting = replace(seen.sighting, role="either")  # its message mentions the error of a victim
         return False

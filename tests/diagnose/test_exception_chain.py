@@ -162,3 +162,25 @@ def test_the_text_after_last_error_decides(what: str, kind: str, last: str, sure
     assert (verdict["confidence"] == "high") == sure
     if sure:
         assert verdict["cause"]["host"] == "n2"
+
+
+RAY = (
+    'Traceback (most recent call last):\n  File "/app/driver.py", line 9, in <module>\n    ray.get(refs)\n'
+    "ray.exceptions.RayTaskError({kind}): ray::Worker.step() (pid=812, ip=10.0.0.7)\n"
+    '  File "/app/worker.py", line 22, in step\n    run()\n{error}\n'
+)
+
+
+@pytest.mark.parametrize(("error", "named"), [("ValueError: bad reward", True), (PEER, False)])
+def test_the_error_of_the_task_counts_not_rays_report_about_it(error: str, named: bool, tmp_path: Path) -> None:
+    verdict = diagnose(tmp_path, RAY.format(kind=error.partition(":")[0], error=error))
+    cause = verdict["cause"] or {}
+    assert (cause.get("line") == error) == named
+    assert named or verdict["confidence"] != "high"
+
+
+def test_warnings_do_not_displace_the_exception_that_ended_the_process(tmp_path: Path) -> None:
+    text = "[E612 03:14:07.8 socket.cpp:818] [c10d] The client socket has failed to connect to any network address of (n9, 29500).\n"
+    error = "torch.distributed.DistNetworkError: The client socket has failed to connect to any network address of (n9, 29500)."
+    verdict = diagnose(tmp_path, 5 * text + trace(error))
+    assert verdict["cause"]["line"] == error
