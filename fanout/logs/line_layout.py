@@ -218,7 +218,7 @@ class _LayoutBuilder:
     def _stands_alone(self, role: Role) -> bool:
         """Return whether this step needs no loss beside it: it has a name, and no sentence follows it."""
         step, total = self._steps[role]
-        if role is Role.UNNAMED or (role is Role.BATCH and not total):
+        if role is Role.UNNAMED or (role is Role.BATCH and not total) or get_context(self._parts[step - 1]).in_remark:
             return False
         end = (total or step) + 1
         is_last = end + 1 >= len(self._parts) or len(self._parts[end].split()) > 2

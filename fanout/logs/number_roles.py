@@ -65,6 +65,7 @@ class NumberContext(NamedTuple):
     joins: bool = False  # ``/`` or ``of``: the number after it is the total of the number before it
     names: bool = False  # a colon or an equals sign names the number after it
     plural: bool = False  # the name is in the plural
+    in_remark: bool = False  # the number is in round brackets behind words
     evaluates: bool = False  # the text announces an evaluation
     ends_in_prose: bool = False  # the text starts like a sentence
 
@@ -93,6 +94,7 @@ _UNITS = {
 }  # fmt: skip
 _SCALE = {"": 1.0, "k": 1e3, "m": 1e6}
 _JOINS = re.compile(r"\s*(?:/|of)\s*$")
+_REMARK = re.compile(r"[a-z0-9]\s\([^()]{0,40}$")
 _PROSE = re.compile(r"\s*[A-Za-z]|\s:\s")
 
 # Words that may stand before the name of a step, and names of a step.
@@ -108,17 +110,19 @@ _BESIDE_STEP = {
     "model",
     "rank",
     "info",
+    "z",  # of a time in UTC
 }
 _STEP_WORDS = {
     "step": Role.STEP, "steps": Role.STEP, "iteration": Role.ITERATION, "iter": Role.ITERATION, "iters": Role.ITERATION,
     "iterations": Role.ITERATION, "batch": Role.BATCH, "update": Role.BATCH, "it": Role.BATCH,
 }  # fmt: skip
 _EPOCH_WORDS = {"epoch", "episode"}
-_BESIDE_EPOCH = {"train", "training", "step", "of", "current"}
+_BESIDE_EPOCH = {*_BESIDE_STEP, "step", "of"}
 # Words of a loss: the loss of the training, a loss that is not it, and words that only describe it.
 _NO_LOSS = {
     "val", "valid", "validation", "eval", "evaluation", "test", "best", "min", "aux", "auxiliary", "z", "balance", "balancing",
-    "router", "scale", "critic", "vf", "value", "mtp", "indexer", "epoch", "packet",
+    "router", "scale", "critic", "vf", "value", "mtp", "indexer", "epoch", "packet", "data", "frame",
+    "signal", "precision", "connection",
 }  # fmt: skip
 _PLAIN_LOSS = {
     "train",
@@ -190,6 +194,7 @@ def _build_context(text: str) -> NumberContext:
         joins=_JOINS.match(low) is not None,
         names=any(mark in text[len(name) :] for mark in ":=→"),
         plural=plural,
+        in_remark=_REMARK.search(low) is not None,
         evaluates=_EVALUATION.search(low) is not None,
         ends_in_prose=_PROSE.match(text) is not None,
     )
