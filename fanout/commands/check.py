@@ -91,7 +91,7 @@ def run_check(request: Request, process: ProcessContext) -> int:
     process.stdout.write(
         to_json(result)
         if given["as_json"]
-        else render_report(f"fanout check {context.request.hosts}", result, process, process.stdout)
+        else render_report(f"fanout check {context.request.hosts}", result, context, process.stdout)
     )
     return result.compute_exit_code(strict=given["strict"])
 

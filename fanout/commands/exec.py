@@ -10,6 +10,7 @@ from fanout.run.connections import open_connections
 from fanout.run.process_context import ProcessContext
 from fanout.run.run_context import load_run_context
 from fanout.run.session import Session
+from fanout.ui.display_mode import choose_text_style
 from fanout.ui.grouped_output import GroupedOutput
 
 
@@ -18,13 +19,14 @@ def run_exec(request: Request, process: ProcessContext) -> int:
     context = load_run_context(request, process)
     command = " ".join(request.task)  # joined as ssh does; the host's shell parses it
     heading = RunInfo(run_id="exec", title=command, hosts=context.host_names)
+    colour = choose_text_style(process.environ, process.stdout, context.settings).colour
     view: View
     if request.given["live"]:
         from fanout.ui.plain_view import PlainView  # this import takes ten times as long as the other view
 
-        view = PlainView(heading, stdout=process.stdout, stderr=process.stderr)
+        view = PlainView(heading, stdout=process.stdout, stderr=process.stderr, colour=colour)
     else:
-        view = GroupedOutput(heading, stdout=process.stdout, stderr=process.stderr)
+        view = GroupedOutput(heading, stdout=process.stdout, stderr=process.stderr, colour=colour)
     with open_connections(context, command) as pool:
         session = Session(pool, heading.hosts, [view])
         outcome = session.watch_commands()

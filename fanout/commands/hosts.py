@@ -15,6 +15,8 @@ from fanout.run.command_context import CommandContext
 from fanout.run.load_settings import load_settings
 from fanout.run.process_context import ProcessContext
 from fanout.run.run_context import select_hosts
+from fanout.text.paint import BOLD, Painter
+from fanout.ui.display_mode import choose_text_style
 
 
 def run_hosts(request: Request, process: ProcessContext) -> int:
@@ -45,7 +47,9 @@ def run_hosts(request: Request, process: ProcessContext) -> int:
     elif request.given["as_json"]:
         process.stdout.write(json.dumps(hostfile.to_dicts(chosen, resolve), indent=2) + "\n")
     else:
-        process.stdout.write(hostfile.render_hosts(chosen, resolve).rstrip("\n") + "\n")
+        paint = Painter(choose_text_style(process.environ, process.stdout, loaded.settings).colour)
+        header, _, rows = hostfile.render_hosts(chosen, resolve).rstrip("\n").partition("\n")
+        process.stdout.write(f"{paint(BOLD, header)}\n{rows}\n")
         for note in context.notes:
             process.print_message(note)
     return ExitStatus.SUCCESS

@@ -25,8 +25,11 @@ from fanout.record.paths import LogFileNames
 from fanout.record.run_reader import RunReader
 from fanout.run.command_context import load_command_context
 from fanout.run.process_context import ProcessContext
+from fanout.text.paint import Painter
 from fanout.text.parse_units import parse_duration
 from fanout.text.sanitize import sanitize_line
+from fanout.ui.display_mode import choose_text_style
+from fanout.ui.host_rows import get_host_code
 from fanout.ui.safe_writer import TextWriter
 
 _FORMS = ("%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%d")
@@ -41,12 +44,14 @@ class _LogSelection:
     since: float
     filters: DisplayFilters
     prefix: LinePrefix
+    paint: Painter
 
 
 def run_logs(request: Request, process: ProcessContext) -> int:
     """Run the command; return 0, 130 after Ctrl-C, or 141 if stdout was closed. Raises UsageError."""
     given = request.given
-    recorded = RunReader(load_command_context(request, process).find_run())
+    context = load_command_context(request, process)
+    recorded = RunReader(context.find_run())
     hosts = [name for name in given["host"].split(",") if name]
     unknown = [name for name in hosts if name not in recorded.heading.hosts]
     if unknown:
@@ -65,6 +70,7 @@ def run_logs(request: Request, process: ProcessContext) -> int:
             grep=compile_pattern("--grep", given["pattern"]),
             hide=compile_pattern("--hide", given["hidden"]),
         ),
+        paint=Painter(choose_text_style(process.environ, process.stdout, context.settings).colour),
         prefix=LinePrefix("{stamp} " + PLAIN_PREFIX if given["times"] else PLAIN_PREFIX),
     )
     out = TextWriter(process.stdout)
@@ -120,7 +126,8 @@ def _format_lines(recorded: RunReader, wanted: _LogSelection, *, on: bool, waits
     def shown(says: list[LogLine], at: float) -> Iterator[str]:
         for say in says:
             if (not wanted.hosts or say.host in wanted.hosts) and line_filter.accept_line(say, at):
-                yield f"{wanted.prefix.format_prefix(say, width, at)}{sanitize_line(say.text, colour=False)}\n"
+                prefix = wanted.paint(str(get_host_code(say.host)), wanted.prefix.format_prefix(say, width, at))
+                yield f"{prefix}{sanitize_line(say.text, colour=wanted.paint.colour)}\n"
 
     at = 0.0
     for event in follow.follow_events(recorded) if on else recorded.iter_events():

@@ -16,13 +16,15 @@ from fanout.record import writer_lock
 from fanout.record.index import HANDLE_FILE
 from fanout.record.run_reader import RunReader
 from fanout.run import host_query
-from fanout.run.command_context import load_command_context
+from fanout.run.command_context import CommandContext, load_command_context
 from fanout.run.host_query import HostRuns, RunOnHost, format_time
 from fanout.run.process_context import ProcessContext
 from fanout.run.run_context import load_run_context
+from fanout.text.paint import Painter, paint_run_table
 from fanout.text.sanitize import to_single_line
 from fanout.text.table import format_table
 from fanout.text.units import count_noun, format_duration
+from fanout.ui.display_mode import choose_text_style
 
 
 def run_ps(request: Request, process: ProcessContext) -> int:
@@ -35,6 +37,13 @@ def run_ps(request: Request, process: ProcessContext) -> int:
 def _find_table_width(process: ProcessContext) -> int | None:
     """Return the columns of the terminal, or None for a file or a pipe, where the table is not cut."""
     return max(80, process.columns) if process.stdout.isatty() else None
+
+
+def _print_table(lines: Sequence[str], context: CommandContext) -> None:
+    """Print a table of runs, with colours if the terminal and the settings allow them."""
+    process = context.process
+    paint = Painter(choose_text_style(process.environ, process.stdout, context.settings).colour)
+    process.stdout.write("\n".join(paint_run_table(lines, paint)) + "\n")
 
 
 # -- from the hosts
@@ -50,9 +59,7 @@ def _list_runs_on_hosts(request: Request, process: ProcessContext) -> int:
     rows = [_build_row(run) for answer in answers for run in answer.runs]
     header = ("HOST", "RUN", "STATE", "BY", "SINCE", "RANKS", "PID", "PORT", "GPUS", "LAUNCHER")
     if rows:
-        process.stdout.write(
-            "\n".join(format_table(rows, header=header, whole=frozenset({1}), width=_find_table_width(process))) + "\n"
-        )
+        _print_table(format_table(rows, header=header, whole=frozenset({1}), width=_find_table_width(process)), context)
     for answer in answers:
         for orphan in answer.orphan_processes:
             process.stdout.write(f"{answer.host}: left behind: {describe_orphan(orphan)}\n")
@@ -141,7 +148,8 @@ class _Record:
 
 
 def _list_recorded_runs(request: Request, process: ProcessContext) -> int:
-    root = load_command_context(request, process).find_runs_directory()
+    context = load_command_context(request, process)
+    root = context.find_runs_directory()
     records = [
         record for name in _list_directories(root) if (record := _read_record(os.path.join(root, name))) is not None
     ]
@@ -155,9 +163,7 @@ def _list_recorded_runs(request: Request, process: ProcessContext) -> int:
         header = ("RUN", "NAME", "STATE", "SINCE", "HOSTS", "LAUNCHER", "TASK")
         if not any(r.name for r in shown):
             rows, header = [(row[0], *row[2:]) for row in rows], (header[0], *header[2:])
-        process.stdout.write(
-            "\n".join(format_table(rows, header=header, whole=frozenset({0}), width=_find_table_width(process))) + "\n"
-        )
+        _print_table(format_table(rows, header=header, whole=frozenset({0}), width=_find_table_width(process)), context)
     ended = len(records) - len(shown)
     also = f"; {ended} {'has' if ended == 1 else 'have'} ended (--all shows them)" if ended else ""
     runs = count_noun(len(records), "run")

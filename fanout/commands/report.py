@@ -25,7 +25,7 @@ from fanout.run.command_context import CommandContext, load_command_context
 from fanout.run.process_context import ProcessContext
 from fanout.run.slow_ranks import SlowRankReporter
 from fanout.text.units import format_size
-from fanout.ui.display_mode import choose_display_mode
+from fanout.ui.display_mode import choose_text_style
 from fanout.ui.run_report import build_report
 
 EventCallback = Callable[[Event, RunState], Any]
@@ -75,9 +75,7 @@ def run_report(request: Request, process: ProcessContext) -> int:
         )
         return ExitStatus.SUCCESS
     warn_unless_ended(recorded, process)
-    look = choose_display_mode(
-        process.environ, isatty=process.stdout.isatty(), encoding=getattr(process.stdout, "encoding", None)
-    )
+    look = choose_text_style(process.environ, process.stdout, context.settings)
     process.stdout.write(told.render(look.colour, look.unicode))
     return ExitStatus.SUCCESS
 

@@ -18,11 +18,12 @@ from fanout.model.hosts import fold_names
 from fanout.model.state import HostState, Phase
 from fanout.model.suggested_commands import CommandBuilder
 from fanout.preflight.run_checks import Preflight
-from fanout.run.process_context import ProcessContext
+from fanout.run.command_context import CommandContext
 from fanout.run.run_context import RunContext
 from fanout.run.session import Session
 from fanout.run.task_files import TaskFiles
-from fanout.ui.display_mode import choose_display_mode
+from fanout.text.paint import Painter, paint_check_report
+from fanout.ui.display_mode import choose_text_style
 
 
 def describe_exports(exports: Mapping[str, Mapping[str, str]]) -> list[str]:
@@ -35,14 +36,13 @@ def describe_exports(exports: Mapping[str, Mapping[str, str]]) -> list[str]:
     return [f"exporting {pair} on {fold_names(names)}: {reason}" for pair, names in hosts.items()]
 
 
-def render_report(title: str, result: Preflight, process: ProcessContext, stream: TextIO) -> str:
+def render_report(title: str, result: Preflight, context: CommandContext, stream: TextIO) -> str:
     """Return the report as text for this terminal. In a file or a pipe, lines are not wrapped."""
-    look = choose_display_mode(process.environ, isatty=stream.isatty(), encoding=getattr(stream, "encoding", None))
-    width = max(60, min(process.columns, 140)) if stream.isatty() else None
+    look = choose_text_style(context.process.environ, stream, context.settings)
+    width = max(60, min(context.process.columns, 140)) if stream.isatty() else None
     style = check_report.ReportStyle(width=width, ascii=not look.unicode)
-    return (
-        "\n".join(check_report.render_check_report(title, result.case, result.findings, result.seconds, style)) + "\n"
-    )
+    lines = check_report.render_check_report(title, result.case, result.findings, result.seconds, style)
+    return "\n".join(paint_check_report(lines, Painter(look.colour))) + "\n"
 
 
 def to_json(result: Preflight) -> str:

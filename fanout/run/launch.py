@@ -261,7 +261,7 @@ class Launch:
             view.close()
             self.process.stderr.write(
                 check_request.render_report(
-                    f"fanout check {self.context.request.hosts}", result, self.process, self.process.stderr
+                    f"fanout check {self.context.request.hosts}", result, self.context, self.process.stderr
                 )
             )
             self.process.print_message("not launched: the check failed (--force launches anyway)")

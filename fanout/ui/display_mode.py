@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TextIO
 
 from fanout.model.errors import UsageError
 from fanout.model.settings import Settings
@@ -41,6 +41,15 @@ def choose_display_mode(
         mode=_choose_view(environ, isatty=isatty, output=settings.output),
         colour=_wants_colour(environ, isatty=isatty, color=settings.color),
         unicode=_is_utf8(encoding) and not is_ascii_locale(environ),
+    )
+
+
+def choose_text_style(environ: Mapping[str, str], stream: TextIO, settings: Settings) -> DisplayMode:
+    """Choose colour and symbols for text on this stream, as ``--color`` and the environment have it."""
+    return DisplayMode(
+        mode="plain",
+        colour=_wants_colour(environ, isatty=stream.isatty(), color=settings.color),
+        unicode=_is_utf8(getattr(stream, "encoding", None)) and not is_ascii_locale(environ),
     )
 
 

@@ -22,6 +22,7 @@ from fanout.model.hosts import fold_names
 from fanout.model.run_info import RunInfo
 from fanout.model.state import RunState
 from fanout.model.subscriber import TextView
+from fanout.text.paint import BOLD, BOLD_RED, Painter
 from fanout.text.sanitize import sanitize_line, sanitize_lines, sanitize_text
 from fanout.ui.safe_writer import TextWriter
 from fanout.ui.status_messages import StatusReporter, describe_exit
@@ -56,10 +57,11 @@ def group_outputs(message: Iterable[HostOutput]) -> list[OutputGroup]:
     return [OutputGroup(hosts=tuple(hosts), lines=lines, end=end) for (lines, end), hosts in groups.items()]
 
 
-def format_group(group: OutputGroup) -> str:
-    """Format a group: its hosts between two rules, then its lines."""
+def format_group(group: OutputGroup, paint: Painter) -> str:
+    """Format a group: its hosts between two rules, then its lines. The title of a failure is red."""
     title = fold_names(group.hosts) + (f" ({len(group.hosts)})" if len(group.hosts) > 1 else "")
     title += f"  {group.end}" if group.end else ""
+    title = paint(BOLD_RED if group.end else BOLD, title)
     lines = group.lines or ("(no output)",)
     return "\n".join([_RULE, title, _RULE, *lines]) + "\n"
 
@@ -102,7 +104,7 @@ class GroupedOutput(TextView):
         ]
         self._state = None
         for group in group_outputs(message):
-            self._out.write(sanitize_text(format_group(group)))
+            self._out.write(sanitize_text(format_group(group, Painter(self._colour))))
 
     def _build_output(self, host: str, state: RunState) -> HostOutput:
         assembler = LineAssembler(limit=KEEP_BYTES)  # the only copy of the command's output

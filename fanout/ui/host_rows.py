@@ -21,6 +21,8 @@ from fanout.ui.status_messages import describe_exit, was_stopped
 
 Row = list[tuple[str, str]]  # (text, style); styles are rich's names
 
+_ANSI = {"cyan": 36, "green": 32, "magenta": 35, "bright_blue": 94, "yellow": 33, "bright_cyan": 96, "bright_green": 92,
+         "bright_magenta": 95}  # fmt: skip
 HOST_COLOURS = ("cyan", "green", "magenta", "bright_blue", "yellow", "bright_cyan", "bright_green", "bright_magenta")
 STYLES = {
     "good": "green",
@@ -41,6 +43,11 @@ _OUTLIER_TEXTS = {
 }
 _WORDS_WIDTH = 10
 _GPUS = 16  # blocks in a row
+
+
+def get_host_code(host: str) -> int:
+    """Return the SGR code of a host's colour; bold for a line of several hosts, whose ``host`` is ""."""
+    return _ANSI[get_host_colour(host)] if host else 1
 
 
 def get_host_colour(host: str) -> str:

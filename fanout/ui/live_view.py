@@ -27,7 +27,7 @@ from fanout.text.sanitize import sanitize_line, sanitize_lines
 from fanout.ui.footer import build_footer
 from fanout.ui.frame_writer import FrameWriter
 from fanout.ui.host_load import HostLoad, parse_load
-from fanout.ui.host_rows import DisplayData, Row, get_host_colour
+from fanout.ui.host_rows import DisplayData, Row, get_host_code
 from fanout.ui.key_bindings import KeyBindings
 from fanout.ui.keyboard import Keyboard
 from fanout.ui.nonblocking_writer import NonblockingWriter
@@ -45,8 +45,6 @@ FOLDED_COLUMNS, NARROW_COLUMNS = 20, 11  # of labels, if lines may fold: ``7 of 
 WIDE_COLUMNS = 100  # of a terminal with room for the long label
 PREFIX = "{who} {mark}"
 _LEVEL = {"info": "36", "good": "32", "warning": "33", "error": "1;31"}
-_ANSI = {"cyan": 36, "green": 32, "magenta": 35, "bright_blue": 94, "yellow": 33, "bright_cyan": 96, "bright_green": 92,
-         "bright_magenta": 95}  # fmt: skip
 
 
 class LiveView(TextView):
@@ -196,7 +194,7 @@ class LiveView(TextView):
     def _format_prefix(self, log_line: LogLine, at: float) -> str:
         prefix = self._prefix.format_prefix(log_line, self._label_columns, at)
         if self._colour and prefix:
-            prefix = f"\x1b[{_ANSI[get_host_colour(log_line.host)] if log_line.host else 1}m{prefix}\x1b[0m"
+            prefix = f"\x1b[{get_host_code(log_line.host)}m{prefix}\x1b[0m"
         return prefix + self._gap
 
     def _format_line(self, log_line: LogLine, at: float) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from fanout.logs.tail import LogTail
 from fanout.model.exit_status import ExitStatus
@@ -17,20 +16,13 @@ from fanout.model.outcome import HostOutcome, RunOutcome
 from fanout.model.run_info import RunInfo
 from fanout.model.state import RunState
 from fanout.record.paths import LogFileNames
+from fanout.text.paint import Painter
 from fanout.text.sanitize import sanitize_line, sanitize_lines, sanitize_text, to_single_line
 from fanout.text.units import format_duration
 from fanout.ui.equal_messages import join_pids, split_pid
 
 LAST_LINES = 15
 _LABEL = 13
-
-
-@dataclass(frozen=True, slots=True)
-class _Style:
-    colour: bool
-
-    def __call__(self, code: str, text: str) -> str:
-        return f"\x1b[{code}m{text}\x1b[0m" if self.colour else text
 
 
 def build_report(
@@ -52,7 +44,7 @@ def build_report(
     for a failed run: the first cause and its victims. ``slow`` lists slow hosts or ranks, also for a good run.
     ``missing`` lists the gaps in the record. ``blamed`` is the host and the rank that the diagnosis names.
     """
-    paint = _Style(colour)
+    paint = Painter(colour)
     if outcome.is_success:
         lines = [
             *_format_success(heading, outcome, paint),
@@ -77,7 +69,7 @@ def build_report(
     return sanitize_text("\n".join(lines)) + "\n"
 
 
-def _format_success(heading: RunInfo, outcome: RunOutcome, paint: _Style) -> list[str]:
+def _format_success(heading: RunInfo, outcome: RunOutcome, paint: Painter) -> list[str]:
     left = "nothing is left on them" if len(outcome.hosts) > 1 else "nothing is left there"
     if not outcome.is_clean:
         unknown = fold_names(_find_unverified(outcome))
@@ -94,7 +86,7 @@ def _format_success(heading: RunInfo, outcome: RunOutcome, paint: _Style) -> lis
     return lines
 
 
-def _format_title(heading: RunInfo, state: RunState, outcome: RunOutcome, paint: _Style, *, unicode: bool) -> str:
+def _format_title(heading: RunInfo, state: RunState, outcome: RunOutcome, paint: Painter, *, unicode: bool) -> str:
     verdicts = {host.verdict for host in outcome.hosts}
     if outcome.exit_code == ExitStatus.REFUSED and all(host.started_at is None for host in state.all_hosts):
         word = "NOT LAUNCHED"
@@ -194,12 +186,12 @@ def _format_log_location(heading: RunInfo, state: RunState, outcome: RunOutcome)
     return [_format_fact("logs", f"{_shorten_home(heading.log_dir)}  ({file})")]
 
 
-def _format_gaps(holes: Sequence[str], paint: _Style) -> list[str]:
+def _format_gaps(holes: Sequence[str], paint: Painter) -> list[str]:
     """Return lines for the gaps in the record; the launcher's disk did not take these bytes, and the files hold zeros."""
     return [_format_fact("not recorded" if not at else "", paint("33", hole)) for at, hole in enumerate(holes)]
 
 
-def _format_leftovers(state: RunState, outcome: RunOutcome, paint: _Style) -> list[str]:
+def _format_leftovers(state: RunState, outcome: RunOutcome, paint: Painter) -> list[str]:
     """Return what is left on the hosts: "nothing" only if every host was verified."""
     lines: list[str] = []
     for host in outcome.hosts:
@@ -259,7 +251,7 @@ def _describe_fanout_stop(outcome: RunOutcome) -> str:
 
 
 def _format_next_commands(
-    heading: RunInfo, outcome: RunOutcome, blamed: tuple[str, int | None], paint: _Style
+    heading: RunInfo, outcome: RunOutcome, blamed: tuple[str, int | None], paint: Painter
 ) -> list[str]:
     """Return the commands to type next: the hint of the failed host, the log to read, and the cleanup."""
     commands: list[str] = []

@@ -1,0 +1,65 @@
+"""Colours of fanout's own text, as SGR sequences. Pure. Paint a line after its layout, because columns are counted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+BOLD, RED, GREEN, YELLOW, CYAN = "1", "31", "32", "33", "36"
+BOLD_RED = "1;31"
+
+#: The symbols of a check before a host, with and without Unicode.
+_SYMBOL = re.compile(r"(?P<before> {0,2})(?P<symbol>✓|✗|ok|x|!)(?P<after> {1,3}\S)")
+_SYMBOL_COLOURS = {"✓": GREEN, "ok": GREEN, "✗": RED, "x": RED, "!": YELLOW}
+_HEADINGS = {"FAILED": BOLD_RED, "WARNINGS": f"{BOLD};{YELLOW}"}
+_HEADING = re.compile(r"[A-Z]{3,}(?: [A-Z]{2,})*(?= \S|$)")
+_STATES = ((re.compile(r"\brunning\b|\bended \(0\)"), GREEN), (re.compile(r"\bended \(\d+\)"), RED),
+           (re.compile(r"\bnot (?:known|launched)\b|\bending\b|\blost\b"), YELLOW))  # fmt: skip
+
+
+class Painter:
+    """Function that paints a text if this output is coloured."""
+
+    def __init__(self, colour: bool) -> None:
+        self.colour = colour
+
+    def __call__(self, code: str, text: str) -> str:
+        return f"\x1b[{code}m{text}\x1b[0m" if self.colour and text else text
+
+
+def paint_check_report(lines: Sequence[str], paint: Painter) -> list[str]:
+    """Return the lines of a check's report with coloured symbols and headings; the last line has the verdict's colour."""
+    if not paint.colour:
+        return list(lines)
+    painted = [_paint_check_line(line, paint) for line in lines[:-1]]
+    failed = "FAILED" in lines
+    return [*painted, *(paint(BOLD_RED if failed else GREEN, line) for line in lines[-1:])]
+
+
+def _paint_check_line(line: str, paint: Painter) -> str:
+    if line in _HEADINGS:
+        return paint(_HEADINGS[line], line)
+    symbol = _SYMBOL.match(line)
+    if symbol is not None:
+        shown = paint(_SYMBOL_COLOURS[symbol["symbol"]], symbol["symbol"])
+        return symbol["before"] + shown + line[symbol.start("after") :]
+    heading = _HEADING.match(line)
+    if heading is not None:
+        return paint(BOLD, heading[0]) + line[heading.end() :]
+    before, mark, command = line.partition("try:  ")
+    return f"{before}{mark}{paint(BOLD, command)}" if mark and not before.strip() else line
+
+
+def paint_run_table(lines: Sequence[str], paint: Painter) -> list[str]:
+    """Return a table of runs with a bold header and coloured states."""
+    if not paint.colour or not lines:
+        return list(lines)
+    return [paint(BOLD, lines[0]), *(_paint_state(line, paint) for line in lines[1:])]
+
+
+def _paint_state(line: str, paint: Painter) -> str:
+    for pattern, code in _STATES:
+        found = pattern.search(line)
+        if found is not None:
+            return line[: found.start()] + paint(code, found[0]) + line[found.end() :]
+    return line
