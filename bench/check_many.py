@@ -68,7 +68,7 @@ def _run_check(lab: Lab) -> CheckSample:
     before = _read_cpu_seconds(host)
     run_timed(build_fanout("exec", "exec", "../hosts.txt", "--", "true"), start, 0)
     between = _read_cpu_seconds(host)
-    told = lab.launcher.path("/tmp/check.json")
+    told = lab.launcher.get_path("/tmp/check.json")
     sample = run_timed(build_fanout("check", "check", "--json", "../hosts.txt", "task.py", to=str(told)), start, 0)
     return CheckSample(
         connected=_read_seconds(told),
@@ -86,9 +86,9 @@ def _read_seconds(told: Path) -> float:
 
 def _read_cpu_seconds(host: Node) -> float:
     """Wait until all sessions have ended; return the CPU seconds of all processes and their reaped children."""
-    ns.until(lambda: not host.processes(), 30, "all sessions to end")
+    ns.wait_until(lambda: not host.list_processes(), 30, "all sessions to end")
     total = 0
-    for process in ns.inhabitants({ns.namespace(host.pid, "pid")}):
+    for process in ns.list_inhabitants({ns.read_namespace(host.pid, "pid")}):
         fields = Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
         total += sum(int(field) for field in fields[11:15])
     return total / _TICKS

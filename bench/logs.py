@@ -96,7 +96,7 @@ def _format_rate(samples: list[Sample], total: int) -> str:
 def _count_kept_bytes(lab: Lab) -> int:
     """Return the number of bytes in the log files of the latest run."""
     listing = "cd ~/.local/state/fanout/runs && cat $(ls | tail -1)/logs/*.log | wc -c"
-    return int(lab.launcher.run(["sh", "-c", listing], user=USER, check=True).stdout)
+    return int(lab.launcher.run_program(["sh", "-c", listing], user=USER, check=True).stdout)
 
 
 def measure_paced(repeat: int = 1) -> Table:
@@ -121,7 +121,7 @@ def measure_paced(repeat: int = 1) -> Table:
             results[f"turn {turn}"] = [sample]
             listing = "cd ~/.local/state/fanout/runs && cat $(ls | tail -1)/logs/*.log | wc -l"
             lost = LINES_A_SECOND // HOSTS * SECONDS * HOSTS - int(
-                lab.launcher.run(["sh", "-c", listing], user=USER, check=True).stdout
+                lab.launcher.run_program(["sh", "-c", listing], user=USER, check=True).stdout
             )
             centiles = statistics.quantiles(delays, n=100)
             rows.append(

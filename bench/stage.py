@@ -37,7 +37,7 @@ def start_machines(
         for node in lab.nodes:
             node.write_file(f"{PROJECT}/train.sh", script, user=USER)
             node.write_file(f"{PROJECT}/task.py", "", user=USER)
-        lab.hostfile()
+        lab.write_hostfile()
         yield lab
 
 
@@ -56,7 +56,7 @@ def build_start(lab: Lab) -> Start:
         if contender.screen:
             return _start_on_screen(lab, contender, variables)
         if not contender.to:
-            return lab.launcher.popen(
+            return lab.launcher.start_program(
                 contender.argv,
                 user=USER,
                 cwd=PROJECT,
@@ -66,7 +66,7 @@ def build_start(lab: Lab) -> Start:
             )
         output = os.open(contender.to, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
-            return lab.launcher.popen(
+            return lab.launcher.start_program(
                 contender.argv, user=USER, cwd=PROJECT, env=variables, stdout=output, stderr=subprocess.DEVNULL
             )
         finally:
@@ -79,7 +79,7 @@ def _start_on_screen(lab: Lab, contender: Contender, variables: Mapping[str, str
     master, slave = os.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
     tty.setraw(slave)
-    child = lab.launcher.popen(
+    child = lab.launcher.start_program(
         contender.argv,
         user=USER,
         cwd=PROJECT,

@@ -125,7 +125,7 @@ def _holds_table(node: ast.AST) -> bool:
     return isinstance(value, ast.Tuple) and all(isinstance(row, (ast.Call, ast.Tuple)) for row in value.elts)
 
 
-def _find_formatted_by_hand(module: Module) -> list[tuple[int, ast.AST]]:
+def _find_formatted_by_hand(module: Module) -> list[tuple[int, ast.stmt | ast.expr]]:
     """Return the line of each comment that switches the formatter off, with its statement or decorator."""
     text = (ROOT / module.path).read_text(encoding="utf-8")
     comments = [

@@ -18,11 +18,13 @@ def main() -> int:
     options = parser.parse_args()
     try:
         with Lab(options.hosts, shared="/home/lab/shared") as lab:
-            lab.hostfile()
+            lab.write_hostfile()
             env = {"TERM": os.environ.get("TERM", "dumb")}
             command = options.command or ["bash"]
             terminal = sys.stdin.fileno()
-            child = lab.launcher.popen(command, user=options.user, env=env, stdin=terminal, start_new_session=False)
+            child = lab.launcher.start_program(
+                command, user=options.user, env=env, stdin=terminal, start_new_session=False
+            )
             return child.wait()
     except LabError as error:
         print(error, file=sys.stderr)

@@ -30,12 +30,12 @@ GUARDIAN = 30.0  # where the launcher could not look at every host, its guardian
 NOT_IN = Promise(codes=(255,), starts=(0,))
 
 
-def _refused(words: str) -> Promise:
+def expect_refusal(words: str) -> Promise:
     """Return the expectation of a run that the host refuses before anything starts anywhere."""
     return Promise(codes=(125,), starts=(0,), words=words)
 
 
-def links() -> Iterator[Scene]:
+def list_link_scenes() -> Iterator[Scene]:
     """Return scenes in which a link breaks or is silent for a while: that costs nothing, at any time."""
     for fault, phase, where in product(LINK, ("starting", "running"), ("one", "master", "all")):
         if phase == "starting" and fault in ("relay killed", "connections reset"):
@@ -67,7 +67,7 @@ def not_in() -> Iterator[Scene]:
             yield Scene(fault=fault, phase="connecting", where=where, promise=promise, flags=flags)
 
 
-def deaths() -> Iterator[Scene]:
+def list_death_scenes() -> Iterator[Scene]:
     """Return scenes with fatal faults: fanout reports the fault, ends the run, and leaves nothing on the other hosts."""
     known = "died without a record"
     for where in ("one", "master", "all"):
@@ -97,7 +97,7 @@ def deaths() -> Iterator[Scene]:
         yield Scene(fault="blackhole beyond the lease", phase="running", where=where, promise=promise, flags=SHORT)
 
 
-def disks() -> Iterator[Scene]:
+def list_disk_scenes() -> Iterator[Scene]:
     """Return scenes with faults of file systems: they cost nothing while one of them, or memory, takes the record."""
     for fault in ("temporary noexec", "home noexec", "home read-only", "/var/tmp read-only", "/var/tmp full"):
         for where in ("one", "all"):
@@ -107,7 +107,7 @@ def disks() -> Iterator[Scene]:
         ("all disks full", "No space left on device"),
     ):
         for where in ("one", "all"):
-            yield Scene(fault=fault, phase="connecting", where=where, promise=_refused(words))
+            yield Scene(fault=fault, phase="connecting", where=where, promise=expect_refusal(words))
     straight = Promise(codes=(0,), words="is sent straight to the launcher")
     for where in ("one", "master", "all"):
         yield Scene(fault="/var/tmp full until told", phase="running", where=where, promise=straight)
@@ -118,7 +118,7 @@ def disks() -> Iterator[Scene]:
         yield Scene(fault=fault, phase=phase, where="all", promise=GOES_ON if phase == "running" else ENDS)
 
 
-def shortages() -> Iterator[Scene]:
+def list_shortage_scenes() -> Iterator[Scene]:
     """Return scenes of a rank without memory, a killed session, and a keeper that cannot run."""
     for where in ("one", "master", "all"):
         if memory_groups() is not None:
@@ -144,7 +144,7 @@ def shortages() -> Iterator[Scene]:
         yield Scene(fault="keeper stopped", phase="stopping", where=where, promise=held, slow=True)
 
 
-def launchers() -> Iterator[Scene]:
+def list_launcher_scenes() -> Iterator[Scene]:
     """However the launcher goes, nothing of the run is left, soon where its guardian lives, within the lease always."""
     for name, code in (("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)):
         for phase in ("connecting", "starting", "running"):
@@ -165,11 +165,18 @@ def launchers() -> Iterator[Scene]:
     yield Scene(fault=fault, phase="running", where="launcher", promise=told, flags=SHORT, slow=True)
 
 
-def scenes() -> list[Scene]:
-    return [*links(), *not_in(), *deaths(), *disks(), *shortages(), *launchers()]
+def list_scenes() -> list[Scene]:
+    return [
+        *list_link_scenes(),
+        *not_in(),
+        *list_death_scenes(),
+        *list_disk_scenes(),
+        *list_shortage_scenes(),
+        *list_launcher_scenes(),
+    ]
 
 
-def unplayable() -> list[str]:
+def find_unplayable_scenes() -> list[str]:
     """Return which scenes this machine cannot play, and why; the campaign does not pass without them."""
     reasons = []
     if memory_groups() is None:
@@ -184,23 +191,23 @@ def unplayable() -> list[str]:
 _stage: list[Stage] = []
 
 
-def _open() -> None:
+def _open_lab() -> None:
     """Open a lab for this process of the pool; the lab ends with the process."""
     lab = Lab(4, shared="/home/lab/shared")
     lab.__enter__()
     _stage.append(Stage(lab))
 
 
-def _play(scene: Scene) -> Seen:
+def _play_scene(scene: Scene) -> Seen:
     began = time.monotonic()
     try:
-        return _stage[0].play(scene)
+        return _stage[0].play_scene(scene)
     except Exception as error:  # noqa: BLE001 - one scene that cannot be played is a row, not the end
         text = "".join(traceback.format_exception_only(error))[-1500:]
         return Seen(seconds=time.monotonic() - began, broken=[text])
 
 
-def over(scene: Scene, transport: str) -> Scene:
+def set_transport(scene: Scene, transport: str) -> Scene:
     """Return the same scene, with the launcher's connections made by this transport."""
     return replace(scene, flags=(*scene.flags, "--transport", transport))
 
@@ -213,20 +220,20 @@ def main() -> int:
     parser.add_argument("--transport", default="ssh", choices=("ssh", "openssh"))
     options = parser.parse_args()
     chosen = [
-        over(one, options.transport)
-        for one in scenes()
+        set_transport(one, options.transport)
+        for one in list_scenes()
         if options.only in one.name and not (options.quick and one.slow)
     ]
     began, broken = time.monotonic(), 0
-    with ProcessPoolExecutor(options.labs, initializer=_open) as pool:
-        for scene, seen in zip(chosen, pool.map(_play, chosen), strict=True):
+    with ProcessPoolExecutor(options.labs, initializer=_open_lab) as pool:
+        for scene, seen in zip(chosen, pool.map(_play_scene, chosen), strict=True):
             broken += bool(seen.broken)
             print(
                 f"{scene.fault:26} | {scene.phase:10} | {scene.where:8} | {scene.promise.text} | {seen.text}",
                 flush=True,
             )
     print(f"{len(chosen)} scenes in {time.monotonic() - began:.0f} s, {broken} with a broken promise")
-    for reason in (missing := unplayable()):
+    for reason in (missing := find_unplayable_scenes()):
         print(f"left out: {reason}")
     return 1 if broken or missing else 0
 

@@ -42,7 +42,7 @@ def four_machines() -> Iterator[Lab]:
 @pytest.fixture
 def lab4(four_machines: Lab) -> Iterator[Lab]:
     """Four fresh hosts; the test fails if it leaves a process or a ``fanout-*`` directory on one of them."""
-    four_machines.reset()
+    four_machines.reset_machines()
     yield four_machines
     assert_clean(four_machines)
 

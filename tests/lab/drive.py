@@ -37,7 +37,7 @@ _NORMAL = (
 )
 
 
-def normal(text: str) -> str:
+def normalize_text(text: str) -> str:
     """Return the text without ids, times and pids, which differ from run to run."""
     for pattern, instead in _NORMAL:
         text = pattern.sub(instead, text)
@@ -48,8 +48,10 @@ def same_as_golden(name: str, text: str) -> None:
     """Compare with ``golden/NAME.txt``; FANOUT_GOLDEN=write writes it anew."""
     path = GOLDEN / f"{name}.txt"
     if os.environ.get("FANOUT_GOLDEN") == "write":
-        path.write_text(normal(text), encoding="utf-8")
-    assert normal(text) == path.read_text(encoding="utf-8"), f"{path} differs; FANOUT_GOLDEN=write writes it anew"
+        path.write_text(normalize_text(text), encoding="utf-8")
+    assert normalize_text(text) == path.read_text(encoding="utf-8"), (
+        f"{path} differs; FANOUT_GOLDEN=write writes it anew"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,22 +86,22 @@ class Running:
     def seen(self) -> str:
         return f"--- stdout\n{self.texts['out']}\n--- stderr\n{self.texts['err']}"
 
-    def until(self, *patterns: str, timeout: float = PATIENCE) -> float:
+    def wait_for_output(self, *patterns: str, timeout: float = PATIENCE) -> float:
         """Wait until each pattern was printed, on either stream; seconds since the start."""
         deadline = time.monotonic() + timeout
         for pattern in patterns:
             while not any(re.search(pattern, text, re.MULTILINE) for text in self.texts.values()):
-                assert self._read(deadline), f"{pattern!r} was not printed:\n{self.seen}"
+                assert self._read_output(deadline), f"{pattern!r} was not printed:\n{self.seen}"
         return time.monotonic() - self.began
 
-    def signal(self, number: int) -> None:
+    def send_signal(self, number: int) -> None:
         self.child.send_signal(number)
 
-    def end(self, timeout: float = PATIENCE) -> Done:
+    def wait_for_end(self, timeout: float = PATIENCE) -> Done:
         """Wait for the end; killed, and an error, if it does not come."""
         deadline = time.monotonic() + timeout
         while self._selector.get_map():
-            if not self._read(deadline):
+            if not self._read_output(deadline):
                 break
         try:
             code = self.child.wait(max(0.0, deadline - time.monotonic()))
@@ -115,7 +117,7 @@ class Running:
         end(self.child, kill=True)
         self._selector.close()
 
-    def _read(self, deadline: float) -> bool:
+    def _read_output(self, deadline: float) -> bool:
         """Take in what comes next; False where nothing does, because of the time or of the end."""
         if not self._selector.get_map():
             return False
@@ -134,52 +136,54 @@ class Project:
         self.lab, self.user, self.here = lab, user, HERE
         self._shared = shared
         self._runs: list[Running] = []
-        self.write("task.py", "")
-        self.hosts()
+        self.write_file("task.py", "")
+        self.write_hostfile()
 
     # -- what is in it
 
-    def write(self, name: str, text: str) -> None:
+    def write_file(self, name: str, text: str) -> None:
         """Write a file of the project, the same on all machines."""
         for node in [self.lab.launcher] if self._shared else self.lab.nodes:
             node.write_file(f"{self.here}/{name}", text, user="lab")
 
-    def train(self, script: str) -> None:
+    def write_train_script(self, script: str) -> None:
         """Write train.sh; ``$NODE_RANK`` and similar variables differ between the hosts."""
-        self.write("train.sh", script)
+        self.write_file("train.sh", script)
 
-    def hosts(self, text: str | None = None) -> None:
+    def write_hostfile(self, text: str | None = None) -> None:
         """Write the hostfile, which only the launcher needs."""
         lines = text if text is not None else "".join(f"{name} slots=1\n" for name in self.lab.names)
         self.lab.launcher.write_file(f"{self.here}/hosts.txt", lines, user="lab")
 
-    def real(self) -> None:
+    def copy_real_tasks(self) -> None:
         """Copy the tasks, configs and train.sh of this checkout."""
-        there = self.path()
+        there = self.get_path()
         for name in ("tasks", "configs"):
             shutil.copytree(REPOSITORY / name, there / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(REPOSITORY / "train.sh", there / "train.sh")
         for path in [there, *there.rglob("*")]:
             os.chown(path, UID, UID)
 
-    def path(self, name: str = ".", *, on: Node | None = None) -> Path:
-        return (on or self.lab.launcher).path(f"{self.here}/{name}")
+    def get_path(self, name: str = ".", *, on: Node | None = None) -> Path:
+        return (on or self.lab.launcher).get_path(f"{self.here}/{name}")
 
     # -- fanout in it
 
-    def start(self, *words: str, env: Mapping[str, str] | None = None, stdout: int | None = subprocess.PIPE) -> Running:
+    def start_command(
+        self, *words: str, env: Mapping[str, str] | None = None, stdout: int | None = subprocess.PIPE
+    ) -> Running:
         argv = [sys.executable, "-m", "fanout", *words]
-        return self._popen(argv, env, stdout)
+        return self._start_process(argv, env, stdout)
 
-    def shell(self, line: str) -> Running:
+    def start_shell(self, line: str) -> Running:
         """Run a line of bash in the project's directory, with ``fanout`` on PATH."""
-        return self._popen(["bash", "-c", f'fanout() {{ "{sys.executable}" -m fanout "$@"; }}; {line}'], None)
+        return self._start_process(["bash", "-c", f'fanout() {{ "{sys.executable}" -m fanout "$@"; }}; {line}'], None)
 
-    def _popen(
+    def _start_process(
         self, argv: Sequence[str], env: Mapping[str, str] | None, stdout: int | None = subprocess.PIPE
     ) -> Running:
         environment = {"PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1", **(env or {})}
-        child = self.lab.launcher.popen(
+        child = self.lab.launcher.start_program(
             argv, user=self.user, cwd=self.here, env=environment, stdout=stdout, stderr=subprocess.PIPE
         )
         self._runs.append(Running(child))
@@ -190,16 +194,16 @@ class Project:
         for run in self._runs:
             run.close()
 
-    def fanout(self, *words: str, env: Mapping[str, str] | None = None, timeout: float = PATIENCE) -> Done:
+    def run_fanout(self, *words: str, env: Mapping[str, str] | None = None, timeout: float = PATIENCE) -> Done:
         """Start it and wait for its end."""
-        return self.start(*words, env=env).end(timeout)
+        return self.start_command(*words, env=env).wait_for_end(timeout)
 
-    def run(self, *flags: str, timeout: float = PATIENCE) -> Done:
+    def run_training(self, *flags: str, timeout: float = PATIENCE) -> Done:
         """``fanout run … hosts.txt task.py`` without a check, which has tests of its own."""
-        return self.fanout("run", "--skip-check", *flags, "hosts.txt", "task.py", timeout=timeout)
+        return self.run_fanout("run", "--skip-check", *flags, "hosts.txt", "task.py", timeout=timeout)
 
-    def begin(self, *flags: str, env: Mapping[str, str] | None = None) -> Running:
-        return self.start("run", "--skip-check", *flags, "hosts.txt", "task.py", env=env)
+    def begin_training(self, *flags: str, env: Mapping[str, str] | None = None) -> Running:
+        return self.start_command("run", "--skip-check", *flags, "hosts.txt", "task.py", env=env)
 
     # -- the record
 
@@ -207,40 +211,40 @@ class Project:
     def home(self) -> str:
         return "/root" if self.user == "root" else f"/home/{self.user}"
 
-    def records(self) -> list[Path]:
+    def list_records(self) -> list[Path]:
         """Return the directories of the recorded runs, oldest first."""
-        return sorted(self.lab.launcher.path(f"{self.home}/{RUNS}").glob("*"))
+        return sorted(self.lab.launcher.get_path(f"{self.home}/{RUNS}").glob("*"))
 
-    def events(self) -> list[dict[str, Any]]:
+    def read_events(self) -> list[dict[str, Any]]:
         """Return the last run's events.jsonl; every line of it must be whole."""
-        text = (self.records()[-1] / "events.jsonl").read_text()
+        text = (self.list_records()[-1] / "events.jsonl").read_text()
         assert text.endswith("\n")
         return [json.loads(line) for line in text.splitlines()]
 
-    def result(self) -> dict[str, Any]:
+    def read_result(self) -> dict[str, Any]:
         """Return the last run's result.json."""
-        found: dict[str, Any] = json.loads((self.records()[-1] / "result.json").read_text())
+        found: dict[str, Any] = json.loads((self.list_records()[-1] / "result.json").read_text())
         return found
 
-    def report(self) -> str:
+    def read_report(self) -> str:
         """Return the last run's recorded report."""
-        return (self.records()[-1] / "report.txt").read_text()
+        return (self.list_records()[-1] / "report.txt").read_text()
 
-    def log(self, host: str) -> bytes:
+    def read_log(self, host: str) -> bytes:
         """Return the recorded output of a host."""
-        return (self.records()[-1] / f"logs/{host}.log").read_bytes()
+        return (self.list_records()[-1] / f"logs/{host}.log").read_bytes()
 
 
-def processes(node: Node, *words: str) -> list[Process]:
+def list_processes(node: Node, *words: str) -> list[Process]:
     """Return the machine's processes whose command line contains all these words."""
-    return [process for process in node.processes() if all(word in " ".join(process.argv) for word in words)]
+    return [process for process in node.list_processes() if all(word in " ".join(process.argv) for word in words)]
 
 
-def kill(node: Node, *words: str, number: int = signal.SIGKILL) -> None:
+def kill_processes(node: Node, *words: str, number: int = signal.SIGKILL) -> None:
     """Send a signal to the machine's processes with this command line; wait for them, and fail if there are none."""
     # between fork and exec a process still has its parent's command line
-    ns.until(lambda: bool(processes(node, *words)), 20.0, f"{node.name}: a process with {words}")
-    for process in processes(node, *words):
+    ns.wait_until(lambda: bool(list_processes(node, *words)), 20.0, f"{node.name}: a process with {words}")
+    for process in list_processes(node, *words):
         os.kill(process.pid, number)
 
 

@@ -9,7 +9,17 @@ from __future__ import annotations
 import uuid
 
 from tests.lab.specs import HostSpec
-from tests.lab.spoil import HOME, Fault, Inject, Scene, both, rc, runs, starts, writes
+from tests.lab.spoil import (
+    HOME,
+    Fault,
+    Inject,
+    Scene,
+    add_rc_line,
+    inject_all,
+    run_on_host,
+    start_python,
+    write_on_host,
+)
 
 _WAIT = "print('up', flush=True); import signal; signal.pause()"
 
@@ -32,19 +42,19 @@ PROJECT = {"proj/task.py": "import json\n", "proj/cfg.yaml": "lr: 0.1\n", "proj/
 LOGIN = Scene(
     files=PROJECT,
     faults=(
-        Fault(check="login-noise", level="info", host="h2", inject=rc("echo Welcome to h2")),
-        Fault(check="environment", level="warn", host="h3", inject=rc("export PET_NNODES=7")),
-        Fault(check="proxy", level="info", host="h4", inject=rc("export http_proxy=http://proxy:3128")),
-        Fault(check="open-files", level="warn", host="h5", inject=rc("ulimit -n 1024")),
-        Fault(check="memory-cap", level="warn", host="h6", inject=rc("ulimit -v 8000000")),
-        Fault(check="leftovers", level="warn", host="h8", inject=starts(_WAIT, user="lab", env={"FANOUT_RUN_ID": "old"})),
+        Fault(check="login-noise", level="info", host="h2", inject=add_rc_line("echo Welcome to h2")),
+        Fault(check="environment", level="warn", host="h3", inject=add_rc_line("export PET_NNODES=7")),
+        Fault(check="proxy", level="info", host="h4", inject=add_rc_line("export http_proxy=http://proxy:3128")),
+        Fault(check="open-files", level="warn", host="h5", inject=add_rc_line("ulimit -n 1024")),
+        Fault(check="memory-cap", level="warn", host="h6", inject=add_rc_line("ulimit -v 8000000")),
+        Fault(check="leftovers", level="warn", host="h8", inject=start_python(_WAIT, user="lab", env={"FANOUT_RUN_ID": "old"})),
         Fault(
             check="build-locks", level="warn", host="h9",
-            inject=runs(f"cd {HOME} && mkdir -p .cache/torch_extensions/x && touch -d '1 hour ago' .cache/torch_extensions/x/lock", user="lab"),
+            inject=run_on_host(f"cd {HOME} && mkdir -p .cache/torch_extensions/x && touch -d '1 hour ago' .cache/torch_extensions/x/lock", user="lab"),
         ),
-        Fault(check="login-time", level="warn", host="h10", inject=rc("sleep 7")),
-        Fault(check="processes", level="warn", host="h11", inject=rc("ulimit -u 2000")),
-        Fault(check="environment", level="info", host="h12", inject=rc("export LD_LIBRARY_PATH=/opt/old/lib")),
+        Fault(check="login-time", level="warn", host="h10", inject=add_rc_line("sleep 7")),
+        Fault(check="processes", level="warn", host="h11", inject=add_rc_line("ulimit -u 2000")),
+        Fault(check="environment", level="info", host="h12", inject=add_rc_line("export LD_LIBRARY_PATH=/opt/old/lib")),
     ),
 )  # fmt: skip
 
@@ -67,24 +77,24 @@ MACHINE = Scene(
     files=PROJECT,
     ready=f"echo 0 > /tmp/numa && mount --bind /tmp/numa {_NUMA}\n{_OPEN_LOG}",
     faults=(
-        Fault(check="port-range", level="warn", host="h1", inject=runs("echo 29000 60999 > /proc/sys/net/ipv4/ip_local_port_range")),
-        Fault(check="hostname", level="warn", host="h3", inject=runs("{ echo 10.77.0.3 h2; cat /etc/hosts; } > /tmp/h; cat /tmp/h > /etc/hosts; hostname h2")),
-        Fault(check="user", level="warn", host="h5", inject=runs("sed 's/:47001:47001:/:47001:47002:/' /etc/passwd > /tmp/p; cat /tmp/p > /etc/passwd")),
-        Fault(check="shm-left", level="info", host="h4", inject=runs("truncate -s 9m /dev/shm/nccl-old && touch -d '1 hour ago' /dev/shm/nccl-old", user="lab")),
-        Fault(check="numa", level="info", host="h2", inject=runs("echo 1 > /tmp/numa")),
-        Fault(check="mtu", level="warn", host="h6", inject=runs("ip link set dev eth0 mtu 1400")),
-        Fault(check="session", level="info", host="h7", inject=runs("mkdir -p /run/systemd/system /run/systemd/sessions")),
-        Fault(check="reboot", level="info", host="h8", inject=runs("touch /var/run/reboot-required")),
-        Fault(check="shm", level="warn", host="h9", inject=runs("mount -o remount,size=100m /dev/shm")),
+        Fault(check="port-range", level="warn", host="h1", inject=run_on_host("echo 29000 60999 > /proc/sys/net/ipv4/ip_local_port_range")),
+        Fault(check="hostname", level="warn", host="h3", inject=run_on_host("{ echo 10.77.0.3 h2; cat /etc/hosts; } > /tmp/h; cat /tmp/h > /etc/hosts; hostname h2")),
+        Fault(check="user", level="warn", host="h5", inject=run_on_host("sed 's/:47001:47001:/:47001:47002:/' /etc/passwd > /tmp/p; cat /tmp/p > /etc/passwd")),
+        Fault(check="shm-left", level="info", host="h4", inject=run_on_host("truncate -s 9m /dev/shm/nccl-old && touch -d '1 hour ago' /dev/shm/nccl-old", user="lab")),
+        Fault(check="numa", level="info", host="h2", inject=run_on_host("echo 1 > /tmp/numa")),
+        Fault(check="mtu", level="warn", host="h6", inject=run_on_host("ip link set dev eth0 mtu 1400")),
+        Fault(check="session", level="info", host="h7", inject=run_on_host("mkdir -p /run/systemd/system /run/systemd/sessions")),
+        Fault(check="reboot", level="info", host="h8", inject=run_on_host("touch /var/run/reboot-required")),
+        Fault(check="shm", level="warn", host="h9", inject=run_on_host("mount -o remount,size=100m /dev/shm")),
         Fault(
             check="reverse-names", level="warn", host="h10",
-            inject=runs("grep -v ' h[12]$' /etc/hosts > /tmp/h; cat /tmp/h > /etc/hosts; echo nameserver 10.77.0.9 > /etc/resolv.conf; iptables -w -A INPUT -p icmp -j DROP"),
+            inject=run_on_host("grep -v ' h[12]$' /etc/hosts > /tmp/h; cat /tmp/h > /etc/hosts; echo nameserver 10.77.0.9 > /etc/resolv.conf; iptables -w -A INPUT -p icmp -j DROP"),
         ),
-        Fault(check="evidence", level="info", host="h12", inject=runs("chmod 600 /tmp/kmsg && echo 1 > /tmp/restrict")),
-        Fault(check="upgrades", level="info", host="h13", inject=runs(_UPGRADES)),
-        Fault(check="pace", level="warn", host="h14", inject=runs("tc qdisc add dev eth0 root tbf rate 25mbit burst 64kb latency 9s")),
-        Fault(check="loss", level="warn", host="h15", inject=runs("iptables -w -A INPUT -p tcp ! --dport 22 -m length --length 1000: -m statistic --mode random --probability 0.08 -j DROP")),
-        Fault(check="machine-id", level="warn", host="h11", inject=runs(f"echo {uuid.uuid5(uuid.NAMESPACE_DNS, 'h4').hex} > /etc/machine-id")),
+        Fault(check="evidence", level="info", host="h12", inject=run_on_host("chmod 600 /tmp/kmsg && echo 1 > /tmp/restrict")),
+        Fault(check="upgrades", level="info", host="h13", inject=run_on_host(_UPGRADES)),
+        Fault(check="pace", level="warn", host="h14", inject=run_on_host("tc qdisc add dev eth0 root tbf rate 25mbit burst 64kb latency 9s")),
+        Fault(check="loss", level="warn", host="h15", inject=run_on_host("iptables -w -A INPUT -p tcp ! --dport 22 -m length --length 1000: -m statistic --mode random --probability 0.08 -j DROP")),
+        Fault(check="machine-id", level="warn", host="h11", inject=run_on_host(f"echo {uuid.uuid5(uuid.NAMESPACE_DNS, 'h4').hex} > /etc/machine-id")),
     ),
 )  # fmt: skip
 
@@ -93,17 +103,17 @@ FILES = Scene(
     files={**PROJECT, "proj/cfg.yaml": _CONFIG, "data/part": "1\n", "out/keep": "", "venv/bin/keep": ""},
     flags=("--venv", f"{HOME}/venv"),
     faults=(
-        Fault(check="venv", level="fail", host="h1", inject=runs(f"rm -r {HOME}/venv")),
-        Fault(check="task", level="fail", host="h2", inject=runs(f"rm {HOME}/proj/task.py")),
-        Fault(check="config", level="fail", host="h3", inject=writes("proj/cfg.yaml", _CONFIG + "x: 1\n")),
-        Fault(check="script", level="fail", host="h4", inject=writes("proj/train.sh", "echo hi\r\n")),
-        Fault(check="writable", level="warn", host="h5", inject=runs(f"chmod 555 {HOME}/proj")),
-        Fault(check="code", level="warn", host="h6", inject=writes("proj/lib.py", "x = 1\n")),
-        Fault(check="file-times", level="warn", host="h7", inject=runs(f"touch -d '1 hour' {HOME}/proj/task.py")),
-        Fault(check="home", level="warn", host="h11", inject=runs(f"chmod 555 {HOME}")),
-        Fault(check="data", level="fail", host="h8", inject=runs(f"rm -r {HOME}/data")),
-        Fault(check="output", level="fail", host="h9", inject=runs(f"chown -R root {HOME}/out")),
-        Fault(check="mount", level="warn", host="h10", inject=runs(f"mount --bind {HOME}/proj {HOME}/proj && mount -o remount,bind,noexec {HOME}/proj")),
+        Fault(check="venv", level="fail", host="h1", inject=run_on_host(f"rm -r {HOME}/venv")),
+        Fault(check="task", level="fail", host="h2", inject=run_on_host(f"rm {HOME}/proj/task.py")),
+        Fault(check="config", level="fail", host="h3", inject=write_on_host("proj/cfg.yaml", _CONFIG + "x: 1\n")),
+        Fault(check="script", level="fail", host="h4", inject=write_on_host("proj/train.sh", "echo hi\r\n")),
+        Fault(check="writable", level="warn", host="h5", inject=run_on_host(f"chmod 555 {HOME}/proj")),
+        Fault(check="code", level="warn", host="h6", inject=write_on_host("proj/lib.py", "x = 1\n")),
+        Fault(check="file-times", level="warn", host="h7", inject=run_on_host(f"touch -d '1 hour' {HOME}/proj/task.py")),
+        Fault(check="home", level="warn", host="h11", inject=run_on_host(f"chmod 555 {HOME}")),
+        Fault(check="data", level="fail", host="h8", inject=run_on_host(f"rm -r {HOME}/data")),
+        Fault(check="output", level="fail", host="h9", inject=run_on_host(f"chown -R root {HOME}/out")),
+        Fault(check="mount", level="warn", host="h10", inject=run_on_host(f"mount --bind {HOME}/proj {HOME}/proj && mount -o remount,bind,noexec {HOME}/proj")),
     ),
 )  # fmt: skip
 
@@ -113,16 +123,16 @@ MOUNTS = Scene(
     shared=f"{HOME}/shared",
     project=f"{HOME}/shared/proj",
     faults=(
-        Fault(check="space", level="warn", host="h3", inject=runs("mount -o remount,size=1m /tmp && head -c 1020k /dev/zero > /tmp/full")),
+        Fault(check="space", level="warn", host="h3", inject=run_on_host("mount -o remount,size=1m /tmp && head -c 1020k /dev/zero > /tmp/full")),
         Fault(
             check="shared", level="warn", host="h4",
-            inject=runs(f"cp -r {HOME}/shared/proj /tmp/p && {_EMPTY} && chown lab {HOME}/shared/proj && cp -r /tmp/p/. {HOME}/shared/proj"),
+            inject=run_on_host(f"cp -r {HOME}/shared/proj /tmp/p && {_EMPTY} && chown lab {HOME}/shared/proj && cp -r /tmp/p/. {HOME}/shared/proj"),
         ),
         Fault(
-            check="workdir", level="fail", host="h5", inject=runs(f"mount -t tmpfs none {HOME}/shared"),
+            check="workdir", level="fail", host="h5", inject=run_on_host(f"mount -t tmpfs none {HOME}/shared"),
         ),
-        Fault(check="file-server", level="fail", host="h6", inject=starts(_HANGS)),
-        Fault(check="stuck", level="warn", host="h2", inject=both(runs(f"mkdir {HOME}/gone"), starts(_STUCK))),
+        Fault(check="file-server", level="fail", host="h6", inject=start_python(_HANGS)),
+        Fault(check="stuck", level="warn", host="h2", inject=inject_all(run_on_host(f"mkdir {HOME}/gone"), start_python(_STUCK))),
     ),
 )  # fmt: skip
 
@@ -151,13 +161,13 @@ _SOFTWARE = (
 )
 
 
-def _python(old: str = "", new: str = "") -> str:
+def patch_python(old: str = "", new: str = "") -> str:
     return f"#!/bin/sh\necho '{_SOFTWARE.replace(old, new) if old else _SOFTWARE}'\n"
 
 
-def tells(old: str, new: str) -> Inject:
+def replace_output(old: str, new: str) -> Inject:
     assert old in _SOFTWARE
-    return writes("venv/bin/python3", _python(old, new), mode=0o755)
+    return write_on_host("venv/bin/python3", patch_python(old, new), mode=0o755)
 
 
 _TRAIN = """\
@@ -167,37 +177,37 @@ torchrun --nnodes=$NNODES --node-rank=$NODE_RANK --nproc-per-node=$NPROC_PER_NOD
 SOFTWARE = Scene(
     files={
         **PROJECT, "proj/task.py": "import torch\n", "proj/train.sh": _TRAIN,
-        "venv/bin/python3": _python(), "venv/bin/torchrun": "#!/bin/sh\nexit 9\n",
+        "venv/bin/python3": patch_python(), "venv/bin/torchrun": "#!/bin/sh\nexit 9\n",
     },
     hosts={"h8": HostSpec(name="h8", shell="/bin/sh", without=("bash",))},
     flags=("--venv", f"{HOME}/venv"),
     faults=(
-        Fault(check="interpreter", level="fail", host="h2", inject=tells("[3, 11, 9]", "[3, 10, 1]")),
-        Fault(check="torch", level="fail", host="h3", inject=tells("2.9.1+cu128", "2.8.0+cu128")),
-        Fault(check="nccl", level="fail", host="h4", inject=tells("2.27.5", "2.21.5"), also=(("packages", "info"),)),
-        Fault(check="packages", level="info", host="h5", inject=tells("2.1.0", "1.26.4")),
-        Fault(check="imports", level="fail", host="h6", inject=tells('"absent": []', '"absent": ["einops"]')),
-        Fault(check="syntax", level="fail", host="h16", inject=tells('"syntax": ""', '"syntax": "line 3: invalid syntax"')),
-        Fault(check="torchrun", level="fail", host="h7", inject=runs(f"rm {HOME}/venv/bin/torchrun")),
+        Fault(check="interpreter", level="fail", host="h2", inject=replace_output("[3, 11, 9]", "[3, 10, 1]")),
+        Fault(check="torch", level="fail", host="h3", inject=replace_output("2.9.1+cu128", "2.8.0+cu128")),
+        Fault(check="nccl", level="fail", host="h4", inject=replace_output("2.27.5", "2.21.5"), also=(("packages", "info"),)),
+        Fault(check="packages", level="info", host="h5", inject=replace_output("2.1.0", "1.26.4")),
+        Fault(check="imports", level="fail", host="h6", inject=replace_output('"absent": []', '"absent": ["einops"]')),
+        Fault(check="syntax", level="fail", host="h16", inject=replace_output('"syntax": ""', '"syntax": "line 3: invalid syntax"')),
+        Fault(check="torchrun", level="fail", host="h7", inject=run_on_host(f"rm {HOME}/venv/bin/torchrun")),
         Fault(check="bash", level="fail", host="h8", inject=lambda node: None),
-        Fault(check="script-starts", level="fail", host="h9", inject=writes("site.sh", "prepare-my-data || exit\n")),
-        Fault(check="passes-on", level="fail", host="h10", inject=writes("site.sh", "NNODES=1 MASTER_ADDR=localhost\n")),
-        Fault(check="exit-status", level="warn", host="h11", inject=writes("site.sh", "trap 'exit 0' EXIT\n")),
+        Fault(check="script-starts", level="fail", host="h9", inject=write_on_host("site.sh", "prepare-my-data || exit\n")),
+        Fault(check="passes-on", level="fail", host="h10", inject=write_on_host("site.sh", "NNODES=1 MASTER_ADDR=localhost\n")),
+        Fault(check="exit-status", level="warn", host="h11", inject=write_on_host("site.sh", "trap 'exit 0' EXIT\n")),
         Fault(
             check="script-python", level="info", host="h12",
-            inject=runs(f"cp -r {HOME}/venv {HOME}/other && echo 'PATH={HOME}/other/bin:$PATH' > {HOME}/site.sh"),
+            inject=run_on_host(f"cp -r {HOME}/venv {HOME}/other && echo 'PATH={HOME}/other/bin:$PATH' > {HOME}/site.sh"),
         ),
-        Fault(check="known-bugs", level="warn", host="h15", inject=tells("2.9.1+cu128", "2.7.0+cu128"), also=(("torch", "fail"),)),
-        Fault(check="nccl-files", level="warn", host="h17", inject=writes(".nccl.conf", "NCCL_DEBUG=INFO\n")),
-        Fault(check="stack", level="warn", host="h13", inject=rc("ulimit -s unlimited")),
-        Fault(check="cuda", level="warn", host="h14", inject=writes("venv/bin/nvidia-smi", _SMI.replace("580.95.05", "470.82.01"), mode=0o755)),
+        Fault(check="known-bugs", level="warn", host="h15", inject=replace_output("2.9.1+cu128", "2.7.0+cu128"), also=(("torch", "fail"),)),
+        Fault(check="nccl-files", level="warn", host="h17", inject=write_on_host(".nccl.conf", "NCCL_DEBUG=INFO\n")),
+        Fault(check="stack", level="warn", host="h13", inject=add_rc_line("ulimit -s unlimited")),
+        Fault(check="cuda", level="warn", host="h14", inject=write_on_host("venv/bin/nvidia-smi", _SMI.replace("580.95.05", "470.82.01"), mode=0o755)),
     ),
 )  # fmt: skip
 
 
-def smi(old: str, new: str) -> Inject:
+def replace_smi_output(old: str, new: str) -> Inject:
     assert old in _SMI
-    return writes("bin/nvidia-smi", _SMI.replace(old, new), mode=0o755)
+    return write_on_host("bin/nvidia-smi", _SMI.replace(old, new), mode=0o755)
 
 
 _PATH = "export PATH=$HOME/bin:$PATH"
@@ -208,27 +218,27 @@ GPU = Scene(
     ready=_OPEN_LOG,
     everywhere=(("batch", "warn"), ("nccl-interface", "info")),
     faults=(
-        Fault(check="gpu-model", level="warn", host="h2", inject=smi("H100 80GB HBM3", "A100-SXM4-80GB")),
-        Fault(check="driver", level="warn", host="h3", inject=smi("580.95.05", "535.183.01")),
-        Fault(check="gpu-busy", level="warn", host="h4", inject=smi("*--query-compute-apps*) ;;", "*--query-compute-apps*) echo GPU-1-$me, 1, 61200 ;;")),
-        Fault(check="gpu-memory", level="warn", host="h5", inject=smi("81559, 4,", "81559, 9000,")),
-        Fault(check="gpu-ecc", level="fail", host="h6", inject=smi("Enabled, 0, Disabled", "Enabled, 2, Disabled")),
-        Fault(check="gpu-mode", level="warn", host="h7", inject=smi("Default", "Exclusive_Process")),
-        Fault(check="gpu-speed", level="warn", host="h8", inject=smi('"1, Not Active, Not Active"', '"1, Not Active, Active"')),
-        Fault(check="gpu-visible", level="warn", host="h9", inject=rc(f"{_PATH}; export CUDA_VISIBLE_DEVICES=0")),
-        Fault(check="slots", level="fail", host="h10", inject=smi(f'; echo "1, GPU-1-$me, {_GPU}"', "")),
-        Fault(check="gpu", level="fail", host="h11", inject=writes("bin/nvidia-smi", "#!/bin/sh\nexec sleep 1000\n", mode=0o755)),
-        Fault(check="gpu-rows", level="fail", host="h12", inject=smi('"GPU-1-$me, No, No"', '"GPU-1-$me, No, Yes"')),
-        Fault(check="gpu-recovery", level="fail", host="h13", inject=smi('"1, None"', '"1, Reset"')),
-        Fault(check="gpu-fabric", level="warn", host="h14", inject=smi('"1, Completed, Success"', '"1, In Progress, N/A"')),
-        Fault(check="gpu-xid", level="warn", host="h15", inject=runs(f"printf '%s\\n' '{_XID.strip()}' > /tmp/kmsg")),
+        Fault(check="gpu-model", level="warn", host="h2", inject=replace_smi_output("H100 80GB HBM3", "A100-SXM4-80GB")),
+        Fault(check="driver", level="warn", host="h3", inject=replace_smi_output("580.95.05", "535.183.01")),
+        Fault(check="gpu-busy", level="warn", host="h4", inject=replace_smi_output("*--query-compute-apps*) ;;", "*--query-compute-apps*) echo GPU-1-$me, 1, 61200 ;;")),
+        Fault(check="gpu-memory", level="warn", host="h5", inject=replace_smi_output("81559, 4,", "81559, 9000,")),
+        Fault(check="gpu-ecc", level="fail", host="h6", inject=replace_smi_output("Enabled, 0, Disabled", "Enabled, 2, Disabled")),
+        Fault(check="gpu-mode", level="warn", host="h7", inject=replace_smi_output("Default", "Exclusive_Process")),
+        Fault(check="gpu-speed", level="warn", host="h8", inject=replace_smi_output('"1, Not Active, Not Active"', '"1, Not Active, Active"')),
+        Fault(check="gpu-visible", level="warn", host="h9", inject=add_rc_line(f"{_PATH}; export CUDA_VISIBLE_DEVICES=0")),
+        Fault(check="slots", level="fail", host="h10", inject=replace_smi_output(f'; echo "1, GPU-1-$me, {_GPU}"', "")),
+        Fault(check="gpu", level="fail", host="h11", inject=write_on_host("bin/nvidia-smi", "#!/bin/sh\nexec sleep 1000\n", mode=0o755)),
+        Fault(check="gpu-rows", level="fail", host="h12", inject=replace_smi_output('"GPU-1-$me, No, No"', '"GPU-1-$me, No, Yes"')),
+        Fault(check="gpu-recovery", level="fail", host="h13", inject=replace_smi_output('"1, None"', '"1, Reset"')),
+        Fault(check="gpu-fabric", level="warn", host="h14", inject=replace_smi_output('"1, Completed, Success"', '"1, In Progress, N/A"')),
+        Fault(check="gpu-xid", level="warn", host="h15", inject=run_on_host(f"printf '%s\\n' '{_XID.strip()}' > /tmp/kmsg")),
         Fault(
             check="nccl-interface", level="info", host="h16",
-            inject=runs("ip link add ib0 type veth peer name ib0-peer; ip addr add 10.99.0.3/24 dev ib0; ip link set ib0 up; ip link set ib0-peer up"),
+            inject=run_on_host("ip link add ib0 type veth peer name ib0-peer; ip addr add 10.99.0.3/24 dev ib0; ip link set ib0 up; ip link set ib0-peer up"),
         ),
-        Fault(check="gpu-persistence", level="warn", host="h17", inject=smi("Default, Enabled", "Default, Disabled")),
-        Fault(check="gpu-links", level="warn", host="h18", inject=smi(r"GPU0\tX\tOK\nGPU1\tOK\tX", r"GPU0\tX\tCNS\nGPU1\tCNS\tX")),
-        Fault(check="gpu-once", level="fail", host="h19", inject=smi("$(uname -n)", "h2")),
+        Fault(check="gpu-persistence", level="warn", host="h17", inject=replace_smi_output("Default, Enabled", "Default, Disabled")),
+        Fault(check="gpu-links", level="warn", host="h18", inject=replace_smi_output(r"GPU0\tX\tOK\nGPU1\tOK\tX", r"GPU0\tX\tCNS\nGPU1\tCNS\tX")),
+        Fault(check="gpu-once", level="fail", host="h19", inject=replace_smi_output("$(uname -n)", "h2")),
     ),
 )  # fmt: skip
 
@@ -259,10 +269,10 @@ FABRIC = Scene(
     ready=_IB,
     everywhere=(("locked-memory", "warn"),),  # it cannot be raised everywhere, but it can be lowered
     faults=(
-        Fault(check="infiniband", level="warn", host="h2", inject=runs(f"echo '1: DOWN' > {PORT}/state")),
-        Fault(check="ib-errors", level="info", host="h3", inject=runs(f"echo 977 > {PORT}/counters/symbol_error")),
-        Fault(check="roce-gids", level="warn", host="h4", inject=runs(f"rm {PORT}/gids/3")),
-        Fault(check="gpu-direct", level="info", host="h5", inject=both(writes("bin/nvidia-smi", _SMI, mode=0o755), rc(_PATH))),
+        Fault(check="infiniband", level="warn", host="h2", inject=run_on_host(f"echo '1: DOWN' > {PORT}/state")),
+        Fault(check="ib-errors", level="info", host="h3", inject=run_on_host(f"echo 977 > {PORT}/counters/symbol_error")),
+        Fault(check="roce-gids", level="warn", host="h4", inject=run_on_host(f"rm {PORT}/gids/3")),
+        Fault(check="gpu-direct", level="info", host="h5", inject=inject_all(write_on_host("bin/nvidia-smi", _SMI, mode=0o755), add_rc_line(_PATH))),
     ),
 )  # fmt: skip
 
@@ -274,8 +284,8 @@ exit 3
 """
 
 
-def active(*units: str) -> Inject:
-    return writes("bin/systemctl", _SYSTEMCTL.replace("UNITS", "|".join(units)), mode=0o755)
+def activate_units(*units: str) -> Inject:
+    return write_on_host("bin/systemctl", _SYSTEMCTL.replace("UNITS", "|".join(units)), mode=0o755)
 
 
 # NCCL's own service, as it answers "verbose status".
@@ -299,13 +309,13 @@ SERVICES = Scene(
     },
     ready="mkdir -p /run/systemd/system",
     faults=(
-        Fault(check="firewall", level="info", host="h2", inject=active("chronyd", "firewalld")),
-        Fault(check="time-service", level="warn", host="h3", inject=both(active("none"), writes("bin/timedatectl", "#!/bin/sh\necho no\n", mode=0o755))),
-        Fault(check="oom-killer", level="warn", host="h4", inject=active("chronyd", "earlyoom", "systemd-oomd")),
-        Fault(check="nccl-job", level="info", host="h5", inject=starts(_RAS)),
+        Fault(check="firewall", level="info", host="h2", inject=activate_units("chronyd", "firewalld")),
+        Fault(check="time-service", level="warn", host="h3", inject=inject_all(activate_units("none"), write_on_host("bin/timedatectl", "#!/bin/sh\necho no\n", mode=0o755))),
+        Fault(check="oom-killer", level="warn", host="h4", inject=activate_units("chronyd", "earlyoom", "systemd-oomd")),
+        Fault(check="nccl-job", level="info", host="h5", inject=start_python(_RAS)),
         Fault(
             check="mesh", level="fail", host="h6", also=(("firewall", "info"),),
-            inject=both(active("chronyd", "nftables"), runs("iptables -w -A INPUT -p tcp --syn --dport 32768:60999 -j DROP")),
+            inject=inject_all(activate_units("chronyd", "nftables"), run_on_host("iptables -w -A INPUT -p tcp --syn --dport 32768:60999 -j DROP")),
         ),
     ),
 )  # fmt: skip

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.lab import ns
-from tests.lab.drive import Project, Running, processes
+from tests.lab.drive import Project, Running, list_processes
 from tests.lab.lab import Lab
-from tests.lab.misfortunes import keepers, relays
+from tests.lab.misfortunes import list_keepers, list_relays
 from tests.lab.ns import Process
 from tests.lab.specs import Bind, HostSpec
 
@@ -79,7 +79,7 @@ class Seen:
 
 
 @contextmanager
-def stage(where: str) -> Iterator[Lab]:
+def open_flood_lab(where: str) -> Iterator[Lab]:
     """Open a lab of one host, whose launcher keeps its (large) records in a directory of this machine."""
     with tempfile.TemporaryDirectory(dir=where) as directory:
         Path(directory).chmod(0o777)
@@ -88,24 +88,30 @@ def stage(where: str) -> Iterator[Lab]:
             yield lab
 
 
-def play(lab: Lab, flood: Flood) -> Seen:
+def play_flood(lab: Lab, flood: Flood) -> Seen:
     """Let it pour, and look at memory before it ends."""
-    lab.reset()
+    lab.reset_machines()
     with closing(Project(lab, shared=False)) as project, tempfile.TemporaryFile() as screen:
-        project.write("writer.py", WRITER)
-        project.train(TRAIN_SH.format(kind=flood.kind, size=flood.mb * MB, rate=flood.rate * MB, seconds=flood.seconds))
+        project.write_file("writer.py", WRITER)
+        project.write_train_script(
+            TRAIN_SH.format(kind=flood.kind, size=flood.mb * MB, rate=flood.rate * MB, seconds=flood.seconds)
+        )
         words = ("run", "--skip-check", "--show", "all", *flood.flags, "hosts.txt", "task.py")
-        run = project.start(*words, env={"XDG_STATE_HOME": RECORDS}, stdout=screen.fileno())
+        run = project.start_command(*words, env={"XDG_STATE_HOME": RECORDS}, stdout=screen.fileno())
         host = lab["h1"]
-        wrote, runs = project.path("wrote", on=host), lab.launcher.path(RECORDS)
-        ns.until(lambda: wrote.exists() or run.child.poll() is not None, flood.patience, "all of it is written")
-        assert wrote.exists(), run.end().err
+        wrote, runs = project.get_path("wrote", on=host), lab.launcher.get_path(RECORDS)
+        ns.wait_until(lambda: wrote.exists() or run.child.poll() is not None, flood.patience, "all of it is written")
+        assert wrote.exists(), run.wait_for_end().err
         size, digest, took = wrote.read_text().split()
         log = next(runs.glob("fanout/runs/*")) / "logs/h1.log"
-        ns.until(lambda: log.exists() and log.stat().st_size >= int(size), flood.patience, "all of it has arrived")
-        peaks = (_peak(_launcher(lab)), _peak(relays(host)), _peak(keepers(host)))
+        ns.wait_until(lambda: log.exists() and log.stat().st_size >= int(size), flood.patience, "all of it has arrived")
+        peaks = (
+            _find_peak_memory(_list_launcher_processes(lab)),
+            _find_peak_memory(list_relays(host)),
+            _find_peak_memory(list_keepers(host)),
+        )
         host.write_file(f"{project.here}/stop", "", user="lab")
-        broken = list(_judged(run, log, digest))
+        broken = list(_judge_run(run, log, digest))
         screen.seek(0)
         shown = screen.read()
     if bad := CONTROL.search(shown):
@@ -114,18 +120,18 @@ def play(lab: Lab, flood: Flood) -> Seen:
     return Seen(mb=int(size) >> 20, seconds=float(took), peaks=peaks, shown=len(shown), broken=tuple(broken))
 
 
-def _judged(run: Running, log: Path, digest: str) -> Iterator[str]:
-    done = run.end(120)
+def _judge_run(run: Running, log: Path, digest: str) -> Iterator[str]:
+    done = run.wait_for_end(120)
     if done.code:
         yield f"exit {done.code}: {done.err[-800:]}"
-    if _digest(log) != digest:
+    if _compute_digest(log) != digest:
         yield "the log is not what was written"
     for words in ("are lost", "whole", "dropped"):
         if words in done.err:
             yield f"something is said to be missing: {done.err[-800:]}"
 
 
-def _digest(path: Path) -> str:
+def _compute_digest(path: Path) -> str:
     digest = hashlib.blake2b()
     with path.open("rb") as file:
         while data := file.read(MB):
@@ -133,13 +139,15 @@ def _digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _launcher(lab: Lab) -> list[Process]:
+def _list_launcher_processes(lab: Lab) -> list[Process]:
     return [
-        one for one in processes(lab.launcher, "-m fanout run", "hosts.txt") if "fanout.run.guardian" not in one.argv
+        one
+        for one in list_processes(lab.launcher, "-m fanout run", "hosts.txt")
+        if "fanout.run.guardian" not in one.argv
     ]
 
 
-def _peak(found: list[Process]) -> float:
+def _find_peak_memory(found: list[Process]) -> float:
     """MiB of resident set at its highest, of the largest of them."""
     peaks = []
     for one in found:
@@ -166,9 +174,9 @@ def main() -> int:
         Flood(kind="binary", mb=200, patience=300.0),
     )
     broken = 0
-    with stage(options.where) as lab:
+    with open_flood_lab(options.where) as lab:
         for flood in floods:
-            seen = play(lab, flood)
+            seen = play_flood(lab, flood)
             broken += bool(seen.broken)
             peaks = " ".join(f"{peak:.0f}" for peak in seen.peaks)
             told = "; ".join(seen.broken) or "every byte arrived"

@@ -30,23 +30,25 @@ _SYS_MOUNT_SETATTR, _AT_FDCWD, _AT_RECURSIVE = 442, -100, 0x8000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _check(result: int, doing: str) -> None:
+def _check_result(result: int, doing: str) -> None:
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{doing}: {os.strerror(number)}")
 
 
-def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = "") -> None:
+def mount_filesystem(source: str, target: str, kind: str = "", flags: int = 0, data: str = "") -> None:
     texts = [text.encode() if text else None for text in (source, target, kind)]
-    _check(_libc.mount(*texts, ctypes.c_ulong(flags), data.encode() or None), f"mount {source or kind} on {target}")
+    _check_result(
+        _libc.mount(*texts, ctypes.c_ulong(flags), data.encode() or None), f"mount {source or kind} on {target}"
+    )
 
 
-def bind(source: str, target: str, *, writable: bool) -> None:
-    mount(source, target, flags=_BIND | _RECURSIVE)
-    mount("", target, flags=_REMOUNT | _BIND | (0 if writable else _READ_ONLY))
+def bind_directory(source: str, target: str, *, writable: bool) -> None:
+    mount_filesystem(source, target, flags=_BIND | _RECURSIVE)
+    mount_filesystem("", target, flags=_REMOUNT | _BIND | (0 if writable else _READ_ONLY))
 
 
-def write(path: str, text: str, mode: int = 0o644, owner: tuple[int, int] = (0, 0)) -> None:
+def write_file(path: str, text: str, mode: int = 0o644, owner: tuple[int, int] = (0, 0)) -> None:
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "w", encoding="utf-8") as file:
         file.write(text)
@@ -56,12 +58,12 @@ def write(path: str, text: str, mode: int = 0o644, owner: tuple[int, int] = (0, 
 
 def own_namespaces() -> None:
     """Leave every namespace of the machine below; its files stay in sight, read-only, so that no test can harm them."""
-    _check(_libc.unshare(_NEW_MOUNT | _NEW_UTS | _NEW_IPC | _NEW_NET), "unshare")
-    mount("", "/", flags=_RECURSIVE | _PRIVATE)
+    _check_result(_libc.unshare(_NEW_MOUNT | _NEW_UTS | _NEW_IPC | _NEW_NET), "unshare")
+    mount_filesystem("", "/", flags=_RECURSIVE | _PRIVATE)
     read_only = (ctypes.c_uint64 * 4)(_READ_ONLY, 0, 0, 0)
     number, where = ctypes.c_long(_SYS_MOUNT_SETATTR), ctypes.c_int(_AT_FDCWD)
     flags, size = ctypes.c_uint(_AT_RECURSIVE), ctypes.c_size_t(ctypes.sizeof(read_only))
-    _check(_libc.syscall(number, where, b"/", flags, ctypes.byref(read_only), size), "make / read-only")
+    _check_result(_libc.syscall(number, where, b"/", flags, ctypes.byref(read_only), size), "make / read-only")
 
 
 def own_directories(spec: dict[str, Any]) -> None:
@@ -69,12 +71,12 @@ def own_directories(spec: dict[str, Any]) -> None:
     seen = [(os.open(source, os.O_PATH), target, writable) for source, target, writable in spec["binds"]]
     for path, mode in spec["private"]:
         if os.path.isdir(path):
-            mount("tmpfs", path, "tmpfs", _NO_SUID | _NO_DEV, f"mode={mode:o},size={spec['tmp_mb']}m")
-    mount("sysfs", "/sys", "sysfs")
-    mount("devpts", "/dev/pts", "devpts", data="newinstance,ptmxmode=0666,mode=620,gid=5")
+            mount_filesystem("tmpfs", path, "tmpfs", _NO_SUID | _NO_DEV, f"mode={mode:o},size={spec['tmp_mb']}m")
+    mount_filesystem("sysfs", "/sys", "sysfs")
+    mount_filesystem("devpts", "/dev/pts", "devpts", data="newinstance,ptmxmode=0666,mode=620,gid=5")
     for fd, target, writable in seen:
         _make_mount_point(fd, target)
-        bind(f"/proc/self/fd/{fd}", target, writable=writable)
+        bind_directory(f"/proc/self/fd/{fd}", target, writable=writable)
         os.close(fd)
 
 
@@ -84,32 +86,32 @@ def _make_mount_point(fd: int, target: str) -> None:
     if os.path.isdir(f"/proc/self/fd/{fd}"):
         os.makedirs(target)
     else:
-        write(target, "")
+        write_file(target, "")
 
 
 def own_identity(spec: dict[str, Any]) -> None:
     """Set name, users, hosts file and boot id: all data by which a program identifies its machine."""
     socket.sethostname(spec["hostname"])
     os.makedirs("/run/sshd", mode=0o755)
-    write(f"{LAB_DIR}/host_key", spec["host_key"], 0o600)
+    write_file(f"{LAB_DIR}/host_key", spec["host_key"], 0o600)
     own_etc({path: text for path, text in spec["etc"].items() if path.startswith("/etc/")})
     for number, (path, text) in enumerate(sorted(spec["etc"].items())):
         if not path.startswith("/etc/"):
-            write(f"{LAB_DIR}/files/{number}", text)
-            mount(f"{LAB_DIR}/files/{number}", path, flags=_BIND)
+            write_file(f"{LAB_DIR}/files/{number}", text)
+            mount_filesystem(f"{LAB_DIR}/files/{number}", path, flags=_BIND)
 
 
 def own_etc(files: dict[str, str]) -> None:
     """Rebuild /etc: links to what this machine has there, and files of the lab's own, even if this machine lacks them."""
     real = f"{LAB_DIR}/etc"
     os.makedirs(real)
-    mount("/etc", real, flags=_BIND | _RECURSIVE)
-    mount("tmpfs", "/etc", "tmpfs", data="mode=755")
+    mount_filesystem("/etc", real, flags=_BIND | _RECURSIVE)
+    mount_filesystem("tmpfs", "/etc", "tmpfs", data="mode=755")
     for name in os.listdir(real):
         if f"/etc/{name}" not in files:
             os.symlink(f"{real}/{name}", f"/etc/{name}")
     for path, text in files.items():
-        write(path, text, 0o600 if path == "/etc/shadow" else 0o644)
+        write_file(path, text, 0o600 if path == "/etc/shadow" else 0o644)
 
 
 def without_programs(patterns: list[str]) -> None:
@@ -121,8 +123,8 @@ def without_programs(patterns: list[str]) -> None:
             continue
         real = f"{LAB_DIR}/programs/{number}"
         os.makedirs(real)
-        mount(directory, real, flags=_BIND)
-        mount("tmpfs", directory, "tmpfs", data="mode=755")
+        mount_filesystem(directory, real, flags=_BIND)
+        mount_filesystem("tmpfs", directory, "tmpfs", data="mode=755")
         for name in kept:
             os.symlink(f"{real}/{name}", f"{directory}/{name}")
 
@@ -131,7 +133,7 @@ def seed_homes(homes: list[Any]) -> None:
     for home, uid, files in homes:
         for name, (text, mode) in files.items():
             path = f"{home}/{name}"
-            write(path, text, mode, (uid, uid))
+            write_file(path, text, mode, (uid, uid))
             parent = os.path.dirname(path)
             while parent.startswith(home):
                 os.chown(parent, uid, uid)
@@ -141,14 +143,14 @@ def seed_homes(homes: list[Any]) -> None:
         os.chmod(home, 0o711 if uid == 0 else 0o755)
 
 
-def empty(directory: str) -> None:
+def empty_directory(directory: str) -> None:
     """Remove what was put there, but never what is mounted there."""
     here = os.stat(directory).st_dev
     for entry in os.scandir(directory):
         if not entry.is_dir(follow_symlinks=False):
             os.unlink(entry.path)
         elif entry.stat(follow_symlinks=False).st_dev == here:
-            empty(entry.path)
+            empty_directory(entry.path)
             if not os.listdir(entry.path):
                 os.rmdir(entry.path)
 
@@ -159,13 +161,13 @@ class Machine:
     def __init__(self, spec: dict[str, Any], control: socket.socket) -> None:
         self.spec, self.control = spec, control
         self.sshd: subprocess.Popen[bytes] | None = None
-        self.orders = {"sshd-start": self.start_sshd, "sshd-stop": self.stop_sshd, "wipe": self.wipe}
+        self.orders = {"sshd-start": self.start_sshd, "sshd-stop": self.stop_sshd, "wipe": self.wipe_files}
 
-    def say(self, line: str) -> None:
+    def send_line(self, line: str) -> None:
         self.control.sendall(line.encode() + b"\n")
 
-    def make(self) -> None:
-        mount("proc", "/proc", "proc", _NO_SUID | _NO_DEV)
+    def make_filesystems(self) -> None:
+        mount_filesystem("proc", "/proc", "proc", _NO_SUID | _NO_DEV)
         own_directories(self.spec)
         own_identity(self.spec)
         without_programs(self.spec["without"])
@@ -182,7 +184,7 @@ class Machine:
         """Return once the sockets listen: sshd reports it on stderr, once for IPv4 and once for IPv6."""
         if self.spec["sshd"] is None or (self.sshd and self.sshd.returncode is None):
             return
-        write(SSHD_CONFIG, self.spec["sshd"])
+        write_file(SSHD_CONFIG, self.spec["sshd"])
         argv = [self.spec["sshd_path"], "-D", "-e", "-f", SSHD_CONFIG]
         self.sshd = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd="/")
         said, pipe = b"", self._sshd_stderr()
@@ -191,7 +193,7 @@ class Machine:
             if not chunk:
                 raise OSError(f"sshd did not start: {said.decode(errors='replace').strip()}")
             said += chunk
-        self._log(said)
+        self._write_log(said)
 
     def _sshd_stderr(self) -> int:
         assert self.sshd is not None
@@ -203,13 +205,13 @@ class Machine:
             self.sshd.terminate()
             self.sshd.wait(20)
 
-    def wipe(self) -> None:
+    def wipe_files(self) -> None:
         for path, _ in self.spec["private"]:
             if path != "/run" and os.path.isdir(path):
-                empty(path)
+                empty_directory(path)
         seed_homes(self.spec["homes"])
 
-    def reap(self) -> None:
+    def reap_children(self) -> None:
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -220,42 +222,42 @@ class Machine:
             if self.sshd and pid == self.sshd.pid:
                 self.sshd.returncode = os.waitstatus_to_exitcode(status)
 
-    def serve(self, lines: bytes, wakeup: int) -> None:
+    def serve_orders(self, lines: bytes, wakeup: int) -> None:
         """Until the owner is gone; ``lines`` is what of its orders has been read already."""
         while True:
             while b"\n" in lines:
                 order, _, lines = lines.partition(b"\n")
-                self.obey(order.decode())
+                self.carry_out(order.decode())
             log = self._sshd_stderr() if self.sshd and self.sshd.stderr and not self.sshd.stderr.closed else -1
             watched = [self.control.fileno(), wakeup, *([log] if log >= 0 else [])]
             ready, _, _ = select.select(watched, [], [])
             if wakeup in ready:
                 os.read(wakeup, 4096)
-                self.reap()
+                self.reap_children()
             if log in ready:
-                self._drain(log)
+                self._drain_pipe(log)
             if self.control.fileno() in ready:
                 chunk = self.control.recv(4096)
                 if not chunk:
                     return
                 lines += chunk
 
-    def obey(self, order: str) -> None:
+    def carry_out(self, order: str) -> None:
         try:
             self.orders[order]()
         except OSError as error:
-            self.say(f"error: {error}".replace("\n", " | "))
+            self.send_line(f"error: {error}".replace("\n", " | "))
         else:
-            self.say("done")
+            self.send_line("done")
 
-    def _drain(self, pipe: int) -> None:
+    def _drain_pipe(self, pipe: int) -> None:
         chunk = os.read(pipe, 65536)
         if chunk:
-            self._log(chunk)
+            self._write_log(chunk)
         elif self.sshd and self.sshd.stderr:
             self.sshd.stderr.close()
 
-    def _log(self, said: bytes) -> None:
+    def _write_log(self, said: bytes) -> None:
         with open(f"{LAB_DIR}/sshd.log", "ab") as file:
             file.write(said)
 
@@ -281,17 +283,17 @@ def main() -> None:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     try:
         own_namespaces()
-        machine.say("apart")
-        machine.make()
+        machine.send_line("apart")
+        machine.make_filesystems()
         _, lines = receive_line(control, lines)  # "plugged": the cable is in
         machine.join_network()
         machine.start_sshd()
     except OSError as error:
-        machine.say(f"error: {error}".replace("\n", " | "))
+        machine.send_line(f"error: {error}".replace("\n", " | "))
         return
-    machine.say("up")
+    machine.send_line("up")
     os.chdir("/")
-    machine.serve(lines, readable)
+    machine.serve_orders(lines, readable)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """A whole lab as a context manager: a launcher and its hosts come up together and leave nothing behind.
 
     with Lab(2) as lab:
-        lab.launcher.run(["ssh", "h1", "hostname"], user="lab", check=True)
+        lab.launcher.run_program(["ssh", "h1", "hostname"], user="lab", check=True)
 
 Two labs do not see each other, and neither sees the network of this machine. Needs root on Linux; see ``why_not``.
 """
@@ -40,7 +40,7 @@ def why_not() -> str | None:
     missing = [name for name in _TOOLS if not ns.is_installed(name)]
     if missing:
         return f"the lab needs {', '.join(missing)}"
-    probe = subprocess.run([ns.tool("unshare"), "-pmuinf", "true"], capture_output=True, text=True, check=False)
+    probe = subprocess.run([ns.find_tool("unshare"), "-pmuinf", "true"], capture_output=True, text=True, check=False)
     return f"the lab needs namespaces: {probe.stderr.strip()}" if probe.returncode else None
 
 
@@ -72,7 +72,7 @@ class Lab:
         specs = [HostSpec(name=f"h{n}") for n in range(1, hosts + 1)] if isinstance(hosts, int) else list(hosts)
         dotfiles = {".ssh/config": ssh_config} if ssh_config else {}
         boss = HostSpec(name="launcher", client=True, dotfiles=dotfiles, tmp_mb=launcher_mb)
-        self.plan = lay_out(boss, specs, subnet, subnet6, (*_always_visible(), *self._share(), *binds))
+        self.plan = lay_out(boss, specs, subnet, subnet6, (*_always_visible(), *self._make_share(), *binds))
         self.launcher = Launcher(self.plan, boss)
         self.hosts = [Host(self.plan, spec, number, self.launcher) for number, spec in enumerate(specs, 1)]
 
@@ -89,27 +89,27 @@ class Lab:
         """Return all names that accept logins, in order."""
         return [name for host in self.hosts for name in host.spec.names]
 
-    def hostfile(self, text: str | None = None) -> str:
+    def write_hostfile(self, text: str | None = None) -> str:
         """Write hosts.txt on the launcher (all names, one slot each, unless ``text`` is given) and return its path."""
         lines = text if text is not None else "".join(f"{name} slots=1\n" for name in self.names)
         return self.launcher.write_file(f"/home/{USER}/hosts.txt", lines, user=USER)
 
     def __enter__(self) -> Lab:
-        sweep()
+        remove_leftovers()
         (self._state / "shared").mkdir(parents=True)
         os.chown(self._state / "shared", UID, UID)
         try:
             for node in self.nodes:
-                node.start()
+                node.start_machine()
             for node in self.nodes:
-                node.hear("apart")
-            self.launcher.say("plugged")
-            self.launcher.hear("up")
-            self.launcher.ip(*(host.plug() for host in self.hosts))
+                node.expect_line("apart")
+            self.launcher.send_line("plugged")
+            self.launcher.expect_line("up")
+            self.launcher.run_ip(*(host.build_plug_commands() for host in self.hosts))
             for host in self.hosts:
-                host.say("plugged")
+                host.send_line("plugged")
             for host in self.hosts:
-                host.hear("up")
+                host.expect_line("up")
         except BaseException:
             self.close()
             raise
@@ -120,10 +120,10 @@ class Lab:
     ) -> None:
         self.close()
 
-    def reset(self) -> None:
+    def reset_machines(self) -> None:
         """Make all machines on, thawed, reachable and empty, as after ``__enter__``, but much faster."""
         for node in self.nodes:
-            node.reset()
+            node.reset_machine()
         for entry in (self._state / "shared").iterdir():
             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
@@ -136,7 +136,7 @@ class Lab:
         if self._state.exists():
             raise LabError(f"the lab could not remove {self._state}")
 
-    def _share(self) -> list[Bind]:
+    def _make_share(self) -> list[Bind]:
         if self.shared is None:
             return []
         places = [path for path, _ in PRIVATE]
@@ -158,7 +158,7 @@ def _always_visible() -> list[Bind]:
     return [Bind(source=path) for path in hidden]
 
 
-def sweep() -> None:
+def remove_leftovers() -> None:
     """Remove what a killed test run left: its machines died with it, so that only its directory is there."""
     for entry in Path(tempfile.gettempdir()).iterdir():
         match = _STATE.match(entry.name)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.lab import ns, proofs
-from tests.lab.drive import processes
+from tests.lab.drive import list_processes
 from tests.lab.machines import Host
 from tests.lab.ns import Process
 
@@ -45,7 +45,7 @@ class Fault:
     def __call__(self, hosts: Sequence[Host]) -> None:
         """Strike all hosts; raise LabError where it had no effect."""
         if isinstance(self.strike, Kill):
-            self.strike.together(hosts)
+            self.strike.kill_together(hosts)
         else:
             for host in hosts:
                 self.strike(host)
@@ -61,18 +61,18 @@ class Fault:
 # --- the agent's processes
 
 
-def _agents(host: Host) -> list[Process]:
-    return [one for one in host.processes() if "-I" in one.argv and "-S" in one.argv]
+def _list_agents(host: Host) -> list[Process]:
+    return [one for one in host.list_processes() if "-I" in one.argv and "-S" in one.argv]
 
 
-def keepers(host: Host) -> list[Process]:
+def list_keepers(host: Host) -> list[Process]:
     """Return the keepers: children of the machine's first process."""
-    return [one for one in _agents(host) if one.parent == host.pid]
+    return [one for one in _list_agents(host) if one.parent == host.pid]
 
 
-def relays(host: Host) -> list[Process]:
+def list_relays(host: Host) -> list[Process]:
     """Return the relays: children of a login."""
-    return [one for one in _agents(host) if one.parent != host.pid]
+    return [one for one in _list_agents(host) if one.parent != host.pid]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,32 +83,36 @@ class Kill:
     found: Callable[[Host], list[Process]]
 
     def __call__(self, host: Host) -> None:
-        self.together([host])
+        self.kill_together([host])
 
-    def together(self, hosts: Sequence[Host]) -> None:
+    def kill_together(self, hosts: Sequence[Host]) -> None:
         """Wait until every host has such a process, then kill them at once: an earlier fault may have ended one."""
-        ns.until(lambda: all(map(self.found, hosts)), proofs.PATIENCE, f"{self.what} on {len(hosts)} hosts")
+        ns.wait_until(lambda: all(map(self.found, hosts)), proofs.PATIENCE, f"{self.what} on {len(hosts)} hosts")
         proofs.kill_together({host.name: self.found(host) for host in hosts}, self.what)
 
 
-def _script(host: Host) -> list[Process]:
+def _list_script_process(host: Host) -> list[Process]:
     """Return the process of train.sh itself, as a list of one; empty where it does not run."""
-    found = [one for one in host.processes() if "train.sh" in one.argv and "pipefail" in one.argv and _leads(one)]
+    found = [
+        one
+        for one in host.list_processes()
+        if "train.sh" in one.argv and "pipefail" in one.argv and _leads_session(one)
+    ]
     return sorted(found, key=lambda one: one.started)[:1]  # a child of its own, between fork and exec, looks the same
 
 
-def _leads(process: Process) -> bool:
+def _leads_session(process: Process) -> bool:
     with contextlib.suppress(ProcessLookupError):
         return os.getsid(process.pid) == process.pid
     return False
 
 
-def _stop(what: str, found: Callable[[Host], list[Process]]) -> Act:
+def _build_stop(what: str, found: Callable[[Host], list[Process]]) -> Act:
     return lambda host: proofs.stop_all(host, found(host), what)
 
 
 def go_on(host: Host) -> None:
-    ns.signal_all(keepers(host), signal.SIGCONT)
+    ns.signal_all(list_keepers(host), signal.SIGCONT)
 
 
 def kill_session(host: Host) -> None:
@@ -117,7 +121,7 @@ def kill_session(host: Host) -> None:
     This is what the kernel does to a session's scope that runs out of memory (memory.oom.group), and logind to one that
     it ends.
     """
-    everyone = [one for one in host.processes() if not one.is_sshd]
+    everyone = [one for one in host.list_processes() if not one.is_sshd]
     ns.signal_all(everyone, signal.SIGSTOP)
     proofs.kill_all(host, everyone, "session")
 
@@ -133,7 +137,7 @@ def memory_groups() -> tuple[Path, str] | None:
     return None
 
 
-def _group(host: Host) -> tuple[Path, str]:
+def _make_group(host: Host) -> tuple[Path, str]:
     """Return the host's control group and the path of its limit file."""
     groups = memory_groups()
     if groups is None:
@@ -141,14 +145,16 @@ def _group(host: Host) -> tuple[Path, str]:
     return groups[0] / f"fanout-lab-{os.getpid()}-{host.name}", groups[1]
 
 
-def starve(host: Host) -> None:
+def limit_memory(host: Host) -> None:
     """train.sh gets a control group with hardly any memory: the next page that it wants is one too many."""
-    group, limit = _group(host)
+    group, limit = _make_group(host)
     group.mkdir(exist_ok=True)
     (group / limit).write_text(str(64 << 10))
-    (script,) = _script(host)
+    (script,) = _list_script_process(host)
     (group / "cgroup.procs").write_text(str(script.pid))
-    ns.until(lambda: _oom_kills(group) > 0, proofs.PATIENCE, f"the kernel kills train.sh of {host.name} for memory")
+    ns.wait_until(
+        lambda: _oom_kills(group) > 0, proofs.PATIENCE, f"the kernel kills train.sh of {host.name} for memory"
+    )
 
 
 def _oom_kills(group: Path) -> int:
@@ -160,10 +166,10 @@ def _oom_kills(group: Path) -> int:
     raise ns.LabError(f"{group} does not count what the kernel kills")
 
 
-def feed(host: Host) -> None:
+def remove_memory_limit(host: Host) -> None:
     """Remove the control group, once its processes are gone."""
-    group, _ = _group(host)
-    ns.until(lambda: not (group / "cgroup.procs").read_text(), 20.0, f"nobody is left in {group}")
+    group, _ = _make_group(host)
+    ns.wait_until(lambda: not (group / "cgroup.procs").read_text(), 20.0, f"nobody is left in {group}")
     group.rmdir()
 
 
@@ -174,11 +180,13 @@ def hold_in_kernel(host: Host) -> None:
     """Hold a child of train.sh where no signal reaches it, as if it waited for a dead disk or a hung driver."""
     group = FREEZER / f"fanout-lab-{os.getpid()}-{host.name}"
     group.mkdir(exist_ok=True)
-    ns.until(lambda: len(_sleepers(host)) == 1, proofs.PATIENCE, f"train.sh of {host.name} has started its child")
-    (child,) = _sleepers(host)  # after its exec: a process that is between fork and exec may still be replaced
+    ns.wait_until(
+        lambda: len(_list_sleepers(host)) == 1, proofs.PATIENCE, f"train.sh of {host.name} has started its child"
+    )
+    (child,) = _list_sleepers(host)  # after its exec: a process that is between fork and exec may still be replaced
     (group / "cgroup.procs").write_text(str(child.pid))
     (group / "freezer.state").write_text("FROZEN")
-    ns.until(lambda: (group / "freezer.state").read_text() == "FROZEN\n", proofs.PATIENCE, f"{group} is frozen")
+    ns.wait_until(lambda: (group / "freezer.state").read_text() == "FROZEN\n", proofs.PATIENCE, f"{group} is frozen")
     if (group / "cgroup.procs").read_text().split() != [str(child.pid)]:
         raise ns.LabError(f"{group} does not hold {child}")
 
@@ -186,17 +194,17 @@ def hold_in_kernel(host: Host) -> None:
 def hold_and_kill_keeper(host: Host) -> None:
     """Hold a child of train.sh in the kernel and kill the keeper: what the keeper cannot end outlives it."""
     hold_in_kernel(host)
-    Kill(what="keeper", found=keepers)(host)
+    Kill(what="keeper", found=list_keepers)(host)
 
 
-def _sleepers(host: Host) -> list[Process]:
-    return [one for one in host.processes() if one.argv == ("sleep", "1007")]
+def _list_sleepers(host: Host) -> list[Process]:
+    return [one for one in host.list_processes() if one.argv == ("sleep", "1007")]
 
 
 def let_go(host: Host) -> None:
     group = FREEZER / f"fanout-lab-{os.getpid()}-{host.name}"
     (group / "freezer.state").write_text("THAWED")
-    ns.until(lambda: not (group / "cgroup.procs").read_text(), 20.0, f"nobody is left in {group}")
+    ns.wait_until(lambda: not (group / "cgroup.procs").read_text(), 20.0, f"nobody is left in {group}")
     group.rmdir()
 
 
@@ -205,33 +213,35 @@ def let_go(host: Host) -> None:
 TEMPORARY = ("/var/tmp", "/tmp", "/dev/shm")
 
 
-def _remount(options: str, *places: str) -> Act:
+def _build_remount(options: str, *places: str) -> Act:
     def strike(host: Host) -> None:
         for place in places:
-            host.run(["mount", "-o", f"remount,{options}", place], check=True)
+            host.run_program(["mount", "-o", f"remount,{options}", place], check=True)
             if options != "exec":  # the kernel lists no option for what it allows anyway
                 proofs.assert_mounted(host, place, options)
 
     return strike
 
 
-def _fill(*places: str) -> Act:
+def _build_fill(*places: str) -> Act:
     """Limit the file system to little more than its present size, and fill the rest."""
 
     def strike(host: Host) -> None:
         for place in places:
-            host.run(["mount", "-o", "remount,size=1m", place], check=True)
-            filled = host.run(["sh", "-c", f"cat /dev/zero > {place}/fill"])
+            host.run_program(["mount", "-o", "remount,size=1m", place], check=True)
+            filled = host.run_program(["sh", "-c", f"cat /dev/zero > {place}/fill"])
             if "No space left" not in filled.stderr:
                 raise ns.LabError(f"{host.name}: {place} is not full: {filled.stderr}")
 
     return strike
 
 
-def _empty(*places: str) -> Act:
+def _build_empty(*places: str) -> Act:
     def undo(host: Host) -> None:
         for place in places:
-            host.run(["sh", "-c", f"rm -f {place}/fill; mount -o remount,size={host.spec.tmp_mb}m {place}"], check=True)
+            host.run_program(
+                ["sh", "-c", f"rm -f {place}/fill; mount -o remount,size={host.spec.tmp_mb}m {place}"], check=True
+            )
 
     return undo
 
@@ -239,38 +249,38 @@ def _empty(*places: str) -> Act:
 # --- the network
 
 
-def cut(host: Host) -> None:
+def cut_sessions(host: Host) -> None:
     """Kill the login sessions, as when a jump host goes down."""
-    ns.until(lambda: bool(processes(host, "sshd", "notty")), proofs.PATIENCE, f"{host.name} has a session")
-    proofs.kill_all(host, processes(host, "sshd", "notty"), "session of sshd")
+    ns.wait_until(lambda: bool(list_processes(host, "sshd", "notty")), proofs.PATIENCE, f"{host.name} has a session")
+    proofs.kill_all(host, list_processes(host, "sshd", "notty"), "session of sshd")
 
 
-def reset(host: Host) -> None:
+def reset_connections(host: Host) -> None:
     """Answer every packet to sshd with RST, on open connections and new ones."""
     for v6 in (False, True):
-        host.iptables("-I", *RESET, v6=v6)
+        host.run_iptables("-I", *RESET, v6=v6)
 
 
-def unreset(host: Host) -> None:
+def stop_resets(host: Host) -> None:
     for v6 in (False, True):
-        host.iptables("-D", *RESET, v6=v6)
+        host.run_iptables("-D", *RESET, v6=v6)
 
 
-def lose(host: Host) -> None:
+def lose_packets(host: Host) -> None:
     """Drop one packet in ten."""
     for v6 in (False, True):
-        host.iptables("-I", *LOSS, v6=v6)
+        host.run_iptables("-I", *LOSS, v6=v6)
 
 
-def kept(host: Host) -> None:
+def list_kept(host: Host) -> None:
     for v6 in (False, True):
-        host.iptables("-D", *LOSS, v6=v6)
+        host.run_iptables("-D", *LOSS, v6=v6)
 
 
 def sshd_away(host: Host) -> None:
     """sshd is stopped with all its sessions, as by an upgrade of the package."""
     host.stop_sshd()
-    for process in host.processes():
+    for process in host.list_processes():
         if process.is_sshd:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGKILL)
@@ -280,58 +290,108 @@ def pull_cable(host: Host) -> None:
     """Take the carrier from the host's interface."""
     host.link_down()
     carrier = f"/sys/class/net/{host.device}/carrier"
-    ns.until(lambda: host.read_file(carrier).strip() == "0", proofs.PATIENCE, f"{host.name} has no carrier")
+    ns.wait_until(lambda: host.read_file(carrier).strip() == "0", proofs.PATIENCE, f"{host.name} has no carrier")
 
 
-def reboot(host: Host) -> None:
+def reboot_host(host: Host) -> None:
     """Switch the host off and on again: new first process, empty memory."""
     before = host.pid
-    host.reboot()
+    host.reboot_machine()
     if host.pid == before:
         raise ns.LabError(f"{host.name} did not reboot")
 
 
 def _silenced_for_good(host: Host) -> None:
     """Silence until the host has given up by itself."""
-    host.blackhole()
-    ns.until(lambda: not keepers(host), 60.0, f"{host.name} ends the run by itself")
+    host.drop_packets()
+    ns.wait_until(lambda: not list_keepers(host), 60.0, f"{host.name} ends the run by itself")
 
 
 FAULTS = {
     fault.name: fault
     for fault in (
-        Fault(name="session cut", strike=cut),
-        Fault(name="relay killed", strike=Kill(what="relay", found=relays)),
-        Fault(name="connections reset", strike=reset, undo=unreset, lasts=NOTICED, sshd="refused", drops=True),
-        Fault(name="blackhole 4 s", strike=Host.blackhole, undo=Host.heal, lasts=4.0, sshd="silent", drops=True),
-        Fault(name="blackhole until noticed", strike=Host.blackhole, undo=Host.heal, lasts=NOTICED, sshd="silent"),
-        Fault(name="blackhole beyond the lease", strike=_silenced_for_good, undo=Host.heal, lasts=0.0, drops=True),
+        Fault(name="session cut", strike=cut_sessions),
+        Fault(name="relay killed", strike=Kill(what="relay", found=list_relays)),
+        Fault(
+            name="connections reset",
+            strike=reset_connections,
+            undo=stop_resets,
+            lasts=NOTICED,
+            sshd="refused",
+            drops=True,
+        ),
+        Fault(
+            name="blackhole 4 s",
+            strike=Host.drop_packets,
+            undo=Host.stop_dropping,
+            lasts=4.0,
+            sshd="silent",
+            drops=True,
+        ),
+        Fault(
+            name="blackhole until noticed",
+            strike=Host.drop_packets,
+            undo=Host.stop_dropping,
+            lasts=NOTICED,
+            sshd="silent",
+        ),
+        Fault(
+            name="blackhole beyond the lease", strike=_silenced_for_good, undo=Host.stop_dropping, lasts=0.0, drops=True
+        ),
         Fault(name="cable out 3 s", strike=pull_cable, undo=Host.link_up, lasts=3.0, sshd="silent"),
-        Fault(name="one packet in ten lost", strike=lose, undo=kept, lasts=5.0, drops=True),
+        Fault(name="one packet in ten lost", strike=lose_packets, undo=list_kept, lasts=5.0, drops=True),
         Fault(name="sshd restarted", strike=sshd_away, undo=Host.start_sshd, lasts=NOTICED, sshd="refused"),
-        Fault(name="frozen 3 s", strike=Host.freeze, undo=Host.thaw, lasts=3.0, sshd="mute"),
-        Fault(name="frozen until noticed", strike=Host.freeze, undo=Host.thaw, lasts=NOTICED, sshd="mute"),
-        Fault(name="keeper killed", strike=Kill(what="keeper", found=keepers)),
-        Fault(name="script killed", strike=Kill(what="train.sh", found=_script)),
+        Fault(name="frozen 3 s", strike=Host.freeze_processes, undo=Host.thaw_processes, lasts=3.0, sshd="mute"),
+        Fault(
+            name="frozen until noticed",
+            strike=Host.freeze_processes,
+            undo=Host.thaw_processes,
+            lasts=NOTICED,
+            sshd="mute",
+        ),
+        Fault(name="keeper killed", strike=Kill(what="keeper", found=list_keepers)),
+        Fault(name="script killed", strike=Kill(what="train.sh", found=_list_script_process)),
         Fault(name="whole session killed", strike=kill_session),
-        Fault(name="out of memory", strike=starve, after=feed),
+        Fault(name="out of memory", strike=limit_memory, after=remove_memory_limit),
         Fault(name="held in the kernel", strike=hold_in_kernel, after=let_go),
         Fault(name="held in the kernel, its keeper killed", strike=hold_and_kill_keeper, after=let_go),
-        Fault(name="frozen beyond the lease", strike=Host.freeze, undo=Host.thaw, lasts="no connection for"),
-        Fault(name="keeper stopped 4 s", strike=_stop("keeper", keepers), undo=go_on, lasts=4.0),
-        Fault(name="keeper stopped", strike=_stop("keeper", keepers), after=Kill(what="keeper", found=keepers)),
-        Fault(name="temporary noexec", strike=_remount("noexec", *TEMPORARY), after=_remount("exec", *TEMPORARY)),
-        Fault(name="home noexec", strike=_remount("noexec", "/home"), after=_remount("exec", "/home")),
-        Fault(name="home read-only", strike=_remount("ro", "/home"), after=_remount("rw", "/home")),
-        Fault(name="/var/tmp read-only", strike=_remount("ro", "/var/tmp"), after=_remount("rw", "/var/tmp")),
-        Fault(name="all disks read-only", strike=_remount("ro", *TEMPORARY), after=_remount("rw", *TEMPORARY)),
-        Fault(name="/var/tmp full", strike=_fill("/var/tmp"), after=_empty("/var/tmp")),
-        Fault(name="/var/tmp full until told", strike=_fill("/var/tmp"), undo=_empty("/var/tmp"), lasts=CRAMPED),
-        Fault(name="all disks full", strike=_fill(*TEMPORARY), after=_empty(*TEMPORARY)),
-        Fault(name="rebooted", strike=reboot),
+        Fault(
+            name="frozen beyond the lease",
+            strike=Host.freeze_processes,
+            undo=Host.thaw_processes,
+            lasts="no connection for",
+        ),
+        Fault(name="keeper stopped 4 s", strike=_build_stop("keeper", list_keepers), undo=go_on, lasts=4.0),
+        Fault(
+            name="keeper stopped",
+            strike=_build_stop("keeper", list_keepers),
+            after=Kill(what="keeper", found=list_keepers),
+        ),
+        Fault(
+            name="temporary noexec",
+            strike=_build_remount("noexec", *TEMPORARY),
+            after=_build_remount("exec", *TEMPORARY),
+        ),
+        Fault(name="home noexec", strike=_build_remount("noexec", "/home"), after=_build_remount("exec", "/home")),
+        Fault(name="home read-only", strike=_build_remount("ro", "/home"), after=_build_remount("rw", "/home")),
+        Fault(
+            name="/var/tmp read-only", strike=_build_remount("ro", "/var/tmp"), after=_build_remount("rw", "/var/tmp")
+        ),
+        Fault(
+            name="all disks read-only", strike=_build_remount("ro", *TEMPORARY), after=_build_remount("rw", *TEMPORARY)
+        ),
+        Fault(name="/var/tmp full", strike=_build_fill("/var/tmp"), after=_build_empty("/var/tmp")),
+        Fault(
+            name="/var/tmp full until told",
+            strike=_build_fill("/var/tmp"),
+            undo=_build_empty("/var/tmp"),
+            lasts=CRAMPED,
+        ),
+        Fault(name="all disks full", strike=_build_fill(*TEMPORARY), after=_build_empty(*TEMPORARY)),
+        Fault(name="rebooted", strike=reboot_host),
         Fault(name="power off", strike=Host.power_off, sshd="silent"),
         Fault(name="connection refused", strike=Host.stop_sshd, sshd="refused"),
-        Fault(name="blackholed", strike=Host.blackhole, sshd="silent"),
-        Fault(name="frozen", strike=Host.freeze, sshd="mute"),
+        Fault(name="blackholed", strike=Host.drop_packets, sshd="silent"),
+        Fault(name="frozen", strike=Host.freeze_processes, sshd="mute"),
     )
 }

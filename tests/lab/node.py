@@ -52,7 +52,7 @@ class Node:
             raise LabError(f"{self.name} is powered off")
         return self._init.pid
 
-    def start(self) -> None:
+    def start_machine(self) -> None:
         """Power on. What follows is a conversation: "apart" (own namespaces) - "plugged" - "up" (sshd listens)."""
         ours, theirs = socket.socketpair()
         order = boot_order(self.plan, self.spec, device=self.device, before=self.wiring(), sshd=self.has_sshd)
@@ -63,18 +63,18 @@ class Node:
             )
         self._control, self._heard = ours, b""
         ours.settimeout(_PATIENCE)
-        self.say(json.dumps(order))
+        self.send_line(json.dumps(order))
 
     def wiring(self) -> str:
         """Commands for ``ip -batch`` that come before the addresses."""
         return ""
 
-    def say(self, order: str) -> None:
+    def send_line(self, order: str) -> None:
         if self._control is None:
             raise LabError(f"{self.name} is powered off")
         self._control.sendall(order.encode() + b"\n")
 
-    def hear(self, expected: str) -> None:
+    def expect_line(self, expected: str) -> None:
         assert self._control is not None
         while b"\n" not in self._heard:
             try:
@@ -88,12 +88,12 @@ class Node:
         if line.decode() != expected:
             raise LabError(f"{self.name}: {line.decode()}")
 
-    def tell(self, order: str) -> None:
+    def send_order(self, order: str) -> None:
         """Send an order to the first process of the machine (see ``init.py``)."""
-        self.say(order)
-        self.hear("done")
+        self.send_line(order)
+        self.expect_line("done")
 
-    def kill(self) -> None:
+    def kill_machine(self) -> None:
         """End the machine at once, with all that runs on it, and wait until it is gone.
 
         Programs that we started inside are our children, and the kernel keeps the machine's first process waiting until
@@ -116,7 +116,7 @@ class Node:
         basic = {"HOME": home, "USER": user, "LOGNAME": user, "SHELL": self.spec.shell}
         return basic | {"PATH": ns.SEARCH_PATH, "LANG": "C.UTF-8"}
 
-    def popen(
+    def start_program(
         self,
         argv: Sequence[str],
         *,
@@ -132,7 +132,7 @@ class Node:
         """Start a program inside. It is a direct child: pid, ``send_signal`` and ``wait`` mean the program itself."""
         environment = self.environment(user) | dict(env or {})
         uid = {"root": 0, USER: UID}[user]
-        command = ns.entering(self.pid, argv, uid=uid, cwd=cwd or environment["HOME"])
+        command = ns.build_enter_command(self.pid, argv, uid=uid, cwd=cwd or environment["HOME"])
         with ns.children_born_in(self.pid):
             child = subprocess.Popen(
                 command,
@@ -147,7 +147,7 @@ class Node:
         self._children.add(child)
         return child
 
-    def run(
+    def run_program(
         self,
         argv: Sequence[str],
         *,
@@ -161,7 +161,7 @@ class Node:
         """Run a program inside to its end; too late, and it is killed and ``subprocess.TimeoutExpired`` raised."""
         pipe = subprocess.PIPE
         source = subprocess.DEVNULL if stdin is None else pipe
-        child = self.popen(argv, user=user, cwd=cwd, env=env, stdin=source, stdout=pipe, stderr=pipe)
+        child = self.start_program(argv, user=user, cwd=cwd, env=env, stdin=source, stdout=pipe, stderr=pipe)
         try:
             out, err = child.communicate(None if stdin is None else stdin.encode(), timeout)
         except BaseException:
@@ -176,88 +176,88 @@ class Node:
             )
         return done
 
-    def processes(self) -> list[Process]:
+    def list_processes(self) -> list[Process]:
         """Return all processes of the machine except its first one and the listening sshd, as seen from outside."""
         if not self.is_on:
             return []
-        everyone = ns.inhabitants({ns.namespace(self.pid, "pid")})
-        return [process for process in everyone if process.pid != self.pid and not self._listens(process)]
+        everyone = ns.list_inhabitants({ns.read_namespace(self.pid, "pid")})
+        return [process for process in everyone if process.pid != self.pid and not self._is_listening(process)]
 
-    def _listens(self, process: Process) -> bool:
+    def _is_listening(self, process: Process) -> bool:
         return process.is_sshd and process.parent == self.pid and any("/run/lab/sshd_config" in a for a in process.argv)
 
     # --- files ---
 
-    def path(self, inside: str | Path) -> Path:
+    def get_path(self, inside: str | Path) -> Path:
         """Return the path of a file of the machine, reachable from outside while it is on (not through absolute symbolic links)."""
         return Path(f"/proc/{self.pid}/root", str(inside).lstrip("/"))
 
     def write_file(self, path: str, text: str, *, user: str = "root", mode: int = 0o644) -> str:
         """Write a file inside, with the directories that it needs, and return its path inside."""
         uid, parent = {"root": 0, USER: UID}[user], Path(path).parent
-        missing = [place for place in (parent, *parent.parents) if not self.path(place).exists()]
+        missing = [place for place in (parent, *parent.parents) if not self.get_path(place).exists()]
         for place in reversed(missing):
-            self.path(place).mkdir()
-            os.chown(self.path(place), uid, uid)
-        file = self.path(path)
+            self.get_path(place).mkdir()
+            os.chown(self.get_path(place), uid, uid)
+        file = self.get_path(path)
         file.write_text(text, encoding="utf-8")
         file.chmod(mode)
         os.chown(file, uid, uid)
         return path
 
     def read_file(self, path: str) -> str:
-        return self.path(path).read_text(encoding="utf-8", errors="replace")
+        return self.get_path(path).read_text(encoding="utf-8", errors="replace")
 
     # --- network ---
 
-    def ip(self, *commands: str) -> None:
+    def run_ip(self, *commands: str) -> None:
         """``ip -batch`` in the machine's network, but seeing all pids, so that cables can be laid to other machines."""
-        argv = [ns.tool("nsenter"), f"--target={self.pid}", "--net", ns.tool("ip"), "-batch", "-"]
+        argv = [ns.find_tool("nsenter"), f"--target={self.pid}", "--net", ns.find_tool("ip"), "-batch", "-"]
         text = "\n".join(commands) + "\n"
         done = subprocess.run(argv, input=text, text=True, capture_output=True, check=False)
         if done.returncode:
             raise LabError(f"{self.name}: ip: {done.stderr.strip()}\n{text}")
 
-    def iptables(self, *arguments: str, v6: bool = False) -> str:
+    def run_iptables(self, *arguments: str, v6: bool = False) -> str:
         """Change the machine's packet filter; what it prints is returned."""
         self._filtered = True
-        return self.run(["ip6tables" if v6 else "iptables", "-w", *arguments], check=True).stdout
+        return self.run_program(["ip6tables" if v6 else "iptables", "-w", *arguments], check=True).stdout
 
-    def blackhole(self) -> None:
+    def drop_packets(self) -> None:
         """Drop every packet from and to the others, without an error; the interface stays up."""
         if not self._silenced:
-            self._drop("-I")
+            self._set_drop_rules("-I")
             self._silenced = True
 
-    def heal(self) -> None:
+    def stop_dropping(self) -> None:
         """Undo ``blackhole``."""
         if self._silenced:
-            self._drop("-D")
+            self._set_drop_rules("-D")
             self._silenced = False
 
-    def _drop(self, action: str) -> None:
+    def _set_drop_rules(self, action: str) -> None:
         for v6 in (False, True):
-            self.iptables(action, "INPUT", "-i", self.device, "-j", "DROP", v6=v6)
-            self.iptables(action, "OUTPUT", "-o", self.device, "-j", "DROP", v6=v6)
+            self.run_iptables(action, "INPUT", "-i", self.device, "-j", "DROP", v6=v6)
+            self.run_iptables(action, "OUTPUT", "-o", self.device, "-j", "DROP", v6=v6)
 
-    def reset(self) -> None:
+    def reset_machine(self) -> None:
         """Back to how it was after boot, in files, filter and processes; cheaper than a reboot."""
         if self._filtered:
-            self.iptables("-F")
-            self.iptables("-F", v6=True)
+            self.run_iptables("-F")
+            self.run_iptables("-F", v6=True)
             self._silenced = self._filtered = False
-        left = self.processes()
+        left = self.list_processes()
         ns.signal_all(left, signal.SIGKILL)
         ns.wait_gone([process.pid for process in left], _PATIENCE)
-        self.tell("wipe")
+        self.send_order("wipe")
 
 
 def end_machines(nodes: Collection[Node]) -> None:
     """End the machines and all processes in their namespaces, also those that entered from outside."""
-    with ns.held([node.pid for node in nodes if node.is_on]) as namespaces:
+    with ns.hold_namespaces([node.pid for node in nodes if node.is_on]) as namespaces:
         for node in nodes:
-            node.kill()
+            node.kill_machine()
         # a machine that failed to become one may still be in our own
-        left = ns.inhabitants(namespaces - ns.own_namespaces(), ("pid", "net", "mnt"))
+        left = ns.list_inhabitants(namespaces - ns.own_namespaces(), ("pid", "net", "mnt"))
     if left:
         raise LabError("the lab left processes behind:\n" + "\n".join(map(str, left)))

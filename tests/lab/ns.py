@@ -21,7 +21,7 @@ class LabError(Exception):
     """The lab could not do what a test requested."""
 
 
-def tool(name: str) -> str:
+def find_tool(name: str) -> str:
     """Return the full path of a program, also from directories that only root searches."""
     found = shutil.which(name, path=f"{SEARCH_PATH}:{os.environ.get('PATH', '')}")
     if found is None:
@@ -31,12 +31,12 @@ def tool(name: str) -> str:
 
 def is_installed(name: str) -> bool:
     try:
-        return bool(tool(name))
+        return bool(find_tool(name))
     except LabError:
         return False
 
 
-def _check(result: int, doing: str) -> None:
+def _check_result(result: int, doing: str) -> None:
     if result < 0:
         raise LabError(f"{doing}: {os.strerror(ctypes.get_errno())}")
 
@@ -50,29 +50,29 @@ def children_born_in(pid: int | None) -> Iterator[None]:
     home = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     try:
         if pid is None:
-            _check(_libc.unshare(_NEW_PID), "new pid namespace")
+            _check_result(_libc.unshare(_NEW_PID), "new pid namespace")
         else:
             there = os.open(f"/proc/{pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
             try:
-                _check(_libc.setns(there, _NEW_PID), f"enter the pid namespace of {pid}")
+                _check_result(_libc.setns(there, _NEW_PID), f"enter the pid namespace of {pid}")
             finally:
                 os.close(there)
         try:
             yield
         finally:
-            _check(_libc.setns(home, _NEW_PID), "return from the pid namespace")
+            _check_result(_libc.setns(home, _NEW_PID), "return from the pid namespace")
     finally:
         os.close(home)
 
 
-def entering(pid: int, argv: Sequence[str], *, uid: int, cwd: str) -> list[str]:
+def build_enter_command(pid: int, argv: Sequence[str], *, uid: int, cwd: str) -> list[str]:
     """Return the command line that becomes ``argv`` inside the other namespaces of ``pid``, by exec alone.
 
     A shell starts background jobs with SIGINT ignored, and that is inherited: the defaults are put back, or else a test
     of Ctrl-C would pass for the wrong reason.
     """
     enter = [
-        tool("nsenter"),
+        find_tool("nsenter"),
         f"--target={pid}",
         "--mount",
         "--uts",
@@ -105,13 +105,13 @@ class Process:
         return f"pid {self.inner} uid {self.uid} state {self.state}: {' '.join(self.argv) or self.exe or '?'}"
 
 
-def namespace(pid: int | str, kind: str) -> int:
+def read_namespace(pid: int | str, kind: str) -> int:
     """Return the number of a namespace."""
     return os.stat(f"/proc/{pid}/ns/{kind}").st_ino
 
 
 def own_namespaces() -> set[int]:
-    return {namespace("self", kind) for kind in ("pid", "net", "mnt")}
+    return {read_namespace("self", kind) for kind in ("pid", "net", "mnt")}
 
 
 def start_time(pid: int) -> int:
@@ -120,7 +120,7 @@ def start_time(pid: int) -> int:
         return int(file.read().rpartition(")")[2].split()[19])
 
 
-def _look(pid: int) -> Process:
+def _read_process(pid: int) -> Process:
     with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
         status = {key: value.split() for key, _, value in (line.partition(":") for line in file)}
     with open(f"/proc/{pid}/cmdline", "rb") as raw:
@@ -140,18 +140,18 @@ def _look(pid: int) -> Process:
     )
 
 
-def inhabitants(namespaces: Collection[int], kinds: Sequence[str] = ("pid",)) -> list[Process]:
+def list_inhabitants(namespaces: Collection[int], kinds: Sequence[str] = ("pid",)) -> list[Process]:
     """Return every live process in those namespaces: no zombie, and none that has already freed its memory."""
     found = []
     for name in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):  # gone by now, or never ours
-            if any(namespace(name, kind) in namespaces for kind in kinds):
-                found.append(_look(int(name)))
+            if any(read_namespace(name, kind) in namespaces for kind in kinds):
+                found.append(_read_process(int(name)))
     return [process for process in found if process.exe and process.state not in "ZX"]
 
 
 @contextlib.contextmanager
-def held(pids: Iterable[int], kinds: Sequence[str] = ("pid", "net", "mnt")) -> Iterator[set[int]]:
+def hold_namespaces(pids: Iterable[int], kinds: Sequence[str] = ("pid", "net", "mnt")) -> Iterator[set[int]]:
     """Hold the numbers of their namespaces: the kernel does not reuse them until the block ends."""
     with contextlib.ExitStack() as stack:
         fds = [os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for pid in pids for kind in kinds]
@@ -190,7 +190,7 @@ def wait_gone(pids: Iterable[int], timeout: float) -> bool:
             os.close(fd)
 
 
-def until(condition: Callable[[], bool], timeout: float, what: str) -> None:
+def wait_until(condition: Callable[[], bool], timeout: float, what: str) -> None:
     """Poll for a condition about which the kernel sends no event."""
     deadline = time.monotonic() + timeout
     while not condition():

@@ -18,7 +18,7 @@ PLACES = ("/tmp", "/var/tmp", "/dev/shm", "/run")
 
 def leftover_processes(lab: Lab) -> list[tuple[Node, Process]]:
     """Whatever runs on the launcher or on a host, apart from its first process and the listening sshd."""
-    return [(node, process) for node in lab.nodes for process in node.processes()]
+    return [(node, process) for node in lab.nodes for process in node.list_processes()]
 
 
 def leftover_directories(lab: Lab, allow: Sequence[str] = ()) -> list[tuple[Node, str]]:
@@ -28,7 +28,7 @@ def leftover_directories(lab: Lab, allow: Sequence[str] = ()) -> list[tuple[Node
         for node in lab.nodes
         if node.is_on
         for place in PLACES
-        for entry in node.path(place).glob("fanout-*")
+        for entry in node.get_path(place).glob("fanout-*")
         if not any(fnmatch.fnmatch(entry.name, pattern) for pattern in allow)
     ]
 

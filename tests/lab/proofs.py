@@ -51,7 +51,7 @@ print(json.dumps(state))
 def answers_of_sshd(hosts: Sequence[Host]) -> dict[str, str]:
     """Return what a new connection from the launcher meets on each host, by the host's name."""
     addresses = {host.address: host.name for host in hosts}
-    done = hosts[0].launcher.run([sys.executable, "-c", _PROBE, *addresses], check=True)
+    done = hosts[0].launcher.run_program([sys.executable, "-c", _PROBE, *addresses], check=True)
     return {addresses[address]: state for address, state in json.loads(done.stdout).items()}
 
 
@@ -87,7 +87,7 @@ def stop_all(host: Host, victims: Sequence[Process], what: str) -> None:
         raise LabError(f"{host.name} has no {what} to stop")
     ns.signal_all(victims, signal.SIGSTOP)
     for one in victims:
-        ns.until(lambda one=one: state_of(one.pid) in "Tt", PATIENCE, f"{host.name}: {what} is stopped")  # type: ignore[misc]
+        ns.wait_until(lambda one=one: state_of(one.pid) in "Tt", PATIENCE, f"{host.name}: {what} is stopped")  # type: ignore[misc]
 
 
 def state_of(pid: int) -> str:
@@ -108,7 +108,7 @@ def assert_mounted(host: Host, place: str, options: str) -> None:
 
 def dropped_packets(host: Host) -> int:
     """Return how many packets the DROP and REJECT rules of the host have met, over IPv4 and IPv6."""
-    listed = "".join(host.iptables("-nvxL", v6=v6) for v6 in (False, True))
+    listed = "".join(host.run_iptables("-nvxL", v6=v6) for v6 in (False, True))
     return sum(int(count) for count in re.findall(r"^\s*(\d+)\s+\d+\s+(?:DROP|REJECT)\b", listed, re.MULTILINE))
 
 

@@ -17,7 +17,7 @@ from tests.lab import ns, proofs
 from tests.lab.drive import Done, Project, Running
 from tests.lab.lab import Lab
 from tests.lab.machines import Host
-from tests.lab.misfortunes import FAULTS, Fault, relays
+from tests.lab.misfortunes import FAULTS, Fault, list_relays
 from tests.lab.oracle import leftover_directories, leftover_processes, wait_quiet
 
 GRACE, LEASE = 3.0, 5.0
@@ -105,36 +105,36 @@ class Stage:
         self.lab = lab
         self._held: list[ns.Process] = []
 
-    def play(self, scene: Scene) -> Seen:
+    def play_scene(self, scene: Scene) -> Seen:
         """Play one scene, from four empty machines to four empty machines."""
-        self.lab.reset()
+        self.lab.reset_machines()
         with contextlib.closing(Project(self.lab)) as project:
-            project.train(TRAIN_SH)
-            run, done = self._act(project, scene)
-            return self._judge(project, scene, run, done)
+            project.write_train_script(TRAIN_SH)
+            run, done = self._act_on_scene(project, scene)
+            return self._judge_run(project, scene, run, done)
 
     # -- the action
 
-    def _act(self, project: Project, scene: Scene) -> tuple[Running, Done]:
-        struck = self.struck(scene)
+    def _act_on_scene(self, project: Project, scene: Scene) -> tuple[Running, Done]:
+        struck = self.list_struck_hosts(scene)
         if scene.phase == "starting":
             self.lab["h3"].write_file("/home/lab/.bashrc", LATE, user="lab")
         if scene.phase == "connecting" and scene.where != "launcher":
             FAULTS[scene.fault](struck)
-        run = project.begin(*("--grace", str(GRACE), "--connect-timeout", "20", *scene.flags))
+        run = project.begin_training(*("--grace", str(GRACE), "--connect-timeout", "20", *scene.flags))
         self._come_to(project, run, scene)
         if scene.where == "launcher":
-            blow(self.lab, run, scene.fault)
+            strike_launcher(self.lab, run, scene.fault)
         elif scene.phase != "connecting":
             fault = FAULTS[scene.fault]
             fault(struck)
-            self._mend(run, fault, struck)
+            self._undo_fault(run, fault, struck)
         if scene.phase == "starting":
             ns.signal_all(self._held, signal.SIGCONT)
         self._let_end(project, run, scene)
-        return run, run.end(150)
+        return run, run.wait_for_end(150)
 
-    def struck(self, scene: Scene) -> list[Host]:
+    def list_struck_hosts(self, scene: Scene) -> list[Host]:
         """Return the hosts that it strikes; in the phase of starting the fourth host is the one that the others wait for."""
         hosts = self.lab.hosts[:3] if scene.phase == "starting" else self.lab.hosts
         return {"one": hosts[1:2], "master": hosts[:1], "all": hosts, "launcher": []}[scene.where]
@@ -142,30 +142,30 @@ class Stage:
     def _come_to(self, project: Project, run: Running, scene: Scene) -> None:
         """Wait until the run is in the scene's phase."""
         if scene.phase == "connecting":
-            run.until("^fanout: run ")
+            run.wait_for_output("^fanout: run ")
         elif scene.phase == "starting":
-            self._hold(project)
+            self._hold_start(project)
             for host in self.lab.hosts[:3]:
-                ns.until(lambda host=host: _prepared(host), 30.0, f"{host.name} is prepared")  # type: ignore[misc]
+                ns.wait_until(lambda host=host: _is_prepared(host), 30.0, f"{host.name} is prepared")  # type: ignore[misc]
         else:
-            run.until(*(f"start {rank}$" for rank in range(4)))
+            run.wait_for_output(*(f"start {rank}$" for rank in range(4)))
         if scene.phase == "stopping":
-            run.signal(signal.SIGINT)
-            run.until(*(f"told {rank}$" for rank in range(4)))
+            run.send_signal(signal.SIGINT)
+            run.wait_for_output(*(f"told {rank}$" for rank in range(4)))
 
-    def _hold(self, project: Project) -> None:
+    def _hold_start(self, project: Project) -> None:
         """Prepare three hosts that wait for the fourth: its agent was stopped while the third logged in."""
         connected = re.compile(r'"type": ?"connected".*"h4"|"h4".*"type": ?"connected"')
-        ns.until(lambda: bool(connected.search(_events(project))), 30.0, "h4 is connected")
-        self._held = relays(self.lab["h4"])
+        ns.wait_until(lambda: bool(connected.search(_read_events(project))), 30.0, "h4 is connected")
+        self._held = list_relays(self.lab["h4"])
         ns.signal_all(self._held, signal.SIGSTOP)
         self.lab.launcher.write_file("/home/lab/shared/open", "", user="lab")
 
-    def _mend(self, run: Running, fault: Fault, struck: Sequence[Host]) -> None:
+    def _undo_fault(self, run: Running, fault: Fault, struck: Sequence[Host]) -> None:
         if fault.undo is None:
             return
         if isinstance(fault.lasts, str):
-            run.until(*(fault.lasts.format(host=host.name) for host in struck), timeout=60)
+            run.wait_for_output(*(fault.lasts.format(host=host.name) for host in struck), timeout=60)
         else:
             threading.Event().wait(fault.lasts)  # how long the fault lasts, not how long we wait for something
         fault.assert_met(struck)
@@ -175,19 +175,19 @@ class Stage:
     def _let_end(self, project: Project, run: Running, scene: Scene) -> None:
         """End a run that survives the fault: two more lines from every host over the new link, then the end."""
         if scene.promise.codes == (0,):
-            run.until(*(f"start {rank}$" for rank in range(4)))
+            run.wait_for_output(*(f"start {rank}$" for rank in range(4)))
             for rank in range(4):
                 before = len(re.findall(rf"\| {rank} line", run.texts["out"]))
-                run.until(rf"\| {rank} line {before + 2}$")
+                run.wait_for_output(rf"\| {rank} line {before + 2}$")
         if scene.promise.codes == (0,) or scene.phase == "stopping":
-            project.write("stop", "")
+            project.write_file("stop", "")
 
     # -- the judgement
 
-    def _judge(self, project: Project, scene: Scene, run: Running, done: Done) -> Seen:
-        promise, struck = scene.promise, self.struck(scene)
+    def _judge_run(self, project: Project, scene: Scene, run: Running, done: Done) -> Seen:
+        promise, struck = scene.promise, self.list_struck_hosts(scene)
         if FAULTS.get(scene.fault) and FAULTS[scene.fault].undo is None:
-            _restore(struck, FAULTS[scene.fault].after)
+            _restore_hosts(struck, FAULTS[scene.fault].after)
         seen = Seen(code=done.code, seconds=done.seconds)
         for rank, host in enumerate(self.lab.hosts):
             starts = starts_of(project, rank)
@@ -195,14 +195,14 @@ class Stage:
             wanted = promise.starts if host in struck or scene.where == "launcher" else (0, 1)
             if starts not in wanted:
                 seen.broken.append(f"{host.name} started {starts} times")
-            if host in struck and promise.words and not _said(done.err, host.name, promise.words):
+            if host in struck and promise.words and not _names_host(done.err, host.name, promise.words):
                 seen.broken.append(f"nothing like {promise.words!r} is said of {host.name}: {done.err[-600:]}")
         if not wait_quiet(self.lab, promise.quiet):
             seen.broken += [f"{node.name}: left: {one}" for node, one in leftover_processes(self.lab)]
         if not promise.keeps:
             seen.broken += [f"{node.name}: left: {path}" for node, path in leftover_directories(self.lab)]
         for rank, host in enumerate(self.lab.hosts):
-            seen.logs.append(compared(project, rank, host.name))
+            seen.logs.append(compare_log(project, rank, host.name))
             if not (seen.logs[-1] == "whole" or (promise.logs == "prefix" and seen.logs[-1] == "prefix")):
                 seen.broken.append(f"the log of {host.name} is {seen.logs[-1]}")
         if done.code not in promise.codes:
@@ -212,25 +212,25 @@ class Stage:
         return seen
 
 
-def _restore(hosts: Sequence[Host], after: Callable[[Host], object] | None) -> None:
+def _restore_hosts(hosts: Sequence[Host], after: Callable[[Host], object] | None) -> None:
     """Start and heal hosts whose fault lasts: the guardian, which waits for them, can then verify them and exit."""
     for host in hosts:
         host.power_on()
-        host.heal()
-        host.thaw()
+        host.stop_dropping()
+        host.thaw_processes()
         if after is not None:
             after(host)
 
 
-def compared(project: Project, rank: int, name: str) -> str:
+def compare_log(project: Project, rank: int, name: str) -> str:
     """Compare the record of a host with the file that its script wrote itself.
 
     A script that is killed between its two writes has printed one line more than it noted.
     """
-    path = project.path(f"wrote.{rank}")
+    path = project.get_path(f"wrote.{rank}")
     wrote = path.read_bytes() if path.exists() else b""
     try:
-        log = project.log(name)
+        log = project.read_log(name)
     except (OSError, IndexError):
         log = b""
     log = log.replace(b"Terminated\n", b"")
@@ -239,32 +239,34 @@ def compared(project: Project, rank: int, name: str) -> str:
     return "prefix" if wrote.startswith(log) else "WRONG"
 
 
-def _events(project: Project) -> str:
+def _read_events(project: Project) -> str:
     """Return the events recorded so far; the last line may be incomplete."""
     try:
-        return (project.records()[-1] / "events.jsonl").read_text()
+        return (project.list_records()[-1] / "events.jsonl").read_text()
     except (OSError, IndexError):
         return ""
 
 
-def _prepared(host: Host) -> bool:
-    return any(host.path("/var/tmp").glob("fanout-*/*.[0-9]"))
+def _is_prepared(host: Host) -> bool:
+    return any(host.get_path("/var/tmp").glob("fanout-*/*.[0-9]"))
 
 
 def starts_of(project: Project, rank: int) -> int:
     """Return how often a host started train.sh."""
-    path = project.path(f"ran.{rank}")
+    path = project.get_path(f"ran.{rank}")
     return path.read_text().count("x") if path.exists() else 0
 
 
-def _said(text: str, host: str, words: str) -> bool:
+def _names_host(text: str, host: str, words: str) -> bool:
     """Return whether a line about the host, alone or in a group (``h[1-4]``), has the words."""
     number = host[1:]
     named = rf"(\b{host}\b|h\[[^\]]*\])"
-    return any(re.search(words, line) and re.search(named, line) and _among(line, number) for line in text.splitlines())
+    return any(
+        re.search(words, line) and re.search(named, line) and _is_in_group(line, number) for line in text.splitlines()
+    )
 
 
-def _among(line: str, number: str) -> bool:
+def _is_in_group(line: str, number: str) -> bool:
     folded = re.findall(r"h\[([\d,-]+)\]", line)
     if re.search(rf"\bh{number}\b", line):
         return True
@@ -276,24 +278,24 @@ def _among(line: str, number: str) -> bool:
     return False
 
 
-def blow(lab: Lab, run: Running, kind: str) -> None:
+def strike_launcher(lab: Lab, run: Running, kind: str) -> None:
     """Apply the scene's blow to the launcher: a signal, killing its guardian too, or a suspension."""
     if kind == "frozen 3 s":
-        run.signal(signal.SIGSTOP)
-        ns.until(lambda: proofs.state_of(run.child.pid) == "T", proofs.PATIENCE, "the launcher is stopped")
+        run.send_signal(signal.SIGSTOP)
+        ns.wait_until(lambda: proofs.state_of(run.child.pid) == "T", proofs.PATIENCE, "the launcher is stopped")
         threading.Event().wait(3.0)
-        run.signal(signal.SIGCONT)
+        run.send_signal(signal.SIGCONT)
         return
     if kind == "frozen beyond the lease":
-        run.signal(signal.SIGSTOP)
-        ns.until(
-            lambda: not any(one for host in lab.hosts for one in host.processes() if "sleep" in one.argv),
+        run.send_signal(signal.SIGSTOP)
+        ns.wait_until(
+            lambda: not any(one for host in lab.hosts for one in host.list_processes() if "sleep" in one.argv),
             40.0,
             "the lease ends",
         )
-        run.signal(signal.SIGCONT)
+        run.send_signal(signal.SIGCONT)
         return
     if kind == "SIGKILL with its guardian":
-        guardians = [one for one in lab.launcher.processes() if "fanout.run.guardian" in one.argv]
+        guardians = [one for one in lab.launcher.list_processes() if "fanout.run.guardian" in one.argv]
         proofs.kill_all(lab.launcher, guardians, "guardian")
-    run.signal(signal.Signals[kind.split()[0]])
+    run.send_signal(signal.Signals[kind.split()[0]])

@@ -22,7 +22,7 @@ from tests.lab.lab import Lab
 from tests.lab.machines import Host
 from tests.lab.misfortunes import FAULTS, Fault
 from tests.lab.oracle import leftover_directories, leftover_processes, wait_quiet
-from tests.lab.scenes import GRACE, TRAIN_SH, compared, starts_of
+from tests.lab.scenes import GRACE, TRAIN_SH, compare_log, starts_of
 
 HOSTS = 8
 LIVED_THROUGH = (
@@ -73,7 +73,7 @@ def _live_through(run: Running, fault: Fault, hosts: list[Host]) -> None:
     fault(hosts)
     if fault.undo is not None:
         if isinstance(fault.lasts, str):
-            run.until(*(fault.lasts.format(host=host.name) for host in hosts), timeout=60)
+            run.wait_for_output(*(fault.lasts.format(host=host.name) for host in hosts), timeout=60)
         else:
             threading.Event().wait(fault.lasts)
         fault.assert_met(hosts)
@@ -81,26 +81,26 @@ def _live_through(run: Running, fault: Fault, hosts: list[Host]) -> None:
             fault.undo(host)
 
 
-def _play(lab: Lab, project: Project, script: Script) -> list[str]:
+def _play_run(lab: Lab, project: Project, script: Script) -> list[str]:
     """Play one run; return the promises that it broke."""
-    run = project.begin("--grace", str(GRACE), "--connect-timeout", "20")
-    run.until(*(f"start {rank}$" for rank in range(HOSTS)))
+    run = project.begin_training("--grace", str(GRACE), "--connect-timeout", "20")
+    run.wait_for_output(*(f"start {rank}$" for rank in range(HOSTS)))
     for seconds, name, numbers in script.faults:
         threading.Event().wait(seconds)
         _live_through(run, FAULTS[name], [lab.hosts[number] for number in numbers])
     if script.end == "keeper killed":
         FAULTS[script.end]([lab.hosts[-1]])
     elif script.end != "stop":
-        run.signal(signal.Signals[script.end])
+        run.send_signal(signal.Signals[script.end])
     else:
-        project.write("stop", "")
-    done = run.end(150)
+        project.write_file("stop", "")
+    done = run.wait_for_end(150)
     broken = [] if done.code == script.code else [f"exit {done.code}, not {script.code}: {done.err[-800:]}"]
     if not wait_quiet(lab, 30.0):
         broken += [f"{node.name}: left: {one}" for node, one in leftover_processes(lab)]
     broken += [f"{node.name}: left: {path}" for node, path in leftover_directories(lab)]
     for rank, host in enumerate(lab.hosts):
-        log = compared(project, rank, host.name)
+        log = compare_log(project, rank, host.name)
         starts = starts_of(project, rank)
         if starts != 1 or not (log == "whole" or (script.end == "keeper killed" and log == "prefix")):
             broken.append(f"{host.name}: {starts} starts, log {log}")
@@ -116,10 +116,10 @@ def main() -> int:
     with Lab(HOSTS, shared="/home/lab/shared") as lab:
         while time.monotonic() < until:
             script = script_of(f"{options.seed}-{tally.runs}")
-            lab.reset()
+            lab.reset_machines()
             with contextlib.closing(Project(lab)) as project:
-                project.train(TRAIN_SH)
-                broken = _play(lab, project, script)
+                project.write_train_script(TRAIN_SH)
+                broken = _play_run(lab, project, script)
             tally.runs += 1
             tally.faults += len(script.faults)
             tally.broken += broken

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.lab.ns import tool
+from tests.lab.ns import find_tool
 
 USER, UID = "lab", 47001
 PRIVATE = (
@@ -67,11 +67,11 @@ class Key:
 
 
 @functools.cache
-def key(label: str) -> Key:
+def make_key(label: str) -> Key:
     """Return the one key pair of this label and process: making keys is the slowest part of a lab."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory, "key")
-        subprocess.run([tool("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-C", label, "-f", path], check=True)
+        subprocess.run([find_tool("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-C", label, "-f", path], check=True)
         return Key(private=path.read_text(), public=path.with_suffix(".pub").read_text())
 
 
@@ -109,7 +109,7 @@ class Plan:
         return "".join(f"{line}\n" for line in spec.etc_hosts) + own + table
 
     def known_hosts(self) -> str:
-        keys = {a.name: key(f"host {spec.name}").public for spec in self.hosts for a in self.of(spec)}
+        keys = {a.name: make_key(f"host {spec.name}").public for spec in self.hosts for a in self.of(spec)}
         return "".join(self.addresses[name].known_host(public) for name, public in keys.items())
 
 
@@ -151,28 +151,28 @@ def sshd_config(spec: HostSpec) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _passwd(shell: str) -> str:
+def _build_passwd(shell: str) -> str:
     ours = {"root": f"root:x:0:0:root:/root:{shell}", USER: f"{USER}:x:{UID}:{UID}::/home/{USER}:{shell}"}
     others = [line for line in Path("/etc/passwd").read_text().splitlines() if line.split(":")[0] not in ours]
     return "\n".join([*ours.values(), *others]) + "\n"
 
 
-def _etc(plan: Plan, spec: HostSpec) -> dict[str, str]:
+def _build_etc(plan: Plan, spec: HostSpec) -> dict[str, str]:
     return {
         "/etc/hosts": plan.etc_hosts(spec),
         "/etc/hostname": f"{spec.name}\n",
         "/etc/machine-id": f"{uuid.uuid5(uuid.NAMESPACE_DNS, spec.name).hex}\n",
         "/etc/resolv.conf": "",
         "/etc/nsswitch.conf": _NSSWITCH,
-        "/etc/passwd": _passwd(spec.shell),
+        "/etc/passwd": _build_passwd(spec.shell),
         "/etc/shadow": f"root:*:19000::::::\n{USER}:*:19000::::::\nsshd:*:19000::::::\n",
         "/etc/group": Path("/etc/group").read_text() + f"{USER}:x:{UID}:\n",
         "/proc/sys/kernel/random/boot_id": f"{uuid.uuid4()}\n",
     }
 
 
-def _home(plan: Plan, spec: HostSpec) -> dict[str, tuple[str, int]]:
-    opener = key("user")
+def _build_home(plan: Plan, spec: HostSpec) -> dict[str, tuple[str, int]]:
+    opener = make_key("user")
     files = {".ssh/authorized_keys": (opener.public, 0o600)}
     if spec.client:
         files[".ssh/id_ed25519"] = (opener.private, 0o600)
@@ -181,7 +181,7 @@ def _home(plan: Plan, spec: HostSpec) -> dict[str, tuple[str, int]]:
     return files | {name: (text, 0o644) for name, text in spec.dotfiles.items()}
 
 
-def _network(plan: Plan, spec: HostSpec, device: str) -> str:
+def _build_network(plan: Plan, spec: HostSpec, device: str) -> str:
     lines = ["link set lo up"]
     for address in plan.of(spec):
         lines.append(f"addr add {address.v4}/{plan.prefix[0]} dev {device}")
@@ -191,17 +191,17 @@ def _network(plan: Plan, spec: HostSpec, device: str) -> str:
 
 def boot_order(plan: Plan, spec: HostSpec, *, device: str, before: str = "", sshd: bool) -> dict[str, Any]:
     """Return the specification for the first process of a machine as JSON; each boot has its own boot id."""
-    files = _home(plan, spec)
+    files = _build_home(plan, spec)
     return {
         "hostname": spec.name,
         "private": PRIVATE,
         "tmp_mb": spec.tmp_mb,
         "binds": [(bind.source, bind.target or bind.source, bind.writable) for bind in plan.binds],
-        "etc": _etc(plan, spec),
+        "etc": _build_etc(plan, spec),
         "without": list(spec.without),
         "homes": [("/root", 0, files), (f"/home/{USER}", UID, files)],
-        "network": before + _network(plan, spec, device),
-        "host_key": key(f"host {spec.name}").private,
+        "network": before + _build_network(plan, spec, device),
+        "host_key": make_key(f"host {spec.name}").private,
         "sshd": sshd_config(spec) if sshd else None,
-        "sshd_path": tool("sshd"),
+        "sshd_path": find_tool("sshd"),
     }

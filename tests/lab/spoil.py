@@ -45,38 +45,38 @@ class Scene:
         names = [f"h{number}" for number in range(1, count + 1)]
         return Lab([self.hosts.get(name, HostSpec(name=name)) for name in names], shared=self.shared)
 
-    def furnish(self, node: Node) -> None:
+    def furnish_node(self, node: Node) -> None:
         for path, text in self.files.items():
             mode = 0o755 if text.startswith("#!") else 0o644
             node.write_file(path if path.startswith("/") else f"{HOME}/{path}", text, user="lab", mode=mode)
         if self.ready and node.has_sshd:
-            node.run(["sh", "-ec", self.ready], check=True)
+            node.run_program(["sh", "-ec", self.ready], check=True)
 
 
 # -- how a host is spoilt
 
 
-def writes(path: str, text: str, *, user: str = "lab", mode: int = 0o644) -> Inject:
-    return lambda node: _ignore(
+def write_on_host(path: str, text: str, *, user: str = "lab", mode: int = 0o644) -> Inject:
+    return lambda node: _ignore_value(
         node.write_file(path if path.startswith("/") else f"{HOME}/{path}", text, user=user, mode=mode)
     )
 
 
-def _ignore(_: object) -> None:
+def _ignore_value(_: object) -> None:
     """Ignore a value that the caller does not need."""
 
 
-def runs(script: str, *, user: str = "root") -> Inject:
+def run_on_host(script: str, *, user: str = "root") -> Inject:
     """Return a fault that runs a line of shell on the host."""
-    return lambda node: _ignore(node.run(["sh", "-c", script], user=user, check=True))
+    return lambda node: _ignore_value(node.run_program(["sh", "-c", script], user=user, check=True))
 
 
-def rc(line: str) -> Inject:
+def add_rc_line(line: str) -> Inject:
     """Return a fault that adds a line to the login's rc file."""
-    return writes(".bashrc", f"{line}\n")
+    return write_on_host(".bashrc", f"{line}\n")
 
 
-def both(*injects: Inject) -> Inject:
+def inject_all(*injects: Inject) -> Inject:
     def inject(node: Node) -> None:
         for one in injects:
             one(node)
@@ -84,11 +84,11 @@ def both(*injects: Inject) -> Inject:
     return inject
 
 
-def starts(code: str, *, user: str = "root", env: Mapping[str, str] | None = None) -> Inject:
+def start_python(code: str, *, user: str = "root", env: Mapping[str, str] | None = None) -> Inject:
     """Return a fault that starts a Python program; it prints a line once it is ready."""
 
     def inject(node: Node) -> None:
-        child = node.popen([sys.executable, "-c", code], user=user, env=env, stdout=subprocess.PIPE)
+        child = node.start_program([sys.executable, "-c", code], user=user, env=env, stdout=subprocess.PIPE)
         assert child.stdout is not None
         with child.stdout as said:
             assert said.readline() == b"up\n"

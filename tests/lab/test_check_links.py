@@ -11,19 +11,19 @@ from tests.lab import ns
 from tests.lab.drive import Project
 from tests.lab.lab import Lab
 from tests.lab.machines import Host
-from tests.lab.misfortunes import cut, relays
+from tests.lab.misfortunes import cut_sessions, list_relays
 
 
-def _asks(host: Host) -> bool:
+def _is_answering(host: Host) -> bool:
     """Return whether the agent there is answering a question. A child of the relay answers each."""
-    parents = {one.pid for one in relays(host)}
-    return any(one.parent in parents for one in host.processes())
+    parents = {one.pid for one in list_relays(host)}
+    return any(one.parent in parents for one in host.list_processes())
 
 
-def _signal(host: Host, number: int) -> None:
+def _signal_relay(host: Host, number: int) -> None:
     """Send a signal to its relay, and not to the children that answer."""
-    parents = {one.pid for one in relays(host)}
-    ns.signal_all([one for one in relays(host) if one.parent not in parents], number)
+    parents = {one.pid for one in list_relays(host)}
+    ns.signal_all([one for one in list_relays(host) if one.parent not in parents], number)
 
 
 @pytest.mark.parametrize("verb", ["check", "run"])
@@ -31,19 +31,19 @@ def test_a_link_that_breaks_and_returns_while_another_host_is_asked_hangs_nothin
     project: Project, lab4: Lab, verb: str
 ) -> None:
     """h2's answer is still open when h1's connection breaks; h1 is asked again, and h2 answers later."""
-    project.train("echo trained\n")
-    project.hosts("h1 slots=1\nh2 slots=1\n")
-    asked = project.start(verb, "hosts.txt", "task.py")
+    project.write_train_script("echo trained\n")
+    project.write_hostfile("h1 slots=1\nh2 slots=1\n")
+    asked = project.start_command(verb, "hosts.txt", "task.py")
     try:
         for name in ("h1", "h2"):
-            ns.until(partial(_asks, lab4[name]), 20.0, f"{name} is asked")
-            _signal(lab4[name], signal.SIGSTOP)
-        before = relays(lab4["h1"])
-        cut(lab4["h1"])
+            ns.wait_until(partial(_is_answering, lab4[name]), 20.0, f"{name} is asked")
+            _signal_relay(lab4[name], signal.SIGSTOP)
+        before = list_relays(lab4["h1"])
+        cut_sessions(lab4["h1"])
         ns.signal_all(before, signal.SIGKILL)  # one that is stopped does not see that its connection ended
-        ns.until(lambda: bool(relays(lab4["h1"])), 20.0, "h1 is dialled again")
+        ns.wait_until(lambda: bool(list_relays(lab4["h1"])), 20.0, "h1 is dialled again")
     finally:
-        _signal(lab4["h2"], signal.SIGCONT)
-    done = asked.end(timeout=90.0)
+        _signal_relay(lab4["h2"], signal.SIGCONT)
+    done = asked.wait_for_end(timeout=90.0)
     assert done.code == 0, done.all
     assert "All checks passed" in done.out if verb == "check" else "trained" in done.all

@@ -9,10 +9,10 @@ from contextlib import closing
 import pytest
 
 from tests.lab import ns
-from tests.lab.campaign import over, scenes
+from tests.lab.campaign import list_scenes, set_transport
 from tests.lab.drive import Project
 from tests.lab.lab import Lab
-from tests.lab.misfortunes import cut
+from tests.lab.misfortunes import cut_sessions
 from tests.lab.oracle import assert_clean
 from tests.lab.scenes import Scene, Stage
 from tests.lab.specs import HostSpec
@@ -30,13 +30,13 @@ CHOSEN = (
     "keeper stopped 4 s | stopping | all",
     "frozen beyond the lease | running | launcher",
 )
-SCENES = {scene.name: scene for scene in scenes()}
+SCENES = {scene.name: scene for scene in list_scenes()}
 
 
 @pytest.mark.parametrize("scene", [SCENES[name] for name in CHOSEN], ids=CHOSEN)
 def test_a_scene_of_the_campaign(lab4: Lab, scene: Scene) -> None:
     """The promises are kept, as far as an outside observer can see."""
-    seen = Stage(lab4).play(scene)
+    seen = Stage(lab4).play_scene(scene)
     assert seen.broken == []
 
 
@@ -51,10 +51,10 @@ OVER_OPENSSH = (
 )
 
 
-@pytest.mark.parametrize("scene", [over(SCENES[name], "openssh") for name in OVER_OPENSSH], ids=OVER_OPENSSH)
+@pytest.mark.parametrize("scene", [set_transport(SCENES[name], "openssh") for name in OVER_OPENSSH], ids=OVER_OPENSSH)
 def test_a_scene_over_the_ssh_program(lab4: Lab, scene: Scene) -> None:
     """``--transport openssh`` keeps the same promises."""
-    seen = Stage(lab4).play(scene)
+    seen = Stage(lab4).play_scene(scene)
     assert seen.broken == []
 
 
@@ -76,21 +76,21 @@ exit $((NODE_RANK * 5))
 
 def test_a_disk_that_fills_up_costs_neither_a_byte_nor_the_ending(small: Lab) -> None:
     """The log goes straight to the link, also to a launcher whose link broke on the way; the end is fetched from memory."""
-    small.reset()
+    small.reset_machines()
     with closing(Project(small, shared=False)) as project:
-        project.train(FILL)
+        project.write_train_script(FILL)
         words = ("run", "--skip-check", "--last-words", "0", "hosts.txt", "task.py")
-        run = project.start(*words, stdout=subprocess.DEVNULL)
-        run.until(
+        run = project.start_command(*words, stdout=subprocess.DEVNULL)
+        run.wait_for_output(
             "h2: its disk does not accept the run's log .No space left on device.: it is sent straight to the launcher"
         )
-        cut(small["h2"])
-        run.until("^fanout: h2: reconnected")
+        cut_sessions(small["h2"])
+        run.wait_for_output("^fanout: h2: reconnected")
         for node in small.hosts:
-            ns.until(lambda node=node: project.path("full", on=node).exists(), 60.0, "the flood")  # type: ignore[misc]
+            ns.wait_until(lambda node=node: project.get_path("full", on=node).exists(), 60.0, "the flood")  # type: ignore[misc]
             node.write_file(f"{project.here}/stop", "", user="lab")
-        done = run.end()
-        log = project.log("h2")
+        done = run.wait_for_end()
+        log = project.read_log("h2")
     assert done.code == 5, done.err[-3000:]
     assert "are lost" not in done.err
     assert "whole" not in done.err

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.lab import ns
-from tests.lab.drive import Done, Project, processes
+from tests.lab.drive import Done, Project, list_processes
 from tests.lab.lab import Lab
 from tests.lab.oracle import assert_clean
 
@@ -24,18 +24,18 @@ PATIENCE = 110.0
 def three(lab4: Lab) -> Iterator[Project]:
     """Open a lab of three hosts: importing torch takes time on each host."""
     project = Project(lab4)
-    project.hosts("h1 slots=1\nh2 slots=1\nh3 slots=1\n")
+    project.write_hostfile("h1 slots=1\nh2 slots=1\nh3 slots=1\n")
     yield project
     project.close()
 
 
-def deep(project: Project, *flags: str) -> tuple[Done, dict[str, Any]]:
-    done = project.fanout("check", "--json", *flags, "hosts.txt", "task.py", timeout=PATIENCE)
+def run_deep_check(project: Project, *flags: str) -> tuple[Done, dict[str, Any]]:
+    done = project.run_fanout("check", "--json", *flags, "hosts.txt", "task.py", timeout=PATIENCE)
     assert done.out, done.all
     return done, json.loads(done.out)
 
 
-def said(table: dict[str, Any], *levels: str) -> list[tuple[str, tuple[str, ...]]]:
+def list_findings(table: dict[str, Any], *levels: str) -> list[tuple[str, tuple[str, ...]]]:
     return [(row["check"], tuple(row["hosts"])) for row in table["findings"] if row["level"] in levels]
 
 
@@ -43,8 +43,8 @@ def said(table: dict[str, Any], *levels: str) -> list[tuple[str, tuple[str, ...]
 @pytest.mark.timeout(300)
 def test_healthy_hosts_add_up_and_one_with_a_slow_link_is_named(three: Project, lab4: Lab) -> None:
     """First nothing warns and there are figures; then h3 sends at 20 Mbit/s, and it is h3 that is named."""
-    done, table = deep(three, "--deep")
-    assert (done.code, said(table, "fail", "warn")) == (0, []), done.all
+    done, table = run_deep_check(three, "--deep")
+    assert (done.code, list_findings(table, "fail", "warn")) == (0, []), done.all
     found = table["deep"]
     assert (found["backend"], found["ranks"], found["blamed"]) == ("gloo", ["h1", "h2", "h3"], [])
     assert found["sizes"][0]["bytes"] == 4
@@ -53,12 +53,12 @@ def test_healthy_hosts_add_up_and_one_with_a_slow_link_is_named(three: Project, 
     assert_clean(lab4)
 
     shape = ["tc", "qdisc", "add", "dev", "eth0", "root", "tbf", "rate", "20mbit", "burst", "64kb", "latency", "200ms"]
-    lab4["h3"].exec(shape)
+    lab4["h3"].run_checked(shape)
     try:
-        done, table = deep(three, "--only", "deep")
+        done, table = run_deep_check(three, "--only", "deep")
     finally:
-        lab4["h3"].exec(["tc", "qdisc", "del", "dev", "eth0", "root"])
-    assert said(table, "fail", "warn") == [("deep-bandwidth", ("h3",))], done.all
+        lab4["h3"].run_checked(["tc", "qdisc", "del", "dev", "eth0", "root"])
+    assert list_findings(table, "fail", "warn") == [("deep-bandwidth", ("h3",))], done.all
     (row,) = [row for row in table["findings"] if row["level"] == "warn"]
     assert "with h[1-2]" in row["saw"]
     assert "ethtool" in row["advice"]
@@ -72,9 +72,9 @@ def test_blocked_ports_between_two_workers_are_reported_as_their_link(three: Pro
         other = lab4.plan.addresses["h2"]
         for address in (other.v4, other.v6):
             rule = ("-A", way, "-p", "tcp", "--syn", flag, address, "--dport", HIGH, "-j", "DROP")
-            lab4["h3"].iptables(*rule, v6=":" in address)
-    done, table = deep(three, "--only", "deep")
-    assert said(table, "fail") == [("deep-rendezvous", ("h2", "h3"))], done.all
+            lab4["h3"].run_iptables(*rule, v6=":" in address)
+    done, table = run_deep_check(three, "--only", "deep")
+    assert list_findings(table, "fail") == [("deep-rendezvous", ("h2", "h3"))], done.all
     (row,) = [row for row in table["findings"] if row["level"] == "fail"]
     assert row["saw"].startswith(
         "h2 and h3 form no group with each other, but each forms groups with others; at group: "
@@ -86,11 +86,13 @@ def test_blocked_ports_between_two_workers_are_reported_as_their_link(three: Pro
 def test_a_host_without_torch_is_named_and_the_others_go_on(three: Project, lab4: Lab) -> None:
     """The environment of --venv is on all three, on h3 there is no torch in it: h1 and h2 meet all the same."""
     for name in ("h1", "h2"):
-        lab4[name].exec(["ln", "-s", sys.prefix, "/home/lab/env"], user="lab")
+        lab4[name].run_checked(["ln", "-s", sys.prefix, "/home/lab/env"], user="lab")
     bare = str(Path(sys.executable).resolve())
-    lab4["h3"].exec(["bash", "-c", f"mkdir -p /home/lab/env/bin; ln -s {bare} /home/lab/env/bin/python3"], user="lab")
-    done, table = deep(three, "--only", "deep", "--venv", "/home/lab/env")
-    assert said(table, "fail", "warn") == [("deep-torch", ("h3",))], done.all
+    lab4["h3"].run_checked(
+        ["bash", "-c", f"mkdir -p /home/lab/env/bin; ln -s {bare} /home/lab/env/bin/python3"], user="lab"
+    )
+    done, table = run_deep_check(three, "--only", "deep", "--venv", "/home/lab/env")
+    assert list_findings(table, "fail", "warn") == [("deep-torch", ("h3",))], done.all
     (row,) = [row for row in table["findings"] if row["level"] == "fail"]
     assert "No module named 'torch'" in row["saw"]
     assert "ssh h3 /home/lab/env/bin/pip install torch" in row["advice"]
@@ -99,9 +101,13 @@ def test_a_host_without_torch_is_named_and_the_others_go_on(three: Project, lab4
 
 def test_a_launcher_that_is_killed_leaves_no_process_of_torch(three: Project, lab4: Lab) -> None:
     """KILL while torch is imported everywhere: the processes end with the connections."""
-    run = three.start("check", "--deep", "hosts.txt", "task.py")
+    run = three.start_command("check", "--deep", "hosts.txt", "task.py")
     hosts = lab4.hosts[:3]
-    ns.until(lambda: all(processes(host, "torch_worker.py") for host in hosts), PATIENCE, "torch on three hosts")
-    run.signal(signal.SIGKILL)
-    ns.until(lambda: not any(processes(host, "torch_worker.py") for host in hosts), 20.0, "the end of the processes")
-    assert run.end().code == -signal.SIGKILL
+    ns.wait_until(
+        lambda: all(list_processes(host, "torch_worker.py") for host in hosts), PATIENCE, "torch on three hosts"
+    )
+    run.send_signal(signal.SIGKILL)
+    ns.wait_until(
+        lambda: not any(list_processes(host, "torch_worker.py") for host in hosts), 20.0, "the end of the processes"
+    )
+    assert run.wait_for_end().code == -signal.SIGKILL

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.lab import ns
-from tests.lab.lab import REPOSITORY, Lab, sweep
-from tests.lab.logins import end, session, ssh
+from tests.lab.lab import REPOSITORY, Lab, remove_leftovers
+from tests.lab.logins import end_session, open_session, run_ssh
 
 _KINDS = ("pid", "net", "mnt", "uts", "ipc")
 
@@ -36,13 +36,13 @@ def _state_of_this_machine() -> set[str]:
 def test_a_lab_leaves_nothing_behind() -> None:
     before = _state_of_this_machine()
     with Lab(2, shared="/home/lab/shared") as lab:
-        child = session(lab, "h1", "exec sleep 1006")
+        child = open_session(lab, "h1", "exec sleep 1006")
         lab["h2"].power_off()
-        with ns.held([lab["h1"].pid, lab.launcher.pid], _KINDS) as namespaces:
-            assert len(ns.inhabitants(namespaces)) > 4
+        with ns.hold_namespaces([lab["h1"].pid, lab.launcher.pid], _KINDS) as namespaces:
+            assert len(ns.list_inhabitants(namespaces)) > 4
             lab.close()
-            assert ns.inhabitants(namespaces, _KINDS) == []
-    end(child)
+            assert ns.list_inhabitants(namespaces, _KINDS) == []
+    end_session(child)
     assert _state_of_this_machine() <= before
 
 
@@ -50,27 +50,27 @@ def test_a_lab_that_cannot_end_cleanly_raises_an_error() -> None:
     lab = Lab(1)
     with lab:
         stray = subprocess.Popen(["nsenter", f"--target={lab['h1'].pid}", "--net", "sleep", "1007"])
-        home = ns.namespace(os.getpid(), "net")
-        ns.until(lambda: ns.namespace(stray.pid, "net") != home, 5.0, "the stray inside")
+        home = ns.read_namespace(os.getpid(), "net")
+        ns.wait_until(lambda: ns.read_namespace(stray.pid, "net") != home, 5.0, "the stray inside")
         with pytest.raises(ns.LabError, match=r"left processes behind:\n.*sleep 1007"):
             lab.close()
-        end(stray)
+        end_session(stray)
 
 
 def test_two_labs_do_not_see_each_other() -> None:
     with Lab(1) as one, Lab(1) as two:
         one["h1"].write_file("/tmp/whose", "one")
         two["h1"].write_file("/tmp/whose", "two")
-        assert [ssh(lab, "h1", "cat /tmp/whose") for lab in (one, two)] == ["one", "two"]
+        assert [run_ssh(lab, "h1", "cat /tmp/whose") for lab in (one, two)] == ["one", "two"]
         one["h1"].power_off()
-        assert ssh(two, "h1", "echo there") == "there"
+        assert run_ssh(two, "h1", "echo there") == "there"
 
 
 def test_machines_die_with_a_killed_owner_and_their_directory_is_swept() -> None:
     code = (
         "import signal\nfrom tests.lab.lab import Lab\n"
         "with Lab(2) as lab:\n"
-        "    lab['h1'].popen(['sleep', '1008'])\n"
+        "    lab['h1'].start_program(['sleep', '1008'])\n"
         "    print(*[node.pid for node in lab.nodes], flush=True)\n"
         "    signal.pause()\n"
     )
@@ -78,15 +78,15 @@ def test_machines_die_with_a_killed_owner_and_their_directory_is_swept() -> None
     assert owner.stdout is not None
     try:
         pids = [int(pid) for pid in owner.stdout.readline().split()]
-        sweep()
+        remove_leftovers()
         (directory,) = Path(tempfile.gettempdir()).glob(f"fanout-lab-{owner.pid}-*")  # not swept: its owner lives
-        with ns.held(pids, _KINDS) as namespaces:
+        with ns.hold_namespaces(pids, _KINDS) as namespaces:
             owner.kill()
-            assert ns.wait_gone([process.pid for process in ns.inhabitants(namespaces, _KINDS)], 10.0)
-            assert ns.inhabitants(namespaces, _KINDS) == []
+            assert ns.wait_gone([process.pid for process in ns.list_inhabitants(namespaces, _KINDS)], 10.0)
+            assert ns.list_inhabitants(namespaces, _KINDS) == []
     finally:
-        end(owner)
-    sweep()
+        end_session(owner)
+    remove_leftovers()
     assert not directory.exists()
 
 
@@ -104,7 +104,7 @@ def test_without_root_the_tests_skip_but_in_ci_they_fail(lab4: Lab, ci: str, sta
         "orphans",
         "tests/lab/test_lab.py",
     ]
-    done = lab4.launcher.run(argv, user="lab", cwd=str(REPOSITORY), env={"CI": ci})
+    done = lab4.launcher.run_program(argv, user="lab", cwd=str(REPOSITORY), env={"CI": ci})
     assert done.returncode == status, done.stdout
     assert "the lab needs root" in done.stdout
     assert re.search(f"1 ({word})", done.stdout)

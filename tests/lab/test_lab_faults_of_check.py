@@ -17,11 +17,11 @@ from tests.lab.spoil import Scene
 _QUICK = ("files", "software")
 
 
-def check(lab: Lab, scene: Scene) -> list[dict[str, Any]]:
+def run_check(lab: Lab, scene: Scene) -> list[dict[str, Any]]:
     """Return what fails, warns or is noted, as the real command on the launcher reports it."""
-    hostfile = lab.hostfile("".join(f"{name} slots={scene.slots}\n" for name in lab.names))
+    hostfile = lab.write_hostfile("".join(f"{name} slots={scene.slots}\n" for name in lab.names))
     argv = [sys.executable, "-m", "fanout", "check", "--json", *scene.flags, hostfile, "task.py", "cfg.yaml"]
-    done = lab.launcher.run(argv, user="lab", cwd=scene.project, env={"PYTHONPATH": str(REPOSITORY)})
+    done = lab.launcher.run_program(argv, user="lab", cwd=scene.project, env={"PYTHONPATH": str(REPOSITORY)})
     assert done.stdout, done.stderr
     rows: list[dict[str, Any]] = json.loads(done.stdout)["findings"]
     return [row for row in rows if row["level"] in ("fail", "warn", "info")]
@@ -53,10 +53,10 @@ def test_each_fault_of_a_scene_fails_exactly_its_check(name: str) -> None:
     scene = SCENES[name]
     with scene.lab() as lab:
         for node in lab.nodes:
-            scene.furnish(node)
+            scene.furnish_node(node)
         for fault in scene.faults:
             fault.inject(lab[fault.host])
-        rows = check(lab, scene)
+        rows = run_check(lab, scene)
     promised = {(host, *what) for host in lab.names for what in scene.everywhere}
     for fault in scene.faults:
         promised |= {(fault.host, fault.check, fault.level), *((fault.host, *beside) for beside in fault.also)}
@@ -75,17 +75,17 @@ def test_errors_that_infiniband_counts_during_a_failed_run_are_in_its_report() -
             for path, text in {"task.py": "import json\n", "train.sh": train}.items():
                 node.write_file(f"{FABRIC.project}/{path}", text, user="lab")
         for name in lab.names:
-            lab[name].run(["sh", "-ec", f"{FABRIC.ready}\nchmod 666 {PORT}/counters/*"], check=True)
+            lab[name].run_program(["sh", "-ec", f"{FABRIC.ready}\nchmod 666 {PORT}/counters/*"], check=True)
         argv = [
             sys.executable,
             "-m",
             "fanout",
             "run",
             "--skip-check",
-            lab.hostfile("h1 slots=1\nh2 slots=1\n"),
+            lab.write_hostfile("h1 slots=1\nh2 slots=1\n"),
             "task.py",
         ]
-        done = lab.launcher.run(argv, user="lab", cwd=FABRIC.project, env={"PYTHONPATH": str(REPOSITORY)})
+        done = lab.launcher.run_program(argv, user="lab", cwd=FABRIC.project, env={"PYTHONPATH": str(REPOSITORY)})
     assert done.returncode == 3, done.stderr
     assert "h2: InfiniBand mlx5_0/1 counted 45 more of symbol_error during the run" in re.sub(r"\s+", " ", done.stderr)
     assert "h1: InfiniBand" not in done.stderr

@@ -36,13 +36,13 @@ def nameless() -> Iterator[Lab]:
 
 @pytest.fixture
 def project(nameless: Lab) -> Iterator[Project]:
-    nameless.reset()
+    nameless.reset_machines()
     host = nameless["h1"]
     table = host.read_file("/etc/hosts").splitlines()
-    host.path("/etc/hosts").write_text("".join(f"{line}\n" for line in table if "localhost" in line))
+    host.get_path("/etc/hosts").write_text("".join(f"{line}\n" for line in table if "localhost" in line))
     with closing(Project(nameless)) as project:
-        project.write("task.py", TASK)
-        project.hosts("h1 slots=2\n")
+        project.write_file("task.py", TASK)
+        project.write_hostfile("h1 slots=2\n")
         yield project
     assert_clean(nameless)
 
@@ -51,24 +51,24 @@ def project(nameless: Lab) -> Iterator[Project]:
 def test_torchrun_meets_itself_without_the_name_of_the_host(project: Project, script: str) -> None:
     """The ranks get a local address, whichever train.sh starts torchrun; the check warns of the name."""
     if script == "our own":
-        project.train((REPOSITORY / "train.sh").read_text())
+        project.write_train_script((REPOSITORY / "train.sh").read_text())
     elif script == "another project's":
-        project.train(OTHER)
-    done = project.run("--venv", VENV, timeout=PATIENCE)
+        project.write_train_script(OTHER)
+    done = project.run_training("--venv", VENV, timeout=PATIENCE)
     assert done.code == 0, done.all
     assert done.out.count("sum 2 127.0.0.1") == 1, done.all
 
 
 def test_the_check_of_one_host_reports_a_name_that_does_not_resolve(project: Project) -> None:
-    done = project.fanout("check", "--only", "own-name", "hosts.txt", timeout=PATIENCE)
+    done = project.run_fanout("check", "--only", "own-name", "hosts.txt", timeout=PATIENCE)
     assert "its own name h1 does not resolve" in done.out, done.all
     assert f"echo {project.lab['h1'].address} h1 | sudo tee -a /etc/hosts" in done.out, done.all
 
 
 def test_ranks_that_cannot_resolve_their_master_are_ended_after_the_start_timeout(project: Project) -> None:
     """As torch 2.4 always does: MASTER_ADDR is the name of the host. Without an end it takes 15 minutes."""
-    project.train(OTHER)
-    done = project.run("--venv", VENV, "--env", "PET_LOCAL_ADDR=h1", "--start-timeout", "4", timeout=PATIENCE)
+    project.write_train_script(OTHER)
+    done = project.run_training("--venv", VENV, "--env", "PET_LOCAL_ADDR=h1", "--start-timeout", "4", timeout=PATIENCE)
     assert done.code not in (0, 124), done.all
     assert "MASTER_ADDR did not resolve on h1 for 4 s" in done.err, done.all
     assert "cannot resolve the master's name h1" in done.err, done.all
@@ -77,7 +77,9 @@ def test_ranks_that_cannot_resolve_their_master_are_ended_after_the_start_timeou
 
 def test_a_torchrun_that_waits_for_other_hosts_is_ended_after_the_start_timeout(project: Project) -> None:
     """A train.sh with a fixed number of hosts that ignores NNODES."""
-    project.train(OTHER.replace("--standalone", "--nnodes=2 --node-rank=0 --master-addr=127.0.0.1 --master-port=29511"))
-    done = project.run("--venv", VENV, "--start-timeout", "4", timeout=PATIENCE)
+    project.write_train_script(
+        OTHER.replace("--standalone", "--nnodes=2 --node-rank=0 --master-addr=127.0.0.1 --master-port=29511")
+    )
+    done = project.run_training("--venv", VENV, "--start-timeout", "4", timeout=PATIENCE)
     assert done.code not in (0, 124), done.all
     assert "torchrun on h1 started no rank for 4 s" in done.err, done.all

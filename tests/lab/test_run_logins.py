@@ -32,7 +32,7 @@ def machines() -> Iterator[Lab]:
 
 @pytest.fixture
 def project(machines: Lab) -> Iterator[Project]:
-    machines.reset()
+    machines.reset_machines()
     with closing(Project(machines)) as project:
         yield project
     assert_clean(machines)
@@ -40,8 +40,8 @@ def project(machines: Lab) -> Iterator[Project]:
 
 def test_any_login_shell_and_any_noise(project: Project) -> None:
     """Forged agent lines, prompts that read, wrong exports: ours win, what the user added to PYTHONPATH stays."""
-    project.train(SHOW)
-    done = project.fanout("run", "--stacks", "off", "hosts.txt", "task.py")
+    project.write_train_script(SHOW)
+    done = project.run_fanout("run", "--stacks", "off", "hosts.txt", "task.py")
     assert done.code == 0, done.all
     here, first = project.here, project.lab.hosts[0].address
     for rank, spec in enumerate(SPECS):
@@ -49,21 +49,21 @@ def test_any_login_shell_and_any_noise(project: Project) -> None:
         added, threads = ("/nowhere:/wrong:", 7) if wrong else ("", 1)
         expected = [f"{rank} {first} {threads} {here}/VeOmni:{added}{here}"]
         assert lines_of(done.out, spec.name) == expected, done.all
-        assert project.log(spec.name).decode().splitlines() == expected
+        assert project.read_log(spec.name).decode().splitlines() == expected
     assert "READY" not in done.out + done.err
 
 
 @pytest.mark.parametrize("name", NOISY)
 def test_the_check_reports_the_noise_of_each_shell(project: Project, name: str) -> None:
     """Print text, then wait, then run the command; the host is alone, so no slower host hides a lost event."""
-    project.write("one.txt", f"{name} slots=1\n")
-    done = project.fanout("check", "--only", "login-noise", "one.txt")
+    project.write_file("one.txt", f"{name} slots=1\n")
+    done = project.run_fanout("check", "--only", "login-noise", "one.txt")
     assert "the login prints" in done.out, done.all
     assert done.code == 0, done.all
 
 
 def test_one_check_reports_the_noise_of_all_hosts(project: Project) -> None:
     """Noise harms no run, but it breaks rsync and scp: it is a line of the check."""
-    done = project.fanout("check", "hosts.txt")
+    done = project.run_fanout("check", "hosts.txt")
     assert "login-noise" in done.out, done.all
     assert done.code == 0, done.all

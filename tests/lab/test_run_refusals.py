@@ -39,9 +39,9 @@ def machines() -> Iterator[Lab]:
 @pytest.fixture
 def lab(machines: Lab) -> Iterator[Lab]:
     """Open a lab in which every host has its own copy; fail if anything ran or is left on one."""
-    machines.reset()
+    machines.reset_machines()
     yield machines
-    assert [host.name for host in machines.hosts if host.path("/home/lab/ran").exists()] == []
+    assert [host.name for host in machines.hosts if host.get_path("/home/lab/ran").exists()] == []
     assert_clean(machines)
 
 
@@ -49,7 +49,7 @@ def lab(machines: Lab) -> Iterator[Lab]:
 def apart(lab: Lab) -> Iterator[Project]:
     """Return a project whose directory is not shared."""
     with closing(Project(lab, shared=False)) as project:
-        project.train(RAN)
+        project.write_train_script(RAN)
         yield project
 
 
@@ -80,13 +80,13 @@ def test_hosts_that_cannot_be_logged_in_to(apart: Project, lab: Lab) -> None:
     """Ten failed logins in one report: 255, no longer than the timeout, and the good host is left alone."""
     _spoil_known_hosts(lab)
     lab["refused"].stop_sshd()
-    lab["silent"].blackhole()
+    lab["silent"].drop_packets()
     lab["denied"].write_file("/home/lab/.ssh/authorized_keys", "", user="lab")
     bad = "refused unknown changed denied silent nopython forced nologin waits nowhere".split()
-    apart.hosts("".join(f"{name} slots=1\n" for name in ["good", *bad]))
-    done = apart.fanout("run", "--connect-timeout", "4", "hosts.txt", "task.py")
+    apart.write_hostfile("".join(f"{name} slots=1\n" for name in ["good", *bad]))
+    done = apart.run_fanout("run", "--connect-timeout", "4", "hosts.txt", "task.py")
     assert done.code == 255, done.all
-    assert apart.result()["seconds"] < 4 + 1, done.all
+    assert apart.read_result()["seconds"] < 4 + 1, done.all
     _assert_host_message(done, "refused", "refused:22 refused the connection", "ssh refused")
     _assert_host_message(
         done, "unknown", f"its host key is not in {KNOWN}: ssh-ed25519 SHA256:", "--accept-new-host-keys"
@@ -108,25 +108,25 @@ def test_hosts_that_cannot_be_logged_in_to(apart: Project, lab: Lab) -> None:
     _assert_host_message(done, "waits", "the login shell did not start the agent within 4 s", "rc file on waits")
     _assert_host_message(done, "nowhere", "the name nowhere does not resolve", "check the spelling")
     assert "nothing: train.sh was not started on any host" in done.err
-    lab["silent"].heal()
+    lab["silent"].stop_dropping()
     lab["refused"].start_sshd()
 
 
 def test_a_new_host_key_is_taken_where_that_was_asked_for_and_a_changed_one_never(apart: Project, lab: Lab) -> None:
     """``--accept-new-host-keys`` appends to known_hosts; the next run needs no flag."""
     _spoil_known_hosts(lab)
-    apart.hosts("unknown slots=1\nchanged slots=1\n")
-    done = apart.fanout("exec", "--accept-new-host-keys", "hosts.txt", "--", "echo", "in")
+    apart.write_hostfile("unknown slots=1\nchanged slots=1\n")
+    done = apart.run_fanout("exec", "--accept-new-host-keys", "hosts.txt", "--", "echo", "in")
     assert done.code == 255, done.all
     _assert_host_message(done, "changed", "has CHANGED")
-    assert apart.fanout("exec", "-w", "unknown", "hosts.txt", "--", "echo", "in").out.endswith("\nin\n")
+    assert apart.run_fanout("exec", "-w", "unknown", "hosts.txt", "--", "echo", "in").out.endswith("\nin\n")
 
 
 def test_an_unreachable_host_is_the_cause_also_where_gpus_were_to_be_counted(apart: Project, lab: Lab) -> None:
     """A hostfile without slots= and a host that is down: fanout names the host, and no number of processes."""
     lab["refused"].stop_sshd()
-    apart.hosts("good\nrefused\n")
-    done = apart.fanout("run", "hosts.txt", "task.py")
+    apart.write_hostfile("good\nrefused\n")
+    done = apart.run_fanout("run", "hosts.txt", "task.py")
     assert done.code == 255, done.all
     _assert_host_message(done, "refused", "refused:22 refused the connection")
     assert "slots=" not in done.err
@@ -135,18 +135,18 @@ def test_an_unreachable_host_is_the_cause_also_where_gpus_were_to_be_counted(apa
 
 def _break_hosts(apart: Project, lab: Lab) -> None:
     """Take from each host something different that the run needs."""
-    shutil.rmtree(apart.path(on=lab["refused"]))
-    apart.path("train.sh", on=lab["unknown"]).unlink()
-    apart.path("task.py", on=lab["changed"]).unlink()
+    shutil.rmtree(apart.get_path(on=lab["refused"]))
+    apart.get_path("train.sh", on=lab["unknown"]).unlink()
+    apart.get_path("task.py", on=lab["changed"]).unlink()
     for place in ("/tmp", "/var/tmp", "/dev/shm"):
-        lab["full"].run(["sh", "-c", f"cat /dev/zero > {place}/fill"], user="lab")
-    apart.hosts("".join(f"{name} slots=1\n" for name in ("good", "refused", "unknown", "changed", "full")))
+        lab["full"].run_program(["sh", "-c", f"cat /dev/zero > {place}/fill"], user="lab")
+    apart.write_hostfile("".join(f"{name} slots=1\n" for name in ("good", "refused", "unknown", "changed", "full")))
 
 
 def test_hosts_that_lack_what_the_run_needs(apart: Project, lab: Lab) -> None:
     """No directory, no train.sh, no task, no room: 125 before anything starts anywhere, check or no check."""
     _break_hosts(apart, lab)
-    done = apart.run()
+    done = apart.run_training()
     assert done.code == 125, done.all
     _assert_host_message(done, "refused", f"no directory {apart.here} on this host", "--chdir or workdir=")
     _assert_host_message(done, "unknown", f"no file train.sh in {apart.here}", "share the directory")
@@ -161,8 +161,10 @@ def test_the_check_names_what_is_missing_or_differs_and_where(apart: Project, la
     """The same hosts and one with another task: each is listed with the command that repairs it."""
     _break_hosts(apart, lab)
     lab["denied"].write_file(f"{apart.here}/task.py", "different\n", user="lab")
-    apart.hosts("".join(f"{name} slots=1\n" for name in ("good", "silent", "refused", "unknown", "changed", "denied")))
-    done = apart.fanout("run", "hosts.txt", "task.py")
+    apart.write_hostfile(
+        "".join(f"{name} slots=1\n" for name in ("good", "silent", "refused", "unknown", "changed", "denied"))
+    )
+    done = apart.run_fanout("run", "hosts.txt", "task.py")
     text = _join_lines(done)
     assert done.code == 125, done.all
     assert f"refused workdir no directory {apart.here}" in text
@@ -175,13 +177,13 @@ def test_the_check_names_what_is_missing_or_differs_and_where(apart: Project, la
 
 def test_one_machine_under_two_names(apart: Project, lab: Lab) -> None:
     """With the check: which two lines; without it: refused by the machine itself. Never two ranks on one GPU."""
-    apart.hosts(f"good slots=1\nsilent slots=1\n{lab['silent'].address} slots=1\n")
-    done = apart.fanout("run", "hosts.txt", "task.py")
+    apart.write_hostfile(f"good slots=1\nsilent slots=1\n{lab['silent'].address} slots=1\n")
+    done = apart.run_fanout("run", "hosts.txt", "task.py")
     assert done.code == 125, done.all
     assert f"is the same machine as silent: silent (hosts.txt:2), {lab['silent'].address} (hosts.txt:3)" in _join_lines(
         done
     )
-    done = apart.run()
+    done = apart.run_training()
     assert done.code == 125, done.all
     assert "this machine already has node" in done.err
     assert "leave one of the two out of the hostfile" in done.err
@@ -207,15 +209,15 @@ def test_a_mistake_is_reported_before_any_connection(
     apart: Project, lab: Lab, words: tuple[str, ...], said: str
 ) -> None:
     """Exit 2 with the place of the mistake, no traceback, no login, no record."""
-    apart.write("empty.txt", "# nobody\n")
-    apart.write("bad.txt", "good slots=1\nsilent slots=many\n")
-    apart.write("here.txt", "localhost slots=1\ngood slots=1\n")
-    apart.write("uncounted.txt", "good slots=1\nsilent\n")
-    apart.write("bad.yaml", "a: 1\n\tb: 2\n")
+    apart.write_file("empty.txt", "# nobody\n")
+    apart.write_file("bad.txt", "good slots=1\nsilent slots=many\n")
+    apart.write_file("here.txt", "localhost slots=1\ngood slots=1\n")
+    apart.write_file("uncounted.txt", "good slots=1\nsilent\n")
+    apart.write_file("bad.yaml", "a: 1\n\tb: 2\n")
     before = [host.sshd_log() for host in lab.hosts]
-    done = apart.fanout("run", *words)
+    done = apart.run_fanout("run", *words)
     assert (done.code, done.out) == (2, ""), done.all
     assert said in done.err
     assert "Traceback" not in done.err
-    assert apart.records() == []
+    assert apart.list_records() == []
     assert [host.sshd_log() for host in lab.hosts] == before

@@ -15,14 +15,14 @@ import pytest
 
 from tests.guards import GUARDS, REPOSITORY, Guard
 from tests.lab import soak
-from tests.lab.campaign import scenes
+from tests.lab.campaign import list_scenes
 from tests.lab.misfortunes import FAULTS
 from tests.lab.scenes import BLOWS, PHASES, WHERE, Scene
 from tests.lab.test_faults import CHOSEN
 from tests.sweeps import crash
 
 PRODUCT = REPOSITORY / "fanout"
-SCENES = scenes()
+SCENES = list_scenes()
 
 #: They never run in a relay or a keeper of a host.
 ELSEWHERE = {"__init__", "bundle", "torch_worker"}

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tests.lab.lab import Lab
-from tests.lab.verdicts.campaign import Result, inject, project_in
+from tests.lab.verdicts.campaign import Result, inject_fault, project_in
 from tests.lab.verdicts.kinds import KINDS, Kind
 
 ENOUGH = 0.95
@@ -27,21 +27,21 @@ def main() -> int:
     options = parser.parse_args()
     results: list[Result] = []
     with Lab(4, shared="/home/lab/shared") as lab:
-        for kind, place in chosen(options.kinds):
+        for kind, place in choose_faults(options.kinds):
             with project_in(lab) as project:
-                result = inject(project, kind, place)
+                result = inject_fault(project, kind, place)
                 results.append(result)
-                print(line(result), flush=True)
+                print(format_line(result), flush=True)
                 if options.keep:
-                    keep(project.records()[-1], Path(options.keep, f"{kind.name}-{place}"), result)
-        lab.reset()
-    print(summary(results))
+                    keep_record(project.list_records()[-1], Path(options.keep, f"{kind.name}-{place}"), result)
+        lab.reset_machines()
+    print(format_summary(results))
     right = sum(result.mark == "right" for result in results)
     misled = [result for result in results if result.mark == "wrong" and result.confidence == "high"]
     return 0 if right >= ENOUGH * len(results) and not misled else 1
 
 
-def chosen(words: Sequence[str]) -> list[tuple[Kind, str]]:
+def choose_faults(words: Sequence[str]) -> list[tuple[Kind, str]]:
     """Return what to inject where; all kinds once, then all at the next place."""
     places = ("last", "first", "middle")
     everything = [(kind, place) for place in places for kind in KINDS if place in kind.places]
@@ -50,14 +50,14 @@ def chosen(words: Sequence[str]) -> list[tuple[Kind, str]]:
     ]
 
 
-def keep(record: Path, there: Path, result: Result) -> None:
+def keep_record(record: Path, there: Path, result: Result) -> None:
     """Keep the run's record, and beside it what was injected."""
     shutil.rmtree(there, ignore_errors=True)
     shutil.copytree(record, there)
     (there / "injected.json").write_text(json.dumps(asdict(result)) + "\n")
 
 
-def line(result: Result) -> str:
+def format_line(result: Result) -> str:
     """Format one row of the table."""
     sure = f"{result.confidence} ({result.rule or '-'})"
     return (
@@ -66,7 +66,7 @@ def line(result: Result) -> str:
     )
 
 
-def summary(results: Sequence[Result]) -> str:
+def format_summary(results: Sequence[Result]) -> str:
     """Return how many verdicts were right, and how sure."""
     marks = Counter(result.mark for result in results)
     sure = Counter((result.confidence, result.mark) for result in results)

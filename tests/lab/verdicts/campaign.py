@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.lab.drive import Project
 from tests.lab.lab import Lab
-from tests.lab.verdicts.kinds import Kind, unlimit
+from tests.lab.verdicts.kinds import Kind, remove_limits
 
 TASK = Path(__file__).with_name("task.py")
 SCRIPT = """bad=0; [ "$NODE_RANK" = "$GUILTY_NODE" ] && bad=1
@@ -45,25 +45,25 @@ class Result:
     sentence: str
 
 
-def inject(project: Project, kind: Kind, place: str) -> Result:
+def inject_fault(project: Project, kind: Kind, place: str) -> Result:
     """Bring it about, wait for the end of the run, read the verdict."""
     rank, node = (LARGE if kind.large else SMALL)[place]
     lab = project.lab
     host = lab.hosts[node]
-    project.write("task.py", TASK.read_text(encoding="utf-8"))
-    project.train(SCRIPT.format(kind=kind.script))
+    project.write_file("task.py", TASK.read_text(encoding="utf-8"))
+    project.write_train_script(SCRIPT.format(kind=kind.script))
     count, slots = (4, 1) if kind.large else (2, 2)
-    project.hosts("".join(f"{each.name} slots={slots}\n" for each in lab.hosts[:count]))
+    project.write_hostfile("".join(f"{each.name} slots={slots}\n" for each in lab.hosts[:count]))
     env = {"FAULT": kind.task, "GUILTY": str(rank), "GUILTY_NODE": str(node), **kind.env}
     flags = [word for name, value in env.items() for word in ("--env", f"{name}={value}")]
     began = time.monotonic()
-    run = project.begin("--venv", sys.prefix, "--output", "plain", "--grace", "3", "--lease", "10", *flags)
+    run = project.begin_training("--venv", sys.prefix, "--output", "plain", "--grace", "3", "--lease", "10", *flags)
     if kind.inject is not None:
-        run.until(r"step 3/", timeout=PATIENCE)
+        run.wait_for_output(r"step 3/", timeout=PATIENCE)
         kind.inject(lab, host)
     try:
-        done = run.end(PATIENCE)
-        unlimit()
+        done = run.wait_for_end(PATIENCE)
+        remove_limits()
     except AssertionError:  # it never ended: a result, because hours of other kinds follow
         return Result(
             kind=kind.name,
@@ -78,12 +78,12 @@ def inject(project: Project, kind: Kind, place: str) -> Result:
             sentence="",
         )
     if kind.slow:
-        told = json.loads(project.fanout("report", "--json").out)["slow"]
-        return paced(kind, place, rank, host.name, told, done.err, time.monotonic() - began)
-    return judged(kind, place, rank, host.name, project.records()[-1], time.monotonic() - began)
+        told = json.loads(project.run_fanout("report", "--json").out)["slow"]
+        return judge_pace(kind, place, rank, host.name, told, done.err, time.monotonic() - began)
+    return judge_verdict(kind, place, rank, host.name, project.list_records()[-1], time.monotonic() - began)
 
 
-def judged(kind: Kind, place: str, rank: int, host: str, record: Path, seconds: float) -> Result:
+def judge_verdict(kind: Kind, place: str, rank: int, host: str, record: Path, seconds: float) -> Result:
     """Compare the verdict in the run's record with the truth."""
     truth = f"rank {rank} on {host}" if kind.of == "rank" else host if kind.of == "host" else "the network"
     try:
@@ -91,7 +91,7 @@ def judged(kind: Kind, place: str, rank: int, host: str, record: Path, seconds: 
     except FileNotFoundError:
         verdict = {"cause": None, "confidence": "no-verdict", "rule": "", "verdict": "no verdict", "also": []}
     causes = [each for each in (verdict["cause"], *verdict["also"]) if each is not None]
-    fits = [_fits(kind, cause, rank, host) for cause in causes]
+    fits = [_fits_truth(kind, cause, rank, host) for cause in causes]
     if not causes:
         mark = "undetermined" if verdict["confidence"] == "undetermined" else "no-verdict"
     elif len(causes) == 1:
@@ -99,7 +99,7 @@ def judged(kind: Kind, place: str, rank: int, host: str, record: Path, seconds: 
     else:
         mark = "among" if any(fits) else "wrong"
     first = verdict["cause"] or {}
-    named = "; ".join(_named(cause) for cause in causes) or "nobody"
+    named = "; ".join(_list_named(cause) for cause in causes) or "nobody"
     return Result(
         kind=kind.name,
         place=place,
@@ -114,7 +114,7 @@ def judged(kind: Kind, place: str, rank: int, host: str, record: Path, seconds: 
     )
 
 
-def paced(kind: Kind, place: str, rank: int, host: str, told: Sequence[str], said: str, seconds: float) -> Result:
+def judge_pace(kind: Kind, place: str, rank: int, host: str, told: Sequence[str], said: str, seconds: float) -> Result:
     """Compare the report on slow ranks with the truth; it counts only if the run reported it too."""
     truth = f"rank {rank} on {host}" if kind.of == "rank" else host
     names = [name for name in (_SLOW.sub("", each) for each in told) if f"fanout: slow: {name} " in said]
@@ -134,13 +134,13 @@ def paced(kind: Kind, place: str, rank: int, host: str, told: Sequence[str], sai
     )
 
 
-def _named(cause: Mapping[str, Any]) -> str:
+def _list_named(cause: Mapping[str, Any]) -> str:
     if cause["host"] is None:
         return str(cause["signature"])
     return f"rank {cause['rank']} on {cause['host']}" if cause["rank"] is not None else str(cause["host"])
 
 
-def _fits(kind: Kind, cause: Mapping[str, Any], rank: int, host: str) -> bool:
+def _fits_truth(kind: Kind, cause: Mapping[str, Any], rank: int, host: str) -> bool:
     """Return whether the verdict names the rank, or the host where it has one rank."""
     if kind.of == "network":
         return cause["host"] is None
@@ -152,6 +152,6 @@ def _fits(kind: Kind, cause: Mapping[str, Any], rank: int, host: str) -> bool:
 @contextlib.contextmanager
 def project_in(lab: Lab) -> Iterator[Project]:
     """Make a fresh project in a lab that was used before."""
-    lab.reset()
+    lab.reset_machines()
     with contextlib.closing(Project(lab)) as project:
         yield project

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.lab.drive import kill
+from tests.lab.drive import kill_processes
 from tests.lab.lab import Lab
 from tests.lab.machines import Host
 
@@ -39,24 +39,24 @@ class Kind:
         return self.of != "rank"
 
 
-def partition(lab: Lab, host: Host) -> None:
+def cut_host(lab: Lab, host: Host) -> None:
     """Cut the guilty host from the other hosts; the launcher still reaches all."""
     for other in lab.hosts:
         if other is not host:
             for address, v6 in ((other.address, False), (other.address6, True)):
-                host.iptables("-I", "INPUT", "-s", address, "-j", "DROP", v6=v6)
-                host.iptables("-I", "OUTPUT", "-d", address, "-j", "DROP", v6=v6)
+                host.run_iptables("-I", "INPUT", "-s", address, "-j", "DROP", v6=v6)
+                host.run_iptables("-I", "OUTPUT", "-d", address, "-j", "DROP", v6=v6)
 
 
-def apart(lab: Lab, host: Host) -> None:
+def cut_all_hosts(lab: Lab, host: Host) -> None:
     """Cut every host from the others: only the launcher reaches them."""
     for each in lab.hosts:
-        partition(lab, each)
+        cut_host(lab, each)
 
 
 def limit_memory(lab: Lab, host: Host) -> None:
     """Bound the guilty rank's memory by a control group; it waits for that before it grows."""
-    (guilty,) = (each for each in host.processes() if _guilty(each.pid))
+    (guilty,) = (each for each in host.list_processes() if _is_guilty(each.pid))
     for root, name, limit in (
         ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", 600 << 20),
         ("/sys/fs/cgroup", "memory.max", 600 << 20),
@@ -70,9 +70,9 @@ def limit_memory(lab: Lab, host: Host) -> None:
             return
 
 
-def throttle(lab: Lab, host: Host) -> None:
+def throttle_host(lab: Lab, host: Host) -> None:
     """Give the guilty host's rank 0.08 of a processor, by a control group."""
-    (guilty,) = (each for each in host.processes() if _guilty(each.pid))
+    (guilty,) = (each for each in host.list_processes() if _is_guilty(each.pid))
     for root, name, limit in (
         ("/sys/fs/cgroup/cpu", "cpu.cfs_quota_us", "8000"),
         ("/sys/fs/cgroup", "cpu.max", "8000 100000"),
@@ -85,14 +85,14 @@ def throttle(lab: Lab, host: Host) -> None:
             return
 
 
-def unlimit() -> None:
+def remove_limits() -> None:
     """Remove the control groups, once they have no process."""
     for root in ("/sys/fs/cgroup/memory", "/sys/fs/cgroup/cpu", "/sys/fs/cgroup"):
         with contextlib.suppress(OSError):
             Path(root, f"fanout-verdicts-{os.getpid()}").rmdir()
 
 
-def _guilty(pid: int) -> bool:
+def _is_guilty(pid: int) -> bool:
     """Return whether it is the rank itself. Its parent is torchrun, which has no RANK."""
     try:
         env = dict(entry.partition(b"=")[::2] for entry in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"))
@@ -134,7 +134,7 @@ KINDS = (
     Kind(name="hang-early", task="hang-early", env=MEETS),
     Kind(name="slow-rank", task="slow-rank", env=PACED, slow=True),
     # what is wrong with a host
-    Kind(name="slow-host", of="host", task="slow-host", env=PACED, inject=throttle, slow=True),
+    Kind(name="slow-host", of="host", task="slow-host", env=PACED, inject=throttle_host, slow=True),
     Kind(name="no-module", of="host", task="no-module"),
     Kind(name="no-file", of="host", task="no-file"),
     Kind(name="no-torchrun", of="host", script="[ $bad = 1 ] && PATH=/usr/bin:/bin\n"),
@@ -148,10 +148,10 @@ KINDS = (
     Kind(name="wrong-rank", of="host", script="[ $bad = 1 ] && export NODE_RANK=1\n", env=MEETS,
          places=("last",)),
     Kind(name="wrong-world", of="host", script="[ $bad = 1 ] && export NNODES=5\n", env=MEETS, places=("first",)),
-    Kind(name="torchrun-killed", of="host", env=ENDLESS, inject=lambda lab, host: kill(host, "bin/torchrun")),
-    Kind(name="host-reboots", of="host", env=ENDLESS | WAITS, inject=lambda lab, host: host.reboot()),
+    Kind(name="torchrun-killed", of="host", env=ENDLESS, inject=lambda lab, host: kill_processes(host, "bin/torchrun")),
+    Kind(name="host-reboots", of="host", env=ENDLESS | WAITS, inject=lambda lab, host: host.reboot_machine()),
     Kind(name="power-off", of="host", env=ENDLESS | WAITS, inject=lambda lab, host: host.power_off()),
-    Kind(name="frozen", of="host", env=ENDLESS | WAITS, inject=lambda lab, host: host.freeze()),
-    Kind(name="cut-off", of="host", env=ENDLESS | WAITS, inject=partition),
-    Kind(name="partition", of="network", env=ENDLESS | WAITS, inject=apart, places=("first",)),
+    Kind(name="frozen", of="host", env=ENDLESS | WAITS, inject=lambda lab, host: host.freeze_processes()),
+    Kind(name="cut-off", of="host", env=ENDLESS | WAITS, inject=cut_host),
+    Kind(name="partition", of="network", env=ENDLESS | WAITS, inject=cut_all_hosts, places=("first",)),
 )  # fmt: skip

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from tests.lab.lab import Lab
-from tests.lab.verdicts.campaign import inject, project_in
+from tests.lab.verdicts.campaign import inject_fault, project_in
 from tests.lab.verdicts.kinds import KINDS
 
 CHOSEN = [("key-error", "last", "high"), ("order", "middle", "medium")]
@@ -20,7 +20,7 @@ def test_the_verdict_names_what_was_injected(lab4: Lab, name: str, place: str, c
     """A rank that raises, by its traceback; one that calls another collective, by where it stood beside the others."""
     (kind,) = (each for each in KINDS if each.name == name)
     with project_in(lab4) as project:
-        result = inject(project, kind, place)
+        result = inject_fault(project, kind, place)
     assert (result.named, result.mark, result.confidence) == (result.truth, "right", confidence), dataclasses.asdict(
         result
     )
