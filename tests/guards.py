@@ -258,25 +258,25 @@ GUARDS = (
 )
 
 
-def _pytest(copy: Path, *tests: str) -> subprocess.CompletedProcess[str]:
+def _run_pytest(copy: Path, *tests: str) -> subprocess.CompletedProcess[str]:
     argv = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
     env = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(argv, cwd=copy, env=env, capture_output=True, text=True, check=False)
 
 
-def _without(copy: Path, guard: Guard) -> subprocess.CompletedProcess[str]:
+def _run_without(copy: Path, guard: Guard) -> subprocess.CompletedProcess[str]:
     """Run the guard's test in a checkout that lacks the guard."""
     path = copy / "fanout" / guard.file
     text = path.read_text(encoding="utf-8")
     assert text.count(guard.text) == 1, f"{guard.file} has {text.count(guard.text)} times {guard.text!r}"
     path.write_text(text.replace(guard.text, guard.instead), encoding="utf-8")
     try:
-        return _pytest(copy, guard.test)
+        return _run_pytest(copy, guard.test)
     finally:
         path.write_text(text, encoding="utf-8")
 
 
-def _copied(to: Path) -> Path:
+def _copy_checkout(to: Path) -> Path:
     for part in PARTS:
         source = REPOSITORY / part
         if source.is_dir():
@@ -292,14 +292,14 @@ def main(words: str = "") -> int:
     missing = 0
     with tempfile.TemporaryDirectory(prefix="guards-") as directory:
         Path(directory).chmod(0o755)  # the lab's user must be able to read it, or it finds another fanout
-        copy = _copied(Path(directory))
-        whole = _pytest(copy, *dict.fromkeys(guard.test for guard in chosen))
+        copy = _copy_checkout(Path(directory))
+        whole = _run_pytest(copy, *dict.fromkeys(guard.test for guard in chosen))
         if whole.returncode:
             print(whole.stdout[-3000:] + whole.stderr[-1000:])
             return 1
         for guard in chosen:
             began = time.monotonic()
-            done = _without(copy, guard)
+            done = _run_without(copy, guard)
             seen = {0: "NOT MISSED", 1: "missed"}.get(done.returncode, f"pytest exited {done.returncode}")
             missing += done.returncode != 1
             print(

@@ -10,7 +10,7 @@ from typing import Any
 SECONDS = 20.0
 
 
-def end(child: subprocess.Popen[Any], *, seconds: float = SECONDS, kill: bool = False) -> None:
+def end_process(child: subprocess.Popen[Any], *, seconds: float = SECONDS, kill: bool = False) -> None:
     """End the process by SIGTERM, then by SIGKILL, and close its pipes. Raises TimeoutExpired if it stays."""
     try:
         if not kill:
@@ -26,7 +26,7 @@ def end(child: subprocess.Popen[Any], *, seconds: float = SECONDS, kill: bool = 
                     pipe.close()
 
 
-def join(*threads: threading.Thread, seconds: float = SECONDS) -> None:
+def join_threads(*threads: threading.Thread, seconds: float = SECONDS) -> None:
     """Wait for the threads. Raises AssertionError for one that goes on."""
     for thread in threads:
         thread.join(seconds)

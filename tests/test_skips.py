@@ -32,7 +32,7 @@ FINDERS = {
 }
 
 
-def names(path: Path) -> Iterator[tuple[int, str]]:
+def list_names(path: Path) -> Iterator[tuple[int, str]]:
     """Yield every name and attribute that the file uses, with its line; an attribute with what it belongs to."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Attribute):
@@ -47,7 +47,7 @@ def test_only_the_table_of_skips_skips() -> None:
         f"{path.relative_to(HERE)}:{line}: {name}"
         for path in sorted(HERE.rglob("*.py"))
         if path.name not in ALLOWED
-        for line, name in names(path)
+        for line, name in list_names(path)
         if name in SKIPPING
     ]
     assert found == []
@@ -58,7 +58,7 @@ def test_programs_are_looked_for_only_where_a_missing_one_is_a_failure() -> None
         str(path.relative_to(HERE))
         for path in HERE.rglob("*.py")
         if path.name not in ALLOWED
-        for _, name in names(path)
+        for _, name in list_names(path)
         if name == "shutil.which"
     }
     assert found == set(FINDERS)

@@ -20,7 +20,7 @@ from fanout.agent import bundle, frames, processes
 from fanout.model.option_table import HOST_SETTINGS
 from fanout.model.planner import build_host_settings
 from fanout.model.settings import Settings
-from tests.processes import end
+from tests.processes import end_process
 
 #: Only for this process: a keeper sweeps by its run, and two test sessions may run side by side.
 RUN = f"r{os.getpid()}"
@@ -57,9 +57,9 @@ class Agent:
         self.first_offset: dict[int, int] = {}
         self._early = b""
         while b"READY" not in self._early or not self._early.endswith(b"\n"):
-            self._early += self._read()
-        self._write(_patched(patch) if patch else bundle.pack_agent())
-        self.hello = self.receive("hello")
+            self._early += self._read_bytes()
+        self._write_bytes(_patch_bundle(patch) if patch else bundle.pack_agent())
+        self.hello = self.receive_message("hello")
 
     def __enter__(self) -> Agent:
         return self
@@ -71,14 +71,14 @@ class Agent:
             self.child.stdin.close()
         assert self.child.stdout is not None
         self.child.stdout.close()
-        end(self.child, kill=True)
+        end_process(self.child, kill=True)
 
-    def _write(self, data: bytes) -> None:
+    def _write_bytes(self, data: bytes) -> None:
         assert self.child.stdin is not None
         self.child.stdin.write(data)
         self.child.stdin.flush()
 
-    def _read(self) -> bytes:
+    def _read_bytes(self) -> bytes:
         assert self.child.stdout is not None
         ready = select.select([self.child.stdout], [], [], PATIENCE)[0]
         data = os.read(self.child.stdout.fileno(), 1 << 18) if ready else b""
@@ -86,20 +86,20 @@ class Agent:
             raise Silent(f"after {self.received!r}: {'the end' if ready else 'nothing'}")
         return data
 
-    def send(self, op: str, **rest: Any) -> None:
-        self._write(frames.pack_control({"op": op, **rest}))
+    def send_operation(self, op: str, **rest: Any) -> None:
+        self._write_bytes(frames.pack_control({"op": op, **rest}))
 
-    def receive(self, *kinds: str) -> dict[str, Any]:
+    def receive_message(self, *kinds: str) -> dict[str, Any]:
         """Return the next message of one of the kinds; it may have arrived with an earlier one."""
         while True:
             while self.looked_at < len(self.received):
                 self.looked_at += 1
                 if self.received[self.looked_at - 1]["t"] in kinds:
                     return self.received[self.looked_at - 1]
-            for message in self.splitter.feed(self._read()):
-                self._keep(message)
+            for message in self.splitter.feed(self._read_bytes()):
+                self._keep_message(message)
 
-    def _keep(self, message: Any) -> None:
+    def _keep_message(self, message: Any) -> None:
         if isinstance(message, dict):
             assert message["t"] != "crash", message["text"]
             self.received.append(message)
@@ -114,48 +114,48 @@ class Agent:
     def wait_for_output(self, text: bytes) -> None:
         """Wait until the main stream contains the text."""
         while text not in self.output.get(0, b""):
-            for message in self.splitter.feed(self._read()):
-                self._keep(message)
+            for message in self.splitter.feed(self._read_bytes()):
+                self._keep_message(message)
 
     def wait_for_output_beyond(self, size: int) -> None:
         """Wait until the main stream has more than ``size`` bytes."""
         while len(self.output.get(0, b"")) <= size:
-            for message in self.splitter.feed(self._read()):
-                self._keep(message)
+            for message in self.splitter.feed(self._read_bytes()):
+                self._keep_message(message)
 
     # -- what launchers do
 
-    def prepare(self, argv: list[str], cwd: Path, **rest: Any) -> dict[str, Any]:
+    def prepare_run(self, argv: list[str], cwd: Path, **rest: Any) -> dict[str, Any]:
         """Prepare a run; return the answer, ``prepared`` or ``refused``."""
-        self.send("prepare", **build_spec(argv, cwd, **rest))
-        return self.receive("prepared", "refused")
+        self.send_operation("prepare", **build_spec(argv, cwd, **rest))
+        return self.receive_message("prepared", "refused")
 
-    def go(self, env: dict[str, Any] | None = None, *, run: str = RUN, node: int = 0) -> None:
-        self.send("go", env={**(env or {}), **dict(entry.split("=", 1) for entry in build_mark(run, node))})
+    def send_go(self, env: dict[str, Any] | None = None, *, run: str = RUN, node: int = 0) -> None:
+        self.send_operation("go", env={**(env or {}), **dict(entry.split("=", 1) for entry in build_mark(run, node))})
 
-    def start(self, script: str, cwd: Path, env: dict[str, Any] | None = None, **rest: Any) -> int:
+    def start_run(self, script: str, cwd: Path, env: dict[str, Any] | None = None, **rest: Any) -> int:
         """Prepare and start a run; return the pid of the bash that runs ``script``."""
-        assert self.prepare(["bash", "-c", script], cwd, **rest)["t"] == "prepared"
-        self.go(env, run=rest.get("run", RUN))
-        return int(self.receive("started")["pid"])
+        assert self.prepare_run(["bash", "-c", script], cwd, **rest)["t"] == "prepared"
+        self.send_go(env, run=rest.get("run", RUN))
+        return int(self.receive_message("started")["pid"])
 
-    def attach(self, *, run: str = RUN, node: int = 0, have: int = 0) -> None:
+    def attach_run(self, *, run: str = RUN, node: int = 0, have: int = 0) -> None:
         self.first_offset[0] = have
-        self.send("attach", run=run, node=node, process_mark=build_mark(run, node), cursors={"0": have})
+        self.send_operation("attach", run=run, node=node, process_mark=build_mark(run, node), cursors={"0": have})
 
-    def release(self) -> None:
-        self.send("release")
-        self.receive("released")
+    def release_run(self) -> None:
+        self.send_operation("release")
+        self.receive_message("released")
 
-    def end(self) -> tuple[dict[str, Any], dict[str, Any], bytes]:
+    def end_run(self) -> tuple[dict[str, Any], dict[str, Any], bytes]:
         """Return (exited, cleaned up, output) of the run, and release the run."""
-        gone = self.receive("cleaned_up")
+        gone = self.receive_message("cleaned_up")
         exited = next(message for message in self.received if message["t"] == "exited")
-        self.release()
+        self.release_run()
         return exited, gone, bytes(self.output.get(0, b""))
 
 
-def _patched(patch: str) -> bytes:
+def _patch_bundle(patch: str) -> bytes:
     text = zlib.decompress(bundle.pack_agent()[4:]).decode()
     start = "from fanout_agent import relay\n"
     assert text.count(start) == 1

@@ -18,43 +18,43 @@ CLAIMS = ["gpu-0", "port-29500"]
 def is_refused(state: Path, cwd: Path, claims: list[str]) -> bool:
     """Return whether another run that needs the claims is refused."""
     with Agent(state) as other:
-        answer = other.prepare(["true"], cwd, run=STRANGER, claims=claims)
+        answer = other.prepare_run(["true"], cwd, run=STRANGER, claims=claims)
         if answer["t"] == "refused":
             assert answer["kind"] == "busy"
             return True
-        other.send("stop", grace=0.0, why="test")
-        other.receive("cleaned_up")
-        other.release()
+        other.send_operation("stop", grace=0.0, why="test")
+        other.receive_message("cleaned_up")
+        other.release_run()
         return False
 
 
 def test_no_other_run_gets_the_claims_between_two_attempts(state: Path, tmp_path: Path) -> None:
     with kill_leftovers(state), Agent(state) as first, Agent(state) as second:
-        first.start("exit 3", tmp_path, claims=CLAIMS, hold=True)
-        first.receive("cleaned_up")
+        first.start_run("exit 3", tmp_path, claims=CLAIMS, hold=True)
+        first.receive_message("cleaned_up")
         assert is_refused(state, tmp_path, CLAIMS)
         spec = {"run": NEXT, "claims": CLAIMS, "after": {"run": RUN, "node": 0}}
-        second.start("read -r _ < /dev/zero", tmp_path, **spec)
+        second.start_run("read -r _ < /dev/zero", tmp_path, **spec)
         assert is_refused(state, tmp_path, CLAIMS[:1])
-        first.release()
+        first.release_run()
         assert is_refused(state, tmp_path, CLAIMS[1:])
-        second.send("stop", grace=0.0, why="test")
-        second.end()
+        second.send_operation("stop", grace=0.0, why="test")
+        second.end_run()
         assert not is_refused(state, tmp_path, CLAIMS)
 
 
 def test_attempt_without_a_successor_releases_the_claims_with_its_end(state: Path, tmp_path: Path) -> None:
     with kill_leftovers(state), Agent(state) as first:
-        first.start("exit 0", tmp_path, claims=CLAIMS, hold=True)
-        first.end()
+        first.start_run("exit 0", tmp_path, claims=CLAIMS, hold=True)
+        first.end_run()
         assert not is_refused(state, tmp_path, CLAIMS)
 
 
 def test_launcher_that_dies_between_two_attempts_frees_the_claims_after_the_lease(state: Path, tmp_path: Path) -> None:
     with kill_leftovers(state):
         with Agent(state) as first:
-            first.start("exit 3", tmp_path, claims=CLAIMS, hold=True, lease=2.0)
-            first.receive("cleaned_up")
+            first.start_run("exit 3", tmp_path, claims=CLAIMS, hold=True, lease=2.0)
+            first.receive_message("cleaned_up")
         assert is_refused(state, tmp_path, CLAIMS)
         until = time.monotonic() + PATIENCE
         while is_refused(state, tmp_path, CLAIMS):
@@ -63,29 +63,29 @@ def test_launcher_that_dies_between_two_attempts_frees_the_claims_after_the_leas
 
 def test_next_attempt_takes_other_claims_and_frees_those_that_it_does_not_need(state: Path, tmp_path: Path) -> None:
     with kill_leftovers(state), Agent(state) as first, Agent(state) as second:
-        first.start("exit 3", tmp_path, claims=CLAIMS, hold=True)
-        first.receive("cleaned_up")
+        first.start_run("exit 3", tmp_path, claims=CLAIMS, hold=True)
+        first.receive_message("cleaned_up")
         spec = {"run": NEXT, "claims": ["gpu-0", "port-29501"], "after": {"run": RUN, "node": 0}}
-        second.start("read -r _ < /dev/zero", tmp_path, **spec)
-        first.release()
+        second.start_run("read -r _ < /dev/zero", tmp_path, **spec)
+        first.release_run()
         assert not is_refused(state, tmp_path, ["port-29500"])
         assert is_refused(state, tmp_path, ["port-29501"])
-        second.send("stop", grace=0.0, why="test")
-        second.end()
+        second.send_operation("stop", grace=0.0, why="test")
+        second.end_run()
 
 
 def test_attempt_takes_its_claims_itself_if_the_one_before_has_ended(state: Path, tmp_path: Path) -> None:
     with kill_leftovers(state), Agent(state) as first, Agent(state) as second:
-        first.start("exit 3", tmp_path, claims=CLAIMS, hold=True)
-        first.end()
-        second.start("exit 0", tmp_path, run=NEXT, claims=CLAIMS, after={"run": RUN, "node": 0})
-        second.end()
+        first.start_run("exit 3", tmp_path, claims=CLAIMS, hold=True)
+        first.end_run()
+        second.start_run("exit 0", tmp_path, run=NEXT, claims=CLAIMS, after={"run": RUN, "node": 0})
+        second.end_run()
 
 
 def test_attempt_that_still_runs_keeps_its_claims(state: Path, tmp_path: Path) -> None:
     with kill_leftovers(state), Agent(state) as first, Agent(state) as second:
-        first.start("read -r _ < /dev/zero", tmp_path, claims=CLAIMS, hold=True)
-        answer = second.prepare(["true"], tmp_path, run=NEXT, claims=CLAIMS, after={"run": RUN, "node": 0})
+        first.start_run("read -r _ < /dev/zero", tmp_path, claims=CLAIMS, hold=True)
+        answer = second.prepare_run(["true"], tmp_path, run=NEXT, claims=CLAIMS, after={"run": RUN, "node": 0})
         assert (answer["t"], answer["kind"]) == ("refused", "busy")
-        first.send("stop", grace=0.0, why="test")
-        first.end()
+        first.send_operation("stop", grace=0.0, why="test")
+        first.end_run()

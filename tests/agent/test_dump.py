@@ -27,7 +27,7 @@ class Trap:
         return os.system, (f"touch {self.mark}",)
 
 
-def summarize(path: Path, data: bytes) -> dict[str, Any]:
+def summarize_dump(path: Path, data: bytes) -> dict[str, Any]:
     path.write_bytes(data)
     return flight_dump.read_dump(str(path))
 
@@ -65,7 +65,7 @@ def test_a_recreated_group_of_the_same_name_counts_from_one_again(tmp_path: Path
 def test_a_pickle_that_calls_something_is_refused_and_harmless(tmp_path: Path) -> None:
     mark = tmp_path / "done"
     trap = pickle.dumps(build_dump([{"frames": Trap(mark)}]), protocol=2)
-    found = summarize(tmp_path / "nccl_trace_rank_0", trap)
+    found = summarize_dump(tmp_path / "nccl_trace_rank_0", trap)
     assert "it refers to posix.system, which no dump does" in found["untold"]
     assert not mark.exists()
     pickle.loads(trap)
@@ -86,7 +86,7 @@ def test_a_pickle_that_calls_something_is_refused_and_harmless(tmp_path: Path) -
     ],
 )
 def test_a_file_that_is_no_dump_is_reported_with_its_path(data: bytes, why: str, tmp_path: Path) -> None:
-    found = summarize(tmp_path / "nccl_trace_rank_4", data)
+    found = summarize_dump(tmp_path / "nccl_trace_rank_4", data)
     assert why in found["untold"]
     assert found["path"].endswith("nccl_trace_rank_4")
     assert "groups" not in found

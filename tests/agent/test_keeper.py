@@ -26,8 +26,8 @@ def run_script(
     state: Path, cwd: Path, script: str, env: dict[str, Any] | None = None, **rest: Any
 ) -> tuple[Any, Any, bytes]:
     with Agent(state) as agent:
-        agent.start(script, cwd, env, **rest)
-        return agent.end()
+        agent.start_run(script, cwd, env, **rest)
+        return agent.end_run()
 
 
 # ------------------------------------------------------------------------------------------------------------- the exit
@@ -36,8 +36,8 @@ def run_script(
 @every_python
 def test_a_run_from_prepare_to_bye(state: Path, tmp_path: Path, python: str) -> None:
     with Agent(state, python=python) as agent:
-        agent.start("echo out; echo err >&2; exit 3", tmp_path)
-        exited, gone, output = agent.end()
+        agent.start_run("echo out; echo err >&2; exit 3", tmp_path)
+        exited, gone, output = agent.end_run()
     assert (exited["code"], exited["signal"]) == (3, None)
     assert (gone["killed"], gone["left"], gone["dropped"]) == (0, [], 0)
     assert output == b"out\nerr\n"
@@ -79,9 +79,9 @@ def test_a_script_that_cannot_start_has_the_status_of_the_shell(
         (tmp_path / name).write_text("#!/no/such/interpreter\n")
         (tmp_path / name).chmod(mode)
     with Agent(state) as agent:
-        agent.prepare([name], tmp_path)
-        agent.go()
-        exited, gone, _ = agent.end()
+        agent.prepare_run([name], tmp_path)
+        agent.send_go()
+        exited, gone, _ = agent.end_run()
     assert exited["code"] == code
     assert why in exited["why"]
     assert gone["left"] == []
@@ -97,9 +97,9 @@ def test_the_report_of_a_failed_start_does_not_contain_the_users_path(
         (folder / "program").write_text("#!/no/such/interpreter\n")
         (folder / "program").chmod(mode)
     with Agent(state) as agent:
-        agent.prepare(["program"], tmp_path)
-        agent.go({"PATH": f"{folder}:/nowhere"})
-        exited, _, _ = agent.end()
+        agent.prepare_run(["program"], tmp_path)
+        agent.send_go({"PATH": f"{folder}:/nowhere"})
+        exited, _, _ = agent.end_run()
     assert exited["code"] == code
     assert exited["why"].startswith("program: ")
     assert "hunter2zzz" not in str(agent.received)
@@ -111,8 +111,8 @@ def test_the_report_of_a_failed_start_does_not_contain_the_users_path(
 @every_python
 def test_every_byte_arrives_in_order_and_the_checksum_agrees(state: Path, tmp_path: Path, python: str) -> None:
     with Agent(state, python=python) as agent:
-        agent.start("head -c 3000000 /dev/urandom | tee copy", tmp_path)
-        _, gone, output = agent.end()
+        agent.start_run("head -c 3000000 /dev/urandom | tee copy", tmp_path)
+        _, gone, output = agent.end_run()
     assert output == (tmp_path / "copy").read_bytes()
     assert gone["sizes"] == {"0": 3_000_000}
     assert gone["crc"] == {"0": zlib.crc32(output)}
@@ -125,11 +125,11 @@ def test_a_script_reads_nothing_from_the_keeper(state: Path, tmp_path: Path) -> 
 def test_a_full_disk_costs_log_bytes_but_not_the_exit(state: Path, tmp_path: Path) -> None:
     """A file size limit simulates the full disk: bytes that cannot be written are counted, and training continues."""
     with Agent(state) as agent:
-        assert agent.prepare(["bash", "-c", "head -c 300000 /dev/zero; exit 3"], tmp_path)["t"] == "prepared"
+        assert agent.prepare_run(["bash", "-c", "head -c 300000 /dev/zero; exit 3"], tmp_path)["t"] == "prepared"
         keeper = agent.received[-1]["pid"]
         resource.prlimit(keeper, resource.RLIMIT_FSIZE, (100_000, 100_000))
-        agent.go()
-        exited, gone, output = agent.end()
+        agent.send_go()
+        exited, gone, output = agent.end_run()
     assert exited["code"] == 3
     assert len(output) == 100_000
     assert gone["dropped"] == 200_000
@@ -150,9 +150,9 @@ def test_every_value_and_argument_arrives_byte_for_byte(
 ) -> None:
     env = {f"A_{at}": value for at, value in enumerate(values)}
     with Agent(state, LC_ALL=locale) as agent:
-        agent.prepare([sys.executable, "-I", "-X", "utf8", "-c", TELL, *words], tmp_path)
-        agent.go(env)
-        exited, _, output = agent.end()
+        agent.prepare_run([sys.executable, "-I", "-X", "utf8", "-c", TELL, *words], tmp_path)
+        agent.send_go(env)
+        exited, _, output = agent.end_run()
     assert exited["code"] == 0
     cwd, argv, seen = json.loads(output)
     assert (cwd, argv) == (str(tmp_path), words)
@@ -178,15 +178,15 @@ def test_lists_and_defaults_are_expanded_on_the_host(
     state: Path, tmp_path: Path, login: dict[str, str], plan: Any, value: str
 ) -> None:
     with Agent(state, **login) as agent:
-        agent.start('printf %s "$X"', tmp_path, {"X": plan})
-        _, _, output = agent.end()
+        agent.start_run('printf %s "$X"', tmp_path, {"X": plan})
+        _, _, output = agent.end_run()
     assert output.decode() == value.format(cwd=tmp_path)
 
 
 def test_the_script_does_not_see_variables_of_the_login(state: Path, tmp_path: Path) -> None:
     with Agent(state, SSH_CONNECTION="1 2 3 4", SSH_TTY="/dev/pts/0") as agent:
-        agent.start("env", tmp_path)
-        _, _, output = agent.end()
+        agent.start_run("env", tmp_path)
+        _, _, output = agent.end_run()
     names = {line.partition(b"=")[0] for line in output.splitlines()}
     assert not names & {b"SSH_CONNECTION", b"SSH_TTY", b"FANOUT_STATE"}
     assert {b"FANOUT_RUN_ID", b"FANOUT_NODE", b"PATH", b"PWD"} <= names
@@ -194,14 +194,14 @@ def test_the_script_does_not_see_variables_of_the_login(state: Path, tmp_path: P
 
 def test_a_secret_is_in_no_command_line_and_in_no_file(state: Path, tmp_path: Path) -> None:
     with Agent(state) as agent:
-        agent.start("echo here; read -r line < <(sleep 60)", tmp_path, {"HF_TOKEN": "hf_very_secret"})
+        agent.start_run("echo here; read -r line < <(sleep 60)", tmp_path, {"HF_TOKEN": "hf_very_secret"})
         agent.wait_for_output(b"here\n")
         lines = [Path(f"/proc/{pid}/cmdline") for pid in os.listdir("/proc") if pid.isdigit()]
         kept = [path for path in state.rglob("*") if path.is_file()]
         assert len(kept) >= 2
         assert not [path for path in lines + kept if b"hf_very_secret" in read_if_there(path)]
-        agent.send("kill")
-        agent.end()
+        agent.send_operation("kill")
+        agent.end_run()
 
 
 def read_if_there(path: Path) -> bytes:
@@ -225,68 +225,70 @@ def test_a_missing_program_is_reported_before_anything_starts(
     state: Path, tmp_path: Path, rest: dict[str, Any], kind: str, says: str
 ) -> None:
     with Agent(state) as agent:
-        agent.send("prepare", **{**build_spec(["true"], tmp_path), **rest})
-        refused = agent.receive("refused", "prepared")
+        agent.send_operation("prepare", **{**build_spec(["true"], tmp_path), **rest})
+        refused = agent.receive_message("refused", "prepared")
         assert (refused["t"], refused["kind"]) == ("refused", kind)
         assert says in refused["message"]
         assert refused["hint"]
-        agent.release()
+        agent.release_run()
     assert not state.exists()
 
 
 def test_another_run_is_refused_with_the_name_of_the_holder(state: Path, tmp_path: Path) -> None:
     with Agent(state) as first, Agent(state) as second:
-        first.start("sleep 60", tmp_path, run="mine")
-        refused = second.prepare(["true"], tmp_path, run="other", by="you@pc")
+        first.start_run("sleep 60", tmp_path, run="mine")
+        refused = second.prepare_run(["true"], tmp_path, run="other", by="you@pc")
         assert refused["kind"] == "busy"
         assert "port-29500 is held by run mine of me@pc since 20" in refused["message"]
-        assert second.prepare(["true"], tmp_path, run="third", claims=["port-29501"])["t"] == "prepared"
-        second.send("stop", grace=0.0, why="enough")
-        second.receive("cleaned_up")
-        second.release()
-        first.send("kill")
-        first.end()
+        assert second.prepare_run(["true"], tmp_path, run="third", claims=["port-29501"])["t"] == "prepared"
+        second.send_operation("stop", grace=0.0, why="enough")
+        second.receive_message("cleaned_up")
+        second.release_run()
+        first.send_operation("kill")
+        first.end_run()
     assert not state.exists()
 
 
 def test_the_same_run_twice_is_started_once(state: Path, tmp_path: Path) -> None:
     with Agent(state) as first, Agent(state) as second:
         for agent in (first, second):
-            assert agent.prepare(["bash", "-c", "echo once >>count; cat count; sleep 60"], tmp_path)["t"] == "prepared"
+            assert (
+                agent.prepare_run(["bash", "-c", "echo once >>count; cat count; sleep 60"], tmp_path)["t"] == "prepared"
+            )
         for agent in (first, second, first):
-            agent.go()
-        assert first.receive("started") == second.receive("started")
+            agent.send_go()
+        assert first.receive_message("started") == second.receive_message("started")
         for agent in (first, second):
             agent.wait_for_output(b"once\n")
-        first.send("kill")
-        assert first.receive("cleaned_up") == second.receive("cleaned_up")
-        first.release()
-        second.release()
+        first.send_operation("kill")
+        assert first.receive_message("cleaned_up") == second.receive_message("cleaned_up")
+        first.release_run()
+        second.release_run()
     assert (tmp_path / "count").read_text() == "once\n"
     assert not state.exists()
 
 
 def test_a_stop_before_go_undoes_prepare(state: Path, tmp_path: Path) -> None:
     with Agent(state) as agent:
-        agent.prepare(["bash", "-c", "touch started"], tmp_path)
-        agent.send("stop", grace=0.0, why="another host refused")
-        assert agent.receive("cleaned_up")["killed"] == 0
-        agent.release()
+        agent.prepare_run(["bash", "-c", "touch started"], tmp_path)
+        agent.send_operation("stop", grace=0.0, why="another host refused")
+        assert agent.receive_message("cleaned_up")["killed"] == 0
+        agent.release_run()
     assert not (tmp_path / "started").exists()
     assert not state.exists()
 
 
 def test_a_release_before_prepare_leaves_nothing(state: Path) -> None:
     with Agent(state) as agent:
-        agent.release()
+        agent.release_run()
     assert not state.exists()
     assert list_processes_of(state) == []
 
 
 def test_a_missing_run_cannot_be_attached(state: Path) -> None:
     with Agent(state) as agent:
-        agent.attach(run="never")
-        refused = agent.receive("refused")
+        agent.attach_run(run="never")
+        refused = agent.receive_message("refused")
         assert (refused["kind"], refused["message"]) == ("no-run", "no record of run never on this host")
     assert build_mark("never", 0) == ["FANOUT_RUN_ID=never", "FANOUT_NODE=0"]
 
@@ -296,11 +298,11 @@ def test_a_slow_log_arrives_in_pieces_with_pauses_and_its_end_at_once(says: str,
     """Each piece has a cost. The pauses together cannot be longer than the run, even on a slow machine."""
     with Agent(state) as agent:
         began = time.monotonic()
-        agent.start(f"for i in {{1..400}}; do {says}; sleep 0.002; done; echo done", tmp_path)
+        agent.start_run(f"for i in {{1..400}}; do {says}; sleep 0.002; done; echo done", tmp_path)
         agent.wait_for_output(b"400\n")
         took = time.monotonic() - began
         assert sum(map(log_sender.compute_pause, agent.pieces[:-3])) <= took  # the last pieces may be sent at once
-        assert agent.end()[0]["code"] == 0
+        assert agent.end_run()[0]["code"] == 0
         assert agent.output[0].endswith(b"done\n")
 
 

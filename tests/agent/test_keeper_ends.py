@@ -28,8 +28,8 @@ STRAYS = {
 @pytest.mark.parametrize("stray", STRAYS.values(), ids=list(STRAYS))
 def test_processes_that_the_script_leaves_are_killed_and_counted(state: Path, tmp_path: Path, stray: str) -> None:
     with Agent(state) as agent:
-        agent.start(f"{stray}\necho ready; exit 3", tmp_path)
-        exited, gone, output = agent.end()
+        agent.start_run(f"{stray}\necho ready; exit 3", tmp_path)
+        exited, gone, output = agent.end_run()
     assert exited["code"] == 3
     assert gone["killed"] >= 1
     assert gone["left"] == []
@@ -59,41 +59,41 @@ def test_a_stop_leaves_time_to_save(state: Path, tmp_path: Path, python: str, wr
     (tmp_path / "saver.py").write_text(SAVER)
     os.mkfifo(tmp_path / "disk")
     with Agent(state, python=python) as agent:
-        agent.start(wrapper.format(saver=f"{sys.executable} saver.py disk"), tmp_path)
+        agent.start_run(wrapper.format(saver=f"{sys.executable} saver.py disk"), tmp_path)
         agent.wait_for_output(b"ready\n")
         for why in ("another host failed", "said twice"):
-            agent.send("stop", grace=1.0 if "setsid" in wrapper else 20.0, why=why)
+            agent.send_operation("stop", grace=1.0 if "setsid" in wrapper else 20.0, why=why)
         (tmp_path / "disk").write_text("slow")
-        _, gone, output = agent.end()
+        _, gone, output = agent.end_run()
     assert output.replace(b"Terminated\n", b"") == b"ready\nsaved\n"
     assert (gone["killed"], gone["left"]) == (0, [])
 
 
 def test_a_process_that_outlives_the_grace_is_killed(state: Path, tmp_path: Path) -> None:
     with Agent(state) as agent:
-        agent.start("trap '' TERM; echo ready; while :; do sleep 0.05; done", tmp_path)
+        agent.start_run("trap '' TERM; echo ready; while :; do sleep 0.05; done", tmp_path)
         agent.wait_for_output(b"ready\n")
-        agent.send("stop", grace=0.4, why="x")
-        exited, gone, _ = agent.end()
+        agent.send_operation("stop", grace=0.4, why="x")
+        exited, gone, _ = agent.end_run()
     assert (exited["code"], exited["signal"]) == (None, signal.SIGKILL)
     assert gone["killed"] >= 1
 
 
 def test_a_kill_does_not_wait(state: Path, tmp_path: Path) -> None:
     with Agent(state) as agent:
-        agent.start("trap '' TERM; echo ready; while :; do sleep 0.05; done", tmp_path, grace=3600.0)
+        agent.start_run("trap '' TERM; echo ready; while :; do sleep 0.05; done", tmp_path, grace=3600.0)
         agent.wait_for_output(b"ready\n")
-        agent.send("stop", grace=3600.0, why="x")
-        agent.send("kill")
-        assert agent.end()[0]["signal"] == signal.SIGKILL
+        agent.send_operation("stop", grace=3600.0, why="x")
+        agent.send_operation("kill")
+        assert agent.end_run()[0]["signal"] == signal.SIGKILL
 
 
 def test_a_tree_that_forks_without_end_is_killed(state: Path, tmp_path: Path) -> None:
     with Agent(state) as agent:
-        agent.start("echo ready; f() { (sleep 0.01; f) & sleep 0.05; f; }; ulimit -u 4000; f", tmp_path)
+        agent.start_run("echo ready; f() { (sleep 0.01; f) & sleep 0.05; f; }; ulimit -u 4000; f", tmp_path)
         agent.wait_for_output(b"ready\n")
-        agent.send("kill")
-        _, gone, _ = agent.end()
+        agent.send_operation("kill")
+        _, gone, _ = agent.end_run()
     assert gone["left"] == []
     assert processes.find_marked(build_mark(RUN, 0)) == []
 
@@ -106,26 +106,26 @@ def test_a_broken_link_loses_no_byte(state: Path, tmp_path: Path, python: str) -
     """A second connection continues at the byte where the first one ended."""
     script = "echo one; while [ ! -e more ]; do sleep 0.02; done; echo two; exit 3"
     with Agent(state, python=python) as first:
-        pid = first.start(script, tmp_path)
+        pid = first.start_run(script, tmp_path)
         first.wait_for_output(b"one\n")
         os.kill(first.hello["pid"], signal.SIGKILL)
     assert is_alive(pid)
     with Agent(state, python=python) as second:
-        second.attach(have=2)
-        second.receive("started")
+        second.attach_run(have=2)
+        second.receive_message("started")
         (tmp_path / "more").touch()
-        exited, gone, output = second.end()
+        exited, gone, output = second.end_run()
     assert output == b"e\ntwo\n"
     assert (exited["code"], gone["sizes"]) == (3, {"0": 8})
 
 
 def test_a_run_that_ended_without_a_link_is_reported_from_its_record(state: Path, tmp_path: Path) -> None:
     with Agent(state) as first:
-        pid = first.start("echo alone; exit 3", tmp_path)
+        pid = first.start_run("echo alone; exit 3", tmp_path)
     wait_for(lambda: not is_alive(pid) and not list_processes_of(state), "the keeper ends with its run")
     with Agent(state) as second:
-        second.attach()
-        exited, gone, output = second.end()
+        second.attach_run()
+        exited, gone, output = second.end_run()
     assert (exited["code"], gone["killed"], output) == (3, 0, b"alone\n")
     assert not state.exists()
 
@@ -133,13 +133,13 @@ def test_a_run_that_ended_without_a_link_is_reported_from_its_record(state: Path
 def test_after_a_killed_keeper_its_script_dies_and_the_next_relay_kills_the_rest(state: Path, tmp_path: Path) -> None:
     """PDEATHSIG kills the script; the mark in the environment finds the processes that it had started."""
     with Agent(state) as first:
-        assert first.prepare(["bash", "-c", "setsid sleep 60 & echo ready; sleep 60"], tmp_path)["t"] == "prepared"
+        assert first.prepare_run(["bash", "-c", "setsid sleep 60 & echo ready; sleep 60"], tmp_path)["t"] == "prepared"
         keeper = first.received[-1]["pid"]
-        first.go()
-        pid = first.receive("started")["pid"]
+        first.send_go()
+        pid = first.receive_message("started")["pid"]
         first.wait_for_output(b"ready\n")
         os.kill(keeper, signal.SIGKILL)
-        exited, gone, output = first.end()
+        exited, gone, output = first.end_run()
     assert (exited["code"], exited["signal"]) == (None, None)
     assert exited["why"] == "the keeper on the host died without a record"
     assert gone["killed"] >= 1
@@ -151,14 +151,14 @@ def test_after_a_killed_keeper_its_script_dies_and_the_next_relay_kills_the_rest
 
 def test_a_later_connection_gets_the_same_report(state: Path, tmp_path: Path) -> None:
     with Agent(state) as first:
-        assert first.prepare(["bash", "-c", "setsid sleep 60 & echo ready; sleep 60"], tmp_path)["t"] == "prepared"
+        assert first.prepare_run(["bash", "-c", "setsid sleep 60 & echo ready; sleep 60"], tmp_path)["t"] == "prepared"
         keeper = first.received[-1]["pid"]
-        first.go()
+        first.send_go()
         first.wait_for_output(b"ready\n")
     os.kill(keeper, signal.SIGKILL)
     with Agent(state) as second:
-        second.attach()
-        exited, gone, output = second.end()
+        second.attach_run()
+        exited, gone, output = second.end_run()
     assert exited["why"] == "the keeper on the host died without a record"
     assert (gone["left"], output) == ([], b"ready\n")
     assert processes.find_marked(build_mark(RUN, 0)) == []
@@ -168,29 +168,29 @@ def test_a_later_connection_gets_the_same_report(state: Path, tmp_path: Path) ->
 def test_a_script_dies_with_its_killed_keeper_without_relay_and_launcher(state: Path, tmp_path: Path) -> None:
     """There is no relay and no launcher: the kernel kills the script (PDEATHSIG)."""
     with Agent(state) as first:
-        assert first.prepare(["bash", "-c", "echo ready; sleep 60"], tmp_path)["t"] == "prepared"
+        assert first.prepare_run(["bash", "-c", "echo ready; sleep 60"], tmp_path)["t"] == "prepared"
         keeper = first.received[-1]["pid"]
-        first.go()
-        pid = first.receive("started")["pid"]
+        first.send_go()
+        pid = first.receive_message("started")["pid"]
         first.wait_for_output(b"ready\n")
     wait_for(lambda: list_processes_of(state) == [keeper], "the relay goes with its connection")
     os.kill(keeper, signal.SIGKILL)
     wait_for(lambda: not is_alive(pid), "the script goes with its keeper")
     with Agent(state) as second:
-        second.attach()
-        second.end()
+        second.attach_run()
+        second.end_run()
 
 
 def test_claims_of_a_killed_keeper_are_free(state: Path, tmp_path: Path) -> None:
     with Agent(state) as first:
-        first.prepare(["sleep", "60"], tmp_path)
+        first.prepare_run(["sleep", "60"], tmp_path)
         os.kill(first.received[-1]["pid"], signal.SIGKILL)
         wait_for(lambda: not is_alive(first.received[-1]["pid"]), "a killed process ends")
         with Agent(state) as second:
-            assert second.prepare(["true"], tmp_path, run=f"{RUN}-2")["t"] == "prepared"
-            second.go(run=f"{RUN}-2")
-            assert second.end()[0]["code"] == 0
-        first.release()
+            assert second.prepare_run(["true"], tmp_path, run=f"{RUN}-2")["t"] == "prepared"
+            second.send_go(run=f"{RUN}-2")
+            assert second.end_run()[0]["code"] == 0
+        first.release_run()
     assert not state.exists()
 
 
@@ -199,32 +199,32 @@ def test_claims_of_a_killed_keeper_are_free(state: Path, tmp_path: Path) -> None
 
 def test_a_run_without_a_launcher_ends_with_its_lease(state: Path, tmp_path: Path) -> None:
     with Agent(state) as first:
-        pid = first.start(
+        pid = first.start_run(
             "trap 'echo told; exit 0' TERM; echo ready; while :; do sleep 0.05; done", tmp_path, lease=1.0
         )
         first.wait_for_output(b"ready\n")
     wait_for(lambda: not is_alive(pid) and not list_processes_of(state), "the lease runs out")
     with Agent(state) as second:
-        second.attach()
-        exited, _, output = second.end()
+        second.attach_run()
+        exited, _, output = second.end_run()
     assert (exited["code"], output.replace(b"Terminated\n", b"")) == (0, b"ready\ntold\n")
 
 
 def test_a_heartbeat_renews_the_lease(state: Path, tmp_path: Path) -> None:
     with Agent(state) as agent:
-        agent.start("for n in 1 2 3 4 5 6 7 8; do sleep 0.6; echo $n; done; exit 4", tmp_path, lease=3.0)
+        agent.start_run("for n in 1 2 3 4 5 6 7 8; do sleep 0.6; echo $n; done; exit 4", tmp_path, lease=3.0)
         for number in range(1, 9):
             agent.wait_for_output(b"%d\n" % number)
-            agent.send("heartbeat")
-        assert agent.end()[0]["code"] == 4
+            agent.send_operation("heartbeat")
+        assert agent.end_run()[0]["code"] == 4
 
 
 def test_a_prepared_host_that_never_receives_go_rolls_back(state: Path, tmp_path: Path) -> None:
     with Agent(state) as agent:
-        agent.prepare(["bash", "-c", "touch started"], tmp_path, lease=1.0)
-        gone = agent.receive("cleaned_up")
+        agent.prepare_run(["bash", "-c", "touch started"], tmp_path, lease=1.0)
+        gone = agent.receive_message("cleaned_up")
         assert (gone["killed"], gone["left"]) == (0, [])
-        agent.release()
+        agent.release_run()
     assert not (tmp_path / "started").exists()
     assert not state.exists()
 
@@ -234,24 +234,24 @@ def test_a_prepared_host_that_never_receives_go_rolls_back(state: Path, tmp_path
 
 def test_a_question_is_answered_during_a_run(state: Path, tmp_path: Path) -> None:
     with Agent(state) as agent:
-        agent.start("echo ready; while :; do sleep 0.05; done", tmp_path)
-        agent.send("ask", id=1, what="no such probe", args={}, timeout=5.0)
-        answer = agent.receive("answer")
+        agent.start_run("echo ready; while :; do sleep 0.05; done", tmp_path)
+        agent.send_operation("ask", id=1, what="no such probe", args={}, timeout=5.0)
+        answer = agent.receive_message("answer")
         assert (answer["id"], answer["value"]) == (1, None)
         assert "KeyError" in answer["error"]
-        agent.send("kill")
-        agent.end()
+        agent.send_operation("kill")
+        agent.end_run()
 
 
 def test_a_launcher_that_sends_rubbish_loses_only_its_own_connection(state: Path, tmp_path: Path) -> None:
     with Agent(state) as first, Agent(state) as second:
-        first.start("echo ready; while [ ! -e end ]; do sleep 0.02; done", tmp_path)
+        first.start_run("echo ready; while [ ! -e end ]; do sleep 0.02; done", tmp_path)
         first.wait_for_output(b"ready\n")
-        second.attach()
-        second.receive("started")
+        second.attach_run()
+        second.receive_message("started")
         assert second.child.stdin is not None
         second.child.stdin.write(b"\xff" * 64)
         second.child.stdin.close()
         assert second.child.wait(timeout=30) == 0
         (tmp_path / "end").touch()
-        assert first.end()[0]["code"] == 0
+        assert first.end_run()[0]["code"] == 0

@@ -16,10 +16,10 @@ class Clock:
         self.now = {time.CLOCK_BOOTTIME: 1000.0, time.CLOCK_MONOTONIC: 1000.0}
         monkeypatch.setattr(time, "clock_gettime", lambda kind: self.now[kind])
 
-    def run(self, seconds: float) -> None:
+    def run_for(self, seconds: float) -> None:
         self.now = {kind: at + seconds for kind, at in self.now.items()}
 
-    def suspend(self, seconds: float) -> None:
+    def suspend_for(self, seconds: float) -> None:
         self.now[time.CLOCK_BOOTTIME] += seconds
 
 
@@ -31,9 +31,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def test_the_lease_runs_in_suspend(clock: Clock) -> None:
     held = lease.Lease(300.0)
     held.renew(lease.read_boottime())
-    clock.suspend(299.0)
+    clock.suspend_for(299.0)
     assert held.left == 1.0
-    clock.suspend(2.0)
+    clock.suspend_for(2.0)
     assert held.left < 0
     assert held.silence == 301.0
 
@@ -41,8 +41,8 @@ def test_the_lease_runs_in_suspend(clock: Clock) -> None:
 def test_a_heartbeat_counts_from_when_it_reached_the_host(clock: Clock) -> None:
     held = lease.Lease(300.0)
     queued = lease.read_boottime() + 10.0
-    clock.run(10.0)
-    clock.suspend(3600.0)
+    clock.run_for(10.0)
+    clock.suspend_for(3600.0)
     held.renew(queued)
     assert held.left < 0
     held.renew(lease.read_boottime() - 4.0)  # only the keeper was stopped: the relay received this frame a moment ago
@@ -51,7 +51,7 @@ def test_a_heartbeat_counts_from_when_it_reached_the_host(clock: Clock) -> None:
 
 def test_an_older_heartbeat_changes_nothing(clock: Clock) -> None:
     held = lease.Lease(300.0)
-    clock.run(100.0)
+    clock.run_for(100.0)
     held.renew(lease.read_boottime())
     held.renew(lease.read_boottime() - 90.0)
     assert held.left == 300.0
@@ -59,5 +59,5 @@ def test_an_older_heartbeat_changes_nothing(clock: Clock) -> None:
 
 def test_a_prepared_run_has_a_minute_at_most(clock: Clock) -> None:
     held = lease.Lease(300.0)
-    clock.suspend(61.0)
+    clock.suspend_for(61.0)
     assert held.left < 0

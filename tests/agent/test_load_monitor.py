@@ -113,15 +113,15 @@ def test_a_run_reports_its_hosts_load_although_the_tool_hangs(tmp_path: Path) ->
     """Heartbeats with a load arrive, the run ends as usual, and the hung tool dies with the agent."""
     write_tool(tmp_path, "nvidia-smi", f"echo $$ > {tmp_path}/pid; exec sleep 600")
     with Agent(tmp_path / "state", PATH=f"{tmp_path}:{os.environ['PATH']}") as agent:
-        agent.start("exec sleep 600", tmp_path)
-        while not (beat := agent.receive("heartbeat")).get("load"):
+        agent.start_run("exec sleep 600", tmp_path)
+        while not (beat := agent.receive_message("heartbeat")).get("load"):
             pass
         assert beat["load"]["gpu_error"] == "nvidia-smi does not answer"
-        agent.send("kill")
-        assert agent.receive("exited")["signal"] in (signal.SIGTERM, signal.SIGKILL)
-        agent.receive("cleaned_up")
-        agent.send("release")
-        agent.receive("released")
+        agent.send_operation("kill")
+        assert agent.receive_message("exited")["signal"] in (signal.SIGTERM, signal.SIGKILL)
+        agent.receive_message("cleaned_up")
+        agent.send_operation("release")
+        agent.receive_message("released")
     pid = int((tmp_path / "pid").read_text())
     assert not os.path.exists(f"/proc/{pid}") or "sleep" not in Path(f"/proc/{pid}/cmdline").read_text()
 

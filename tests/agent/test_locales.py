@@ -40,10 +40,10 @@ def test_text_arrives_unchanged(state: Path, tmp_path: Path, locale_path: Path, 
     (cwd / f"needed {TEXT}").touch()
     argv = ["sh", "-c", 'pwd; echo "$1"; echo "$VALUE"', "sh", TEXT]
     with Agent(state, python=python, LOCPATH=str(locale_path), **LOCALES[locale]) as agent:
-        answer = agent.prepare(argv, cwd, required_files=[f"needed {TEXT}"])
+        answer = agent.prepare_run(argv, cwd, required_files=[f"needed {TEXT}"])
         assert answer["t"] == "prepared", answer
-        agent.go({"VALUE": TEXT})
-        exited, _, output = agent.end()
+        agent.send_go({"VALUE": TEXT})
+        exited, _, output = agent.end_run()
     assert exited["code"] == 0
     assert output == os.fsencode(f"{cwd}\n{TEXT}\n{TEXT}\n")
 
@@ -58,9 +58,9 @@ def test_text_that_no_program_can_receive_is_reported(
 ) -> None:
     """The report has the cause, not the exit status of a shell that did not find its command."""
     with Agent(state) as agent:
-        assert agent.prepare(argv, tmp_path)["t"] == "prepared"
-        agent.go({"VALUE": value})
-        exited, gone, _ = agent.end()
+        assert agent.prepare_run(argv, tmp_path)["t"] == "prepared"
+        agent.send_go({"VALUE": value})
+        exited, gone, _ = agent.end_run()
     assert exited["code"] == 126
     assert why in exited["why"]
     assert gone["left"] == []

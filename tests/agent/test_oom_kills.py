@@ -49,14 +49,14 @@ class World:
         self._places: dict[int, str] = {}
         self.machine = 0
         really = processes.read_text
-        monkeypatch.setattr(processes, "read_text", lambda path, most=4096: self._read(path) or really(path, most))
+        monkeypatch.setattr(processes, "read_text", lambda path, most=4096: self._read_file(path) or really(path, most))
         monkeypatch.setattr(oom_kills, "mounts", lambda: [(kind, "/", str(root))])
         monkeypatch.setattr(processes, "descendants", lambda pid: [one for one in self._places if one != pid])
         monkeypatch.setattr(oom_kills.KernelLog, "read", lambda self: None)
-        self.count("", 0)
+        self.set_kills("", 0)
         (root / "release_agent").touch()
 
-    def _read(self, path: str) -> str:
+    def _read_file(self, path: str) -> str:
         if path == "/proc/vmstat":
             return f"nr_free_pages 1\noom_kill {self.machine}\n"
         for pid, place in self._places.items():
@@ -64,12 +64,12 @@ class World:
                 return f"0::{place}\n" if self.kind == "cgroup2" else f"9:cpu:/x\n4:memory,misc:{place}\n0::/\n"
         return ""
 
-    def count(self, group: str, kills: int) -> None:
+    def set_kills(self, group: str, kills: int) -> None:
         name, text = ("memory.events", V2) if self.kind == "cgroup2" else ("memory.oom_control", V1)
         (self.mounted / group).mkdir(exist_ok=True)
         (self.mounted / group / name).write_text(text % kills)
 
-    def put(self, pid: int, group: str) -> None:
+    def put_process(self, pid: int, group: str) -> None:
         self._places[pid] = "/" + group
 
 
@@ -78,34 +78,34 @@ def world(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     return World(tmp_path, monkeypatch, request.param)
 
 
-def _watch(world: World, *groups: str) -> oom_kills.OomWatch:
+def _watch_groups(world: World, *groups: str) -> oom_kills.OomWatch:
     for number, group in enumerate(groups):
-        world.put(100 + number, group)
+        world.put_process(100 + number, group)
     watch = oom_kills.OomWatch()
     watch.scan(100)
     return watch
 
 
 def test_a_victim_in_the_runs_own_group_is_proof(world: World) -> None:
-    world.count("session", 2)
-    watch = _watch(world, "session", "session")
+    world.set_kills("session", 2)
+    watch = _watch_groups(world, "session", "session")
     assert not watch.was_oom_killed(by_kill=False)
-    world.count("session", 3)
+    world.set_kills("session", 3)
     assert watch.was_oom_killed(by_kill=False)
 
 
 def test_a_victim_in_another_group_or_in_the_group_of_the_whole_machine_is_no_proof(world: World) -> None:
-    world.count("another", 0)
-    watch = _watch(world, "", "")
-    world.count("another", 1)
-    world.count("", 1)
+    world.set_kills("another", 0)
+    watch = _watch_groups(world, "", "")
+    world.set_kills("another", 1)
+    world.set_kills("", 1)
     assert not watch.was_oom_killed(by_kill=False)
 
 
 def test_a_process_that_was_moved_into_a_new_group_counts(world: World) -> None:
-    watch = _watch(world, "")
-    world.count("job", 1)
-    world.put(101, "job")
+    watch = _watch_groups(world, "")
+    world.set_kills("job", 1)
+    world.put_process(101, "job")
     watch.note_end(101)
     assert watch.was_oom_killed(by_kill=False)
 
@@ -114,7 +114,7 @@ def test_a_victim_of_the_machine_counts_only_for_a_script_that_died_of_sigkill_i
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kernel log cannot be read, and the processes share the machine's group."""
-    watch = _watch(world, "")
+    watch = _watch_groups(world, "")
     world.machine = 1
     assert not watch.was_oom_killed(by_kill=False)
     assert watch.was_oom_killed(by_kill=True)
@@ -126,7 +126,7 @@ def test_a_victim_of_the_machine_counts_only_for_a_script_that_died_of_sigkill_i
 
 
 @contextlib.contextmanager
-def _group() -> Iterator[Path]:
+def _make_group() -> Iterator[Path]:
     """Create a control group with little memory, of this machine's kind."""
     found = memory_groups()
     if found is None:
@@ -141,7 +141,7 @@ def _group() -> Iterator[Path]:
         group.rmdir()
 
 
-def _starve(group: Path) -> None:
+def _starve_group(group: Path) -> None:
     """Make the kernel OOM-kill a process outside of the run."""
     enter = f"import os\nopen({str(group / 'cgroup.procs')!r}, 'w').write(str(os.getpid()))\n"
     assert subprocess.run([sys.executable, "-c", enter + EATER], check=False).returncode == -9
@@ -150,15 +150,17 @@ def _starve(group: Path) -> None:
 @ROOT
 def test_an_oom_kill_outside_the_run_is_not_blamed_on_the_run(state: Path, tmp_path: Path) -> None:
     """This holds if the run fails by itself, and if a user kills one of its processes."""
-    with _group() as group:
+    with _make_group() as group:
         for number, end in enumerate(("exit 0", "exit 5", "kill -9 $$")):
             (tmp_path / "end").unlink(missing_ok=True)
             with Agent(state) as agent:
-                agent.start(f"echo ready; until [ -e end ]; do sleep 0.05; done; {end}", tmp_path, run=f"oom-{number}")
+                agent.start_run(
+                    f"echo ready; until [ -e end ]; do sleep 0.05; done; {end}", tmp_path, run=f"oom-{number}"
+                )
                 agent.wait_for_output(b"ready\n")
-                _starve(group)
+                _starve_group(group)
                 (tmp_path / "end").touch()
-                exited = agent.end()[0]
+                exited = agent.end_run()[0]
             assert (exited["code"], exited["signal"], exited["oom"]) == [
                 (0, None, False),
                 (5, None, False),
@@ -173,13 +175,13 @@ def test_an_oom_kill_outside_the_run_is_not_blamed_on_the_run(state: Path, tmp_p
     ids=["by the kernel log", "by its group"],
 )
 def test_an_oom_killed_process_of_the_run_is_reported(state: Path, tmp_path: Path, log: str) -> None:
-    with _group() as group:
+    with _make_group() as group:
         (tmp_path / "eat.py").write_text(EATER)
         enter = f"echo $$ > {group / 'cgroup.procs'}; echo ready; until [ -e go ]; do sleep 0.05; done"
         with Agent(state, patch=log) as agent:
-            agent.start(f"{enter}; {sys.executable} eat.py; exit $?", tmp_path)
+            agent.start_run(f"{enter}; {sys.executable} eat.py; exit $?", tmp_path)
             agent.wait_for_output(b"ready\n")
             threading.Event().wait(4.0)  # the keeper scans its tree every two seconds
             (tmp_path / "go").touch()
-            exited = agent.end()[0]
+            exited = agent.end_run()[0]
     assert (exited["code"] in (137, None), exited["oom"]) == (True, True)

@@ -40,16 +40,16 @@ class Now:
         self.got = bytearray()
         self.holes: list[tuple[int, int]] = []
 
-    def put(self, data: bytes, *, has_launcher: bool = True) -> None:
+    def put_bytes(self, data: bytes, *, has_launcher: bool = True) -> None:
         self.spool.store(data, has_launcher)
-        self.look()
+        self.check_state()
 
-    def look(self) -> None:
+    def check_state(self) -> None:
         if self.spool.memory.path:
             self.sources.open_memory(self.spool.memory.path)
         self.spool._disk_again = 0.0  # a second has passed
 
-    def read(self) -> None:
+    def read_bytes(self) -> None:
         """Read as a relay does."""
         while len(self.got) < self.spool.size:
             at = len(self.got)
@@ -59,12 +59,12 @@ class Now:
             assert offset > at or data, f"nothing at {at}"
             self.got += bytes(offset - at) + data
 
-    def retry(self) -> None:
+    def retry_disk(self) -> None:
         self.spool.store_pending(has_launcher=True)
-        self.look()
+        self.check_state()
 
 
-def _bytes(count: int) -> bytes:
+def _make_bytes(count: int) -> bytes:
     return random.Random(count).randbytes(count)
 
 
@@ -74,9 +74,9 @@ def small(tmp_path: Path) -> Now:
 
 
 def test_bytes_that_the_disk_rejects_are_read_from_memory_at_their_offset(small: Now) -> None:
-    data = _bytes(5 * MB)
-    small.put(data)
-    small.read()
+    data = _make_bytes(5 * MB)
+    small.put_bytes(data)
+    small.read_bytes()
     assert bytes(small.got) == data
     assert (small.disk.size, small.spool.only_here) == (1_300_001, 5 * MB - 1_300_001)
     assert (small.spool.crc, small.spool.dropped, small.holes) == (zlib.crc32(data), 0, [])
@@ -85,23 +85,23 @@ def test_bytes_that_the_disk_rejects_are_read_from_memory_at_their_offset(small:
 
 def test_memory_is_bounded_and_then_the_run_waits(small: Now) -> None:
     """While a launcher is connected, nothing is lost, and acknowledged bytes are freed."""
-    data = _bytes(24 * MB)
-    small.put(data)
+    data = _make_bytes(24 * MB)
+    small.put_bytes(data)
     assert small.spool.has_pending
     assert small.spool.only_here == overflow_buffer.MAX_BYTES
-    small.read()
+    small.read_bytes()
     small.spool.acknowledge({0: len(small.got)})
-    small.retry()
+    small.retry_disk()
     assert not small.spool.has_pending
-    small.read()
+    small.read_bytes()
     assert bytes(small.got) == data
     assert (small.spool.dropped, small.holes) == (0, [])
 
 
 def test_without_a_launcher_the_newest_bytes_are_dropped_and_counted(small: Now) -> None:
-    data = _bytes(24 * MB)
-    small.put(data, has_launcher=False)
-    small.read()
+    data = _make_bytes(24 * MB)
+    small.put_bytes(data, has_launcher=False)
+    small.read_bytes()
     assert len(small.got) == 1_300_001 + overflow_buffer.MAX_BYTES
     assert bytes(small.got) == data[: len(small.got)]
     assert small.spool.dropped == len(data) - len(small.got)
@@ -110,22 +110,22 @@ def test_without_a_launcher_the_newest_bytes_are_dropped_and_counted(small: Now)
 
 def test_a_disk_with_free_space_again_stores_the_bytes_from_memory(small: Now) -> None:
     """Bytes that the launcher has acknowledged become a hole: it is reported as truncated, never sent as zeros."""
-    data = _bytes(9 * MB)
-    small.put(data)
+    data = _make_bytes(9 * MB)
+    small.put_bytes(data)
     small.spool.acknowledge({0: 4 * MB + 5})
     small.disk.room = 100 * MB
-    small.retry()
-    small.put(b"more")
+    small.retry_disk()
+    small.put_bytes(b"more")
     assert small.spool.only_here == 0
     assert small.disk.size == small.spool.size == len(data) + 4
-    small.read()
+    small.read_bytes()
     assert small.holes == [(1 * MB, 4 * MB)]
     assert bytes(small.got[4 * MB :]) == data[4 * MB :] + b"more"
     assert small.spool.crc == zlib.crc32(data + b"more")
 
 
 def test_the_last_lines_have_a_reserve_of_their_own(small: Now) -> None:
-    small.put(_bytes(24 * MB))
+    small.put_bytes(_make_bytes(24 * MB))
     small.spool.finish()
     assert small.spool.only_here == overflow_buffer.MAX_BYTES + overflow_buffer.FINAL_EXTRA_BYTES
     assert not small.spool.has_pending
@@ -142,21 +142,21 @@ def test_in_any_order_of_events_every_byte_is_there_or_reported_lost(tmp_path: P
                 if not small.spool.has_pending:
                     data = chance.randbytes(chance.randrange(3 * MB))
                     wrote += data
-                    small.put(data)
+                    small.put_bytes(data)
             case 2:
-                small.read()
+                small.read_bytes()
                 small.spool.acknowledge({0: max(0, len(small.got) - chance.randrange(5 * MB))})
             case 3:
                 small.disk.room += chance.choice((0, 4095, 3 * MB))
-                small.retry()
+                small.retry_disk()
             case _:
                 if small.spool.free_acknowledged({0: small.spool.size}, {}):
                     small.sources.holes = True
                     small.spool.announced_at -= 60
-    small.read()
+    small.read_bytes()
     small.spool.acknowledge({0: len(small.got)})
-    small.retry()
-    small.read()
+    small.retry_disk()
+    small.read_bytes()
     assert (small.holes, small.spool.dropped) == ([], 0)
     assert bytes(small.got) == bytes(wrote)
     assert small.spool.crc == zlib.crc32(wrote)

@@ -30,7 +30,7 @@ print(len(said))
 """
 
 
-def _files(state: Path) -> list[Path]:
+def _list_files(state: Path) -> list[Path]:
     return [state, *state.rglob("*")]
 
 
@@ -39,11 +39,13 @@ def test_other_users_cannot_read_a_run(state: Path, tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         with Agent(state) as agent:
-            agent.start("echo ready; while [ ! -e end ]; do sleep 0.02; done", tmp_path)
+            agent.start_run("echo ready; while [ ! -e end ]; do sleep 0.02; done", tmp_path)
             agent.wait_for_output(b"ready\n")
-            open_to_others = [path for path in _files(state) if path.lstat().st_mode & 0o077 and not path.is_socket()]
+            open_to_others = [
+                path for path in _list_files(state) if path.lstat().st_mode & 0o077 and not path.is_socket()
+            ]
             (tmp_path / "end").touch()
-            agent.end()
+            agent.end_run()
     finally:
         os.umask(before)
     assert open_to_others == []
@@ -55,7 +57,7 @@ def test_another_user_cannot_send_to_the_keeper(state: Path, tmp_path: Path) -> 
     before = os.umask(0)
     try:
         with Agent(state) as agent:
-            agent.start("echo ready; while [ ! -e end ]; do sleep 0.02; done", tmp_path)
+            agent.start_run("echo ready; while [ ! -e end ]; do sleep 0.02; done", tmp_path)
             agent.wait_for_output(b"ready\n")
             (directory,) = [path for path in state.iterdir() if path.is_dir()]
             for path in (state, directory):
@@ -65,7 +67,7 @@ def test_another_user_cannot_send_to_the_keeper(state: Path, tmp_path: Path) -> 
             for path in (state, directory):
                 path.chmod(0o700)
             (tmp_path / "end").touch()
-            assert agent.end()[0]["code"] == 0
+            assert agent.end_run()[0]["code"] == 0
     finally:
         os.umask(before)
     assert done.stdout == "0\n", done.stderr

@@ -50,8 +50,8 @@ def test_a_rank_that_was_never_seen_running_is_named_by_counting(tmp_path: Path)
 @pytest.mark.process
 def test_every_rank_has_its_own_stream_and_the_rest_is_the_main_stream(state: Path, tmp_path: Path) -> None:
     with Agent(state) as agent:
-        agent.start(TORCHRUN, tmp_path, first_rank=0)
-        exited, gone, output = agent.end()
+        agent.start_run(TORCHRUN, tmp_path, first_rank=0)
+        exited, gone, output = agent.end_run()
         names = {message["stream"]: message["name"] for message in agent.received if message["t"] == "stream_opened"}
     assert (exited["code"], gone["left"]) == (0, [])
     assert output == b"torchrun speaks\n"
@@ -69,5 +69,5 @@ def test_every_rank_has_its_own_stream_and_the_rest_is_the_main_stream(state: Pa
 @pytest.mark.process
 def test_without_ranks_in_the_plan_nothing_is_redirected(state: Path, tmp_path: Path) -> None:
     with Agent(state) as agent:
-        agent.start('echo "${PET_LOG_DIR:-unset}"', tmp_path, first_rank=-1)
-        assert agent.end()[2] == b"unset\n"
+        agent.start_run('echo "${PET_LOG_DIR:-unset}"', tmp_path, first_rank=-1)
+        assert agent.end_run()[2] == b"unset\n"

@@ -25,19 +25,19 @@ def test_a_socket_on_the_master_port_is_the_rendezvous(state: Path, tmp_path: Pa
             taken.close()
         code = f"import socket, time; s = {role.format(port=port)}; time.sleep(60)"
         with Agent(state) as agent:
-            agent.start(f'setsid {sys.executable} -c "{code}" & {WAIT}', tmp_path, port=port)
-            assert agent.receive("rendezvous_joined")["how"] == "joined"
+            agent.start_run(f'setsid {sys.executable} -c "{code}" & {WAIT}', tmp_path, port=port)
+            assert agent.receive_message("rendezvous_joined")["how"] == "joined"
             (tmp_path / "end").touch()
-            agent.end()
+            agent.end_run()
 
 
 def test_a_torchrun_that_only_waits_is_reported(state: Path, tmp_path: Path) -> None:
     (tmp_path / "torchrun").write_text("sleep 60\n")
     with Agent(state) as agent:
-        agent.start(f"bash ./torchrun & {WAIT}", tmp_path, port=1)
-        assert agent.receive("rendezvous_joined")["how"] == "waiting"
+        agent.start_run(f"bash ./torchrun & {WAIT}", tmp_path, port=1)
+        assert agent.receive_message("rendezvous_joined")["how"] == "waiting"
         (tmp_path / "end").touch()
-        agent.end()
+        agent.end_run()
         assert [message["how"] for message in agent.received if message["t"] == "rendezvous_joined"] == ["waiting"]
 
 
@@ -51,12 +51,12 @@ def test_a_rank_that_only_logs_that_its_master_does_not_resolve_is_reported(stat
     rank = "env LOCAL_RANK=0 MASTER_PORT=7 sleep 60 &"
     more = "while [ ! -e more ]; do sleep 0.05; done; echo step 1;"
     with Agent(state) as agent:
-        agent.start(f"{rank} echo '{COMPLAINT}'; {more} {WAIT}", tmp_path)
-        assert agent.receive("rendezvous_joined")["how"] == "unresolved"
+        agent.start_run(f"{rank} echo '{COMPLAINT}'; {more} {WAIT}", tmp_path)
+        assert agent.receive_message("rendezvous_joined")["how"] == "unresolved"
         (tmp_path / "more").touch()
-        assert agent.receive("rendezvous_joined")["how"] == "joined"
+        assert agent.receive_message("rendezvous_joined")["how"] == "joined"
         (tmp_path / "end").touch()
-        agent.end()
+        agent.end_run()
 
 
 def test_a_rank_that_has_reached_its_master_is_never_reported(state: Path, tmp_path: Path) -> None:
@@ -66,13 +66,13 @@ def test_a_rank_that_has_reached_its_master_is_never_reported(state: Path, tmp_p
         code = f"import socket, time; s = socket.create_connection(('127.0.0.1', {port})); time.sleep(60)"
         with Agent(state) as agent:
             rank = f'env LOCAL_RANK=0 MASTER_PORT={port} {sys.executable} -c "{code}" &'
-            agent.start(f"{rank} while [ ! -e met ]; do sleep 0.05; done; echo '{COMPLAINT}'; {WAIT}", tmp_path)
+            agent.start_run(f"{rank} while [ ! -e met ]; do sleep 0.05; done; echo '{COMPLAINT}'; {WAIT}", tmp_path)
             with store.accept()[0]:
                 (tmp_path / "met").touch()
-                assert agent.receive("rendezvous_joined")["how"] == "joined"
+                assert agent.receive_message("rendezvous_joined")["how"] == "joined"
                 agent.wait_for_output(COMPLAINT.encode() + b"\n")
                 (tmp_path / "end").touch()
-                agent.end()
+                agent.end_run()
             assert "unresolved" not in [message.get("how") for message in agent.received]
 
 
@@ -81,7 +81,7 @@ def test_a_torchrun_of_a_single_host_waits_once_it_has_a_socket(state: Path, tmp
     code = "import socket, time; s = socket.create_server(('127.0.0.1', 0)); time.sleep(60)"
     (tmp_path / "torchrun").write_text(code)
     with Agent(state) as agent:
-        agent.start(f"{sys.executable} ./torchrun & {WAIT}", tmp_path)
-        assert agent.receive("rendezvous_joined")["how"] == "waiting"
+        agent.start_run(f"{sys.executable} ./torchrun & {WAIT}", tmp_path)
+        assert agent.receive_message("rendezvous_joined")["how"] == "waiting"
         (tmp_path / "end").touch()
-        agent.end()
+        agent.end_run()

@@ -12,7 +12,7 @@ import pytest
 
 from fanout.agent import shared_claims
 from tests.agent.agents import RUN, Agent
-from tests.processes import end
+from tests.processes import end_process
 from tests.skips import needs
 
 pytestmark = pytest.mark.process
@@ -47,7 +47,7 @@ def read_line(child: subprocess.Popen[str]) -> str:
 
 def end_user(*children: subprocess.Popen[str]) -> None:
     for child in children:
-        end(child, kill=True)
+        end_process(child, kill=True)
 
 
 @ROOT
@@ -101,7 +101,7 @@ def test_a_run_is_refused_where_another_user_holds_its_port(state: Path, tmp_pat
     try:
         assert read_line(other) == "held"
         with Agent(state) as agent:
-            refused = agent.prepare(["true"], tmp_path, claims=[port])
+            refused = agent.prepare_run(["true"], tmp_path, claims=[port])
     finally:
         end_user(other)
     assert refused["kind"] == "busy"
@@ -115,14 +115,14 @@ def test_a_run_is_refused_where_another_user_holds_its_port(state: Path, tmp_pat
 def test_a_run_shows_its_claims_to_other_users_until_it_has_ended(state: Path, tmp_path: Path) -> None:
     port = f"port-{os.getpid()}"
     with Agent(state) as agent:
-        agent.start("echo ready; until [ -e end ]; do sleep 0.05; done", tmp_path, claims=[port])
+        agent.start_run("echo ready; until [ -e end ]; do sleep 0.05; done", tmp_path, claims=[port])
         words = []
         for _ in range(3):  # a query uses up nothing of the keeper
             other = start_user(FIRST, "run-1", port)
             words.append(read_line(other))
             end_user(other)
         (tmp_path / "end").touch()
-        agent.end()
+        agent.end_run()
     assert all(f"'run': '{RUN}', 'by': 'root (uid 0)'" in word for word in words)
     other = start_user(FIRST, "run-1", port)
     word = read_line(other)
@@ -134,6 +134,6 @@ def test_runs_of_one_user_are_separated_by_their_directories_only(state: Path, t
     """Two simulated hosts on one machine claim the same port, each in its own state directory."""
     port = f"port-{os.getpid()}"
     with Agent(state) as agent, shared_claims.take_claim(port, "another"):
-        assert agent.prepare(["true"], tmp_path, claims=[port])["t"] == "prepared"
-        agent.go()
-        assert agent.end()[0]["code"] == 0
+        assert agent.prepare_run(["true"], tmp_path, claims=[port])["t"] == "prepared"
+        agent.send_go()
+        assert agent.end_run()[0]["code"] == 0

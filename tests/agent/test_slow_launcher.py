@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import end
+from tests.processes import end_process
 
 FLOOD = 300_000  # 30 MB: more than all buffers between train.sh and the screen can hold
 DRIPS = 3_000  # then single lines, and the keeper sends their size to the relay each time
@@ -57,6 +57,6 @@ def test_a_flood_arrives_whole_after_its_launcher_was_stopped(tmp_path: Path) ->
             (tmp_path / "heard").touch()
             assert run.stdout.readline().endswith(b"| the end\n")
         except BaseException:
-            end(run)
+            end_process(run)
             raise
     assert run.returncode == 0

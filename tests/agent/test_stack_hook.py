@@ -14,7 +14,7 @@ import pytest
 
 from fanout.agent import processes, stack_hook
 from fanout.agent.probes import stacks
-from tests.processes import end
+from tests.processes import end_process
 
 pytestmark = pytest.mark.process
 WAITS = """
@@ -50,7 +50,7 @@ def start_waiting(directory: Path, *words: str, **more: str) -> Iterator[subproc
     try:
         yield child
     finally:
-        end(child, kill=True)
+        end_process(child, kill=True)
 
 
 def test_the_hook_removes_its_own_traces(tmp_path: Path) -> None:

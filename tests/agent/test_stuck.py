@@ -17,15 +17,15 @@ import pytest
 
 from fanout.agent import frames, kill_sweep, processes, tree_stop
 from tests.agent.agents import RUN, Agent, build_mark, is_alive, list_processes_of, wait_for
-from tests.processes import join
+from tests.processes import join_threads
 from tests.skips import skip
 
 pytestmark = pytest.mark.process
 SILENT_SECONDS = 15.0  # after this time a launcher drops a link
 
 
-def _prepared(agent: Agent, script: str, cwd: Path, lease: float) -> int:
-    prepared = agent.prepare(["bash", "-c", script], cwd, lease=lease)
+def _prepare_run(agent: Agent, script: str, cwd: Path, lease: float) -> int:
+    prepared = agent.prepare_run(["bash", "-c", script], cwd, lease=lease)
     assert prepared["t"] == "prepared"
     return int(prepared["pid"])
 
@@ -54,44 +54,44 @@ def test_the_end_of_a_dead_keeper_is_reported_before_its_processes_are_dead(stat
     """A process of the run cannot be killed: the exit is reported at once, heartbeats continue, then it is named."""
     times: list[float] = []
     with Agent(state, patch=UNKILLABLE) as agent:
-        keeper = _prepared(agent, LEAVES_ONE, tmp_path, 60.0)
-        agent.go()
+        keeper = _prepare_run(agent, LEAVES_ONE, tmp_path, 60.0)
+        agent.send_go()
         agent.wait_for_output(b"ready\n")
         os.kill(keeper, signal.SIGKILL)
         began = time.monotonic()
-        exited = agent.receive("exited")
+        exited = agent.receive_message("exited")
         assert time.monotonic() - began < 5.0
         assert exited["why"] == "the keeper on the host died without a record"
         times.append(time.monotonic())
-        while agent.receive("heartbeat", "cleaned_up")["t"] != "cleaned_up":
+        while agent.receive_message("heartbeat", "cleaned_up")["t"] != "cleaned_up":
             times.append(time.monotonic())
-            agent.send("heartbeat")
+            agent.send_operation("heartbeat")
         times.append(time.monotonic())
         (left,) = agent.received[-1]["left"]
         assert left["cmd"] == "sleep 1007"
         os.kill(left["pid"], signal.SIGKILL)
-        agent.release()
+        agent.release_run()
     assert max(later - earlier for earlier, later in pairwise(times)) < SILENT_SECONDS
 
 
 def test_a_keeper_serves_relays_while_a_process_does_not_die(state: Path, tmp_path: Path) -> None:
     with Agent(state, patch=UNKILLABLE) as agent:
-        agent.start(LEAVES_ONE, tmp_path)
+        agent.start_run(LEAVES_ONE, tmp_path)
         agent.wait_for_output(b"ready\n")
-        agent.send("kill")
-        agent.receive("exited")
+        agent.send_operation("kill")
+        agent.receive_message("exited")
         with Agent(state) as second:
             began = time.monotonic()
-            second.attach()
-            second.receive("exited")
+            second.attach_run()
+            second.receive_message("exited")
             assert time.monotonic() - began < 10.0
         (sleeper,) = processes.find_marked(build_mark(RUN, 0))
         assert processes.read_command(sleeper) == "sleep 1007"
         os.kill(sleeper, signal.SIGKILL)
-        assert agent.end()[1]["left"] == []
+        assert agent.end_run()[1]["left"] == []
 
 
-def _hold(pid: int) -> None:
+def _trace_process(pid: int) -> None:
     """Trace a process: its parent cannot reap it meanwhile, as if it hung in the kernel."""
     seize = 0x4206  # linux/ptrace.h
     if ctypes.CDLL(None, use_errno=True).ptrace(seize, pid, None, None):
@@ -103,21 +103,21 @@ def test_a_question_whose_child_cannot_be_collected_blocks_nothing(state: Path, 
     os.mkfifo(tmp_path / "fifo")
     sleeps = f"from fanout_agent.probes import registry\nregistry.load_probe = lambda what: lambda args: open({str(tmp_path / 'fifo')!r})"
     with Agent(state, patch=sleeps) as agent:
-        agent.send("ask", id=1, what="anything", args={}, timeout=3600.0)
+        agent.send_operation("ask", id=1, what="anything", args={}, timeout=3600.0)
         relay = agent.hello["pid"]
         wait_for(lambda: processes.descendants(relay), "the question has its child")
         (child,) = processes.descendants(relay)
-        _hold(child)
+        _trace_process(child)
         try:
-            agent.send("cancel", id=1)
-            agent.send("ask", id=2, what="anything", args={}, timeout=0.2)
-            answer = agent.receive("answer")
+            agent.send_operation("cancel", id=1)
+            agent.send_operation("ask", id=2, what="anything", args={}, timeout=0.2)
+            answer = agent.receive_message("answer")
             assert (answer["id"], answer["error"]) == (2, "no answer in time")
             assert processes.read_stat(child)[0] == "Z"
         finally:
             os.waitpid(child, getattr(os, "__WALL", 0x40000000))
-        agent.send("ask", id=3, what="anything", args={}, timeout=0.2)
-        assert agent.receive("answer")["id"] == 3
+        agent.send_operation("ask", id=3, what="anything", args={}, timeout=0.2)
+        assert agent.receive_message("answer")["id"] == 3
         wait_for(lambda: not processes.read_stat(child), "the relay collects the child once it can")
 
 
@@ -129,7 +129,7 @@ prepare.CHECK_SECONDS = 0.3
 prepare._check_spec = lambda spec: open({str(tmp_path / "fifo")!r})
 """
     with Agent(state, patch=hangs) as agent:
-        refused = agent.prepare(["true"], tmp_path)
+        refused = agent.prepare_run(["true"], tmp_path)
     assert (refused["t"], refused["kind"]) == ("refused", "no-directory")
     assert refused["message"].startswith(f"{tmp_path} cannot be read: no answer within 0.3 s")
     assert f"`ls {tmp_path}`" in refused["hint"]
@@ -139,17 +139,17 @@ prepare._check_spec = lambda spec: open({str(tmp_path / "fifo")!r})
 def test_an_answer_that_fits_in_no_frame_fails_only_that_question(state: Path) -> None:
     long = f"from fanout_agent.probes import registry\nregistry.load_probe = lambda what: lambda args: 'x' * {frames.MAX_BODY}"
     with Agent(state, patch=long) as agent:
-        agent.send("ask", id=1, what="anything", args={}, timeout=30.0)
-        assert "too long to be sent" in agent.receive("answer")["error"]
+        agent.send_operation("ask", id=1, what="anything", args={}, timeout=30.0)
+        assert "too long to be sent" in agent.receive_message("answer")["error"]
 
 
 def test_a_process_whose_first_thread_has_exited_is_not_called_gone(state: Path, tmp_path: Path) -> None:
     (tmp_path / "headless.py").write_text(HEADLESS)
     with Agent(state) as agent:
-        agent.start(f"{sys.executable} headless.py & wait -n || sleep 60", tmp_path)
+        agent.start_run(f"{sys.executable} headless.py & wait -n || sleep 60", tmp_path)
         agent.wait_for_output(b"ready\n")
-        agent.send("stop", grace=0.5, why="x")
-        exited, gone, _ = agent.end()
+        agent.send_operation("stop", grace=0.5, why="x")
+        exited, gone, _ = agent.end_run()
     assert gone["killed"] >= 1
     assert exited["why"] == ""
     assert not processes.find_marked(build_mark(RUN, 0))
@@ -159,17 +159,17 @@ def test_a_script_whose_first_thread_has_exited_is_waited_for(state: Path, tmp_p
     """It dies of SIGKILL after the grace, and that is reported."""
     (tmp_path / "headless.py").write_text(HEADLESS)
     with Agent(state) as agent:
-        assert agent.prepare([sys.executable, "headless.py"], tmp_path)["t"] == "prepared"
-        agent.go()
+        assert agent.prepare_run([sys.executable, "headless.py"], tmp_path)["t"] == "prepared"
+        agent.send_go()
         agent.wait_for_output(b"ready\n")
-        agent.send("stop", grace=0.3, why="x")
-        exited, gone, _ = agent.end()
+        agent.send_operation("stop", grace=0.3, why="x")
+        exited, gone, _ = agent.end_run()
     assert (exited["signal"], exited["why"], gone["left"]) == (signal.SIGKILL, "", [])
 
 
 def test_a_sweep_reports_what_does_not_die() -> None:
     with subprocess.Popen(["sleep", "1007"]) as child:
-        _hold(child.pid)
+        _trace_process(child.pid)
         kill_leftovers = kill_sweep.KillSweep(lambda: [child.pid], seconds=0.2)
         until = time.monotonic() + 30.0
         while not kill_leftovers.step():
@@ -194,7 +194,7 @@ def test_a_group_whose_leader_was_collected_gets_no_signal_unless_it_is_ours() -
 # ------------------------------------------------------------------------------------------------ a keeper that is stopped
 
 
-class Beats:
+class _Heartbeats:
     """Send a launcher's heartbeats from a thread, while the test waits for another event."""
 
     def __init__(self, agent: Agent, seconds: float) -> None:
@@ -206,44 +206,44 @@ class Beats:
 
     def __exit__(self, *error: Any) -> None:
         self._over.set()
-        join(self._thread)
+        join_threads(self._thread)
 
     def _beat(self) -> None:
         while not self._over.wait(self._seconds):
-            self._agent.send("heartbeat")
+            self._agent.send_operation("heartbeat")
 
 
 def test_a_keeper_that_was_stopped_for_longer_than_the_lease_continues_if_its_launcher_is_there(
     state: Path, tmp_path: Path
 ) -> None:
     with Agent(state) as agent:
-        keeper = _prepared(agent, "echo ready; until [ -e end ]; do sleep 0.05; done", tmp_path, 1.5)
-        agent.go()
+        keeper = _prepare_run(agent, "echo ready; until [ -e end ]; do sleep 0.05; done", tmp_path, 1.5)
+        agent.send_go()
         agent.wait_for_output(b"ready\n")
-        with Beats(agent, 0.2):
+        with _Heartbeats(agent, 0.2):
             os.kill(keeper, signal.SIGSTOP)
             threading.Event().wait(3.0)
             os.kill(keeper, signal.SIGCONT)
             threading.Event().wait(1.0)
             (tmp_path / "end").touch()
-            exited = agent.receive("exited")
+            exited = agent.receive_message("exited")
         assert (exited["code"], exited["why"]) == (0, "")
-        agent.receive("cleaned_up")
-        agent.release()
+        agent.receive_message("cleaned_up")
+        agent.release_run()
 
 
 def test_heartbeats_from_before_a_freeze_do_not_renew_the_lease(state: Path, tmp_path: Path) -> None:
     """They waited in the keeper's socket; the launcher that sent them may have abandoned this host."""
     with Agent(state) as agent:
-        keeper = _prepared(agent, "trap '' TERM; echo ready; while :; do sleep 0.05; done", tmp_path, 2.0)
-        agent.go()
-        pid = agent.receive("started")["pid"]
+        keeper = _prepare_run(agent, "trap '' TERM; echo ready; while :; do sleep 0.05; done", tmp_path, 2.0)
+        agent.send_go()
+        pid = agent.receive_message("started")["pid"]
         agent.wait_for_output(b"ready\n")
         os.kill(keeper, signal.SIGSTOP)
         for _ in range(3):
-            agent.send("heartbeat")
-        agent.send("ask", id=1, what="no such probe", args={}, timeout=5.0)
-        agent.receive("answer")  # so the heartbeats have reached the keeper
+            agent.send_operation("heartbeat")
+        agent.send_operation("ask", id=1, what="no such probe", args={}, timeout=5.0)
+        agent.receive_message("answer")  # so the heartbeats have reached the keeper
     threading.Event().wait(13.0)  # longer than lease and grace (2 + 10)
     os.kill(keeper, signal.SIGCONT)
     began = time.monotonic()
@@ -251,49 +251,49 @@ def test_heartbeats_from_before_a_freeze_do_not_renew_the_lease(state: Path, tmp
     assert time.monotonic() - began < 8.0, "it got its grace once more"
     wait_for(lambda: not list_processes_of(state), "the keeper ends with its run")
     with Agent(state) as second:
-        second.attach()
-        exited, _, _ = second.end()
+        second.attach_run()
+        exited, _, _ = second.end_run()
     assert (exited["reason"], exited["silent_for"]) == ("lease-expired", 2.0)
     assert "the lease expired" in exited["why"]
 
 
 def test_a_go_that_waited_for_longer_than_the_lease_starts_nothing(state: Path, tmp_path: Path) -> None:
     with Agent(state) as agent:
-        keeper = _prepared(agent, "touch started", tmp_path, 1.0)
+        keeper = _prepare_run(agent, "touch started", tmp_path, 1.0)
         os.kill(keeper, signal.SIGSTOP)
-        agent.go()
+        agent.send_go()
         threading.Event().wait(1.5)
         os.kill(keeper, signal.SIGCONT)
-        gone = agent.receive("cleaned_up")
+        gone = agent.receive_message("cleaned_up")
         assert gone["killed"] == 0
-        agent.release()
+        agent.release_run()
     assert not (tmp_path / "started").exists()
 
 
 def test_a_keeper_with_a_full_socket_queue_is_not_taken_for_dead(state: Path, tmp_path: Path) -> None:
     """It is stopped, and its socket queue is full of relays: that does not end its training."""
     with Agent(state) as agent:
-        keeper = _prepared(agent, "echo ready; until [ -e end ]; do sleep 0.05; done", tmp_path, 60.0)
-        agent.go()
-        pid = agent.receive("started")["pid"]
+        keeper = _prepare_run(agent, "echo ready; until [ -e end ]; do sleep 0.05; done", tmp_path, 60.0)
+        agent.send_go()
+        pid = agent.receive_message("started")["pid"]
         agent.wait_for_output(b"ready\n")
         os.kill(keeper, signal.SIGSTOP)
         late = [Agent(state) for _ in range(20)]
         try:
             for one in late:
-                one.attach()
+                one.attach_run()
             for one in late:
-                one.send("ask", id=1, what="no such probe", args={}, timeout=5.0)
-                one.receive("answer")
+                one.send_operation("ask", id=1, what="no such probe", args={}, timeout=5.0)
+                one.receive_message("answer")
             assert is_alive(pid)
             os.kill(keeper, signal.SIGCONT)
             for one in late:
-                one.receive("started")
+                one.receive_message("started")
         finally:
             for one in late:
                 one.__exit__(None, None, None)
         (tmp_path / "end").touch()
-        assert agent.end()[0]["code"] == 0
+        assert agent.end_run()[0]["code"] == 0
 
 
 # ------------------------------------------------------------------------------------------------- faults of the agent
@@ -302,9 +302,9 @@ def test_a_keeper_with_a_full_socket_queue_is_not_taken_for_dead(state: Path, tm
 def test_a_fault_of_the_keeper_is_reported_and_leaves_nothing(state: Path, tmp_path: Path) -> None:
     patch = "from fanout_agent import keeper\nkeeper.Keeper._drain_pipe = lambda self: {}['no such thing']"
     with Agent(state, patch=patch) as agent:
-        assert agent.prepare(["bash", "-c", "setsid sleep 60 & echo ready; sleep 60"], tmp_path)["t"] == "prepared"
-        agent.go()
-        exited, gone, _ = agent.end()
+        assert agent.prepare_run(["bash", "-c", "setsid sleep 60 & echo ready; sleep 60"], tmp_path)["t"] == "prepared"
+        agent.send_go()
+        exited, gone, _ = agent.end_run()
     assert (exited["code"], exited["signal"], gone["left"]) == (None, None, [])
     assert "which is a bug in fanout: KeyError: 'no such thing'" in exited["why"]
     assert "keeper.py" in exited["why"]
@@ -313,11 +313,11 @@ def test_a_fault_of_the_keeper_is_reported_and_leaves_nothing(state: Path, tmp_p
 
 def test_a_message_that_cannot_be_read_ends_its_connection_and_not_the_run(state: Path, tmp_path: Path) -> None:
     with Agent(state) as agent:
-        agent.start("echo ready; until [ -e end ]; do sleep 0.05; done", tmp_path)
-        agent.send("stop", grace="soon", why="x")
-        agent.receive("prepared")  # the relay learns the state of the run again through its own connection
+        agent.start_run("echo ready; until [ -e end ]; do sleep 0.05; done", tmp_path)
+        agent.send_operation("stop", grace="soon", why="x")
+        agent.receive_message("prepared")  # the relay learns the state of the run again through its own connection
         (tmp_path / "end").touch()
-        assert agent.end()[0]["code"] == 0
+        assert agent.end_run()[0]["code"] == 0
 
 
 def test_a_signal_to_the_keeper_while_it_starts_the_script_is_a_stop(state: Path, tmp_path: Path) -> None:
@@ -332,14 +332,14 @@ def start(*args, **named):
 spawn.start_process = start
 """
     with Agent(state, patch=patch) as agent:
-        assert agent.prepare(["sleep", "60"], tmp_path)["t"] == "prepared"
-        agent.go()
-        exited, gone, _ = agent.end()
+        assert agent.prepare_run(["sleep", "60"], tmp_path)["t"] == "prepared"
+        agent.send_go()
+        exited, gone, _ = agent.end_run()
     assert (exited["signal"], exited["why"]) == (signal.SIGTERM, "the keeper received SIGTERM")
     assert gone["left"] == []
 
 
 def test_a_lease_of_any_length_can_be_waited_for(state: Path, tmp_path: Path) -> None:
     with Agent(state) as agent:
-        agent.start("sleep 0.3; exit 3", tmp_path, lease=3e9)
-        assert agent.end()[0]["code"] == 3
+        agent.start_run("sleep 0.3; exit 3", tmp_path, lease=3e9)
+        assert agent.end_run()[0]["code"] == 3

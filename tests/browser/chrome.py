@@ -16,7 +16,7 @@ NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chro
 SECONDS = 60.0
 
 
-def find() -> str:
+def find_browser() -> str:
     """Return the browser's program. Fails if this machine has none."""
     found = next((path for name in NAMES if (path := shutil.which(name))), None)
     assert found, "no Chromium is installed (tests/run_tiers browser installs it)"
@@ -61,15 +61,15 @@ class Chrome:
         self._number = 0
         self._session = ""
         self.messages: list[dict[str, Any]] = []
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        target = self.call_method("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.call_method("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
-            self.call(f"{domain}.enable")
+            self.call_method(f"{domain}.enable")
 
     def close(self) -> None:
         self._session = ""
         try:
-            self.call("Browser.close")
+            self.call_method("Browser.close")
         except (OSError, EOFError):
             self._child.kill()
         self._child.wait(timeout=SECONDS)
@@ -77,7 +77,7 @@ class Chrome:
         os.close(self._read)
         self._home.cleanup()
 
-    def call(self, method: str, **parameters: Any) -> Any:
+    def call_method(self, method: str, **parameters: Any) -> Any:
         """Send a command of the protocol; return its result."""
         self._number += 1
         message: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
@@ -85,32 +85,34 @@ class Chrome:
             message["sessionId"] = self._session
         os.write(self._write, json.dumps(message).encode() + b"\0")
         while True:
-            answer = self._next()
+            answer = self._read_message()
             if answer.get("id") == self._number:
                 assert "error" not in answer, answer["error"]
                 return answer["result"]
             self.messages.append(answer)
 
-    def load(self, url: str) -> None:
+    def load_page(self, url: str) -> None:
         """Go there, and wait until all of it is there and its script has run."""
         self.messages.clear()
-        self.call("Page.navigate", url=url)
+        self.call_method("Page.navigate", url=url)
         while not any(message["method"] == "Page.loadEventFired" for message in self.messages):
-            self.messages.append(self._next())
+            self.messages.append(self._read_message())
 
-    def evaluate(self, expression: str) -> Any:
+    def evaluate_expression(self, expression: str) -> Any:
         """Return the value of an expression in the page."""
-        result = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        result = self.call_method("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
-    def emulate(self, *, scheme: str = "light", width: int = 1400, height: int = 1000) -> None:
+    def emulate_screen(self, *, scheme: str = "light", width: int = 1400, height: int = 1000) -> None:
         """Dark or light, and how large the window is."""
-        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        self.call_method("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        self.call_method(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
+        )
 
-    def screenshot(self, path: str) -> None:
-        data = self.call("Page.captureScreenshot", captureBeyondViewport=False)["data"]
+    def save_screenshot(self, path: str) -> None:
+        data = self.call_method("Page.captureScreenshot", captureBeyondViewport=False)["data"]
         with open(path, "wb") as file:
             file.write(base64.b64decode(data))
 
@@ -127,7 +129,7 @@ class Chrome:
         sent = [message["params"] for message in self.messages if message["method"] == "Network.requestWillBeSent"]
         return [one["request"]["url"] for one in sent]
 
-    def _next(self) -> dict[str, Any]:
+    def _read_message(self) -> dict[str, Any]:
         until = time.monotonic() + SECONDS
         while b"\0" not in self._rest:
             ready, _, _ = select.select([self._read], [], [], max(0.0, until - time.monotonic()))

@@ -37,7 +37,7 @@ def set_request(**more: Any) -> Change:
     return lambda case: replace(case, request=replace(case.request, **more))
 
 
-def combine(*changes: Change) -> Change:
+def combine_changes(*changes: Change) -> Change:
     def apply(case: CheckContext) -> CheckContext:
         for change in changes:
             case = change(case)
@@ -167,7 +167,7 @@ VPN = {
 
 
 def set_everywhere(path: str, value: Any) -> Change:
-    return combine(*(set_fact(path, value, f"gpu{number:02}") for number in range(1, 5)))
+    return combine_changes(*(set_fact(path, value, f"gpu{number:02}") for number in range(1, 5)))
 
 
 def put_vpn_first(case: CheckContext) -> CheckContext:

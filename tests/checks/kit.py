@@ -258,15 +258,15 @@ class ForkingAsker:
         self._living: dict[int, tuple[str, int]] = {}
 
     def ask(self, asks: Sequence[ProbeRequest]) -> list[ProbeAnswer]:
-        begun = [(ask, *self._start(ask)) for ask in asks]
-        return [self._finish(ask, pid, reader, sent) for ask, pid, reader, sent in begun]
+        begun = [(ask, *self._start_question(ask)) for ask in asks]
+        return [self._finish_question(ask, pid, reader, sent) for ask, pid, reader, sent in begun]
 
     def is_still_open(self, host: str, handle: int) -> bool:
         return handle in self._living
 
     def cancel(self, host: str, handle: int) -> None:
         assert self._living[handle][0] == host
-        self._end(handle)
+        self._end_process(handle)
 
     @property
     def living(self) -> int:
@@ -275,19 +275,19 @@ class ForkingAsker:
 
     def close(self) -> None:
         for handle in tuple(self._living):
-            self._end(handle)
+            self._end_process(handle)
 
-    def _start(self, ask: ProbeRequest) -> tuple[int, int, float]:
+    def _start_question(self, ask: ProbeRequest) -> tuple[int, int, float]:
         reader, writer = os.pipe()
         sent = time.time()
         pid = os.fork()
         if pid == 0:
             os.environ.update(self._env.get(ask.host, {}))
-            _play(ask, writer)
+            _run_question(ask, writer)
         os.close(writer)
         return pid, reader, sent
 
-    def _finish(self, ask: ProbeRequest, pid: int, reader: int, sent: float) -> ProbeAnswer:
+    def _finish_question(self, ask: ProbeRequest, pid: int, reader: int, sent: float) -> ProbeAnswer:
         text, deadline = b"", time.monotonic() + ask.timeout
         while not text.endswith(b"\n"):
             ready, _, _ = select.select([reader], [], [], max(0.0, deadline - time.monotonic()))
@@ -297,7 +297,7 @@ class ForkingAsker:
             text += part
         self._living[pid] = (ask.host, reader)
         if ask.what not in ("listen", "share") or not text:
-            self._end(pid)
+            self._end_process(pid)
         if not text:
             return ProbeAnswer(error=f"no answer within {ask.timeout:g} s", reason="timeout")
         answer = json.loads(text)
@@ -305,14 +305,14 @@ class ForkingAsker:
             value=answer.get("value"), error=answer.get("error", ""), handle=pid, sent=sent, received=time.time()
         )
 
-    def _end(self, pid: int) -> None:
+    def _end_process(self, pid: int) -> None:
         _, reader = self._living.pop(pid)
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         os.close(reader)
 
 
-def _play(ask: ProbeRequest, writer: int) -> None:
+def _run_question(ask: ProbeRequest, writer: int) -> None:
     """Run in the child: answer once, or answer and stay alive."""
     status = 1
     try:

@@ -36,12 +36,12 @@ def test_recorded_facts_of_a_host_with_gpus_are_valid() -> None:
     assert value == build_healthy_facts(1)
 
 
-def _replaced(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+def _replace_value(value: Any, path: tuple[Any, ...], new: Any) -> Any:
     if not path:
         return new
     if isinstance(value, Mapping):
-        return {**value, path[0]: _replaced(value[path[0]], path[1:], new)}
-    return [_replaced(item, path[1:], new) if at == path[0] else item for at, item in enumerate(value)]
+        return {**value, path[0]: _replace_value(value[path[0]], path[1:], new)}
+    return [_replace_value(item, path[1:], new) if at == path[0] else item for at, item in enumerate(value)]
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def _replaced(value: Any, path: tuple[Any, ...], new: Any) -> Any:
     ],
 )
 def test_an_invalid_section_is_removed_and_its_field_named(path: tuple[Any, ...], new: Any, told: str) -> None:
-    value, error = answers.check_answer("facts", _replaced(build_healthy_facts(1), path, new))
+    value, error = answers.check_answer("facts", _replace_value(build_healthy_facts(1), path, new))
     assert error == ""
     assert path[0] not in value
     assert value[answers.INVALID][path[0]].startswith(told)

@@ -36,13 +36,13 @@ class Torch:
 
     def __init__(self, *, gpu: str = "", odd: Mapping[tuple[str, str], Mapping[str, Any]] | None = None) -> None:
         self._gpu, self._odd = gpu, odd or {}
-        self.asker = ScriptedAsker({"deep-open": self._open, "deep-step": self._step})
+        self.asker = ScriptedAsker({"deep-open": self._answer_open, "deep-step": self._answer_step})
 
-    def _open(self, host: str, args: Mapping[str, Any]) -> ProbeAnswer:
+    def _answer_open(self, host: str, args: Mapping[str, Any]) -> ProbeAnswer:
         one = self._odd.get((host, "begin")) or {"torch": "2.9.1", "distributed": True, "nccl": True, "gpu": self._gpu}
         return ProbeAnswer(value={"workers": [one] * args["count"]}, handle=int(host[3:]))
 
-    def _step(self, host: str, args: Mapping[str, Any]) -> ProbeAnswer:
+    def _answer_step(self, host: str, args: Mapping[str, Any]) -> ProbeAnswer:
         step = args["step"]
         workers = []
         for own in step["each"]:
@@ -52,12 +52,12 @@ class Torch:
             workers.append(self._odd.get((host, "all" if everybody else ""), self._odd.get((host, said["do"]), usual)))
         return ProbeAnswer(value={"workers": workers})
 
-    def steps(self) -> list[tuple[str, str, str]]:
+    def list_steps(self) -> list[tuple[str, str, str]]:
         """Return (operation, host, …) in the order of the questions."""
-        return [(ask.what, *_about(ask)) for ask in self.asker.asked]
+        return [(ask.what, *_describe_question(ask)) for ask in self.asker.asked]
 
 
-def _about(ask: ProbeRequest) -> tuple[str, str]:
+def _describe_question(ask: ProbeRequest) -> tuple[str, str]:
     step = ask.args.get("step")
     return ask.host, step["each"][0].get("do", step["all"]["do"]) if step else ""
 
@@ -95,13 +95,13 @@ def test_the_steps_of_three_healthy_hosts() -> None:
     torch = Torch()
     case = run_deep_test(torch)
     names = ["gpu01", "gpu02", "gpu03"]
-    assert torch.steps()[:10] == [
+    assert torch.list_steps()[:10] == [
         *(("deep-open", name, "") for name in names),
         ("deep-step", "gpu01", "serve"),
         *(("deep-step", name, "join") for name in names),
         *(("deep-step", name, "sum") for name in names),
     ]
-    assert len(torch.steps()) == 10 + 3 * 2
+    assert len(torch.list_steps()) == 10 + 3 * 2
     assert sorted(torch.asker.cancelled) == [("gpu01", 1), ("gpu02", 2), ("gpu03", 3)]
     assert list_findings(case, "fail", "warn") == []
     assert ("deep-gpu", ("gpu01", "gpu02", "gpu03")) in list_findings(case, "skip")
@@ -136,7 +136,7 @@ def test_without_torch_on_one_host_the_others_are_tested() -> None:
     assert list_findings(case, "fail") == [("deep-torch", ("gpu02",))]
     (row,) = [row for row in judge_deep_checks(case) if row.level == "fail"]
     assert "ssh gpu02 /home/ann/venv/bin/pip install torch" in row.advice
-    assert ("deep-step", "gpu02", "join") not in torch.steps()
+    assert ("deep-step", "gpu02", "join") not in torch.list_steps()
     assert ("deep-rendezvous", ("gpu02",)) in list_findings(case, "skip")
 
 
@@ -144,7 +144,7 @@ def test_without_host_0_no_host_can_join() -> None:
     torch = Torch(odd={("gpu01", "begin"): {"error": "no torch"}})
     case = run_deep_test(torch)
     assert list_findings(case, "fail") == [("deep-torch", ("gpu01",))]
-    assert [what for what, _, _ in torch.steps()] == ["deep-open"] * 3
+    assert [what for what, _, _ in torch.list_steps()] == ["deep-open"] * 3
     assert any("gpu01, which is host 0, has no working torch" in row.saw for row in judge_deep_checks(case))
 
 

@@ -25,7 +25,7 @@ def asker() -> ForkingAsker:
     return ForkingAsker()
 
 
-def rehearse(asker: ForkingAsker, folder: Path, script: str, **more: Any) -> dict[str, Any]:
+def run_rehearsal(asker: ForkingAsker, folder: Path, script: str, **more: Any) -> dict[str, Any]:
     """Rehearse ``train.sh`` with this text in ``folder``; skip the test if the kernel allows no sandbox."""
     (folder / "train.sh").write_text(script + "\n")
     (folder / "task.py").touch()
@@ -64,7 +64,7 @@ def test_every_way_to_call_torchrun_is_recorded_and_never_starts_it(
     (folder / "torchrun").write_text(f"#!/bin/sh\ntouch {tmp_path}/trained\nexit 3\n")
     (folder / "torchrun").chmod(0o755)
     (folder / "activate").write_text(f"PATH={folder}:$PATH\n")
-    played = rehearse(asker, tmp_path, script)
+    played = run_rehearsal(asker, tmp_path, script)
     assert played["count"] == 1, played
     (call,) = played["calls"]
     assert (call["program"], call["argv"], played["status"]) == ("torchrun", argv, status)
@@ -92,7 +92,7 @@ def test_the_program_that_a_run_would_start_is_reported_beside_the_recorder(
     (folder / "torchrun").write_text(f"#!{sys.executable}\n")
     (folder / "torchrun").chmod(0o755)
     (folder / "activate").write_text(f"PATH={folder}:$PATH\n")
-    (call,) = rehearse(asker, tmp_path, script, env={**GIVEN, "PATH": "/usr/bin:/bin"})["calls"]
+    (call,) = run_rehearsal(asker, tmp_path, script, env={**GIVEN, "PATH": "/usr/bin:/bin"})["calls"]
     assert call["real"] == (str(tmp_path / real) if real else "")
     assert call["python"] == (sys.executable if real else "")
 
@@ -113,7 +113,7 @@ def test_error_lines_of_the_shell_about_the_script_are_kept(
     asker: ForkingAsker, tmp_path: Path, script: str, error: str
 ) -> None:
     """Only lines that name the file are kept, not errors of the sandbox or of other tools."""
-    errors = rehearse(asker, tmp_path, script)["errors"]
+    errors = run_rehearsal(asker, tmp_path, script)["errors"]
     assert len(errors) >= bool(error)
     assert error in " ".join(errors)
     assert bool(errors) is bool(error)
@@ -132,7 +132,7 @@ def test_other_effects_of_the_script_stay_in_the_sandbox(asker: ForkingAsker, tm
         "exec 3<>/dev/tcp/127.0.0.1/22 && echo connected",
         f"{PLAIN} | tee log.txt",
     )
-    played = rehearse(asker, tmp_path, "\n".join(lines))
+    played = run_rehearsal(asker, tmp_path, "\n".join(lines))
     assert played["count"] == 1
     assert "gone in here" in played["words"]
     assert "connected" not in played["words"]
@@ -146,7 +146,7 @@ def test_other_effects_of_the_script_stay_in_the_sandbox(asker: ForkingAsker, tm
 def test_a_slow_script_is_killed_with_all_its_processes(asker: ForkingAsker, tmp_path: Path) -> None:
     """Processes that left its session are killed too. There is no exit status, because it did not exit itself."""
     word = f"sleep 1000.{tmp_path.stat().st_ino}"
-    played = rehearse(asker, tmp_path, f"setsid {word} & sleep 1000", seconds=0.5)
+    played = run_rehearsal(asker, tmp_path, f"setsid {word} & sleep 1000", seconds=0.5)
     assert (played["status"], played["count"]) == (None, 0)
     commands = [
         path.read_bytes().replace(b"\0", b" ") for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()
@@ -158,14 +158,14 @@ def test_a_python_helper_of_the_script_runs_as_usual(asker: ForkingAsker, tmp_pa
     """Only a program that starts a training is held back; the python that runs it is reported."""
     (tmp_path / "count.py").write_text("import sys; print(len(sys.argv))\n")
     script = f"export PATH={Path(sys.executable).parent}:$PATH; torchrun --nnodes=$(python3 count.py a task.py) task.py"
-    played = rehearse(asker, tmp_path, script)
+    played = run_rehearsal(asker, tmp_path, script)
     assert played["calls"][0]["argv"] == ["--nnodes=3", "task.py"]
     assert played["calls"][0]["python"].startswith(str(Path(sys.executable).parent))
 
 
 def test_a_task_without_torchrun_is_held_back_too(asker: ForkingAsker, tmp_path: Path) -> None:
     """`python task.py` would train."""
-    played = rehearse(asker, tmp_path, 'python3 -u "$@"')
+    played = run_rehearsal(asker, tmp_path, 'python3 -u "$@"')
     assert [call["program"] for call in played["calls"]] == ["task"]
 
 

@@ -24,7 +24,7 @@ from fanout.agent.probes import files, registry, source_tree, tcp
 from fanout.agent.probes.probe_tools import FactUnavailable, ForkedCall, ToolProcess
 from fanout.model.rpc import ProbeRequest
 from tests.checks.kit import ForkingAsker
-from tests.processes import join
+from tests.processes import join_threads
 
 AGENT = Path(registry.__file__).parent.parent
 KEY = "00112233445566778899aabbccddeeff"
@@ -59,10 +59,10 @@ def start_server(reply: bytes) -> Iterator[int]:
         thread = threading.Thread(target=serve)
         thread.start()
         yield listening.getsockname()[1]
-        join(thread)
+        join_threads(thread)
 
 
-def dial(port: int, addr: str = "127.0.0.1", key: str = KEY, **more: Any) -> dict[str, Any]:
+def dial_port(port: int, addr: str = "127.0.0.1", key: str = KEY, **more: Any) -> dict[str, Any]:
     (result,) = tcp.ask_dial({"targets": [{"addr": addr, "port": port, "key": key}], "timeout": 2, **more})["results"]
     return dict(result)
 
@@ -89,7 +89,7 @@ def test_probes_are_python_3_8_and_import_the_standard_library_and_each_other(pa
 def test_the_right_listener_is_known_by_its_answer(size: int) -> None:
     """The listener answers a challenge with its HMAC; bulk data flows in both directions."""
     with open_listener() as answer:
-        result = dial(answer["port"], bytes=size)
+        result = dial_port(answer["port"], bytes=size)
     assert result["outcome"] == "ok"
     assert result["source"] == "127.0.0.1"
     assert ("bulk" in result) == bool(size)
@@ -99,7 +99,7 @@ def test_the_right_listener_is_known_by_its_answer(size: int) -> None:
 def test_another_check_s_listener_is_an_impostor() -> None:
     """It uses our protocol with another key: it belongs to another host or to another check."""
     with open_listener(key="ff" * 16) as answer:
-        assert dial(answer["port"])["outcome"] == "impostor"
+        assert dial_port(answer["port"])["outcome"] == "impostor"
 
 
 @pytest.mark.process
@@ -116,7 +116,7 @@ def test_a_closed_port_is_refused() -> None:
     """No process listens on it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        assert dial(probe.getsockname()[1])["outcome"] == "refused"
+        assert dial_port(probe.getsockname()[1])["outcome"] == "refused"
 
 
 @pytest.mark.process
@@ -129,7 +129,7 @@ def test_a_full_backlog_looks_like_a_firewall_that_drops_packets() -> None:
             for link in (first, second):
                 link.setblocking(False)
                 link.connect_ex(full.getsockname())
-            result = dial(full.getsockname()[1], timeout=0.3)
+            result = dial_port(full.getsockname()[1], timeout=0.3)
     assert result["outcome"] in ("dropped", "silent")
     assert result["seconds"] < 2
 
@@ -138,7 +138,7 @@ def test_a_full_backlog_looks_like_a_firewall_that_drops_packets() -> None:
 def test_another_server_is_shown_by_its_first_bytes() -> None:
     """A proxy answers HTTP; its control characters cannot harm a terminal."""
     with start_server(b"HTTP/1.1 400 Bad\x1b[2J Request\r\n\r\n") as port:
-        result = dial(port)
+        result = dial_port(port)
     assert (result["outcome"], result["first"]) == ("stranger", "HTTP/1.1 400 Bad.[2J Request")
 
 
@@ -146,12 +146,12 @@ def test_another_server_is_shown_by_its_first_bytes() -> None:
 def test_a_server_that_sends_nothing_is_silent() -> None:
     """It accepts the connection and closes it."""
     with start_server(b"") as port:
-        assert dial(port)["outcome"] == "silent"
+        assert dial_port(port)["outcome"] == "silent"
 
 
 def test_a_name_that_does_not_resolve_is_reported_as_such() -> None:
     """Names and connections fail separately; no packet is sent for an empty label."""
-    assert dial(1, addr="no such name")["outcome"] == "unresolvable"
+    assert dial_port(1, addr="no such name")["outcome"] == "unresolvable"
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_a_child_that_inherited_the_socket_is_not_blamed() -> None:
 def test_the_port_is_free_again_at_once() -> None:
     """The client closes first, so that torch can bind the port at once."""
     with open_listener() as answer:
-        assert dial(answer["port"])["outcome"] == "ok"
+        assert dial_port(answer["port"])["outcome"] == "ok"
     with tcp.open_listener(answer["port"]) as again:
         assert again.getsockname()[1] == answer["port"]
 

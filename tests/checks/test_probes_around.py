@@ -13,7 +13,7 @@ import pytest
 from fanout.agent.probes import files as probes_files
 from fanout.agent.probes import gpu_topology, rdma, services, shared_dir
 from fanout.agent.probes.probe_tools import FactUnavailable, ToolProcess
-from tests.processes import join
+from tests.processes import join_threads
 
 MATRIX = (
     "\t\x1b[4mGPU0\tGPU1\tGPU2\tNIC0\tCPU Affinity\x1b[0m\n"
@@ -133,7 +133,7 @@ def test_a_ras_service_is_read_within_its_timeout(monkeypatch: pytest.MonkeyPatc
         thread = threading.Thread(target=serve)
         thread.start()
         assert services.query_ras(0.3) == ["NCCL version 2.27.5"]
-        join(thread)
+        join_threads(thread)
         guests[0].close()
     assert services.query_other_job({}) == []
 

@@ -16,13 +16,15 @@ from tests.checks.kit import ScriptedAsker, build_healthy_case, build_healthy_fa
 from tests.preflight.test_run_checks import build_healthy_script
 
 
-def _reads(case: CheckContext) -> Iterator[CheckResult]:
+def _read_memory(case: CheckContext) -> Iterator[CheckResult]:
     for name, memory in case.get_section("memory").items():
         if memory["total"] + 1 < 5:
             yield warn(name, "little", "buy some")
 
 
-READS = Check(name="reads", group="system", worst="warn", verifies="", why="", fix="", needs=("memory",), judge=_reads)
+READS = Check(
+    name="reads", group="system", worst="warn", verifies="", why="", fix="", needs=("memory",), judge=_read_memory
+)
 
 
 def test_a_host_that_makes_a_judge_fail_is_unknown_and_the_others_are_judged() -> None:

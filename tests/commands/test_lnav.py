@@ -15,7 +15,7 @@ from fanout.cli.main import main
 from fanout.commands.lnav import find_lnav_directory
 from fanout.record import event_json
 from tests import histories
-from tests.record.test_run_writer import keep, records
+from tests.record.test_run_writer import read_records, write_run
 
 TYPES = {*event_json._EVENTS, "run", "note", "line", "bar", "end"} - {"tick"}
 
@@ -72,7 +72,7 @@ def test_the_real_lnav_reads_a_record(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
     assert main(["lnav", "--install"]) == 0
-    keep(tmp_path / "run", histories.second_host_fails())
+    write_run(tmp_path / "run", histories.second_host_fails())
     query = ";select log_level, type, host from fanout_log"
     done = subprocess.run(
         ["lnav", "-n", "-c", query, "-c", ":write-csv-to -", str(tmp_path / "run/events.jsonl")],
@@ -82,6 +82,6 @@ def test_the_real_lnav_reads_a_record(tmp_path: Path, monkeypatch: pytest.Monkey
         check=True,
     )
     read = [line.split(",") for line in done.stdout.splitlines()[1:] if line]
-    told = [entry["type"] for entry in records(tmp_path / "run")]
+    told = [entry["type"] for entry in read_records(tmp_path / "run")]
     assert sorted(row[1] for row in read) == sorted(told)
     assert ["info", "exited", "gpu02"] in read

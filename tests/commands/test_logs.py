@@ -13,7 +13,7 @@ from fanout.record import follow
 from fanout.record.run_reader import RunReader
 from tests import histories
 from tests.histories import History
-from tests.record.test_run_writer import keep
+from tests.record.test_run_writer import write_run
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def ranks(tmp_path: Path) -> Path:
         run.add(StreamOpened(at=run.at, host="gpu01", stream=rank + 1, name=f"rank {rank}"))
         run.say("gpu01", f"step 1 of {rank}\nnote of {rank}\n".encode(), stream=rank + 1)
     run.say("gpu02", b"step 1 of all\n").end("gpu01").end("gpu02")
-    keep(tmp_path / "runs" / "r1", run)
+    write_run(tmp_path / "runs" / "r1", run)
     return tmp_path / "runs"
 
 
@@ -78,7 +78,7 @@ def test_invalid_options_are_refused(words: tuple[str, str], capsys: pytest.Capt
 
 def test_a_record_without_a_writer_may_still_get_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The guardian of a killed launcher needs a moment; then ``fanout logs`` shows what it writes."""
-    keep(tmp_path / "run", histories.good_run())
+    write_run(tmp_path / "run", histories.good_run())
     events, outcome = tmp_path / "run" / "events.jsonl", tmp_path / "run" / "result.json"
     everything = len(list(RunReader(str(tmp_path / "run")).iter_events()))
     lines = events.read_bytes().splitlines(keepends=True)

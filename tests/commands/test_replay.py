@@ -16,8 +16,8 @@ from fanout.record.run_reader import RunReader
 from fanout.ui.plain_view import PlainView
 from tests import histories
 from tests.histories import History
-from tests.record.test_run_writer import keep
-from tests.ui.goldens import heading
+from tests.record.test_run_writer import write_run
+from tests.ui.goldens import build_heading
 
 
 @pytest.mark.parametrize(
@@ -63,10 +63,10 @@ def replay_run(path: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> t
 def test_a_replay_prints_what_the_run_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = histories.second_host_fails()
     out, err = io.StringIO(), io.StringIO()
-    view = PlainView(heading(run.hosts, log_dir=str(tmp_path / "run")), stdout=out, stderr=err)
+    view = PlainView(build_heading(run.hosts, log_dir=str(tmp_path / "run")), stdout=out, stderr=err)
     run.play(view)
     view.close()
-    keep(tmp_path / "run", run)
+    write_run(tmp_path / "run", run)
     again, said = replay_run(tmp_path, capsys)
     assert again == out.getvalue()
     assert said.startswith(err.getvalue())
@@ -74,7 +74,7 @@ def test_a_replay_prints_what_the_run_printed(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_json_equals_that_of_the_run_and_ends_with_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    keep(tmp_path / "run", histories.good_run())
+    write_run(tmp_path / "run", histories.good_run())
     records = [json.loads(line) for line in replay_run(tmp_path, capsys, "--json")[0].splitlines()]
     assert [records[0]["type"], records[1]["type"], records[-1]["type"]] == ["run", "connecting", "end"]
     assert sum(record["type"] == "line" for record in records) == 12
@@ -85,7 +85,7 @@ def test_a_replay_from_a_moment_shows_only_later_events_and_whole_lines(
 ) -> None:
     run = History("h1", "h2").link().start().say("h1", b"old\nbegun ").wait(10).say("h1", b"and ended\n")
     run.end(*run.hosts).tidy(*run.hosts)
-    keep(tmp_path / "run", run)
+    write_run(tmp_path / "run", run)
     out, err = replay_run(tmp_path, capsys, "--at", "5")
     assert out == "h1 | begun\nh1 + and ended\n"  # as the run itself showed a line that took ten seconds
     assert "connected" not in err
@@ -95,7 +95,7 @@ def test_a_replay_from_a_moment_shows_only_later_events_and_whole_lines(
 
 def test_every_event_comes_at_its_time_with_ticks_between(tmp_path: Path) -> None:
     run = histories.good_run(steps=3)
-    keep(tmp_path / "run", run)
+    write_run(tmp_path / "run", run)
     told = list(RunReader(str(tmp_path / "run")).iter_states())
     clock, slept = [0.0], []
 
@@ -115,6 +115,6 @@ def test_every_event_comes_at_its_time_with_ticks_between(tmp_path: Path) -> Non
 
 
 def test_a_run_without_an_end_is_shown_as_far_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    keep(tmp_path / "run", histories.good_run())
+    write_run(tmp_path / "run", histories.good_run())
     (tmp_path / "run/result.json").unlink()
     assert "the record has no end" in replay_run(tmp_path, capsys)[1]

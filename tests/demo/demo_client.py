@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import paramiko
 
 from fanout.demo import embedded_lab
-from tests.processes import join
+from tests.processes import join_threads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +22,7 @@ class Ended:
 
 
 @contextmanager
-def dialled(lab: embedded_lab.DemoLab, host: int = 0) -> Iterator[paramiko.Transport]:
+def open_transport(lab: embedded_lab.DemoLab, host: int = 0) -> Iterator[paramiko.Transport]:
     """Open a connection without a login."""
     with socket.create_connection((lab.hosts[host].address, lab.hosts[host].port)) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -33,34 +33,34 @@ def dialled(lab: embedded_lab.DemoLab, host: int = 0) -> Iterator[paramiko.Trans
         finally:
             with suppress(OSError):  # the other end may have gone first
                 sock.shutdown(socket.SHUT_RDWR)  # wakes paramiko's thread at once, where close would leave it waiting
-            join(transport)
+            join_threads(transport)
 
 
 @contextmanager
-def login(lab: embedded_lab.DemoLab, host: int = 0) -> Iterator[paramiko.Transport]:
-    with dialled(lab, host) as transport:
+def log_in(lab: embedded_lab.DemoLab, host: int = 0) -> Iterator[paramiko.Transport]:
+    with open_transport(lab, host) as transport:
         transport.auth_publickey(lab.user, paramiko.Ed25519Key.from_private_key_file(str(lab.identity)))
         yield transport
 
 
-def started(transport: paramiko.Transport, command: str) -> paramiko.Channel:
+def start_command(transport: paramiko.Transport, command: str) -> paramiko.Channel:
     channel = transport.open_session(timeout=10)
     channel.exec_command(command)
     return channel
 
 
-def whole(channel: paramiko.Channel) -> bytes:
+def read_all(channel: paramiko.Channel) -> bytes:
     return b"".join(iter(lambda: channel.recv(1 << 17), b""))
 
 
-def ended(transport: paramiko.Transport, command: str) -> Ended:
-    channel = started(transport, command)
-    out = whole(channel)
+def run_command(transport: paramiko.Transport, command: str) -> Ended:
+    channel = start_command(transport, command)
+    out = read_all(channel)
     err = b"".join(iter(lambda: channel.recv_stderr(1 << 17), b""))
     return Ended(code=channel.recv_exit_status(), out=out, err=err)
 
 
-def ssh(lab: embedded_lab.DemoLab, *words: str, stdin: bytes = b"") -> Ended:
+def run_ssh(lab: embedded_lab.DemoLab, *words: str, stdin: bytes = b"") -> Ended:
     host = lab.hosts[0]
     argv = ["ssh", "-F", str(lab.ssh_config), "-p", str(host.port), *words]
     done = subprocess.run(argv, input=stdin, capture_output=True, check=False, timeout=30)

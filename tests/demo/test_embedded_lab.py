@@ -18,8 +18,8 @@ import paramiko
 import pytest
 
 from fanout.demo import embedded_lab
-from tests.demo.demo_client import Ended, dialled, ended, login, ssh, started, whole
-from tests.processes import join
+from tests.demo.demo_client import Ended, log_in, open_transport, read_all, run_command, run_ssh, start_command
+from tests.processes import join_threads
 from tests.skips import needs
 
 pytestmark = pytest.mark.process
@@ -38,22 +38,22 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded_lab.DemoL
 
 @pytest.mark.parametrize("code", [0, 3, 255])
 def test_the_exit_code_is_the_commands_own(lab: embedded_lab.DemoLab, code: int) -> None:
-    with login(lab) as transport:
-        assert ended(transport, f"echo hi; exit {code}") == Ended(code=code, out=b"hi\n", err=b"")
+    with log_in(lab) as transport:
+        assert run_command(transport, f"echo hi; exit {code}") == Ended(code=code, out=b"hi\n", err=b"")
 
 
 def test_fifty_quick_commands_in_a_row_each_have_their_exit_code(lab: embedded_lab.DemoLab) -> None:
-    with login(lab) as transport:
-        assert [ended(transport, f"exit {code}").code for code in range(50)] == list(range(50))
+    with log_in(lab) as transport:
+        assert [run_command(transport, f"exit {code}").code for code in range(50)] == list(range(50))
 
 
 @pytest.mark.parametrize("code", [0, 3])
 def test_openssh_gets_the_exit_code_too(lab: embedded_lab.DemoLab, code: int) -> None:
-    assert ssh(lab, lab.hosts[0].name, f"echo hi; exit {code}") == Ended(code=code, out=b"hi\n", err=b"")
+    assert run_ssh(lab, lab.hosts[0].name, f"echo hi; exit {code}") == Ended(code=code, out=b"hi\n", err=b"")
 
 
 def test_a_death_by_signal_is_reported_as_a_signal(lab: embedded_lab.DemoLab) -> None:
-    death = ssh(lab, "-v", lab.hosts[0].name, "kill -KILL $$")
+    death = run_ssh(lab, "-v", lab.hosts[0].name, "kill -KILL $$")
     assert death.code == 255
     assert b"rtype exit-signal" in death.err
 
@@ -66,8 +66,8 @@ def test_the_ssh_config_alone_is_enough_to_reach_every_host(lab: embedded_lab.De
 
 def test_a_command_finds_a_small_environment_and_its_home(lab: embedded_lab.DemoLab) -> None:
     host = lab.hosts[1]
-    with login(lab, 1) as transport:
-        out = ended(transport, "pwd; env").out.decode().splitlines()
+    with log_in(lab, 1) as transport:
+        out = run_command(transport, "pwd; env").out.decode().splitlines()
     found = dict(line.split("=", 1) for line in out[1:])
     assert out[0] == os.path.realpath(found["HOME"])
     assert found["FANOUT_HOST_ID"] == host.name
@@ -89,16 +89,16 @@ def test_two_hosts_on_one_machine_have_different_state_directories(lab: embedded
 def test_fifty_megabytes_come_over_unchanged(lab: embedded_lab.DemoLab, tmp_path: Path) -> None:
     data = os.urandom(50_000_000)
     (tmp_path / "data").write_bytes(data)
-    with login(lab) as transport:
-        channel = started(transport, f"cat '{tmp_path}/data'")
-        assert hashlib.sha256(whole(channel)).digest() == hashlib.sha256(data).digest()
+    with log_in(lab) as transport:
+        channel = start_command(transport, f"cat '{tmp_path}/data'")
+        assert hashlib.sha256(read_all(channel)).digest() == hashlib.sha256(data).digest()
         assert channel.recv_exit_status() == 0
 
 
 def test_stdin_comes_back_unchanged(lab: embedded_lab.DemoLab) -> None:
     data = os.urandom(5_000_000)
-    with login(lab) as transport:
-        channel = started(transport, "cat")
+    with log_in(lab) as transport:
+        channel = start_command(transport, "cat")
 
         def write() -> None:
             channel.sendall(data)
@@ -106,19 +106,19 @@ def test_stdin_comes_back_unchanged(lab: embedded_lab.DemoLab) -> None:
 
         writer = threading.Thread(target=write)
         writer.start()
-        assert whole(channel) == data
-        join(writer)
+        assert read_all(channel) == data
+        join_threads(writer)
         assert channel.recv_exit_status() == 0
 
 
 def test_openssh_stdin_comes_back_unchanged(lab: embedded_lab.DemoLab) -> None:
     data = os.urandom(5_000_000)
-    assert ssh(lab, lab.hosts[0].name, "cat", stdin=data) == Ended(code=0, out=data, err=b"")
+    assert run_ssh(lab, lab.hosts[0].name, "cat", stdin=data) == Ended(code=0, out=data, err=b"")
 
 
 def test_stderr_is_a_stream_of_its_own(lab: embedded_lab.DemoLab) -> None:
-    with login(lab) as transport:
-        assert ended(transport, "echo out; echo err >&2") == Ended(code=0, out=b"out\n", err=b"err\n")
+    with log_in(lab) as transport:
+        assert run_command(transport, "echo out; echo err >&2") == Ended(code=0, out=b"out\n", err=b"err\n")
 
 
 def test_a_command_that_has_closed_its_stdin_does_not_stall_the_client(
@@ -126,13 +126,13 @@ def test_a_command_that_has_closed_its_stdin_does_not_stall_the_client(
 ) -> None:
     word = tmp_path / "word"
     os.mkfifo(word)
-    with login(lab) as transport:
-        channel = started(transport, f"exec <&-; echo closed; cat '{word}'")
+    with log_in(lab) as transport:
+        channel = start_command(transport, f"exec <&-; echo closed; cat '{word}'")
         assert channel.recv(100) == b"closed\n"
         channel.settimeout(10)
         channel.sendall(bytes(3 * WINDOW))
         word.write_text("go on")
-        assert whole(channel) == b"go on"
+        assert read_all(channel) == b"go on"
         assert channel.recv_exit_status() == 0
 
 
@@ -145,14 +145,14 @@ def test_a_client_that_does_not_read_stops_the_command(lab: embedded_lab.DemoLab
         "while p.poll(500): total += os.write(1, bytes(32768))\n"
         f"open('{report}', 'w').write(str(total))"
     )
-    with login(lab) as transport:
-        started(transport, f'exec {sys.executable} -c "{writer}"')
+    with log_in(lab) as transport:
+        start_command(transport, f'exec {sys.executable} -c "{writer}"')
         assert int(report.read_text()) < 3 * WINDOW
 
 
 def test_a_command_that_does_not_read_stops_the_client(lab: embedded_lab.DemoLab) -> None:
-    with login(lab) as transport:
-        channel = started(transport, "echo go; exec sleep 60")
+    with log_in(lab) as transport:
+        channel = start_command(transport, "echo go; exec sleep 60")
         assert channel.recv(100) == b"go\n"
         channel.settimeout(0.5)
         with pytest.raises(TimeoutError):
@@ -162,13 +162,13 @@ def test_a_command_that_does_not_read_stops_the_client(lab: embedded_lab.DemoLab
 def test_thirty_two_commands_run_at_once(lab: embedded_lab.DemoLab) -> None:
     """All have answered before any is allowed to end."""
     with ExitStack() as clients:
-        transports = [clients.enter_context(login(lab, number % 2)) for number in range(32)]
-        channels = [started(transport, f"echo {number}; cat") for number, transport in enumerate(transports)]
+        transports = [clients.enter_context(log_in(lab, number % 2)) for number in range(32)]
+        channels = [start_command(transport, f"echo {number}; cat") for number, transport in enumerate(transports)]
         assert [channel.recv(100) for channel in channels] == [b"%d\n" % number for number in range(32)]
         for channel in channels:
             channel.sendall(b"bye")
             channel.shutdown_write()
-        assert [whole(channel) for channel in channels] == [b"bye"] * 32
+        assert [read_all(channel) for channel in channels] == [b"bye"] * 32
         assert [channel.recv_exit_status() for channel in channels] == [0] * 32
 
 
@@ -181,19 +181,19 @@ def test_a_wrong_key_a_wrong_user_a_password_and_no_credentials_are_refused(
     with embedded_lab.open_lab(tmp_path / "other", 1) as other:
         stranger = paramiko.Ed25519Key.from_private_key_file(str(other.identity))
     ours = paramiko.Ed25519Key.from_private_key_file(str(lab.identity))
-    with dialled(lab) as transport, pytest.raises(paramiko.AuthenticationException):
+    with open_transport(lab) as transport, pytest.raises(paramiko.AuthenticationException):
         transport.auth_publickey(lab.user, stranger)
-    with dialled(lab) as transport, pytest.raises(paramiko.AuthenticationException):
+    with open_transport(lab) as transport, pytest.raises(paramiko.AuthenticationException):
         transport.auth_publickey(f"{lab.user}x", ours)
-    with dialled(lab) as transport, pytest.raises(paramiko.BadAuthenticationType):
+    with open_transport(lab) as transport, pytest.raises(paramiko.BadAuthenticationType):
         transport.auth_password(lab.user, "", fallback=False)
-    with dialled(lab) as transport, pytest.raises(paramiko.BadAuthenticationType):
+    with open_transport(lab) as transport, pytest.raises(paramiko.BadAuthenticationType):
         transport.auth_none(lab.user)
 
 
 def test_forwarding_terminals_shells_and_subsystems_are_refused_and_commands_go_on(lab: embedded_lab.DemoLab) -> None:
     here = ("127.0.0.1", 1)
-    with login(lab) as transport:
+    with log_in(lab) as transport:
         with pytest.raises(paramiko.ChannelException):
             transport.open_channel("direct-tcpip", here, here, timeout=10)
         with pytest.raises(paramiko.SSHException):
@@ -204,12 +204,12 @@ def test_forwarding_terminals_shells_and_subsystems_are_refused_and_commands_go_
             transport.open_session(timeout=10).invoke_shell()
         with pytest.raises(paramiko.SSHException):
             transport.open_session(timeout=10).invoke_subsystem("sftp")
-        assert ended(transport, "echo fine").out == b"fine\n"
+        assert run_command(transport, "echo fine").out == b"fine\n"
 
 
 def test_agent_forwarding_is_refused_and_a_missing_terminal_is_only_reported(lab: embedded_lab.DemoLab) -> None:
-    assert ssh(lab, "-A", lab.hosts[0].name, "echo [$SSH_AUTH_SOCK]").out == b"[]\n"
-    without = ssh(lab, "-t", "-t", lab.hosts[0].name, "echo fine")
+    assert run_ssh(lab, "-A", lab.hosts[0].name, "echo [$SSH_AUTH_SOCK]").out == b"[]\n"
+    without = run_ssh(lab, "-t", "-t", lab.hosts[0].name, "echo fine")
     assert b"PTY allocation request failed" in without.err
 
 
@@ -226,8 +226,8 @@ def test_noise_and_half_a_handshake_end_their_own_connection_only(lab: embedded_
         with socket.create_connection((host.address, host.port)) as sock:
             sock.sendall(opening)
             assert sock.recv(100).startswith(b"SSH-2.0-")
-    with login(lab) as transport:
-        assert ended(transport, "echo fine").out == b"fine\n"
+    with log_in(lab) as transport:
+        assert run_command(transport, "echo fine").out == b"fine\n"
 
 
 @needs("linux")

@@ -17,7 +17,7 @@ import pytest
 
 from fanout.demo import embedded_lab
 from fanout.model.errors import UsageError
-from tests.demo.demo_client import ended, login, started
+from tests.demo.demo_client import log_in, run_command, start_command
 from tests.skips import needs
 
 pytestmark = pytest.mark.process
@@ -34,8 +34,8 @@ def test_a_client_that_goes_away_gives_the_command_eof_and_lets_it_live(
 ) -> None:
     diary = tmp_path / "diary"
     os.mkfifo(diary)
-    with login(lab) as transport:
-        channel = started(transport, f"echo go; cat >/dev/null; echo survived > '{diary}'")
+    with log_in(lab) as transport:
+        channel = start_command(transport, f"echo go; cat >/dev/null; echo survived > '{diary}'")
         assert channel.recv(100) == b"go\n"
     assert diary.read_text() == "survived\n"
 
@@ -44,8 +44,8 @@ def test_a_client_that_goes_away_breaks_the_commands_output_pipe(lab: embedded_l
     diary = tmp_path / "diary"
     os.mkfifo(diary)
     command = f"trap '' PIPE; (while echo x; do :; done) 2>/dev/null; echo broken > '{diary}'"
-    with login(lab) as transport:
-        channel = started(transport, command)
+    with log_in(lab) as transport:
+        channel = start_command(transport, command)
         assert channel.recv(1) == b"x"
     assert diary.read_text() == "broken\n"
 
@@ -61,8 +61,8 @@ def test_the_end_leaves_no_process_no_thread_no_descriptor_and_no_file(tmp_path:
     )
     with ExitStack() as clients:
         with embedded_lab.open_lab(tmp_path / "lab") as lab:
-            transports = [clients.enter_context(login(lab)) for _ in commands]
-            pids = [int(started(*pair).recv(100)) for pair in zip(transports, commands, strict=True)]
+            transports = [clients.enter_context(log_in(lab)) for _ in commands]
+            pids = [int(start_command(*pair).recv(100)) for pair in zip(transports, commands, strict=True)]
             watched = [os.pidfd_open(pid) for pid in pids]
             transports[-1].close()
             silent = clients.enter_context(socket.create_connection((lab.hosts[0].address, lab.hosts[0].port)))
@@ -94,8 +94,8 @@ def test_a_second_start_is_quick_and_has_new_keys(tmp_path: Path) -> None:
     with embedded_lab.open_lab(tmp_path / "lab") as lab:
         assert time.monotonic() - begun < 0.3
         assert lab.identity.read_text() != first
-        with login(lab) as transport:
-            assert ended(transport, "echo fine").out == b"fine\n"
+        with log_in(lab) as transport:
+            assert run_command(transport, "echo fine").out == b"fine\n"
     assert not lab.directory.exists()
 
 

@@ -24,10 +24,10 @@ def main() -> int:
         campaign = Campaign(Path(folder), seed=given.seed)
         only, _, number = given.only.partition(":")
         if number:
-            campaign.play(only, int(number))
+            campaign.play_one(only, int(number))
         else:
-            campaign.all(given.mutations, only=only, tell=lambda text: print(text, flush=True))
-    print(campaign.told())
+            campaign.play_all(given.mutations, only=only, tell=lambda text: print(text, flush=True))
+    print(campaign.format_outcome())
     return 1 if campaign.faults else 0
 
 

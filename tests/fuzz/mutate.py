@@ -11,7 +11,7 @@ from typing import Any
 Path = tuple[Any, ...]
 
 
-def _nested(depth: int) -> Any:
+def _build_nested(depth: int) -> Any:
     value: Any = []
     for _ in range(depth):
         value = [value]
@@ -20,7 +20,7 @@ def _nested(depth: int) -> Any:
 
 STRANGE: tuple[Any, ...] = (
     None, "x", "", 5, -1, 0, True, [], {}, [1], [[]], {"a": 1}, [None], 2**40, 2**63, -(2**63) - 1, 10**400, 1e308, 1.5,
-    float("nan"), float("inf"), "\ud800", "\udcff/x", "\x1b[2J", "a\nb\0c", "x" * 300_000, _nested(30), _nested(200),
+    float("nan"), float("inf"), "\ud800", "\udcff/x", "\x1b[2J", "a\nb\0c", "x" * 300_000, _build_nested(30), _build_nested(200),
     "999.1.1.1/99", "::/200", "0" * 5000, "1e999", ["x"] * 50_000, {str(number): [] for number in range(20_000)},
 )  # fmt: skip
 LARGE = 6  # how many of them are costly: they are drawn less often
@@ -37,15 +37,15 @@ def list_paths(value: Any, here: Path = ()) -> Iterator[Path]:
             yield from list_paths(item, (*here, number))
 
 
-def mutate(value: Any, chance: random.Random, places: list[Path]) -> Any:
+def mutate_value(value: Any, chance: random.Random, places: list[Path]) -> Any:
     """Return a copy of ``value`` with one to three parts changed; ``places`` are ``list_paths`` of it."""
     changed = copy.deepcopy(value)
     for _ in range(chance.choice((1, 1, 1, 2, 3))):
-        changed = _change(changed, chance.choice(places), chance)
+        changed = _change_part(changed, chance.choice(places), chance)
     return changed
 
 
-def _change(value: Any, path: Path, chance: random.Random) -> Any:
+def _change_part(value: Any, path: Path, chance: random.Random) -> Any:
     if not path:
         return chance.choice(STRANGE[:-LARGE]) if chance.random() < 0.02 else value
     place = value

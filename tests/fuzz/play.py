@@ -15,9 +15,9 @@ from tests.fuzz import records, targets
 Target = Callable[[random.Random, Path], None]
 #: target -> its share of all plays
 TARGETS: dict[str, tuple[Target, int]] = {
-    "check": (targets.check, 4),
-    "run": (targets.run, 4),
-    "record": (records.play, 2),
+    "check": (targets.play_check, 4),
+    "run": (targets.play_run, 4),
+    "record": (records.play_damage, 2),
 }
 MOST_BYTES = 192 << 20  # the most that Python objects may take at any moment, in one run of a target
 EVERY = 25  # every n-th run is measured: measuring takes five times as long
@@ -32,20 +32,20 @@ class Campaign:
         self.faults: dict[str, tuple[str, str]] = {}
         self.most = 0
 
-    def all(self, mutations: int, *, only: str = "", tell: Callable[[str], None] = lambda text: None) -> None:
+    def play_all(self, mutations: int, *, only: str = "", tell: Callable[[str], None] = lambda text: None) -> None:
         """Run so many mutated inputs, over all targets or over one."""
         chosen = {name: share for name, (_, share) in TARGETS.items() if only in ("", name)}
         turns = [name for name, share in chosen.items() for _ in range(share)]
         began = time.monotonic()
         for number in range(mutations):
             known = len(self.faults)
-            self.play(turns[number % len(turns)], self._seed * 10_000_000 + number)
+            self.play_one(turns[number % len(turns)], self._seed * 10_000_000 + number)
             if len(self.faults) > known:
                 tell("\n".join(list(self.faults.values())[-1]))
             if (number + 1) % 5000 == 0:
                 tell(f"{number + 1} in {time.monotonic() - began:.0f} s, {len(self.faults)} faults")
 
-    def play(self, name: str, number: int) -> None:
+    def play_one(self, name: str, number: int) -> None:
         """Run one; ``number`` is the seed of its random generator."""
         measured = number % EVERY == 0
         if measured:
@@ -64,7 +64,7 @@ class Campaign:
         if self.most > MOST_BYTES:
             self.faults.setdefault("memory", (f"{name}:{number}", f"{self.most >> 20} MiB at once"))
 
-    def told(self) -> str:
+    def format_outcome(self) -> str:
         """Return the outcome as text."""
         counts = ", ".join(f"{count} of {name}" for name, count in self.played.items())
         lines = [

@@ -65,7 +65,7 @@ def main() -> None:
         os.environ["FANOUT_STATE"] = folder
         told, messages = _replace_names(str(project))
         kept = {"answers": told, "messages": messages}
-        text = _neutral(json.dumps(kept, indent=1), folder)
+        text = _neutralize_text(json.dumps(kept, indent=1), folder)
     RECORDED.write_text(text + "\n")
     print(f"{len(told)} answers, {len(messages)} messages, {len(text)} bytes")
 
@@ -97,11 +97,11 @@ def _replace_names(project: str) -> tuple[list[tuple[str, Any]], list[Any]]:
     run_checks.run(asked, recorder, planner=planner)
     recorder.ask([ProbeRequest(host="a", what="runs")])
     fan.close()
-    recorder.kept += _ran(hosts[:1], project)
-    return _short(recorder.kept), messages
+    recorder.kept += _record_answers(hosts[:1], project)
+    return _shorten_tables(recorder.kept), messages
 
 
-def _ran(hosts: list[Host], project: str) -> list[tuple[str, Any]]:
+def _record_answers(hosts: list[Host], project: str) -> list[tuple[str, Any]]:
     """Return the answers of a failed host to the questions about its run."""
     fan = ConnectionPool(hosts, lambda host: LocalTransport(), ConnectionOptions(by="ann@pc"), Clock())
     fan.start()
@@ -125,7 +125,7 @@ def _ran(hosts: list[Host], project: str) -> list[tuple[str, Any]]:
     return told
 
 
-def _short(kept: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+def _shorten_tables(kept: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
     """Shorten long tables of one kind: the mutations concern the shape."""
 
     def cut(value: Any) -> Any:
@@ -136,7 +136,7 @@ def _short(kept: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
     return [(what, cut(value)) for what, value in kept]
 
 
-def _neutral(text: str, folder: str) -> str:
+def _neutralize_text(text: str, folder: str) -> str:
     """Replace this machine's names and paths."""
     known = {
         folder: "/home/ann",

@@ -25,7 +25,7 @@ from fanout.record.index import read_run_handle
 from fanout.record.run_handle import RunHandle
 from fanout.record.run_writer import RunWriter
 from fanout.run.process_context import ProcessContext
-from tests.fuzz.mutate import list_paths, mutate, mutate_bytes
+from tests.fuzz.mutate import list_paths, mutate_bytes, mutate_value
 from tests.fuzz.targets import RECORDED
 from tests.histories import TRACEBACK, History
 
@@ -45,7 +45,7 @@ VERBS = (
 )  # fmt: skip
 
 
-def make(path: Path) -> None:
+def make_record(path: Path) -> None:
     """Write the whole record of a run that failed."""
     run = History("a", "b").link().start()
     run.add(StreamOpened(at=run.at, host="a", stream=1, name="rank 0"))
@@ -79,16 +79,16 @@ def make(path: Path) -> None:
     (path / "launcher.json").write_text(json.dumps({"pid": 1, "user": "ann", "machine": "pc", "since": 1.0}))
 
 
-def play(chance: random.Random, folder: Path) -> None:
+def play_damage(chance: random.Random, folder: Path) -> None:
     """Damage one file of a record and read it by one command, which reports one error or continues without that part."""
     whole = folder / "whole" / "r1"
     if not whole.exists():
-        make(whole)
+        make_record(whole)
     place = folder / "runs"
     shutil.rmtree(place, ignore_errors=True)
     shutil.copytree(folder / "whole", place)
     file = place / "r1" / chance.choice(FILES)
-    file.write_bytes(_damaged(file, chance))
+    file.write_bytes(_damage_file(file, chance))
     words = chance.choice(VERBS)
     try:
         if words[0] == "stop":  # as far as it goes without a connection
@@ -100,7 +100,7 @@ def play(chance: random.Random, folder: Path) -> None:
         return  # one sentence
 
 
-def _damaged(file: Path, chance: random.Random) -> bytes:
+def _damage_file(file: Path, chance: random.Random) -> bytes:
     """Damage any bytes of the file, or one value of its JSON."""
     data = file.read_bytes()
     if chance.random() < 0.3:
@@ -108,7 +108,7 @@ def _damaged(file: Path, chance: random.Random) -> bytes:
     lines = data.splitlines() if file.suffix == ".jsonl" else [data]
     at = chance.randrange(len(lines))
     value = json.loads(lines[at])
-    lines[at] = json.dumps(mutate(value, chance, list(list_paths(value)))).encode()
+    lines[at] = json.dumps(mutate_value(value, chance, list(list_paths(value)))).encode()
     return b"\n".join(lines) + b"\n"
 
 

@@ -36,14 +36,14 @@ from fanout.ui.json_lines import JsonLines
 from fanout.ui.plain_view import PlainView
 from fanout.ui.run_report import build_report
 from tests.fuzz.mutate import Path as Place
-from tests.fuzz.mutate import list_paths, mutate
+from tests.fuzz.mutate import list_paths, mutate_value
 
 RECORDED: dict[str, Any] = json.loads(Path(__file__).with_name("recorded.json").read_text())
 HOSTS = tuple(Host(name=name, origin=Origin(file="hosts.txt", line=line), slots=1) for line, name in enumerate("ab", 1))
 NAMES = tuple(host.name for host in HOSTS)
 
 
-def _places(value: Any) -> list[Place]:
+def _list_places(value: Any) -> list[Place]:
     return list(list_paths(value))
 
 
@@ -58,15 +58,15 @@ class Changing:
         self._asked = 0
 
     def ask(self, asks: Sequence[ProbeRequest]) -> list[ProbeAnswer]:
-        return [self._answer(ask) for ask in asks]
+        return [self._change_answer(ask) for ask in asks]
 
-    def _answer(self, ask: ProbeRequest) -> ProbeAnswer:
+    def _change_answer(self, ask: ProbeRequest) -> ProbeAnswer:
         recorded = self._left.get(ask.what)
         if not recorded:
             return ProbeAnswer(error="no such question")
         value = recorded.pop(0) if len(recorded) > 1 else recorded[0]
         if self._countdown == 0:
-            value = mutate(value, self._chance, _places(value))
+            value = mutate_value(value, self._chance, _list_places(value))
         self._countdown -= 1
         self._asked += 1
         decoder = open_decoder(ask.host)
@@ -92,7 +92,7 @@ def open_decoder(host: str) -> protocol.FrameDecoder:
     return decoder
 
 
-def check(chance: random.Random, folder: Path) -> None:
+def play_check(chance: random.Random, folder: Path) -> None:
     """Run a check of two hosts with one changed answer, reported as text and as JSON."""
     request = CheckRequest(
         hosts=HOSTS,
@@ -106,12 +106,12 @@ def check(chance: random.Random, folder: Path) -> None:
     json.dumps(check_record.build_check_record(result.case, result.findings, 1.0), default=str)
 
 
-def _messages(chance: random.Random) -> list[bytes]:
+def _build_messages(chance: random.Random) -> list[bytes]:
     """Return the frames of a run: some changed, repeated, left out, cut short or out of order."""
     out = []
     chosen = chance.randrange(len(RECORDED["messages"]))
     for number, message in enumerate(RECORDED["messages"]):
-        value = mutate(message, chance, _places(message)) if number == chosen else message
+        value = mutate_value(message, chance, _list_places(message)) if number == chosen else message
         out.append(pack_messages(value))
     kind, at = chance.randrange(8), chance.randrange(len(out))
     if kind == 0:
@@ -138,7 +138,7 @@ def pack_messages(value: Any) -> bytes:
     return len(body).to_bytes(4, "big") + b"\x01" + body
 
 
-def run(chance: random.Random, folder: Path) -> None:
+def play_run(chance: random.Random, folder: Path) -> None:
     """Run two hosts, one of which sends changed frames: state, policy, views, record, diagnosis and report."""
     place = folder / "run"
     shutil.rmtree(place, ignore_errors=True)
@@ -152,7 +152,7 @@ def run(chance: random.Random, folder: Path) -> None:
     ]
     state = RunState.initial(NAMES, at=0.0)
     policy = Policy(hang_timeout="5", last_words=0.0)
-    for event in events(_messages(chance), chance):
+    for event in decode_events(_build_messages(chance), chance):
         try:
             state = apply_event(state, event)
         except InvalidTransition:
@@ -169,7 +169,7 @@ def run(chance: random.Random, folder: Path) -> None:
     assert verdict is not None
 
 
-def events(messages: Iterable[bytes], chance: random.Random | None = None) -> list[Event]:
+def decode_events(messages: Iterable[bytes], chance: random.Random | None = None) -> list[Event]:
     """Yield the events of host a's frames, with a question to it after each; ``chance`` changes some of the answers."""
     decoder = open_decoder("a")
     recorded: Mapping[str, Any] = dict(RECORDED["answers"])
@@ -180,7 +180,7 @@ def events(messages: Iterable[bytes], chance: random.Random | None = None) -> li
         what = ("stacks", "aftermath")[number % 2]
         value = recorded[what]
         if chance is not None and chance.random() < 0.3:
-            value = mutate(value, chance, _places(value))
+            value = mutate_value(value, chance, _list_places(value))
         decoder.expect_answer(number, what)
         asked = ActionSent(at=0.0, action=Inspect(host="a", ask=number, what=what))
         try:

@@ -20,8 +20,8 @@ PLAYS = {"check": 120, "run": 120, "record": 60}
 @pytest.mark.parametrize("name", PLAYS)
 def test_a_sample_of_changed_inputs_ends_nothing(tmp_path: Path, name: str) -> None:
     campaign = Campaign(tmp_path, seed=7)
-    campaign.all(PLAYS[name], only=name)
-    assert not campaign.faults, campaign.told()
+    campaign.play_all(PLAYS[name], only=name)
+    assert not campaign.faults, campaign.format_outcome()
     assert campaign.played.total() == PLAYS[name]
 
 
@@ -45,7 +45,7 @@ def test_the_recorded_answers_are_valid() -> None:
 def test_the_recorded_run_reaches_its_end() -> None:
     """Otherwise the fuzzer would change messages that no code reads."""
     state = RunState.initial(targets.NAMES, at=0.0)
-    for event in targets.events(targets.pack_messages(message) for message in targets.RECORDED["messages"]):
+    for event in targets.decode_events(targets.pack_messages(message) for message in targets.RECORDED["messages"]):
         try:
             state = apply_event(state, event)
         except InvalidTransition:
@@ -65,6 +65,6 @@ def test_the_recorded_check_has_something_to_judge() -> None:
 
 
 def test_the_whole_record_is_reported(tmp_path: Path) -> None:
-    records.make(tmp_path / "r1")
+    records.make_record(tmp_path / "r1")
     for words in records.VERBS[:-1]:
         assert records.read_by(words, tmp_path).strip(), words

@@ -22,7 +22,7 @@ class Intended(NamedTuple):
     lines: str
     reason: str
 
-    def covers(self, peer: str, way: str, line: str) -> bool:
+    def covers_line(self, peer: str, way: str, line: str) -> bool:
         return peer in self.peers and way == self.way and re.search(self.lines, line) is not None
 
 

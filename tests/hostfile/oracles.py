@@ -26,24 +26,24 @@ class Quiet:
         pass
 
 
-def program(name: str) -> str | None:
+def find_program(name: str) -> str | None:
     """Return the path of another launcher's program: in the folder that peers.sh fills, else on PATH."""
     return shutil.which(name, path=f"{PEERS_DIR / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}")
 
 
-def _run(*argv: str) -> tuple[int, str]:
+def _run_program(*argv: str) -> tuple[int, str]:
     environ = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=30, env=environ, check=False)
     return done.returncode, done.stdout.decode("utf-8", "replace")
 
 
-def openmpi(line: str, folder: Path) -> PeerReading:
+def read_with_openmpi(line: str, folder: Path) -> PeerReading:
     """Return ``prterun``'s allocation table; the count that it takes from this machine's CPUs is None."""
     file = folder / "openmpi.txt"
     file.write_bytes(line.encode() + b"\n")
-    prterun = program("prterun") or "prterun"
+    prterun = find_program("prterun") or "prterun"
     options = ("--allow-run-as-root", "--display", "allocation", "--do-not-launch", "-n", "1")
-    code, out = _run(prterun, *options, "--hostfile", str(file), "true")
+    code, out = _run_program(prterun, *options, "--hostfile", str(file), "true")
     if code == 213 and not re.search(r"slots", line):  # nothing allocated: the line named no host
         return ()
     if code:
@@ -55,12 +55,14 @@ def openmpi(line: str, folder: Path) -> PeerReading:
     return tuple((host, int(slots) if counted else None) for host, slots in found if host != here)
 
 
-def mpich(line: str, folder: Path) -> PeerReading:
+def read_with_mpich(line: str, folder: Path) -> PeerReading:
     """Return Hydra's list of proxies, with a launcher that starts nothing."""
     file = folder / "mpich.txt"
     file.write_bytes(line.encode() + b"\n")
     launcher = ("-verbose", "-launcher", "ssh", "-launcher-exec", "/bin/false")
-    code, out = _run(program("mpiexec.hydra") or "mpiexec.hydra", *launcher, "-f", str(file), "-n", "64", "true")
+    code, out = _run_program(
+        find_program("mpiexec.hydra") or "mpiexec.hydra", *launcher, "-f", str(file), "-n", "64", "true"
+    )
     found = re.findall(r"^ *\[\d+\] proxy: (\S+) \((\d+) cores\)", out, re.MULTILINE)
     if not found:
         return None if code else ()
@@ -69,11 +71,11 @@ def mpich(line: str, folder: Path) -> PeerReading:
     return tuple((host, int(cores)) for host, cores in found)
 
 
-def pdsh(line: str, folder: Path) -> PeerReading:
+def read_with_pdsh(line: str, folder: Path) -> PeerReading:
     """Return the hosts of ``pdsh -Q``."""
     file = folder / "pdsh.txt"
     file.write_bytes(line.encode() + b"\n")
-    code, out = _run("pdsh", "-R", "exec", "-Q", "-w", f"^{file}")
+    code, out = _run_program("pdsh", "-R", "exec", "-Q", "-w", f"^{file}")
     hosts = out.strip().splitlines()[-1].split(",") if out.strip() else []
     if code:
         return () if not line.partition("#")[0].strip() else None
@@ -98,7 +100,7 @@ json.dump(found, sys.stdout)
 
 
 @functools.cache
-def _cluset() -> dict[str, list[str] | None]:
+def _run_cluset() -> dict[str, list[str] | None]:
     """Return ClusterShell's result for each word of lines.txt."""
     words = (Path(__file__).parent / "lines.txt").read_text().split()
     python = str(PEERS_DIR / "bin" / "python")
@@ -107,18 +109,18 @@ def _cluset() -> dict[str, list[str] | None]:
     return answer
 
 
-def clush(line: str, folder: Path) -> PeerReading:
+def read_with_clush(line: str, folder: Path) -> PeerReading:
     """Return the result of ``cluset -e`` for each word, as ``clush --hostfile`` reads them."""
     hosts: dict[str, None] = {}
     for word in line.split():
-        names = _cluset()[word]
+        names = _run_cluset()[word]
         if names is None:
             return None
         hosts |= dict.fromkeys(names)
     return tuple((host, None) for host in hosts)
 
 
-def deepspeed(line: str, folder: Path) -> PeerReading:
+def read_with_deepspeed(line: str, folder: Path) -> PeerReading:
     """Run ``_parse_hostfile`` of DeepSpeed's own source, that function alone."""
     tree = ast.parse((PEERS_DIR / "deepspeed_runner.py").read_text())
     wanted = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "_parse_hostfile"]
@@ -134,9 +136,9 @@ def deepspeed(line: str, folder: Path) -> PeerReading:
 
 
 ORACLES: dict[str, tuple[Callable[[str, Path], PeerReading], Callable[[], bool]]] = {
-    "DeepSpeed": (deepspeed, (PEERS_DIR / "deepspeed_runner.py").exists),
-    "Open MPI": (openmpi, lambda: program("prterun") is not None),
-    "MPICH": (mpich, lambda: program("mpiexec.hydra") is not None),
-    "pdsh": (pdsh, lambda: program("pdsh") is not None),
-    "clush": (clush, (PEERS_DIR / "bin" / "cluset").exists),
+    "DeepSpeed": (read_with_deepspeed, (PEERS_DIR / "deepspeed_runner.py").exists),
+    "Open MPI": (read_with_openmpi, lambda: find_program("prterun") is not None),
+    "MPICH": (read_with_mpich, lambda: find_program("mpiexec.hydra") is not None),
+    "pdsh": (read_with_pdsh, lambda: find_program("pdsh") is not None),
+    "clush": (read_with_clush, (PEERS_DIR / "bin" / "cluset").exists),
 }

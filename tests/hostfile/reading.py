@@ -6,12 +6,12 @@ from fanout.hostfile import dump_hostfile, parse_hostfile
 from fanout.model.errors import HostfileError
 
 
-def read(text: str, file: str = "hosts.txt") -> list[str]:
+def read_lines(text: str, file: str = "hosts.txt") -> list[str]:
     """Return the hosts, each as its canonical plain line."""
     return dump_hostfile(parse_hostfile(text.encode(), file=file)).splitlines()
 
 
-def refusal(text: str | bytes, file: str = "hosts.txt") -> str:
+def read_refusal(text: str | bytes, file: str = "hosts.txt") -> str:
     """Return the message; fail if the text is accepted."""
     data = text if isinstance(text, bytes) else text.encode()
     try:

@@ -9,14 +9,14 @@ import pytest
 
 from fanout.hostfile import expand_hosts, parse_hostfile
 from fanout.model.errors import HostfileError
-from tests.hostfile.reading import refusal
+from tests.hostfile.reading import read_refusal
 
 TEXT = (Path(__file__).parents[2] / "docs" / "hostfiles.md").read_text()
 
 
 def test_the_message_in_the_guide_is_the_message() -> None:
     """The guide prints the refusal of that file."""
-    assert refusal("gpu01 slots=8\ngpu04:128\n\n\ngpu01 slots=4\n") in TEXT
+    assert read_refusal("gpu01 slots=8\ngpu04:128\n\n\ngpu01 slots=4\n") in TEXT
 
 
 def test_the_ranges_of_the_guide_expand_as_it_says() -> None:

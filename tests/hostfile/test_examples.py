@@ -42,7 +42,7 @@ def test_every_recorded_result_has_its_file() -> None:
     assert {path.name for path in CORPUS.glob("*.read")} == names
 
 
-def dialled(host: Host) -> tuple[str, str, int]:
+def resolve_fixed(host: Host) -> tuple[str, str, int]:
     """Return a fixed answer in the place of ssh_config's."""
     return host.hostname or host.name, host.user or "me", host.port or 22
 
@@ -50,7 +50,7 @@ def dialled(host: Host) -> tuple[str, str, int]:
 def test_the_table_shows_the_parsed_hosts() -> None:
     """Its columns are rank, host, address, user, port, slots, attributes and the line."""
     found = parse_source(HostSource(name="lab.txt", data=(ROOT / "hostfiles" / "lab.txt").read_bytes(), is_file=True))
-    assert render_hosts(select_hosts(found), dialled).splitlines() == [
+    assert render_hosts(select_hosts(found), resolve_fixed).splitlines() == [
         "rank  host   address  user   port  slots  attributes                                                   from",
         "0     gpu01  gpu01    me     22    8      addr=10.0.0.1 iface=ib0 tag=a100                             lab.txt:5",
         "1     gpu02  gpu02    me     22    8      addr=10.0.0.2 iface=ib0 tag=a100                             lab.txt:5",

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from tests.hostfile.reading import read, refusal
+from tests.hostfile.reading import read_lines, read_refusal
 
 YAML = {
     "- gpu01\n- gpu[02-03] slots=4\n- host: gpu04\n  slots: 8\n- gpu05: {port: 2222, spare: true}\n- gpu06:\n": [
@@ -46,20 +46,20 @@ YAML = {
 @pytest.mark.parametrize("text", YAML, ids=lambda text: text[:24])
 def test_yaml(text: str) -> None:
     """The inventory equals these plain lines."""
-    assert read(text, "hosts.yaml") == YAML[text]
+    assert read_lines(text, "hosts.yaml") == YAML[text]
 
 
 def test_yaml_is_recognised_by_its_content() -> None:
     """Standard input has no file name extension."""
-    assert read("- h1\n- h2: {slots: 2}\n", "<stdin>") == ["h1", "h2 slots=2"]
-    assert read('{"hosts": ["h1"]}', "<stdin>") == ["h1"]
-    assert read("# x\nall:\n  hosts:\n    h1:\n", "<stdin>") == ["h1"]
+    assert read_lines("- h1\n- h2: {slots: 2}\n", "<stdin>") == ["h1", "h2 slots=2"]
+    assert read_lines('{"hosts": ["h1"]}', "<stdin>") == ["h1"]
+    assert read_lines("# x\nall:\n  hosts:\n    h1:\n", "<stdin>") == ["h1"]
 
 
 def test_json_may_be_one_long_line() -> None:
     """The output of a program may have no line breaks."""
     text = json.dumps([{"host": f"gpu{n:05d}", "slots": 8} for n in range(5000)])
-    assert len(read(text, "hosts.json")) == 5000
+    assert len(read_lines(text, "hosts.json")) == 5000
 
 
 YAML_REFUSED = {
@@ -86,7 +86,7 @@ YAML_REFUSED = {
 @pytest.mark.parametrize("text", YAML_REFUSED, ids=lambda text: text[:24])
 def test_yaml_refused(text: str) -> None:
     """Mistakes in YAML are reported with their line."""
-    message = refusal(text, "hosts.yaml")
+    message = read_refusal(text, "hosts.yaml")
     for phrase in YAML_REFUSED[text]:
         assert phrase in message
 
@@ -96,13 +96,13 @@ def test_aliases_of_aliases_are_no_bomb() -> None:
     lines = ["a: &a [x1]"] + [
         f"{b}: &{b} [{', '.join(['*' + a] * 9)}]" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
     ]
-    assert "problems" in refusal("\n".join(lines), "hosts.yaml")
+    assert "problems" in read_refusal("\n".join(lines), "hosts.yaml")
     lines = ["a: &a {hosts: [x1]}"]
     lines += [
         f"{b}: &{b} {{groups: {{p: *{a}, q: *{a}, r: *{a}, s: *{a}}}}}"
         for a, b in itertools.pairwise("abcdefghijklmno")
     ]
-    assert "10,000 problems" in refusal("\n".join(lines), "hosts.yaml")
+    assert "10,000 problems" in read_refusal("\n".join(lines), "hosts.yaml")
 
 
 TABLES = {
@@ -119,8 +119,8 @@ TABLES = {
 @pytest.mark.parametrize("text", TABLES, ids=lambda text: text[:24])
 def test_table(text: str) -> None:
     """A table with clear columns is accepted."""
-    assert read(text, "hosts.csv") == TABLES[text]
-    assert read(text, "<stdin>") == TABLES[text]
+    assert read_lines(text, "hosts.csv") == TABLES[text]
+    assert read_lines(text, "<stdin>") == TABLES[text]
 
 
 @pytest.mark.parametrize(
@@ -139,9 +139,9 @@ def test_table(text: str) -> None:
 )
 def test_table_refused(text: str, phrase: str) -> None:
     """The error of an unclear table names the valid columns; that of a wrong row names the row."""
-    assert phrase in refusal(text, "hosts.csv")
+    assert phrase in read_refusal(text, "hosts.csv")
 
 
 def test_a_list_of_hosts_is_no_table() -> None:
     """Commas alone make no table: two lines of two hosts are four hosts."""
-    assert read("node,server1\nx,y\n", "hosts.txt") == ["node", "server1", "x", "y"]
+    assert read_lines("node,server1\nx,y\n", "hosts.txt") == ["node", "server1", "x", "y"]

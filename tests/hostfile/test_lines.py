@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fanout.hostfile import parse_hostfile
-from tests.hostfile.reading import read
+from tests.hostfile.reading import read_lines
 
 READINGS = {
     "h1": ["h1"],
@@ -92,10 +92,10 @@ READINGS = {
 @pytest.mark.parametrize("text", READINGS, ids=repr)
 def test_reading(text: str) -> None:
     """The line gives the same host as its plainest spelling."""
-    assert sorted(word for line in read(text) for word in line.split()) == sorted(
+    assert sorted(word for line in read_lines(text) for word in line.split()) == sorted(
         word for line in READINGS[text] for word in line.split()
     )
-    assert [line.split()[0] for line in read(text)] == [line.split()[0] for line in READINGS[text]]
+    assert [line.split()[0] for line in read_lines(text)] == [line.split()[0] for line in READINGS[text]]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from fanout.hostfile import parse_hostfile
 from fanout.hostfile.masking import mask_secrets
 from fanout.hostfile.render import explain_lines, to_dicts
 from fanout.model.errors import HostfileError
-from tests.hostfile.reading import refusal
+from tests.hostfile.reading import read_refusal
 
 SECRET = "hunter2zzz"
 REFUSED = [
@@ -51,7 +51,7 @@ REFUSED = [
 
 @pytest.mark.parametrize("text", REFUSED)
 def test_a_refusal_quotes_the_line_without_its_secret(text: str) -> None:
-    said = refusal(text)
+    said = read_refusal(text)
     assert SECRET not in said
     assert SECRET[:7] not in said
 

@@ -36,7 +36,7 @@ def find_difference(ours: PeerReading, theirs: PeerReading) -> str | None:
     return WE_SKIP if not ours else OTHERWISE
 
 
-def unordered(peer: str, reading: PeerReading) -> PeerReading:
+def ignore_order(peer: str, reading: PeerReading) -> PeerReading:
     """Return results as sets, because ClusterShell sorts."""
     return tuple(sorted(reading)) if reading and peer == "clush" else reading
 
@@ -49,7 +49,7 @@ def test_models_parse_every_line_as_the_real_launcher_does(peer: str, tmp_path: 
     assert installed(), f"{peer} is not installed: run tests/hostfile/peers.sh"
     wrong = {}
     for line in LINES:
-        real, model = unordered(peer, oracle(line, tmp_path)), unordered(peer, PEERS[peer](line))
+        real, model = ignore_order(peer, oracle(line, tmp_path)), ignore_order(peer, PEERS[peer](line))
         if real != model:
             wrong[line] = {"real": real, "model": model}
     assert not wrong
@@ -62,7 +62,7 @@ def test_fanout_parses_as_the_others_do_except_on_purpose(peer: str) -> None:
     for line in LINES:
         ours, theirs = read_ours(line), PEERS[peer](line)
         way = find_difference(ours, theirs)
-        if way and not any(each.covers(peer, way, line) for each in INTENDED):
+        if way and not any(each.covers_line(peer, way, line) for each in INTENDED):
             unexplained[line] = (way, "ours", ours, "theirs", theirs)
     assert not unexplained
 
@@ -74,6 +74,6 @@ def test_no_intended_difference_is_stale() -> None:
         for line in LINES
         for peer in PEERS
         for each in INTENDED
-        if (way := find_difference(read_ours(line), PEERS[peer](line))) and each.covers(peer, way, line)
+        if (way := find_difference(read_ours(line), PEERS[peer](line))) and each.covers_line(peer, way, line)
     }
     assert set(INTENDED) - shown == set()

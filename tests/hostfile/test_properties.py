@@ -26,7 +26,7 @@ GPUS = st.lists(st.integers(0, 15).map(str), unique=True, max_size=4).map(tuple)
 
 
 @st.composite
-def hosts(draw: st.DrawFn) -> Host:
+def generate_hosts(draw: st.DrawFn) -> Host:
     """Generate any host that the parser can return."""
     gpus = draw(GPUS)
     slots = draw(st.integers(1, len(gpus))) if gpus else draw(st.none() | st.integers(1, 4096))
@@ -58,7 +58,7 @@ def drop_origin(found: HostFile) -> list[Host]:
     return [dataclasses.replace(host, origin=nowhere) for host in found.hosts]
 
 
-@given(st.lists(hosts(), min_size=1, max_size=6, unique_by=lambda host: host.name.casefold()))
+@given(st.lists(generate_hosts(), min_size=1, max_size=6, unique_by=lambda host: host.name.casefold()))
 def test_parse_after_print_is_the_identity(many: list[Host]) -> None:
     """A printed hostfile gives the same hosts in the same order, with all attributes."""
     before = HostFile(source="x", hosts=tuple(many))

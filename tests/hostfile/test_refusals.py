@@ -7,7 +7,7 @@ import pytest
 from fanout.hostfile import parse_hostfile
 from fanout.hostfile.problems import MOST_SHOWN
 from fanout.model.errors import HostfileError
-from tests.hostfile.reading import refusal
+from tests.hostfile.reading import read_refusal
 
 REFUSED = {
     "h1:128": ["h1:128 may mean 128 slots or port 128", "h1 slots=128", "h1 port=128"],
@@ -134,7 +134,7 @@ REFUSED = {
 @pytest.mark.parametrize("text", REFUSED, ids=repr)
 def test_refusal(text: str) -> None:
     """The message contains the place and every phrase that the user needs."""
-    message = refusal(text)
+    message = read_refusal(text)
     assert message.startswith("hosts.txt:")
     for phrase in REFUSED[text]:
         assert phrase in message
@@ -154,12 +154,12 @@ def test_refusal(text: str) -> None:
 )
 def test_input_that_is_no_text_is_refused(data: bytes, phrase: str) -> None:
     """Other encodings, binaries and huge files are recognised as such."""
-    assert phrase in refusal(data)
+    assert phrase in read_refusal(data)
 
 
 def test_all_problems_come_in_one_message_in_the_order_of_the_file() -> None:
     """Three mistakes on three lines are reported together, each with its line, a caret and a fix."""
-    message = refusal("h1 slots=0\ngood slots=8\ngpu[3-1]\n  h3:128 # x\n")
+    message = read_refusal("h1 slots=0\ngood slots=8\ngpu[3-1]\n  h3:128 # x\n")
     assert message.splitlines() == [
         "hosts.txt: 3 problems",
         "hosts.txt:1: slots=0: not a number of processes",
@@ -179,14 +179,14 @@ def test_all_problems_come_in_one_message_in_the_order_of_the_file() -> None:
 
 def test_a_wrong_file_does_not_flood_the_screen() -> None:
     """A long block list is reported in one screen and a count."""
-    message = refusal("\n".join(f"0.0.0.0 ads{n}.example.com" for n in range(2000)))
+    message = read_refusal("\n".join(f"0.0.0.0 ads{n}.example.com" for n in range(2000)))
     assert message.startswith("hosts.txt: 2,000 problems")
     assert message.endswith(f"… and {2000 - MOST_SHOWN:,} more")
 
 
 def test_a_caret_stays_in_view_on_a_long_line() -> None:
     """An error far to the right of a long line is shown with its surroundings."""
-    message = refusal(",".join(f"gpu{n}" for n in range(500)) + ",-x")
+    message = read_refusal(",".join(f"gpu{n}" for n in range(500)) + ",-x")
     shown, caret = message.splitlines()[1:3]
     assert len(shown) < 110
     assert shown[caret.index("^") : caret.rindex("^") + 1] == "-x"
@@ -203,8 +203,8 @@ def test_a_file_of_another_kind_is_one_problem() -> None:
     """There is not one problem for each line; of a file with many problems only the first are shown."""
     config = "Host gpu01\n  HostName 10.0.0.1\n  Port 10015\n  User root\nHost gpu02\n  Port 10016\n"
     for text in (config, "cn1\n" * 3 + "cn2\n" * 3, "import torch\n" * 30):
-        assert "problems" not in refusal(text)
-    many = refusal("".join(f"h{number} slots=x\n" for number in range(32)))
+        assert "problems" not in read_refusal(text)
+    many = read_refusal("".join(f"h{number} slots=x\n" for number in range(32)))
     assert many.startswith("hosts.txt: 32 problems\n")
     assert many.count("not a number of processes") == 8
     assert many.endswith("… and 24 more")

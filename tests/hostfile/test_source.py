@@ -12,12 +12,12 @@ from fanout.hostfile import dump_hostfile, explain_lines, load_source, read_host
 from fanout.model.errors import HostfileError
 
 
-def names(source: str, stdin: bytes = b"", **environ: str) -> list[str]:
+def read_names(source: str, stdin: bytes = b"", **environ: str) -> list[str]:
     """Return the hosts of a source, as plain lines."""
     return dump_hostfile(read_host_list(source, stdin=io.BytesIO(stdin).read, environ=environ)).splitlines()
 
 
-def refused(source: str, **environ: str) -> str:
+def read_refusal(source: str, **environ: str) -> str:
     """Return the message and the hint."""
     with pytest.raises(HostfileError) as caught:
         read_host_list(source, stdin=io.BytesIO().read, environ=environ)
@@ -38,20 +38,20 @@ def refused(source: str, **environ: str) -> str:
 )
 def test_hosts_may_be_on_the_command_line(source: str, expected: list[str]) -> None:
     """An argument that is no path is a list of hosts."""
-    assert names(source) == expected
+    assert read_names(source) == expected
 
 
 def test_standard_input() -> None:
     """'-' reads standard input."""
-    assert names("-", b"h1 slots=2\n") == ["h1 slots=2"]
+    assert read_names("-", b"h1 slots=2\n") == ["h1 slots=2"]
 
 
 def test_slurm() -> None:
     """@slurm is the allocation: its node list, and its GPUs per node if Slurm reports them."""
-    assert names("@slurm", SLURM_JOB_NODELIST="gpu[1-2],x") == ["gpu1", "gpu2", "x"]
-    assert names("@slurm", SLURM_JOB_NODELIST="n1", SLURM_GPUS_PER_NODE="a100:8") == ["n1 slots=8"]
-    assert "not a Slurm allocation" in refused("@slurm")
-    assert "unknown source" in refused("@pbs")
+    assert read_names("@slurm", SLURM_JOB_NODELIST="gpu[1-2],x") == ["gpu1", "gpu2", "x"]
+    assert read_names("@slurm", SLURM_JOB_NODELIST="n1", SLURM_GPUS_PER_NODE="a100:8") == ["n1 slots=8"]
+    assert "not a Slurm allocation" in read_refusal("@slurm")
+    assert "unknown source" in read_refusal("@pbs")
 
 
 def test_a_file_wins_over_a_host_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,13 +61,13 @@ def test_a_file_wins_over_a_host_of_its_name(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "b.txt").write_text("h2\n@include c.txt\n")
     (tmp_path / "more" / "c.txt").write_text("h3\n")
-    assert names("gpu01") == ["h1", "h2", "h3"]
+    assert read_names("gpu01") == ["h1", "h2", "h3"]
 
 
 def test_a_missing_include_is_reported_at_its_line(tmp_path: Path) -> None:
     """The error points at the line that names the missing file."""
     (tmp_path / "a.txt").write_text("h1\n@include b.txt\n")
-    assert "a.txt:2: @include b.txt:" in refused(str(tmp_path / "a.txt"))
+    assert "a.txt:2: @include b.txt:" in read_refusal(str(tmp_path / "a.txt"))
 
 
 @pytest.mark.parametrize("source", ["hsots.txt", "./hsots.txt", "hosts.yaml", "hostfile", "sub/hosts"])
@@ -75,7 +75,7 @@ def test_a_path_that_does_not_exist_is_no_host(source: str, tmp_path: Path, monk
     """A missing file is never taken for a host name; the error lists files with similar names."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "hosts.txt").write_text("h1\n")
-    message = refused(source)
+    message = read_refusal(source)
     assert f"{source}: no such file" in message
     assert "hosts.txt" in message or source == "sub/hosts"
 
@@ -84,9 +84,9 @@ def test_a_special_file_is_refused_at_once(tmp_path: Path) -> None:
     """A folder, a fifo without a writer and a device are refused without a wait."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    assert "not a regular file" in refused(str(fifo))
-    assert "not a regular file" in refused("/dev/zero")
-    assert "a directory" in refused(str(tmp_path))
+    assert "not a regular file" in read_refusal(str(fifo))
+    assert "not a regular file" in read_refusal("/dev/zero")
+    assert "a directory" in read_refusal(str(tmp_path))
 
 
 def test_a_huge_file_is_refused_without_reading_it_whole(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_a_huge_file_is_refused_without_reading_it_whole(tmp_path: Path) -> None
     giant = tmp_path / "giant.txt"
     with giant.open("wb") as file:
         file.truncate(100 << 20)
-    assert "larger than 8 MiB" in refused(str(giant))
+    assert "larger than 8 MiB" in read_refusal(str(giant))
 
 
 def test_a_shells_pipe_is_read() -> None:
@@ -103,7 +103,7 @@ def test_a_shells_pipe_is_read() -> None:
     try:
         os.write(writing, b"h1\nh2\n")
         os.close(writing)
-        assert names(f"/dev/fd/{reading}") == ["h1", "h2"]
+        assert read_names(f"/dev/fd/{reading}") == ["h1", "h2"]
     finally:
         os.close(reading)
 

@@ -22,7 +22,7 @@ from tests.lab.lab import REPOSITORY, Lab
 from tests.lab.node import Node
 from tests.lab.ns import Process
 from tests.lab.specs import UID
-from tests.processes import end
+from tests.processes import end_process
 
 PATIENCE = 60.0  # seconds; far more than anything here takes on an idle machine
 
@@ -114,7 +114,7 @@ class Running:
 
     def close(self) -> None:
         """Kill it if it still runs."""
-        end(self.child, kill=True)
+        end_process(self.child, kill=True)
         self._selector.close()
 
     def _read_output(self, deadline: float) -> bool:

@@ -9,17 +9,7 @@ from __future__ import annotations
 import uuid
 
 from tests.lab.specs import HostSpec
-from tests.lab.spoil import (
-    HOME,
-    Fault,
-    Inject,
-    Scene,
-    add_rc_line,
-    inject_all,
-    run_on_host,
-    start_python,
-    write_on_host,
-)
+from tests.lab.spoil import HOME, Fault, Inject, Scene, add_rc_line, inject_all, run_on_host, run_python, write_on_host
 
 _WAIT = "print('up', flush=True); import signal; signal.pause()"
 
@@ -47,7 +37,7 @@ LOGIN = Scene(
         Fault(check="proxy", level="info", host="h4", inject=add_rc_line("export http_proxy=http://proxy:3128")),
         Fault(check="open-files", level="warn", host="h5", inject=add_rc_line("ulimit -n 1024")),
         Fault(check="memory-cap", level="warn", host="h6", inject=add_rc_line("ulimit -v 8000000")),
-        Fault(check="leftovers", level="warn", host="h8", inject=start_python(_WAIT, user="lab", env={"FANOUT_RUN_ID": "old"})),
+        Fault(check="leftovers", level="warn", host="h8", inject=run_python(_WAIT, user="lab", env={"FANOUT_RUN_ID": "old"})),
         Fault(
             check="build-locks", level="warn", host="h9",
             inject=run_on_host(f"cd {HOME} && mkdir -p .cache/torch_extensions/x && touch -d '1 hour ago' .cache/torch_extensions/x/lock", user="lab"),
@@ -131,8 +121,8 @@ MOUNTS = Scene(
         Fault(
             check="workdir", level="fail", host="h5", inject=run_on_host(f"mount -t tmpfs none {HOME}/shared"),
         ),
-        Fault(check="file-server", level="fail", host="h6", inject=start_python(_HANGS)),
-        Fault(check="stuck", level="warn", host="h2", inject=inject_all(run_on_host(f"mkdir {HOME}/gone"), start_python(_STUCK))),
+        Fault(check="file-server", level="fail", host="h6", inject=run_python(_HANGS)),
+        Fault(check="stuck", level="warn", host="h2", inject=inject_all(run_on_host(f"mkdir {HOME}/gone"), run_python(_STUCK))),
     ),
 )  # fmt: skip
 
@@ -312,7 +302,7 @@ SERVICES = Scene(
         Fault(check="firewall", level="info", host="h2", inject=activate_units("chronyd", "firewalld")),
         Fault(check="time-service", level="warn", host="h3", inject=inject_all(activate_units("none"), write_on_host("bin/timedatectl", "#!/bin/sh\necho no\n", mode=0o755))),
         Fault(check="oom-killer", level="warn", host="h4", inject=activate_units("chronyd", "earlyoom", "systemd-oomd")),
-        Fault(check="nccl-job", level="info", host="h5", inject=start_python(_RAS)),
+        Fault(check="nccl-job", level="info", host="h5", inject=run_python(_RAS)),
         Fault(
             check="mesh", level="fail", host="h6", also=(("firewall", "info"),),
             inject=inject_all(activate_units("chronyd", "nftables"), run_on_host("iptables -w -A INPUT -p tcp --syn --dport 32768:60999 -j DROP")),

@@ -30,4 +30,4 @@ def open_session(lab: Lab, host: str, command: str) -> subprocess.Popen[bytes]:
 
 
 def end_session(child: subprocess.Popen[bytes]) -> None:
-    processes.end(child, kill=True)
+    processes.end_process(child, kill=True)

@@ -312,81 +312,31 @@ FAULTS = {
     for fault in (
         Fault(name="session cut", strike=cut_sessions),
         Fault(name="relay killed", strike=Kill(what="relay", found=list_relays)),
-        Fault(
-            name="connections reset",
-            strike=reset_connections,
-            undo=stop_resets,
-            lasts=NOTICED,
-            sshd="refused",
-            drops=True,
-        ),
-        Fault(
-            name="blackhole 4 s",
-            strike=Host.drop_packets,
-            undo=Host.stop_dropping,
-            lasts=4.0,
-            sshd="silent",
-            drops=True,
-        ),
-        Fault(
-            name="blackhole until noticed",
-            strike=Host.drop_packets,
-            undo=Host.stop_dropping,
-            lasts=NOTICED,
-            sshd="silent",
-        ),
-        Fault(
-            name="blackhole beyond the lease", strike=_silenced_for_good, undo=Host.stop_dropping, lasts=0.0, drops=True
-        ),
+        Fault(name="connections reset", strike=reset_connections, undo=stop_resets, lasts=NOTICED, sshd="refused", drops=True),
+        Fault(name="blackhole 4 s", strike=Host.drop_packets, undo=Host.stop_dropping, lasts=4.0, sshd="silent", drops=True),
+        Fault(name="blackhole until noticed", strike=Host.drop_packets, undo=Host.stop_dropping, lasts=NOTICED, sshd="silent"),
+        Fault(name="blackhole beyond the lease", strike=_silenced_for_good, undo=Host.stop_dropping, lasts=0.0, drops=True),
         Fault(name="cable out 3 s", strike=pull_cable, undo=Host.link_up, lasts=3.0, sshd="silent"),
         Fault(name="one packet in ten lost", strike=lose_packets, undo=list_kept, lasts=5.0, drops=True),
         Fault(name="sshd restarted", strike=sshd_away, undo=Host.start_sshd, lasts=NOTICED, sshd="refused"),
         Fault(name="frozen 3 s", strike=Host.freeze_processes, undo=Host.thaw_processes, lasts=3.0, sshd="mute"),
-        Fault(
-            name="frozen until noticed",
-            strike=Host.freeze_processes,
-            undo=Host.thaw_processes,
-            lasts=NOTICED,
-            sshd="mute",
-        ),
+        Fault(name="frozen until noticed", strike=Host.freeze_processes, undo=Host.thaw_processes, lasts=NOTICED, sshd="mute"),
         Fault(name="keeper killed", strike=Kill(what="keeper", found=list_keepers)),
         Fault(name="script killed", strike=Kill(what="train.sh", found=_list_script_process)),
         Fault(name="whole session killed", strike=kill_session),
         Fault(name="out of memory", strike=limit_memory, after=remove_memory_limit),
         Fault(name="held in the kernel", strike=hold_in_kernel, after=let_go),
         Fault(name="held in the kernel, its keeper killed", strike=hold_and_kill_keeper, after=let_go),
-        Fault(
-            name="frozen beyond the lease",
-            strike=Host.freeze_processes,
-            undo=Host.thaw_processes,
-            lasts="no connection for",
-        ),
+        Fault(name="frozen beyond the lease", strike=Host.freeze_processes, undo=Host.thaw_processes, lasts="no connection for"),
         Fault(name="keeper stopped 4 s", strike=_build_stop("keeper", list_keepers), undo=go_on, lasts=4.0),
-        Fault(
-            name="keeper stopped",
-            strike=_build_stop("keeper", list_keepers),
-            after=Kill(what="keeper", found=list_keepers),
-        ),
-        Fault(
-            name="temporary noexec",
-            strike=_build_remount("noexec", *TEMPORARY),
-            after=_build_remount("exec", *TEMPORARY),
-        ),
+        Fault(name="keeper stopped", strike=_build_stop("keeper", list_keepers), after=Kill(what="keeper", found=list_keepers)),
+        Fault(name="temporary noexec", strike=_build_remount("noexec", *TEMPORARY), after=_build_remount("exec", *TEMPORARY)),
         Fault(name="home noexec", strike=_build_remount("noexec", "/home"), after=_build_remount("exec", "/home")),
         Fault(name="home read-only", strike=_build_remount("ro", "/home"), after=_build_remount("rw", "/home")),
-        Fault(
-            name="/var/tmp read-only", strike=_build_remount("ro", "/var/tmp"), after=_build_remount("rw", "/var/tmp")
-        ),
-        Fault(
-            name="all disks read-only", strike=_build_remount("ro", *TEMPORARY), after=_build_remount("rw", *TEMPORARY)
-        ),
+        Fault(name="/var/tmp read-only", strike=_build_remount("ro", "/var/tmp"), after=_build_remount("rw", "/var/tmp")),
+        Fault(name="all disks read-only", strike=_build_remount("ro", *TEMPORARY), after=_build_remount("rw", *TEMPORARY)),
         Fault(name="/var/tmp full", strike=_build_fill("/var/tmp"), after=_build_empty("/var/tmp")),
-        Fault(
-            name="/var/tmp full until told",
-            strike=_build_fill("/var/tmp"),
-            undo=_build_empty("/var/tmp"),
-            lasts=CRAMPED,
-        ),
+        Fault(name="/var/tmp full until told", strike=_build_fill("/var/tmp"), undo=_build_empty("/var/tmp"), lasts=CRAMPED),
         Fault(name="all disks full", strike=_build_fill(*TEMPORARY), after=_build_empty(*TEMPORARY)),
         Fault(name="rebooted", strike=reboot_host),
         Fault(name="power off", strike=Host.power_off, sshd="silent"),
@@ -394,4 +344,4 @@ FAULTS = {
         Fault(name="blackholed", strike=Host.drop_packets, sshd="silent"),
         Fault(name="frozen", strike=Host.freeze_processes, sshd="mute"),
     )
-}
+}  # fmt: skip

@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.lab import ns
 from tests.lab.ns import LabError, Process
 from tests.lab.specs import UID, USER, HostSpec, Plan, boot_order
-from tests.processes import SECONDS, end
+from tests.processes import SECONDS, end_process
 
 _INIT = str(Path(__file__).with_name("init.py"))
 _PATIENCE = 20.0  # seconds for what takes milliseconds, on a machine busy with other things
@@ -165,7 +165,7 @@ class Node:
         try:
             out, err = child.communicate(None if stdin is None else stdin.encode(), timeout)
         except BaseException:
-            end(child, kill=True)
+            end_process(child, kill=True)
             raise
         done = subprocess.CompletedProcess(
             list(argv), child.returncode, out.decode(errors="replace"), err.decode(errors="replace")

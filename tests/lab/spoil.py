@@ -84,7 +84,7 @@ def inject_all(*injects: Inject) -> Inject:
     return inject
 
 
-def start_python(code: str, *, user: str = "root", env: Mapping[str, str] | None = None) -> Inject:
+def run_python(code: str, *, user: str = "root", env: Mapping[str, str] | None = None) -> Inject:
     """Return a fault that starts a Python program; it prints a line once it is ready."""
 
     def inject(node: Node) -> None:

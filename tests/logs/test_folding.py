@@ -25,7 +25,7 @@ from fanout.model.events import StreamOpened
 from fanout.model.settings import Settings
 from fanout.ui.plain_view import PlainView
 from tests.histories import T0, History
-from tests.ui.goldens import heading
+from tests.ui.goldens import build_heading
 
 
 def says(*lines: tuple[str, str]) -> list[LogLine]:
@@ -175,7 +175,7 @@ def test_the_plain_view_folds_on_request() -> None:
             run.say(host, b"NCCL version 2\n", stream=rank + 1)
     out = io.StringIO()
     view = PlainView(
-        heading(run.hosts),
+        build_heading(run.hosts),
         stdout=out,
         stderr=io.StringIO(),
         filters=parse_display_filters(Settings(show="all", fold="exact")),

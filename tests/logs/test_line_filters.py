@@ -12,7 +12,7 @@ from fanout.model.events import StreamOpened
 from fanout.model.settings import Settings
 from fanout.ui.plain_view import PlainView
 from tests.histories import T0, TRACEBACK, History
-from tests.ui.goldens import heading
+from tests.ui.goldens import build_heading
 
 
 def under_torchrun(*hosts: str, ranks: int = 2) -> History:
@@ -26,7 +26,7 @@ def under_torchrun(*hosts: str, ranks: int = 2) -> History:
 
 def shown(run: History, wished: DisplayFilters | None = None) -> tuple[list[str], str]:
     out, err = io.StringIO(), io.StringIO()
-    view = PlainView(heading(run.hosts), stdout=out, stderr=err, filters=wished)
+    view = PlainView(build_heading(run.hosts), stdout=out, stderr=err, filters=wished)
     run.play(view)
     view.close()
     return out.getvalue().splitlines(), err.getvalue()

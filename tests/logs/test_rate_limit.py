@@ -11,7 +11,7 @@ from fanout.logs.rate_limit import RateLimiter
 from fanout.model.events import Chunk, Tick
 from fanout.ui.live_view import LiveView
 from tests.histories import T0, History
-from tests.ui.goldens import heading
+from tests.ui.goldens import build_heading
 
 
 def chunk(data: bytes, at: float = T0) -> Chunk:
@@ -46,7 +46,7 @@ def test_a_flood_on_screen_is_bounded_and_has_a_count_of_hidden_lines() -> None:
     for number in range(50):
         run.say("h1", b"".join(b"line %d\n" % (number * 10_000 + each) for each in range(10_000)))
     out = io.StringIO()
-    view = LiveView(heading(("h1",)), stdout=out, colour=False, size=lambda: (100, 30))
+    view = LiveView(build_heading(("h1",)), stdout=out, colour=False, size=lambda: (100, 30))
     run.play(view)
     view.close()
     shown = out.getvalue()

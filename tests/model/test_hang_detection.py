@@ -20,7 +20,7 @@ MOVES = {"ranks": [{"rank": 0, "moved": True}], "busy": 0}
 WORKS = {"ranks": [{"rank": 0, "moved": False}], "busy": 2}
 
 
-def running() -> History:
+def build_running() -> History:
     run = History("gpu01", "gpu02").link().start()
     for host in run.hosts:
         run.say(host, b"step 1 loss 2.0\n")
@@ -34,7 +34,7 @@ def decide_and_ask(run: History, policy: Policy = POLICY) -> list[Action]:
     return actions
 
 
-def answer(run: History, *values: dict[str, Any]) -> History:
+def answer_questions(run: History, *values: dict[str, Any]) -> History:
     state = run.play()
     for host, value in zip(state.all_hosts, values, strict=True):
         question = host.examined[-1][0]
@@ -43,7 +43,7 @@ def answer(run: History, *values: dict[str, Any]) -> History:
 
 
 def test_no_inspection_before_the_time_or_without_the_option() -> None:
-    run = running()
+    run = build_running()
     run.wait(9.0)
     assert decide_and_ask(run) == []
     run.wait(5000.0)
@@ -51,7 +51,7 @@ def test_no_inspection_before_the_time_or_without_the_option() -> None:
 
 
 def test_after_the_silence_every_host_is_asked_once() -> None:
-    run = running()
+    run = build_running()
     run.wait(11.0)
     assert {(a.host, a.what) for a in decide_and_ask(run) if isinstance(a, Inspect)} == {
         ("gpu01", "stacks"),
@@ -63,26 +63,26 @@ def test_after_the_silence_every_host_is_asked_once() -> None:
 @pytest.mark.parametrize(("second", "found"), [(STILL, True), (MOVES, False), (WORKS, False)])
 def test_it_is_a_hang_only_if_nothing_moves_anywhere(second: dict[str, Any], found: bool) -> None:
     """If one rank has another stack, or a compiler works beside the ranks, the run continues."""
-    run = running()
+    run = build_running()
     run.wait(11.0)
     decide_and_ask(run)
-    answer(run, STILL, second)
+    answer_questions(run, STILL, second)
     assert hang_detection.is_hung(run.play()) is found
 
 
 def test_a_hang_is_stopped_after_the_hosts_have_answered() -> None:
     """Facts of the kernel or a file system about a hang are gone, or hard to find, after the run."""
     policy = Policy(hang_timeout="10", on_hang="stop")
-    run = running()
+    run = build_running()
     run.wait(11.0)
     decide_and_ask(run, policy)
-    answer(run, STILL, STILL)
+    answer_questions(run, STILL, STILL)
     assert {(a.host, a.what) for a in decide_and_ask(run, policy) if isinstance(a, Inspect)} == {
         ("gpu01", "aftermath"),
         ("gpu02", "aftermath"),
     }
     assert decide_and_ask(run, policy) == []
-    answer(run, {}, {})
+    answer_questions(run, {}, {})
     stops = decide_and_ask(run, policy)
     assert [action.host for action in stops if isinstance(action, Stop) and action.why.startswith("hang: ")] == list(
         run.hosts
@@ -91,31 +91,31 @@ def test_a_hang_is_stopped_after_the_hosts_have_answered() -> None:
 
 def test_hosts_that_were_asked_about_a_hang_are_asked_again_when_the_run_fails_later() -> None:
     policy = Policy(hang_timeout="10", on_hang="stop")
-    run = running()
+    run = build_running()
     run.wait(11.0)
     decide_and_ask(run, policy)
-    answer(run, STILL, STILL)
+    answer_questions(run, STILL, STILL)
     decide_and_ask(run, policy)
     run.wait(1.0).say("gpu02", b"step 2 loss 1.9\n")
-    answer(run, {}, {}).wait(1.0).end("gpu02", code=1)
+    answer_questions(run, {}, {}).wait(1.0).end("gpu02", code=1)
     assert {a.host for a in decide_and_ask(run, policy) if isinstance(a, Inspect)} == {"gpu01", "gpu02"}
 
 
 def test_a_hang_is_reported_and_not_stopped_by_default() -> None:
     """It is reported once: without new output there is no new inspection."""
-    run = running()
+    run = build_running()
     run.wait(11.0)
     decide_and_ask(run)
-    answer(run, STILL, STILL).wait(60.0)
+    answer_questions(run, STILL, STILL).wait(60.0)
     assert hang_detection.is_hung(run.play())
     assert decide_and_ask(run) == []
 
 
 def test_a_run_that_writes_again_no_longer_hangs() -> None:
-    run = running()
+    run = build_running()
     run.wait(11.0)
     decide_and_ask(run)
-    answer(run, STILL, STILL).wait(1.0)
+    answer_questions(run, STILL, STILL).wait(1.0)
     run.say("gpu02", b"step 2 loss 1.9\n")
     assert not hang_detection.is_hung(run.play())
     run.wait(11.0)
@@ -123,10 +123,10 @@ def test_a_run_that_writes_again_no_longer_hangs() -> None:
 
 
 def test_a_run_that_moves_in_silence_is_inspected_again_later() -> None:
-    run = running()
+    run = build_running()
     run.wait(11.0)
     decide_and_ask(run)
-    answer(run, MOVES, MOVES).wait(9.0)
+    answer_questions(run, MOVES, MOVES).wait(9.0)
     assert decide_and_ask(run) == []
     run.wait(2.0)
     assert len(decide_and_ask(run)) == 2
@@ -134,7 +134,7 @@ def test_a_run_that_moves_in_silence_is_inspected_again_later() -> None:
 
 def test_a_host_that_does_not_answer_is_no_proof_of_a_hang() -> None:
     """There is no finding before the timeout of its answer; afterwards the other answers count."""
-    run = running()
+    run = build_running()
     run.wait(11.0)
     decide_and_ask(run)
     question = run.play().hosts["gpu01"].examined[-1][0]
@@ -146,7 +146,7 @@ def test_a_host_that_does_not_answer_is_no_proof_of_a_hang() -> None:
 
 def test_auto_learns_from_the_run() -> None:
     """The timeout is ten minutes until pauses are known, then ten times the longest pause, at least a minute."""
-    run = running()
+    run = build_running()
     assert hang_detection.silence_limit("auto", run.play()) == 600.0
     for _ in range(60):
         run.wait(0.5)
@@ -159,7 +159,7 @@ def test_auto_learns_from_the_run() -> None:
 
 def test_the_first_failure_asks_every_host_for_its_facts() -> None:
     """This happens at once, before the others are stopped; a host is not released before its answer."""
-    run = running().end("gpu02", code=1)
+    run = build_running().end("gpu02", code=1)
     wanted = decide_and_ask(run)
     assert {(a.host, a.what) for a in wanted if isinstance(a, Inspect)} == {
         ("gpu01", "aftermath"),
@@ -171,7 +171,7 @@ def test_the_first_failure_asks_every_host_for_its_facts() -> None:
 
 
 def test_no_host_is_released_before_its_answer() -> None:
-    run = running().end("gpu02", code=1)
+    run = build_running().end("gpu02", code=1)
     decide_and_ask(run)
     run.add(CleanedUp(at=run.at, host="gpu02", killed=0))
     assert not any(isinstance(action, Release) for action in decide_actions(POLICY, run.play()))
@@ -180,7 +180,7 @@ def test_no_host_is_released_before_its_answer() -> None:
 
 
 def test_a_user_who_stops_the_run_waits_for_no_answers() -> None:
-    run = running().add(Interrupted(at=running().at, signal=2)).end("gpu02", code=1)
+    run = build_running().add(Interrupted(at=build_running().at, signal=2)).end("gpu02", code=1)
     assert not any(isinstance(action, Inspect) for action in decide_actions(POLICY, run.play()))
 
 

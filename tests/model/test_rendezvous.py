@@ -13,7 +13,7 @@ from fanout.model.state import HostState, Phase, RunState
 POLICY = Policy(start_timeout=120.0)
 
 
-def why(*facts: dict[str, Any], now: float = 200.0) -> str:
+def explain_stop(*facts: dict[str, Any], now: float = 200.0) -> str:
     """Return why running hosts a, b, c … with these facts are stopped; "" if they are not."""
     usual: dict[str, Any] = {"phase": Phase.RUNNING, "connected": True, "prepare_at": 0.0, "go_at": 0.0}
     hosts = {name: HostState(name=name, **{**usual, **fact}) for name, fact in zip("abcd", facts, strict=False)}
@@ -37,7 +37,7 @@ JOINED, WAITING = {"joined_at": 10.0, "waiting_at": 5.0}, {"waiting_at": 10.0}
     ],
 )
 def test_a_host_that_never_comes_is_named(hosts: tuple[dict[str, Any], ...], named: str) -> None:
-    assert why(*hosts).startswith(named)
+    assert explain_stop(*hosts).startswith(named)
 
 
 @pytest.mark.parametrize(
@@ -51,8 +51,8 @@ def test_a_host_that_never_comes_is_named(hosts: tuple[dict[str, Any], ...], nam
     ],
 )
 def test_no_host_is_blamed_without_proof(hosts: tuple[dict[str, Any], ...]) -> None:
-    assert why(*hosts) == ""
+    assert explain_stop(*hosts) == ""
 
 
 def test_no_host_is_blamed_before_the_time() -> None:
-    assert why(JOINED, {}, now=129.0) == ""
+    assert explain_stop(JOINED, {}, now=129.0) == ""

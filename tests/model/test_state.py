@@ -78,7 +78,7 @@ STILL = {
 }
 
 
-def at(phase: Phase) -> RunState:
+def build_state(phase: Phase) -> RunState:
     host = HostState(name="h", phase=phase)
     return RunState(order=("h",), hosts={"h": host}, began_at=0.0, now=1.0)
 
@@ -90,7 +90,7 @@ def test_there_is_a_sample_of_every_event_of_a_host() -> None:
 @pytest.mark.parametrize("kind", SAMPLES, ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("phase", Phase, ids=lambda phase: phase.name)
 def test_a_host_moves_only_by_the_table(phase: Phase, kind: type[HostEvent]) -> None:
-    before = at(phase)
+    before = build_state(phase)
     copy = replace(before)
     if kind in STILL:
         assert apply_event(before, SAMPLES[kind]).hosts["h"].phase is phase
@@ -115,7 +115,7 @@ def test_a_typical_run_reaches_its_end(name: str) -> None:
 
 
 def test_time_never_runs_backwards() -> None:
-    state = apply_event(at(Phase.RUNNING), Tick(at=9.0))
+    state = apply_event(build_state(Phase.RUNNING), Tick(at=9.0))
     assert apply_event(state, Heartbeat(at=3.0, host="h")).now == 9.0
 
 
@@ -129,7 +129,7 @@ def test_failures_are_in_the_order_of_their_arrival_and_once_each() -> None:
 
 def test_the_first_report_of_an_end_counts() -> None:
     """After a reconnect the agent repeats facts; they change nothing."""
-    state = at(Phase.RUNNING)
+    state = build_state(Phase.RUNNING)
     for code in (3, 0):
         state = apply_event(state, Exited(at=2.0, host="h", code=code, signal=None))
     first = CleanedUp(at=3.0, host="h", killed=2)
@@ -141,7 +141,7 @@ def test_the_first_report_of_an_end_counts() -> None:
 
 
 def test_a_link_that_is_lost_and_found_does_not_change_the_phase() -> None:
-    state = at(Phase.RUNNING)
+    state = build_state(Phase.RUNNING)
     for event in (Disconnected(at=2.0, host="h", why="silence"), Disconnected(at=3.0, host="h", why="again")):
         state = apply_event(state, event)
     assert state.hosts["h"].disconnected_at == 2.0
@@ -153,7 +153,7 @@ def test_a_link_that_is_lost_and_found_does_not_change_the_phase() -> None:
 
 
 def test_bytes_are_counted_for_each_stream() -> None:
-    state = at(Phase.RUNNING)
+    state = build_state(Phase.RUNNING)
     for stream, offset, data in ((0, 0, b"abc"), (1, 0, b"x"), (0, 3, b"de")):
         state = apply_event(state, Chunk(at=2.0, host="h", stream=stream, offset=offset, data=data))
     assert dict(state.hosts["h"].received) == {0: 5, 1: 1}
@@ -161,7 +161,7 @@ def test_bytes_are_counted_for_each_stream() -> None:
 
 
 def test_login_output_is_kept_within_bounds() -> None:
-    state = at(Phase.CONNECTING)
+    state = build_state(Phase.CONNECTING)
     for _ in range(3):
         state = apply_event(state, LoginOutput(at=2.0, host="h", data=b"n" * 60_000))
     assert len(state.hosts["h"].login_output) == 65_536
@@ -169,11 +169,11 @@ def test_login_output_is_kept_within_bounds() -> None:
 
 def test_answers_are_kept_by_host_and_number() -> None:
     answer = SAMPLES[Answered]
-    assert apply_event(at(Phase.CONNECTED), answer).answers == {("h", 1): answer}
+    assert apply_event(build_state(Phase.CONNECTED), answer).answers == {("h", 1): answer}
 
 
 def test_every_interrupt_is_recorded() -> None:
-    state = at(Phase.RUNNING)
+    state = build_state(Phase.RUNNING)
     for number in (2, 15):
         state = apply_event(state, Interrupted(at=2.0, signal=number))
     assert state.interrupts == (2, 15)
@@ -193,7 +193,9 @@ def test_actions_are_recorded_and_the_first_stop_gives_the_reason() -> None:
 
 @pytest.mark.parametrize("action", [Go(host="h"), Release(host="h")])
 def test_an_action_moves_no_phase(action: Go | Release) -> None:
-    assert apply_event(at(Phase.PREPARED), ActionSent(at=2.0, action=action)).hosts["h"].phase is Phase.PREPARED
+    assert (
+        apply_event(build_state(Phase.PREPARED), ActionSent(at=2.0, action=action)).hosts["h"].phase is Phase.PREPARED
+    )
 
 
 @given(st.lists(st.sampled_from(["name", "phase", "received", "last_message_at"]), unique=True))

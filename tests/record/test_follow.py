@@ -47,23 +47,23 @@ class Teller(Viewer):
         self.spoke_at = len(self.shown)
 
 
-def recorded(path: Path, history: History, damage: bytes = b"") -> RunWriter:
+def record_history(path: Path, history: History, damage: bytes = b"") -> RunWriter:
     record = RunWriter(str(path), RunInfo(run_id="r1", title="t", hosts=history.hosts))
     record.begin(history.began_at)
-    write(record, history)
+    write_history(record, history)
     if damage:
         with open(path / "events.jsonl", "ab") as file:
             file.write(damage)
     return record
 
 
-def write(record: RunWriter, history: History) -> None:
+def write_history(record: RunWriter, history: History) -> None:
     state = RunState.initial(history.hosts, at=history.began_at)
     for event in history.events:
         record(event, state)
 
 
-def watched(path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Viewer, Teller]:
+def watch_record(path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Viewer, Teller]:
     monkeypatch.setattr(follow, "GUARDIAN_SECONDS", 0.0)
     viewer, teller = Viewer(), Teller()
     follow.follow_record(RunReader(str(path)), viewer, reporters=[teller])
@@ -72,7 +72,7 @@ def watched(path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Viewer, Teller
 
 def test_a_viewer_from_the_start_gets_every_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tellers speak from the first event on, although none was there to be counted."""
-    record = recorded(tmp_path / "run", History("a"))
+    record = record_history(tmp_path / "run", History("a"))
     later = History("a").link().start()
     viewer, teller = Viewer(), Teller()
     looked = 0
@@ -81,7 +81,7 @@ def test_a_viewer_from_the_start_gets_every_event(tmp_path: Path, monkeypatch: p
         nonlocal looked
         looked += 1
         if looked == 1:  # after the first tick
-            write(record, later)
+            write_history(record, later)
         return looked > 200 or len(viewer.shown) == len(later.events)
 
     hold = writer_lock.acquire_lock(record.path, writer_lock.LockOwner(pid=1, user="u", machine="m", since=0.0))
@@ -100,8 +100,8 @@ def test_who_comes_late_sees_the_end_of_it_and_every_stream(
     history.add(StreamOpened(at=history.at, host="a", stream=1, name="rank 0"))
     for number in range(60):
         history.wait(1.0).say("a", b"step %d\n" % number)
-    recorded(tmp_path / "run", history, damage).close()
-    viewer, teller = watched(tmp_path / "run", monkeypatch)
+    record_history(tmp_path / "run", history, damage).close()
+    viewer, teller = watch_record(tmp_path / "run", monkeypatch)
     assert sum(isinstance(event, StreamOpened) for event in viewer.shown) == 1
     assert 0 < len(viewer.shown) <= follow.SHOWN_BEFORE + 1
     assert teller.spoke_at == len(teller.shown)

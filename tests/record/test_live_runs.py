@@ -10,7 +10,7 @@ from fanout.cli.main import main
 from fanout.model.errors import UsageError
 from fanout.record import writer_lock
 from fanout.record.run_lookup import find_active_run, find_run
-from tests.record.test_retention import NOW, shelf
+from tests.record.test_retention import NOW, make_runs
 
 
 def held(path: Path) -> writer_lock.RecordLock:
@@ -23,7 +23,7 @@ def held(path: Path) -> writer_lock.RecordLock:
 
 
 def test_the_one_live_run_is_meant_although_a_newer_one_ended(tmp_path: Path) -> None:
-    old, new = shelf(tmp_path, 2)
+    old, new = make_runs(tmp_path, 2)
     hold = held(old)
     assert find_active_run("", str(tmp_path), "stop") == str(old)
     assert find_run("", str(tmp_path)) == str(new)
@@ -32,7 +32,7 @@ def test_the_one_live_run_is_meant_although_a_newer_one_ended(tmp_path: Path) ->
 
 
 def test_a_run_whose_launcher_died_goes_on_unless_another_is_held(tmp_path: Path) -> None:
-    lost, other, _ = shelf(tmp_path, 3)
+    lost, other, _ = make_runs(tmp_path, 3)
     held(lost).release_lock()
     assert find_active_run("", str(tmp_path), "attach") == str(lost)
     hold = held(other)
@@ -41,7 +41,7 @@ def test_a_run_whose_launcher_died_goes_on_unless_another_is_held(tmp_path: Path
 
 
 def test_of_several_live_runs_none_is_chosen(tmp_path: Path) -> None:
-    first, second, _ = shelf(tmp_path, 3)
+    first, second, _ = make_runs(tmp_path, 3)
     holds = [held(first), held(second)]
     with pytest.raises(UsageError) as caught:
         find_active_run("", str(tmp_path), "stop")
@@ -56,7 +56,7 @@ def test_of_several_live_runs_none_is_chosen(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("verb", ["stop", "attach", "stacks"])
 def test_the_command_reports_that_no_run_goes_on(tmp_path: Path, verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    shelf(tmp_path, 2)
+    make_runs(tmp_path, 2)
     (tmp_path / "zzz-not-a-run").mkdir()
     assert main([verb, "--log-dir", str(tmp_path)]) == 2
     assert f"no active run in {tmp_path}" in capsys.readouterr().err
@@ -68,7 +68,7 @@ def test_an_active_run_has_no_outcome_to_report(
     tmp_path: Path, flags: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The report of its events so far would state that it was stopped."""
-    (run,) = shelf(tmp_path, 1)
+    (run,) = make_runs(tmp_path, 1)
     hold = held(run)
     assert main(["report", *flags, "--log-dir", str(tmp_path), run.name]) == 2
     out, err = capsys.readouterr()

@@ -9,7 +9,7 @@ import pytest
 
 from fanout.model.errors import LauncherError
 from fanout.record import index
-from tests.processes import join
+from tests.processes import join_threads
 
 
 def test_a_hundred_launches_in_one_second_draw_a_hundred_ids() -> None:
@@ -30,7 +30,7 @@ def test_of_many_that_create_one_directory_one_has_it(tmp_path: Path) -> None:
     threads = [threading.Thread(target=launch) for _ in range(100)]
     for thread in threads:
         thread.start()
-    join(*threads)
+    join_threads(*threads)
     assert sorted(made) == [False] * 99 + [True]
 
 

@@ -22,7 +22,7 @@ from fanout.record.retention import RecordedRun, RetentionBounds
 from fanout.record.run_writer import RunWriter
 from tests import histories
 from tests.skips import needs
-from tests.ui.goldens import heading
+from tests.ui.goldens import build_heading
 
 DAY = 86400.0
 NOW = 1_800_000_000.0
@@ -96,19 +96,19 @@ def test_what_is_left_is_within_the_bounds_but_for_what_must_stay(
     assert keep.seconds is None or all(NOW - run.at <= keep.seconds for run in free)
 
 
-def shelf(root: Path, count: int) -> list[Path]:
+def make_runs(root: Path, count: int) -> list[Path]:
     """Make ended runs, the first the oldest."""
     paths = [root / f"20260101-00000{number}-00ff" for number in range(count)]
     for number, path in enumerate(paths):
-        record(path)
+        record_run(path)
         os.utime(path / "events.jsonl", (NOW - 100 + number, NOW - 100 + number))
     return paths
 
 
-def record(path: Path) -> None:
+def record_run(path: Path) -> None:
     """Record a good run of two streams under the id that the directory's name is."""
     run = histories.good_run()
-    log = RunWriter(str(path), replace(heading(run.hosts), run_id=path.name))
+    log = RunWriter(str(path), replace(build_heading(run.hosts), run_id=path.name))
     log.begin(histories.T0)
     state = run.play(log)
     log(StreamOpened(at=run.at, host=run.hosts[0], stream=1, name="rank 0"), state)
@@ -117,7 +117,7 @@ def record(path: Path) -> None:
     log.close()
 
 
-def checkpoint(path: Path, first: str) -> Path:
+def make_checkpoint(path: Path, first: str) -> Path:
     """Make a directory of another program with an ``events.jsonl``, and a file in it that must not be lost."""
     path.mkdir(parents=True)
     (path / "events.jsonl").write_text(first + "\n")
@@ -127,7 +127,7 @@ def checkpoint(path: Path, first: str) -> Path:
 
 
 def test_old_runs_are_deleted_and_one_line_reports_it(tmp_path: Path) -> None:
-    first, second, third = shelf(tmp_path, 3)
+    first, second, third = make_runs(tmp_path, 3)
     (said,) = retention.prune_runs(str(tmp_path), RetentionBounds(count=1), NOW)
     assert said.startswith("removed the record of 2 old runs (")
     assert "\n" not in said
@@ -151,14 +151,14 @@ EVERYTHING = RetentionBounds(count=0, seconds=0.0, bytes=0)
     ],
 )
 def test_a_directory_of_another_program_is_never_touched(tmp_path: Path, name: str, first: str) -> None:
-    shelf(tmp_path, 2)
-    kept = checkpoint(tmp_path / name, first)
+    make_runs(tmp_path, 2)
+    kept = make_checkpoint(tmp_path / name, first)
     retention.prune_runs(str(tmp_path), EVERYTHING, NOW)
     assert kept.read_text() == "weights"
 
 
 def test_what_the_user_put_into_a_record_is_kept_and_named(tmp_path: Path) -> None:
-    old, _ = shelf(tmp_path, 2)
+    old, _ = make_runs(tmp_path, 2)
     (old / "checkpoint.pt").write_text("weights")
     (old / "logs/notes.log").write_text("notes")
     (old / "plots").mkdir()
@@ -171,7 +171,7 @@ def test_what_the_user_put_into_a_record_is_kept_and_named(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("what", ["events.jsonl", "logs", "logs/gpu01.log", "plan.json", "launcher.json", ""])
 def test_no_link_is_followed_or_deleted(tmp_path: Path, what: str) -> None:
-    old, _ = shelf(tmp_path / "runs", 2)
+    old, _ = make_runs(tmp_path / "runs", 2)
     kept = tmp_path / "elsewhere"
     if (old / what).exists():
         (old / what).rename(kept)
@@ -187,7 +187,7 @@ def test_no_link_is_followed_or_deleted(tmp_path: Path, what: str) -> None:
 @needs("root")
 @pytest.mark.parametrize("what", ["", "events.jsonl"])
 def test_a_record_of_another_user_stays(tmp_path: Path, what: str) -> None:
-    old, _ = shelf(tmp_path, 2)
+    old, _ = make_runs(tmp_path, 2)
     os.chown(old / what, 65534, 65534)
     retention.prune_runs(str(tmp_path), EVERYTHING, NOW)
     assert (old / "result.json").exists()
@@ -200,7 +200,7 @@ def test_a_directory_that_the_user_named_is_pruned_only_with_bounds_of_the_user(
 
 
 def test_a_deletion_that_broke_off_is_completed_by_the_next_one(tmp_path: Path) -> None:
-    old, _ = shelf(tmp_path, 2)
+    old, _ = make_runs(tmp_path, 2)
     for name in ("logs/gpu01.log", "report.txt"):
         (old / name).unlink()
     retention.prune_runs(str(tmp_path), EVERYTHING, NOW)
@@ -208,7 +208,7 @@ def test_a_deletion_that_broke_off_is_completed_by_the_next_one(tmp_path: Path) 
 
 
 def test_logs_whose_naming_event_was_lost_to_a_full_disk_are_deleted(tmp_path: Path) -> None:
-    old, _ = shelf(tmp_path, 2)
+    old, _ = make_runs(tmp_path, 2)
     (old / "logs/gpu01.stream-7.log").write_text("")
     assert len(retention.prune_runs(str(tmp_path), EVERYTHING, NOW)) == 1
     assert not old.exists()
@@ -216,7 +216,7 @@ def test_logs_whose_naming_event_was_lost_to_a_full_disk_are_deleted(tmp_path: P
 
 def test_a_run_whose_launcher_lives_in_another_process_stays(tmp_path: Path) -> None:
     """The lock of its record shows that it runs, although all else looks like the end."""
-    old, _, _ = shelf(tmp_path, 3)
+    old, _, _ = make_runs(tmp_path, 3)
     code = f"import fcntl,os; f=os.open({str(old / writer_lock.FILE)!r},66); fcntl.flock(f,2); print(1,flush=True); input()"
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -233,7 +233,7 @@ def test_a_run_whose_launcher_lives_in_another_process_stays(tmp_path: Path) -> 
 
 
 def test_a_record_is_held_while_its_launcher_writes(tmp_path: Path) -> None:
-    log = RunWriter(str(tmp_path / "a"), heading(("h1",)))
+    log = RunWriter(str(tmp_path / "a"), build_heading(("h1",)))
     log.begin(NOW)
     hold = writer_lock.acquire_lock(log.path, writer_lock.LockOwner(pid=1, user="u", machine="m", since=NOW))
     assert hold is not None
@@ -247,7 +247,7 @@ def test_a_record_is_held_while_its_launcher_writes(tmp_path: Path) -> None:
 def test_a_launched_run_without_an_end_stays_for_it_may_be_detached(
     tmp_path: Path, ended: str | None, stays: bool
 ) -> None:
-    old, _, _ = shelf(tmp_path, 3)
+    old, _, _ = make_runs(tmp_path, 3)
     (old / "result.json").unlink()
     (old / "order.json").write_text("{}")
     if ended:
@@ -259,7 +259,7 @@ def test_a_launched_run_without_an_end_stays_for_it_may_be_detached(
 @needs("root")
 @pytest.mark.parametrize("below", ["", "logs"])
 def test_a_file_system_mounted_over_a_record_stays(tmp_path: Path, below: str) -> None:
-    old, _ = shelf(tmp_path, 2)
+    old, _ = make_runs(tmp_path, 2)
     mount = f"""
     set -e
     cp -a {old} {tmp_path}/copy

@@ -11,7 +11,7 @@ from fanout.cli.main import main
 from fanout.model.errors import UsageError
 from fanout.record.run_lookup import check_run_name, find_active_run, find_run
 from tests.record.test_live_runs import held
-from tests.record.test_retention import shelf
+from tests.record.test_retention import make_runs
 
 
 def give_name(path: Path, name: str) -> None:
@@ -21,7 +21,7 @@ def give_name(path: Path, name: str) -> None:
 
 
 def test_a_position_counts_back_from_the_latest_run(tmp_path: Path) -> None:
-    first, second, third = shelf(tmp_path, 3)
+    first, second, third = make_runs(tmp_path, 3)
     found = [find_run(word, str(tmp_path)) for word in ("", "latest", "@-0", "@-1", "@-2")]
     assert found == [str(third), str(third), str(third), str(second), str(first)]
     with pytest.raises(UsageError, match="@-3: only 3 runs are recorded"):
@@ -31,13 +31,13 @@ def test_a_position_counts_back_from_the_latest_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("word", ["@1", "@", "@-", "@-x", "@-1000000000", "nothing"])
 def test_any_other_word_is_no_run(tmp_path: Path, word: str) -> None:
-    shelf(tmp_path, 2)
+    make_runs(tmp_path, 2)
     with pytest.raises(UsageError, match="no run "):
         find_run(word, str(tmp_path))
 
 
 def test_a_name_means_the_latest_run_with_it_or_the_active_one(tmp_path: Path) -> None:
-    first, second, third, _ = shelf(tmp_path, 4)
+    first, second, third, _ = make_runs(tmp_path, 4)
     for path in (first, second, third):
         give_name(path, "lr3e-4")
     assert find_run("lr3e-4", str(tmp_path)) == str(third)
@@ -53,7 +53,7 @@ def test_a_name_means_the_latest_run_with_it_or_the_active_one(tmp_path: Path) -
 
 
 def test_an_exact_id_comes_before_a_name_and_a_name_before_a_part_of_an_id(tmp_path: Path) -> None:
-    first, second = shelf(tmp_path, 2)
+    first, second = make_runs(tmp_path, 2)
     give_name(first, "ff")  # a part of both ids
     assert find_run("ff", str(tmp_path)) == str(first)
     assert find_run(second.name, str(tmp_path)) == str(second)
@@ -71,7 +71,7 @@ def test_a_name_that_could_mean_something_else_is_refused(name: str) -> None:
 
 
 def test_ps_shows_names_only_if_a_run_has_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    first, _ = shelf(tmp_path, 2)
+    first, _ = make_runs(tmp_path, 2)
     assert main(["ps", "-a", "--log-dir", str(tmp_path)]) == 0
     assert "NAME" not in capsys.readouterr().out
     give_name(first, "lr3e-4")
@@ -86,7 +86,7 @@ def test_ps_shows_names_only_if_a_run_has_one(tmp_path: Path, capsys: pytest.Cap
 def test_a_file_where_run_belongs_is_probably_hosts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shelf(tmp_path / "runs", 1)
+    make_runs(tmp_path / "runs", 1)
     (tmp_path / "hosts.txt").write_text("gpu01\n")
     monkeypatch.chdir(tmp_path)
     assert main(["stop", "hosts.txt", "--log-dir", "runs"]) == 2

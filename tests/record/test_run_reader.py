@@ -18,8 +18,8 @@ from fanout.record.run_reader import RunReader
 from fanout.record.run_writer import RunWriter
 from tests import histories
 from tests.histories import T0, History, play
-from tests.record.test_run_writer import keep, records
-from tests.ui.goldens import heading
+from tests.record.test_run_writer import read_records, write_run
+from tests.ui.goldens import build_heading
 
 
 def told_bytes(events: list[Event]) -> dict[tuple[str, int], bytes]:
@@ -38,7 +38,7 @@ def told_bytes(events: list[Event]) -> dict[tuple[str, int], bytes]:
 def test_a_truncated_record_gives_its_whole_lines_and_every_byte_in_the_files(cut: int, name: str) -> None:
     run = histories.TYPICAL[name]()
     with tempfile.TemporaryDirectory() as place:
-        keep(Path(place, "run"), run)
+        write_run(Path(place, "run"), run)
         path = Path(place, "run/events.jsonl")
         whole = list(RunReader(str(path.parent)).iter_events())
         lines = path.read_bytes().splitlines(keepends=True)
@@ -55,7 +55,7 @@ def test_whatever_records_are_missing_the_rest_folds(holes: set[int], name: str)
     """A disk that was full for a while leaves events that cannot follow from what is there: they are left out."""
     run = histories.TYPICAL[name]()
     with tempfile.TemporaryDirectory() as place:
-        keep(Path(place, "run"), run)
+        write_run(Path(place, "run"), run)
         path = Path(place, "run/events.jsonl")
         lines = path.read_text().splitlines(keepends=True)
         path.write_text("".join(line for number, line in enumerate(lines) if number not in holes))
@@ -79,7 +79,7 @@ def test_any_chunking_gives_files_with_exactly_the_bytes_that_were_written(
             run.say(host, data[begin:end], stream=stream)
         run.wait(pause)
     with tempfile.TemporaryDirectory() as place:
-        keep(Path(place, "run"), run)
+        write_run(Path(place, "run"), run)
         assert all(file.read_bytes() == data for file in Path(place, "run/logs").iterdir())
         again = told_bytes(list(RunReader(f"{place}/run").iter_events()))
     assert again == {("h1", 0): data, ("h1", 1): data, ("h2", 0): data}
@@ -88,10 +88,10 @@ def test_any_chunking_gives_files_with_exactly_the_bytes_that_were_written(
 def test_a_live_run_is_read_up_to_its_last_byte(tmp_path: Path) -> None:
     """The record names the place of bytes a moment after the files have them."""
     run = History("h1").link().start().say("h1", b"first\n")
-    log = RunWriter(str(tmp_path / "run"), heading(run.hosts))
+    log = RunWriter(str(tmp_path / "run"), build_heading(run.hosts))
     log.begin(T0)
     run.play(log)
-    assert not any(entry["type"] == "chunk" for entry in records(tmp_path / "run"))
+    assert not any(entry["type"] == "chunk" for entry in read_records(tmp_path / "run"))
     recorded = RunReader(str(tmp_path / "run"))
     assert told_bytes(list(recorded.iter_events())) == {("h1", 0): b"first\n"}
     assert not recorded.has_outcome
@@ -101,7 +101,7 @@ def test_a_live_run_is_read_up_to_its_last_byte(tmp_path: Path) -> None:
 def test_the_guardians_events_after_the_launchers_death_are_read_too(tmp_path: Path) -> None:
     """It writes to the log files alone."""
     run = History("h1", "h2").link().start().say("h1", b"before\n")
-    keep(tmp_path / "run", run)
+    write_run(tmp_path / "run", run)
     path = tmp_path / "run/events.jsonl"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))  # it had no time for its last words
     with (tmp_path / "run/logs/h1.log").open("ab") as file:
@@ -115,9 +115,9 @@ def test_a_host_that_was_abandoned_and_retried_is_read_to_its_end(tmp_path: Path
     """By the guardian, or by ``fanout stop``, which write on in the same record."""
     run = History("h1", "h2").link().start().wait(1.0)
     run.add(HostLost(at=run.at, host="h2", why="abandoned by the user")).end("h1").tidy("h1").wait(1.0)
-    keep(tmp_path, run)
+    write_run(tmp_path, run)
     later = History("h1", "h2", at=run.at).link("h2").start("h2").end("h2", code=None, signal=9).tidy("h2")
-    log = RunWriter(str(tmp_path), heading(later.hosts))
+    log = RunWriter(str(tmp_path), build_heading(later.hosts))
     for event in later.events:
         log(event, RunState.initial(later.hosts, at=later.at))
     log.close()
@@ -127,10 +127,10 @@ def test_a_host_that_was_abandoned_and_retried_is_read_to_its_end(tmp_path: Path
 
 
 def test_the_next_launcher_begins_a_line_of_its_own_after_a_torn_one(tmp_path: Path) -> None:
-    keep(tmp_path / "run", histories.good_run())
+    write_run(tmp_path / "run", histories.good_run())
     path = tmp_path / "run/events.jsonl"
     path.write_bytes(path.read_bytes()[:-30])
-    log = RunWriter(str(tmp_path / "run"), heading(("gpu01", "gpu02")))
+    log = RunWriter(str(tmp_path / "run"), build_heading(("gpu01", "gpu02")))
     log.note("taken up again")
     log.close()
     last, note = path.read_text().splitlines()[-2:]
@@ -141,7 +141,7 @@ def test_the_next_launcher_begins_a_line_of_its_own_after_a_torn_one(tmp_path: P
 
 @pytest.mark.parametrize("name", ["events.jsonl", "logs/gpu01.log"])
 def test_missing_parts_of_a_record_are_reported_without_a_traceback(tmp_path: Path, name: str) -> None:
-    keep(tmp_path / "run", histories.good_run())
+    write_run(tmp_path / "run", histories.good_run())
     recorded = RunReader(str(tmp_path / "run"))
     (tmp_path / "run" / name).unlink()
     with pytest.raises(Exception, match="No such file") as caught:

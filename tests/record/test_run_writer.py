@@ -38,15 +38,15 @@ from fanout.record.run_writer import RunWriter
 from fanout.ui.plain_view import PlainView
 from tests import histories
 from tests.histories import T0, History, play
-from tests.ui.goldens import heading
+from tests.ui.goldens import build_heading
 
 
-def records(path: Path) -> list[dict[str, Any]]:
+def read_records(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (path / "events.jsonl").read_text().splitlines()]
 
 
-def keep(path: Path, run: History, *, metric: str | None = None, **options: Any) -> RunWriter:
-    log = RunWriter(str(path), heading(run.hosts), **options)
+def write_run(path: Path, run: History, *, metric: str | None = None, **options: Any) -> RunWriter:
+    log = RunWriter(str(path), build_heading(run.hosts), **options)
     log.begin(T0, argv=["fanout", "run"], metric=metric)
     state = run.play(log)
     log.finish(outcome.outcome_of(state), "the report")
@@ -58,7 +58,7 @@ def test_the_log_is_exactly_what_the_host_wrote(tmp_path: Path) -> None:
     run = History("h1").link().start()
     for data in (b"a\r\xff\x00", b"", b"\x1b[2Jb\n" * 1000):
         run.say("h1", data)
-    keep(tmp_path / "run", run)
+    write_run(tmp_path / "run", run)
     assert (tmp_path / "run/logs/h1.log").read_bytes() == b"a\r\xff\x00" + b"\x1b[2Jb\n" * 1000
 
 
@@ -66,13 +66,13 @@ def test_every_stream_has_a_file_of_its_own(tmp_path: Path) -> None:
     run = History("h1").link().start()
     run.add(StreamOpened(at=run.at, host="h1", stream=1, name="rank 5"))
     run.say("h1", b"main\n").say("h1", b"five\n", stream=1)
-    log = keep(tmp_path / "run", run)
+    log = write_run(tmp_path / "run", run)
     assert (tmp_path / "run/logs/h1.rank-5.log").read_bytes() == b"five\n"
     assert Path(log.get_log_path("h1")).read_bytes() == b"main\n"
 
 
 def test_no_other_user_can_read_the_record(tmp_path: Path) -> None:
-    keep(tmp_path / "run", histories.good_run())
+    write_run(tmp_path / "run", histories.good_run())
     for path in [tmp_path / "run", *(tmp_path / "run").rglob("*")]:
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600)
 
@@ -81,7 +81,7 @@ def test_no_other_user_can_read_the_record(tmp_path: Path) -> None:
 def test_the_record_folds_to_the_same_outcome(tmp_path: Path, name: str) -> None:
     """The files hold the whole run: read back, they give the same outcome and the same bytes."""
     run = histories.TYPICAL[name]()
-    keep(tmp_path / "run", run)
+    write_run(tmp_path / "run", run)
     recorded = RunReader(str(tmp_path / "run"))
     assert recorded.has_outcome
     assert recorded.heading.hosts == run.hosts
@@ -98,8 +98,8 @@ def test_time_never_goes_back_in_the_record_of_chunks(tmp_path: Path) -> None:
     run = History("h1", "h2").link().start()
     for _ in range(20):
         run.say("h1", b"x").wait(0.05).say("h2", b"y")
-    keep(tmp_path / "run", run)
-    times = [entry["t"] for entry in records(tmp_path / "run") if entry["type"] == "chunk"]
+    write_run(tmp_path / "run", run)
+    times = [entry["t"] for entry in read_records(tmp_path / "run") if entry["type"] == "chunk"]
     assert times == sorted(times)
     assert len(times) < 20  # neighbours are one record
 
@@ -108,8 +108,8 @@ def test_the_chunk_records_cover_every_byte_once(tmp_path: Path) -> None:
     run = History("h1").link().start()
     for number in range(50):
         run.say("h1", b"z" * number).wait(0.03)
-    keep(tmp_path / "run", run)
-    chunks = [entry for entry in records(tmp_path / "run") if entry["type"] == "chunk"]
+    write_run(tmp_path / "run", run)
+    chunks = [entry for entry in read_records(tmp_path / "run") if entry["type"] == "chunk"]
     ends = [0, *(entry["offset"] + entry["length"] for entry in chunks)]
     assert [entry["offset"] for entry in chunks] == ends[:-1]
     assert ends[-1] == sum(range(50))
@@ -122,7 +122,7 @@ def test_a_full_disk_is_recorded_and_reported_once(tmp_path: Path) -> None:
     run = History("h1", "h2").link().start()
     run.say("h1", b"1234").say("h2", b"fine").say("h1", b"5678")
     told: list[str] = []
-    log = keep(tmp_path / "run", run, warn=told.append)
+    log = write_run(tmp_path / "run", run, warn=told.append)
     assert [(p.file, p.start, p.end) for p in log.record_gaps] == [("logs/h1.log", 0, 8)]
     assert len(told) == 1
     assert "No space left" in told[0]
@@ -143,7 +143,7 @@ def files_of_at_most(size: int) -> Iterator[None]:
 
 def test_lines_that_a_full_disk_refused_are_written_when_it_has_space(tmp_path: Path) -> None:
     told: list[str] = []
-    log = RunWriter(str(tmp_path / "run"), heading(("h1",)), warn=told.append)
+    log = RunWriter(str(tmp_path / "run"), build_heading(("h1",)), warn=told.append)
     log.begin(T0)
     with files_of_at_most((tmp_path / "run/events.jsonl").stat().st_size + 10):
         for number in range(75):
@@ -151,13 +151,13 @@ def test_lines_that_a_full_disk_refused_are_written_when_it_has_space(tmp_path: 
     assert len(told) == 1
     log.note("room again")
     log.close()
-    notes = [entry["text"] for entry in records(tmp_path / "run") if entry["type"] == "note"]
+    notes = [entry["text"] for entry in read_records(tmp_path / "run") if entry["type"] == "note"]
     assert notes == [*(f"note {number}" for number in range(75)), "room again"]
     assert log.record_gaps == ()
 
 
 def test_a_disk_that_stays_full_gives_one_hole_a_file_and_no_line_that_is_no_json(tmp_path: Path) -> None:
-    log = RunWriter(str(tmp_path / "run"), heading(("h1", "h2")))
+    log = RunWriter(str(tmp_path / "run"), build_heading(("h1", "h2")))
     log.begin(T0)
     state = RunState.initial(["h1", "h2"], at=T0)
     size = (tmp_path / "run/events.jsonl").stat().st_size
@@ -174,11 +174,11 @@ def test_a_disk_that_stays_full_gives_one_hole_a_file_and_no_line_that_is_no_jso
     (events,) = (hole for hole in log.record_gaps if hole.file == "events.jsonl")
     assert str(events).startswith(f"events.jsonl: {events.records} records are missing at byte {size}: ")
     assert len(log.record_gaps) <= 5  # two logs, the events, result.json and report.txt
-    assert [entry["type"] for entry in records(tmp_path / "run")] == ["run"]
+    assert [entry["type"] for entry in read_records(tmp_path / "run")] == ["run"]
 
 
 def test_after_a_hole_bytes_are_at_their_own_offset(tmp_path: Path) -> None:
-    log = RunWriter(str(tmp_path / "run"), heading(("h1",)))
+    log = RunWriter(str(tmp_path / "run"), build_heading(("h1",)))
     log(Chunk(at=T0, host="h1", stream=0, offset=6, data=b"after"), RunState.initial(["h1"], at=T0))
     log.close()
     assert (tmp_path / "run/logs/h1.log").read_bytes() == b"\0" * 6 + b"after"
@@ -187,7 +187,7 @@ def test_after_a_hole_bytes_are_at_their_own_offset(tmp_path: Path) -> None:
 def test_an_unwritable_directory_is_reported_before_anything_runs(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LauncherError, match="cannot write the logs") as caught:
-        RunWriter(str(tmp_path / "file/run"), heading(("h1",)))
+        RunWriter(str(tmp_path / "file/run"), build_heading(("h1",)))
     assert "--log-dir" in caught.value.hint
 
 
@@ -198,16 +198,16 @@ def test_more_streams_than_descriptors_are_no_problem(tmp_path: Path, monkeypatc
     for word in (b"one", b"two"):
         for host in hosts:
             run.say(host, word)
-    keep(tmp_path / "run", run)
+    write_run(tmp_path / "run", run)
     assert {path.read_bytes() for path in (tmp_path / "run/logs").iterdir()} == {b"onetwo"}
 
 
 def test_result_and_report_are_there_at_the_end(tmp_path: Path) -> None:
-    keep(tmp_path / "run", histories.second_host_fails())
+    write_run(tmp_path / "run", histories.second_host_fails())
     result = json.loads((tmp_path / "run/result.json").read_text())
     assert (result["v"], result["exit_code"], result["first"], result["problems"]) == (1, 3, "gpu02", [])
     assert (tmp_path / "run/report.txt").read_text() == "the report\n"
-    assert [entry["type"] for entry in records(tmp_path / "run")][:: len(records(tmp_path / "run")) - 1] == [
+    assert [entry["type"] for entry in read_records(tmp_path / "run")][:: len(read_records(tmp_path / "run")) - 1] == [
         "run",
         "end",
     ]
@@ -276,13 +276,13 @@ def test_what_a_later_version_added_is_passed_over_and_another_version_is_refuse
 
 
 def test_notes_and_beats_with_load_are_in_the_record(tmp_path: Path) -> None:
-    log = RunWriter(str(tmp_path / "run"), heading(("h",)))
+    log = RunWriter(str(tmp_path / "run"), build_heading(("h",)))
     state = apply_event(RunState.initial(["h"], at=T0), Tick(at=T0 + 1))
     log(Heartbeat(at=T0 + 1, host="h"), state)
     log(Heartbeat(at=T0 + 2, host="h", load={"gpu": 1}), state)
     log.note("OMP_NUM_THREADS=1 is set")
     log.close()
-    assert [(entry["t"], entry["type"]) for entry in records(tmp_path / "run")] == [
+    assert [(entry["t"], entry["type"]) for entry in read_records(tmp_path / "run")] == [
         (T0 + 2, "heartbeat"),
         (T0 + 2, "note"),
     ]
@@ -293,17 +293,17 @@ def test_a_recorded_run_looks_as_it_did(tmp_path: Path) -> None:
     run = History("h1").link().start()
     run.add(StreamOpened(at=run.at, host="h1", stream=1, name="rank 0"))
     run.say("h1", b"\xff\x00 odd\n").say("h1", b"rank\n", stream=1).wait(1.0).end("h1").tidy("h1")
-    keep(tmp_path / "run", run)
+    write_run(tmp_path / "run", run)
     shown = []
     for events in (run.events, RunReader(str(tmp_path / "run")).iter_events()):
         out = io.StringIO()
-        play(run.hosts, events, PlainView(heading(run.hosts), stdout=out, stderr=io.StringIO()))
+        play(run.hosts, events, PlainView(build_heading(run.hosts), stdout=out, stderr=io.StringIO()))
         shown.append(out.getvalue())
     assert shown[0] == shown[1] != ""
 
 
 def test_a_record_cut_off_in_the_middle_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
-    keep(tmp_path / "run", histories.good_run())
+    write_run(tmp_path / "run", histories.good_run())
     path = tmp_path / "run/events.jsonl"
     path.write_bytes(path.read_bytes()[:-700])
     assert len(list(RunReader(str(tmp_path / "run")).iter_events())) > 10

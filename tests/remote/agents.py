@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.processes import end
+from tests.processes import end_process
 
 
 @contextmanager
-def agent(*keys: Path) -> Iterator[str]:
+def start_agent(*keys: Path) -> Iterator[str]:
     """Start an agent with these keys (their passphrase is ``secret``); return the path of its socket."""
     with tempfile.TemporaryDirectory() as directory:  # a socket's path must be short
         path = f"{directory}/agent"
@@ -39,7 +39,7 @@ def agent(*keys: Path) -> Iterator[str]:
                     )
                 yield path
             finally:
-                end(child)
+                end_process(child)
 
 
 @contextmanager

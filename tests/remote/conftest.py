@@ -13,7 +13,7 @@ from tests.remote.sshd import Sshd
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
-    with sshd.running(tmp_path_factory.mktemp("sshd")) as server:
+    with sshd.start_sshd(tmp_path_factory.mktemp("sshd")) as server:
         yield server
 
 

@@ -20,7 +20,7 @@ from fanout.remote.login import ConnectionOptions
 from fanout.remote.pool import Clock, ConnectionPool
 from fanout.run.session import Session
 from tests.remote.scripted import Cut, Far, Script, ScriptedTransport
-from tests.remote.ways import host
+from tests.remote.ways import build_host
 
 POLICY = Policy(grace=1.0, last_words=0.0, lease=5.0, start_timeout=20.0)
 
@@ -33,42 +33,44 @@ class Node:
         self._splitter = frames.FrameSplitter()
         self._told: list[dict[str, Any]] = []
         nonce = far.command.split()[-1]
-        far.say(f"motd\n\n@{nonce} READY 3.11\n".encode())
+        far.write_bytes(f"motd\n\n@{nonce} READY 3.11\n".encode())
         data = b""
         while len(data) < len(bundle.pack_agent()):
-            data += far.hear()
+            data += far.read_bytes()
         assert data[: len(bundle.pack_agent())] == bundle.pack_agent()
         self._splitter.feed(data[len(bundle.pack_agent()) :])
-        self.say(t="hello", python="3.11.0", hostname=far.host.name)
+        self.send_message(t="hello", python="3.11.0", hostname=far.host.name)
 
-    def say(self, **message: Any) -> None:
-        self.far.say(frames.pack_control(message))
+    def send_message(self, **message: Any) -> None:
+        self.far.write_bytes(frames.pack_control(message))
 
-    def log(self, offset: int, data: bytes) -> None:
-        self.far.say(frames.pack_data(0, offset, data))
+    def send_log(self, offset: int, data: bytes) -> None:
+        self.far.write_bytes(frames.pack_data(0, offset, data))
 
-    def hear(self, op: str) -> dict[str, Any]:
+    def expect_operation(self, op: str) -> dict[str, Any]:
         while True:
             for message in self._told:
                 if message["op"] == op:
                     self._told.remove(message)
                     return message
                 if message["op"] == "release":  # sent home before that
-                    self.say(t="released")
+                    self.send_message(t="released")
                     raise Cut
-            self._told += self._splitter.feed(self.far.hear())
+            self._told += self._splitter.feed(self.far.read_bytes())
 
-    def started(self) -> None:
-        self.hear("prepare")
-        self.say(t="prepared", pid=7)
-        self.hear("go")
-        self.say(t="started", pid=8)
+    def start_run(self) -> None:
+        self.expect_operation("prepare")
+        self.send_message(t="prepared", pid=7)
+        self.expect_operation("go")
+        self.send_message(t="started", pid=8)
 
-    def ended(self, data: bytes, code: int | None = 0, signal: int | None = None) -> None:
-        self.say(t="exited", code=code, signal=signal)
-        self.say(t="cleaned_up", killed=0, left=[], sizes={"0": len(data)}, crc={"0": zlib.crc32(data)}, dropped=0)
-        self.hear("release")
-        self.say(t="released")
+    def end_run(self, data: bytes, code: int | None = 0, signal: int | None = None) -> None:
+        self.send_message(t="exited", code=code, signal=signal)
+        self.send_message(
+            t="cleaned_up", killed=0, left=[], sizes={"0": len(data)}, crc={"0": zlib.crc32(data)}, dropped=0
+        )
+        self.expect_operation("release")
+        self.send_message(t="released")
 
 
 class Seen:
@@ -82,7 +84,7 @@ class Seen:
     def __call__(self, event: Event, state: RunState) -> None:
         self.events.append(event)
 
-    def output(self, name: str) -> bytes:
+    def join_output(self, name: str) -> bytes:
         chunks = [event for event in self.events if isinstance(event, Chunk) and event.host == name]
         have = 0
         for chunk in chunks:
@@ -90,11 +92,11 @@ class Seen:
             have += len(chunk.data)
         return b"".join(chunk.data for chunk in chunks)
 
-    def kinds(self, name: str) -> list[str]:
+    def list_kinds(self, name: str) -> list[str]:
         return [type(event).__name__ for event in self.events if getattr(event, "host", "") == name]
 
 
-def scripts(*each: Script | TransportError) -> Callable[[Host, int], Script]:
+def choose_scripts(*each: Script | TransportError) -> Callable[[Host, int], Script]:
     """Give the first connection the first script, and so on; errors are raised instead."""
 
     def choose(host: Host, attempt: int) -> Script:
@@ -106,12 +108,12 @@ def scripts(*each: Script | TransportError) -> Callable[[Host, int], Script]:
     return choose
 
 
-def run(
+def run_scripts(
     hosts: dict[str, Callable[[Host, int], Script]], timeout: float = 5.0
 ) -> tuple[RunOutcome, Seen, ScriptedTransport]:
     """Run all steps, as ``fanout run --skip-check`` does."""
     transport = ScriptedTransport(lambda one, attempt: hosts[one.name](one, attempt))
-    known = [host(name, slots=1) for name in hosts]
+    known = [build_host(name, slots=1) for name in hosts]
     fan = ConnectionPool(known, lambda one: transport, ConnectionOptions(connect_timeout=timeout, by="me@pc"), Clock())
     outcome, seen = run_over(fan, known)
     return outcome, seen, transport
@@ -131,12 +133,12 @@ def run_over(fan: ConnectionPool, known: list[Host]) -> tuple[RunOutcome, Seen]:
         fan.close()
 
 
-def good(data: bytes = b"hello\n", code: int = 0) -> Script:
+def run_well(data: bytes = b"hello\n", code: int = 0) -> Script:
     def script(far: Far) -> int:
         node = Node(far)
-        node.started()
-        node.log(0, data)
-        node.ended(data, code)
+        node.start_run()
+        node.send_log(0, data)
+        node.end_run(data, code)
         return 0
 
     return script
@@ -148,27 +150,27 @@ TEXT = b"0123456789" * 100
 def cut_after(sent: int, *, breaks: bool) -> Script:
     def script(far: Far) -> int:
         node = Node(far)
-        node.started()
-        node.log(0, TEXT[:sent])
+        node.start_run()
+        node.send_log(0, TEXT[:sent])
         if breaks:
-            far.breaks(ConnectionResetError("reset by peer"))
+            far.break_connection(ConnectionResetError("reset by peer"))
         return 255
 
     return script
 
 
-def resumed(repeated: int) -> Script:
+def resume_run(repeated: int) -> Script:
     """Go on where the launcher is, or send some bytes again, as a host may that missed an answer."""
 
     def script(far: Far) -> int:
         node = Node(far)
-        asked = node.hear("attach")
+        asked = node.expect_operation("attach")
         assert (asked["run"], asked["node"]) == ("r1", 0)
         at = asked["cursors"].get("0", 0) - repeated
-        node.say(t="prepared", pid=7)
-        node.say(t="started", pid=8)
-        node.log(at, TEXT[at:])
-        node.ended(TEXT, 0)
+        node.send_message(t="prepared", pid=7)
+        node.send_message(t="started", pid=8)
+        node.send_log(at, TEXT[at:])
+        node.end_run(TEXT, 0)
         return 0
 
     return script

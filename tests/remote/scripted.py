@@ -22,19 +22,19 @@ class Wire:
         self._ended = False
         self._news = threading.Condition()
 
-    def put(self, data: bytes) -> None:
+    def put_bytes(self, data: bytes) -> None:
         with self._news:
             if self._ended:
                 raise BrokenPipeError("closed")
             self._bytes += data
             self._news.notify_all()
 
-    def end(self) -> None:
+    def end_stream(self) -> None:
         with self._news:
             self._ended = True
             self._news.notify_all()
 
-    def get(self, timeout: float | None = None) -> bytes | None:
+    def get_bytes(self, timeout: float | None = None) -> bytes | None:
         """Return all there is, b"" at the end, None if nothing came in time."""
         with self._news:
             if not self._news.wait_for(lambda: self._bytes or self._ended, timeout):
@@ -55,15 +55,15 @@ class Far:
         self.broken: OSError | None = None
         self.aside = ""
 
-    def hear(self) -> bytes:
-        data = self.inward.get()
+    def read_bytes(self) -> bytes:
+        data = self.inward.get_bytes()
         if not data:
             raise Cut
         return data
 
-    def say(self, data: bytes) -> None:
+    def write_bytes(self, data: bytes) -> None:
         try:
-            self.outward.put(data)
+            self.outward.put_bytes(data)
         except BrokenPipeError:
             raise Cut from None
 
@@ -71,10 +71,10 @@ class Far:
         """Write to stderr, which the launcher keeps apart."""
         self.aside = text
 
-    def breaks(self, error: OSError) -> None:
+    def break_connection(self, error: OSError) -> None:
         """Break the connection: the launcher's next read raises ``error``."""
         self.broken = error
-        self.outward.end()
+        self.outward.end_stream()
 
 
 Script = Callable[[Far], int | None]
@@ -95,20 +95,20 @@ class ScriptedChannel:
     def separate_stderr(self) -> None: ...
 
     def read(self, timeout: float) -> bytes | None:
-        data = self._far.outward.get(timeout)
+        data = self._far.outward.get_bytes(timeout)
         if data == b"" and self._far.broken is not None:
             raise self._far.broken
         return data
 
     def write(self, data: bytes) -> None:
-        self._far.inward.put(data)
+        self._far.inward.put_bytes(data)
 
     def end_command(self) -> None:
-        self._far.inward.end()
+        self._far.inward.end_stream()
 
     def close(self) -> None:
-        self._far.inward.end()
-        self._far.outward.end()
+        self._far.inward.end_stream()
+        self._far.outward.end_stream()
 
     def exit_status(self) -> int | None:
         return self._far.status
@@ -132,7 +132,7 @@ class ScriptedTransport:
             moments.append(time.monotonic())
         script = self._choose(host, len(moments))
         far = Far(host, command)
-        thread = threading.Thread(target=_act, args=(script, far), daemon=True)
+        thread = threading.Thread(target=_act_script, args=(script, far), daemon=True)
         self.threads.append(thread)
         thread.start()
         channel = ScriptedChannel(far)
@@ -140,9 +140,9 @@ class ScriptedTransport:
         return channel
 
 
-def _act(script: Script, far: Far) -> None:
+def _act_script(script: Script, far: Far) -> None:
     try:
         far.status = script(far)
     except Cut:
         far.status = None
-    far.outward.end()
+    far.outward.end_stream()

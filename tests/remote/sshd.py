@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import SECONDS, end
+from tests.processes import SECONDS, end_process
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 
@@ -31,7 +31,7 @@ class Sshd:
     identity: Path
     host_key: str
 
-    def config(self, path: Path, **options: str) -> str:
+    def write_config(self, path: Path, **options: str) -> str:
         """Another ssh_config for host ``lab``, with these options first, because the first one counts."""
         first = "".join(f"  {name} {value}\n" for name, value in options.items())
         path.write_text(self.ssh_config.read_text().replace("Host lab\n", f"Host lab\n{first}"))
@@ -51,7 +51,7 @@ def new_key(path: Path) -> str:
 
 
 @contextmanager
-def running(root: Path, *, port: int = 0, extra: str = "") -> Iterator[Sshd]:
+def start_sshd(root: Path, *, port: int = 0, extra: str = "") -> Iterator[Sshd]:
     """Start an sshd that accepts this user with one key; ``extra`` is configuration that counts before ours."""
     assert SSHD is not None, "sshd is not installed (tests/run_tiers process installs it)"
     if os.getuid() == 0:
@@ -78,7 +78,7 @@ def running(root: Path, *, port: int = 0, extra: str = "") -> Iterator[Sshd]:
             _wait_listening(child, log)
             yield Sshd(port=port, ssh_config=client, known_hosts=known, identity=root / "user", host_key=host_key)
         finally:
-            end(child)
+            end_process(child)
 
 
 def _wait_listening(child: subprocess.Popen[bytes], log: Path) -> None:

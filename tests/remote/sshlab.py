@@ -24,9 +24,9 @@ from fanout.model.errors import FanoutError
 from fanout.model.settings import Settings
 from fanout.remote.transports.base import Deadline
 from fanout.remote.transports.select import TransportSelector
-from tests.processes import end
+from tests.processes import end_process
 from tests.remote.sshd import SSHD, free_port, new_key
-from tests.remote.ways import host, ticking, whole
+from tests.remote.ways import build_host, read_all, start_clock
 
 ADDRESSES = ("127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4", "::1")
 COMMAND = "echo in"
@@ -102,7 +102,7 @@ class SshLab:
     log: Path
     places: Mapping[str, str]
 
-    def filled(self, text: str) -> str:
+    def fill_text(self, text: str) -> str:
         for name, value in self.places.items():
             text = text.replace(f"<{name}>", value)
         return text
@@ -111,18 +111,18 @@ class SshLab:
         for name, text in row.files.items():
             path = self.root / name
             path.parent.mkdir(exist_ok=True)
-            path.write_bytes(self.filled(text).encode("latin-1"))
+            path.write_bytes(self.fill_text(text).encode("latin-1"))
         path = directory / "config"
-        path.write_bytes(self.filled(row.config + row.base).encode("latin-1"))
+        path.write_bytes(self.fill_text(row.config + row.base).encode("latin-1"))
         return path
 
     def by_ssh(self, row: Row, config: Path) -> Seen:
         """Log in with the ssh program."""
         argv = ["ssh", "-F", str(config), "-o", "BatchMode=yes", "-T"]
         for option in (*row.options, *(f"HostName={row.line[name]}" for name in ("hostname",) if name in row.line)):
-            argv += ["-o", self.filled(option)]
-        argv += ["-p", self.filled(str(row.line["port"]))] if "port" in row.line else []
-        argv += ["-l", self.filled(str(row.line["user"]))] if "user" in row.line else []
+            argv += ["-o", self.fill_text(option)]
+        argv += ["-p", self.fill_text(str(row.line["port"]))] if "port" in row.line else []
+        argv += ["-l", self.fill_text(str(row.line["user"]))] if "user" in row.line else []
         before = self.log.stat().st_size
         with subprocess.Popen(
             [*argv, row.target, COMMAND],
@@ -137,30 +137,30 @@ class SshLab:
             except subprocess.TimeoutExpired:  # an ssh for each jump host, without end
                 os.killpg(child.pid, signal.SIGKILL)
                 raise
-        return Seen(got_in="in" in out.split(), visits=self.visits(before), error=error)
+        return Seen(got_in="in" in out.split(), visits=self.read_logins(before), error=error)
 
     def by_fanout(self, row: Row, config: Path, transport: str) -> Seen:
         """Log in as ``fanout exec`` does."""
-        options = tuple(map(self.filled, row.options))
-        facts = {name: self.filled(value) if isinstance(value, str) else value for name, value in row.line.items()}
+        options = tuple(map(self.fill_text, row.options))
+        facts = {name: self.fill_text(value) if isinstance(value, str) else value for name, value in row.line.items()}
         if "port" in facts:
             facts["port"] = int(str(facts["port"]))
-        one = host(row.target, **facts)
+        one = build_host(row.target, **facts)
         settings = Settings(ssh_config=str(config), ssh_option=options, transport=transport)
         picker = TransportSelector(settings, user=getpass.getuser(), agent=bool(row.agent))
         before = self.log.stat().st_size
         try:
             picker.check_config([one])
-            with ticking(Deadline(SECONDS)) as deadline:
+            with start_clock(Deadline(SECONDS)) as deadline:
                 channel = picker(one).open(one, COMMAND, deadline)
                 deadline.mark_done()
-            text = whole(channel)
+            text = read_all(channel)
             channel.close()
         except FanoutError as error:
-            return Seen(got_in=False, visits=self.visits(before), error=f"{error} / {error.hint}")
-        return Seen(got_in=b"in" in text.split(), visits=self.visits(before), error=text.decode())
+            return Seen(got_in=False, visits=self.read_logins(before), error=f"{error} / {error.hint}")
+        return Seen(got_in=b"in" in text.split(), visits=self.read_logins(before), error=text.decode())
 
-    def visits(self, before: int) -> tuple[Visit, ...]:
+    def read_logins(self, before: int) -> tuple[Visit, ...]:
         """Read the logins that sshd has let in since ``before``, in their order."""
         text = self.log.read_bytes()[before:].decode()
         came = {(match[1], match[2]): (match[3], match[4]) for match in _CAME.finditer(text)}
@@ -172,7 +172,7 @@ class SshLab:
 
 
 @contextmanager
-def opened(root: Path) -> Iterator[SshLab]:
+def open_lab(root: Path) -> Iterator[SshLab]:
     """Start the sshd."""
     assert SSHD is not None
     if os.getuid() == 0:
@@ -207,7 +207,7 @@ def opened(root: Path) -> Iterator[SshLab]:
             }
             yield SshLab(root=root, log=log, places=places)
         finally:
-            end(child)
+            end_process(child)
 
 
 def _wait_listening(child: subprocess.Popen[bytes], log: Path) -> None:
@@ -240,4 +240,4 @@ def agent_with(lab: SshLab, keys: tuple[str, ...]) -> Iterator[str]:
                 subprocess.run(add, env=environment, check=True, capture_output=True, timeout=SECONDS)
             yield str(path)
         finally:
-            end(agent)
+            end_process(agent)

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from tests.remote.rows import ROWS
-from tests.remote.sshlab import Row, SshLab, agent_with, opened
+from tests.remote.sshlab import Row, SshLab, agent_with, open_lab
 
 pytestmark = pytest.mark.process
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshLab]:
-    with opened(tmp_path_factory.mktemp("lab")) as lab:
+    with open_lab(tmp_path_factory.mktemp("lab")) as lab:
         yield lab
 
 
@@ -27,7 +27,7 @@ def test_the_table_has_as_many_configurations_as_were_asked_for() -> None:
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_fanout_connects_as_ssh_does(row: Row, lab: SshLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in row.env.items():
-        monkeypatch.setenv(name, lab.filled(value))
+        monkeypatch.setenv(name, lab.fill_text(value))
     with agent_with(lab, row.agent) as socket:
         if socket:
             monkeypatch.setenv("SSH_AUTH_SOCK", socket)
@@ -43,4 +43,4 @@ def test_fanout_connects_as_ssh_does(row: Row, lab: SshLab, tmp_path: Path, monk
             assert ours.got_in is (theirs.got_in or bool(row.unlike_ssh)), told
             assert ours.visits == theirs.visits or row.unlike_ssh, told
             for words in row.says if transport == "ssh" else row.program_says:
-                assert lab.filled(words) in ours.error
+                assert lab.fill_text(words) in ours.error

@@ -16,23 +16,25 @@ from fanout.remote.connection import MESSAGES_IN_QUEUE
 from fanout.remote.login import ConnectionOptions
 from fanout.remote.pool import Clock, ConnectionPool
 from fanout.run.session import Session
-from tests.remote.nodes import Node, scripts
+from tests.remote.nodes import Node, choose_scripts
 from tests.remote.scripted import Far, Script, ScriptedTransport
-from tests.remote.ways import host
+from tests.remote.ways import build_host
 
 
-def answering(far: Far) -> int:
+def answer_all(far: Far) -> int:
     node = Node(far)
     while True:
-        question = node.hear("ask")
-        node.say(t="answer", id=question["id"], value={"time": 1.0, "pid": 1}, error="")
+        question = node.expect_operation("ask")
+        node.send_message(t="answer", id=question["id"], value={"time": 1.0, "pid": 1}, error="")
 
 
-def asking(hosts: dict[str, Callable[[Host, int], Script]], *asks: ProbeRequest) -> tuple[list[ProbeAnswer], Session]:
+def ask_hosts(
+    hosts: dict[str, Callable[[Host, int], Script]], *asks: ProbeRequest
+) -> tuple[list[ProbeAnswer], Session]:
     """Ask these questions in a session; return the answers and the session."""
     transport = ScriptedTransport(lambda one, attempt: hosts[one.name](one, attempt))
     fan = ConnectionPool(
-        [host(name) for name in hosts], lambda one: transport, ConnectionOptions(connect_timeout=5.0), Clock()
+        [build_host(name) for name in hosts], lambda one: transport, ConnectionOptions(connect_timeout=5.0), Clock()
     )
     session = Session(fan, list(hosts), [])
     fan.start()
@@ -48,28 +50,28 @@ def test_a_link_that_breaks_and_returns_while_another_host_is_asked_hangs_nothin
     may_answer = threading.Event()
 
     def cut(far: Far) -> int:
-        Node(far).hear("ask")
-        far.breaks(ConnectionResetError("reset by peer"))
+        Node(far).expect_operation("ask")
+        far.break_connection(ConnectionResetError("reset by peer"))
         return 255
 
     def back(far: Far) -> int:
         node = Node(far)
-        question = node.hear("ask")
+        question = node.expect_operation("ask")
         may_answer.set()
-        node.say(t="answer", id=question["id"], value={"time": 2.0, "pid": 1}, error="")
-        node.hear("release")
+        node.send_message(t="answer", id=question["id"], value={"time": 2.0, "pid": 1}, error="")
+        node.expect_operation("release")
         return 0
 
     def slow(far: Far) -> int:
         node = Node(far)
-        question = node.hear("ask")
+        question = node.expect_operation("ask")
         assert may_answer.wait(20)
-        node.say(t="answer", id=question["id"], value={"time": 3.0, "pid": 1}, error="")
-        node.hear("release")
+        node.send_message(t="answer", id=question["id"], value={"time": 3.0, "pid": 1}, error="")
+        node.expect_operation("release")
         return 0
 
     asks = (ProbeRequest(host="a", what="clock"), ProbeRequest(host="b", what="clock"))
-    answers, _ = asking({"a": scripts(cut, back), "b": scripts(slow)}, *asks)
+    answers, _ = ask_hosts({"a": choose_scripts(cut, back), "b": choose_scripts(slow)}, *asks)
     assert [(answer.value, answer.error) for answer in answers] == [
         ({"time": 2.0, "pid": 1}, ""),
         ({"time": 3.0, "pid": 1}, ""),
@@ -80,10 +82,10 @@ def test_a_question_that_is_never_answered_costs_its_deadline(monkeypatch: pytes
     monkeypatch.setattr(pending_question, "TRANSIT_SECONDS", 0.2)
 
     def mute(far: Far) -> int:
-        Node(far).hear("release")
+        Node(far).expect_operation("release")
         return 0
 
-    answers, _ = asking({"a": scripts(mute)}, ProbeRequest(host="a", what="clock", timeout=0.1))
+    answers, _ = ask_hosts({"a": choose_scripts(mute)}, ProbeRequest(host="a", what="clock", timeout=0.1))
     assert answers[0].error.startswith("no answer within 0.3")
 
 
@@ -91,14 +93,14 @@ def test_answers_that_were_not_asked_for_are_dropped_and_settled_ones_are_not_ke
     def talkative(far: Far) -> int:
         node = Node(far)
         for number in range(1000, 1200):
-            node.say(t="answer", id=number, value=["x" * 1000], error="")
-        question = node.hear("ask")
+            node.send_message(t="answer", id=number, value=["x" * 1000], error="")
+        question = node.expect_operation("ask")
         for _ in range(3):
-            node.say(t="answer", id=question["id"], value={"time": 1.0, "pid": 1}, error="")
-        node.hear("release")
+            node.send_message(t="answer", id=question["id"], value={"time": 1.0, "pid": 1}, error="")
+        node.expect_operation("release")
         return 0
 
-    answers, session = asking({"a": scripts(talkative)}, ProbeRequest(host="a", what="clock"))
+    answers, session = ask_hosts({"a": choose_scripts(talkative)}, ProbeRequest(host="a", what="clock"))
     assert answers[0].value == {"time": 1.0, "pid": 1}
     assert not session.state.answers
 
@@ -108,15 +110,15 @@ def test_what_a_host_holds_ends_with_its_connection() -> None:
 
     def listens(far: Far) -> int:
         node = Node(far)
-        question = node.hear("ask")
-        node.say(t="answer", id=question["id"], value={"port": 4711}, error="")
-        node.hear("ask")
-        far.breaks(ConnectionResetError("reset by peer"))
+        question = node.expect_operation("ask")
+        node.send_message(t="answer", id=question["id"], value={"port": 4711}, error="")
+        node.expect_operation("ask")
+        far.break_connection(ConnectionResetError("reset by peer"))
         return 255
 
-    hosts = {"a": scripts(listens, answering)}
+    hosts = {"a": choose_scripts(listens, answer_all)}
     transport = ScriptedTransport(lambda one, attempt: hosts[one.name](one, attempt))
-    fan = ConnectionPool([host("a")], lambda one: transport, ConnectionOptions(connect_timeout=5.0), Clock())
+    fan = ConnectionPool([build_host("a")], lambda one: transport, ConnectionOptions(connect_timeout=5.0), Clock())
     session = Session(fan, ["a"], [])
     fan.start()
     session.connect_hosts()
@@ -134,13 +136,13 @@ def test_a_flood_of_messages_is_held_back_at_its_host() -> None:
     def floods(far: Far) -> int:
         node = Node(far)
         for _ in range(20):
-            far.say(b"".join(frames.pack_control({"t": "heartbeat"}) for _ in range(500)))
+            far.write_bytes(b"".join(frames.pack_control({"t": "heartbeat"}) for _ in range(500)))
         sent.set()
-        node.hear("release")
+        node.expect_operation("release")
         return 0
 
     transport = ScriptedTransport(lambda one, attempt: floods)
-    fan = ConnectionPool([host("a")], lambda one: transport, ConnectionOptions(connect_timeout=5.0), Clock())
+    fan = ConnectionPool([build_host("a")], lambda one: transport, ConnectionOptions(connect_timeout=5.0), Clock())
     fan.start()
     session = Session(fan, ["a"], [])
     session.connect_hosts()

@@ -19,14 +19,14 @@ from fanout.remote.transports.select import TransportSelector
 from fanout.remote.transports.ssh_config import SshConfig
 from fanout.remote.transports.ssh_options import SshOptions
 from tests.agent.agents import wait_for
-from tests.processes import end
+from tests.processes import end_process
 from tests.remote import sshd
 from tests.remote.scripted import ScriptedTransport
 from tests.remote.sshd import Sshd
-from tests.remote.ways import EXACT, host, play, ticking, whole
+from tests.remote.ways import EXACT, build_host, play_script, read_all, start_clock
 
 
-def options(**values: str) -> SshOptions:
+def build_options(**values: str) -> SshOptions:
     return SshOptions(
         name="a", hostname="a", port=22, user="me", values={key: (value,) for key, value in values.items()}
     )
@@ -44,7 +44,7 @@ def options(**values: str) -> SshOptions:
     ],
 )
 def test_what_only_the_program_understands_is_named(keyword: str, value: str, beyond: bool) -> None:
-    reason = find_program_only_option([options(**{keyword: value})])
+    reason = find_program_only_option([build_options(**{keyword: value})])
     assert bool(reason) is beyond
     assert not beyond or keyword in reason
 
@@ -64,7 +64,7 @@ class Refusing:
         raise self.error
 
 
-def refusal(*methods: str) -> AuthRefused:
+def build_refusal(*methods: str) -> AuthRefused:
     error = AuthRefused("no", hint="x")
     error.methods = methods
     return error
@@ -81,37 +81,37 @@ class Config(SshConfig):
         return (self._answer,)
 
 
-def opened(auto: AutoTransport) -> None:
-    auto.open(host("a"), EXACT, Deadline(10.0)).close()
+def open_transport(auto: AutoTransport) -> None:
+    auto.open(build_host("a"), EXACT, Deadline(10.0)).close()
 
 
 def test_a_method_that_the_program_has_is_tried_once_and_then_kept() -> None:
-    builtin, notices = Refusing(refusal("gssapi-with-mic")), Notices()
-    program = ScriptedTransport(lambda host, attempt: play)
-    auto = AutoTransport(Config(options(gssapiauthentication="yes")), lambda: builtin, program, notices)
-    opened(auto)
-    opened(auto)
+    builtin, notices = Refusing(build_refusal("gssapi-with-mic")), Notices()
+    program = ScriptedTransport(lambda host, attempt: play_script)
+    auto = AutoTransport(Config(build_options(gssapiauthentication="yes")), lambda: builtin, program, notices)
+    open_transport(auto)
+    open_transport(auto)
     assert (builtin.calls, len(program.attempts["a"])) == (1, 2)
     assert notices.take_new() == ["a: logs in with the ssh program, because the host accepts gssapi-with-mic"]
 
 
-@pytest.mark.parametrize("error", [refusal("publickey"), Unreachable("no route", hint="x")])
+@pytest.mark.parametrize("error", [build_refusal("publickey"), Unreachable("no route", hint="x")])
 def test_nothing_is_switched_where_the_program_has_no_other_way(error: TransportError) -> None:
-    builtin, program = Refusing(error), Refusing(refusal())
-    auto = AutoTransport(Config(options(gssapiauthentication="yes")), lambda: builtin, program, Notices())
+    builtin, program = Refusing(error), Refusing(build_refusal())
+    auto = AutoTransport(Config(build_options(gssapiauthentication="yes")), lambda: builtin, program, Notices())
     with pytest.raises(type(error)):
-        opened(auto)
+        open_transport(auto)
     assert program.calls == 0
 
 
 def test_where_both_fail_the_error_is_that_of_the_first() -> None:
-    error = refusal("hostbased")
+    error = build_refusal("hostbased")
     notices = Notices()
     program = Refusing(AuthRefused("the program's", hint="x"))
-    config = Config(options(hostbasedauthentication="yes"))
+    config = Config(build_options(hostbasedauthentication="yes"))
     auto = AutoTransport(config, lambda: Refusing(error), program, notices)
     with pytest.raises(AuthRefused, match="no"):
-        opened(auto)
+        open_transport(auto)
     assert program.calls == 1
     assert notices.take_new() == []
 
@@ -120,7 +120,7 @@ def test_where_both_fail_the_error_is_that_of_the_first() -> None:
 
 
 @contextlib.contextmanager
-def master(config: str, path: Path) -> Iterator[None]:
+def open_master(config: str, path: Path) -> Iterator[None]:
     """Open the connection that a user opened in a terminal, before the host began to want a second factor."""
     words = ["ssh", "-F", config, "-o", "BatchMode=yes", "-M", "-N", "-S", str(path), "lab"]
     with subprocess.Popen(words, stdin=subprocess.DEVNULL) as child:
@@ -136,19 +136,19 @@ def master(config: str, path: Path) -> Iterator[None]:
             )
             yield
         finally:
-            end(child, kill=True)  # ssh may miss a SIGTERM that comes just before it waits
+            end_process(child, kill=True)  # ssh may miss a SIGTERM that comes just before it waits
 
 
-def picked(config: str) -> TransportSelector:
+def build_selector(config: str) -> TransportSelector:
     return TransportSelector(Settings(transport="auto", ssh_config=config), user="me", agent=False)
 
 
-def output(picker: TransportSelector) -> bytes:
-    with ticking(Deadline(30.0)) as deadline:
-        channel = picker(host("lab")).open(host("lab"), EXACT, deadline)
+def read_output(picker: TransportSelector) -> bytes:
+    with start_clock(Deadline(30.0)) as deadline:
+        channel = picker(build_host("lab")).open(build_host("lab"), EXACT, deadline)
         deadline.mark_done()
     try:
-        return whole(channel)
+        return read_all(channel)
     finally:
         channel.close()
 
@@ -162,17 +162,20 @@ def test_an_open_control_master_lets_in_where_a_second_factor_is_wanted(
 ) -> None:
     """The user typed the second factor once, which is played by a server that wants none."""
     socket = tmp_path / "cm"
-    with sshd.running(tmp_path) as server, sshd.running(tmp_path_factory.mktemp("strict"), extra=SECOND) as strict:
-        config = server.config(tmp_path / "config", ControlPath=str(socket))
-        with master(config, socket):
-            text = strict.config(tmp_path / "other", ControlPath=str(socket))
-            picker = picked(text)
-            assert output(picker) == b"a\0b\xff\n"
+    with (
+        sshd.start_sshd(tmp_path) as server,
+        sshd.start_sshd(tmp_path_factory.mktemp("strict"), extra=SECOND) as strict,
+    ):
+        config = server.write_config(tmp_path / "config", ControlPath=str(socket))
+        with open_master(config, socket):
+            text = strict.write_config(tmp_path / "other", ControlPath=str(socket))
+            picker = build_selector(text)
+            assert read_output(picker) == b"a\0b\xff\n"
             (notice,) = picker.notices.take_new()
             assert notice == f"lab: logs in with the ssh program, because it shares the open connection of {socket}"
-        picker = picked(str(strict.ssh_config))
+        picker = build_selector(str(strict.ssh_config))
         with pytest.raises(AuthRefused, match="second factor"):
-            output(picker)
+            read_output(picker)
         assert picker.notices.take_new() == []
 
 
@@ -181,10 +184,10 @@ def test_a_known_hosts_command_is_served_by_the_program(server: Sshd, tmp_path: 
     script = tmp_path / "keys"
     script.write_text(f'#!/bin/sh\necho "[127.0.0.1]:{server.port} {server.host_key}"\n')
     script.chmod(0o700)
-    config = server.config(
+    config = server.write_config(
         tmp_path / "config", KnownHostsCommand=f"{script} %H", UserKnownHostsFile=str(tmp_path / "none")
     )
-    picker = picked(config)
-    assert output(picker) == b"a\0b\xff\n"
+    picker = build_selector(config)
+    assert read_output(picker) == b"a\0b\xff\n"
     (notice,) = picker.notices.take_new()
     assert "knownhostscommand" in notice

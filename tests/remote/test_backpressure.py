@@ -7,7 +7,7 @@ import threading
 from fanout.remote.backpressure import ChunkLimiter
 
 
-def adds(backlog: ChunkLimiter, pieces: int) -> tuple[threading.Thread, list[int]]:
+def add_pieces(backlog: ChunkLimiter, pieces: int) -> tuple[threading.Thread, list[int]]:
     added: list[int] = []
 
     def add() -> None:
@@ -22,7 +22,7 @@ def adds(backlog: ChunkLimiter, pieces: int) -> tuple[threading.Thread, list[int
 
 def test_no_more_is_added_than_the_limit() -> None:
     backlog = ChunkLimiter(8)
-    thread, added = adds(backlog, 20)
+    thread, added = add_pieces(backlog, 20)
     for _ in range(12):
         backlog.mark_processed()
     thread.join(20)
@@ -33,7 +33,7 @@ def test_no_more_is_added_than_the_limit() -> None:
 def test_who_waits_is_woken_when_half_of_it_is_dealt_with() -> None:
     """Not for the first piece."""
     backlog = ChunkLimiter(8)
-    thread, added = adds(backlog, 9)
+    thread, added = add_pieces(backlog, 9)
     for _ in range(3):
         backlog.mark_processed()
     thread.join(0.2)
@@ -47,7 +47,7 @@ def test_who_waits_is_woken_when_half_of_it_is_dealt_with() -> None:
 def test_no_thread_waits_for_an_abandoned_backlog() -> None:
     """Whatever is still on its way."""
     backlog = ChunkLimiter(8)
-    thread, added = adds(backlog, 100)
+    thread, added = add_pieces(backlog, 100)
     backlog.stop_waiting()
     thread.join(20)
     assert not thread.is_alive()

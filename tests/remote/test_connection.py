@@ -11,31 +11,33 @@ from fanout.model.state import Phase
 from fanout.remote.login import ConnectionOptions
 from fanout.remote.pool import Clock, ConnectionPool
 from fanout.run.session import Session
-from tests.remote.nodes import TEXT, Node, cut_after, good, resumed, run, scripts
+from tests.remote.nodes import TEXT, Node, choose_scripts, cut_after, resume_run, run_scripts, run_well
 from tests.remote.scripted import Far, Script, ScriptedTransport
-from tests.remote.ways import host
+from tests.remote.ways import build_host
 
 
-def obedient(far: Far) -> int:
+def obey_stop(far: Far) -> int:
     """Run until the launcher stops it."""
     node = Node(far)
-    node.started()
-    node.hear("stop")
-    node.ended(b"", None, 15)
+    node.start_run()
+    node.expect_operation("stop")
+    node.end_run(b"", None, 15)
     return 0
 
 
 def test_a_good_run_of_three_hosts() -> None:
-    outcome, seen, _ = run({name: scripts(good(name.encode())) for name in ("a", "b", "c")})
+    outcome, seen, _ = run_scripts({name: choose_scripts(run_well(name.encode())) for name in ("a", "b", "c")})
     assert (outcome.exit_code, outcome.is_clean) == (0, True)
-    assert [seen.output(name) for name in ("a", "b", "c")] == [b"a", b"b", b"c"]
-    assert seen.kinds("a") == [
+    assert [seen.join_output(name) for name in ("a", "b", "c")] == [b"a", b"b", b"c"]
+    assert seen.list_kinds("a") == [
         *("Connecting", "LoginOutput", "Connected", "Prepared", "Started", "Chunk", "Exited", "CleanedUp", "Released")
     ]
 
 
 def test_one_failure_ends_all_with_its_code() -> None:
-    outcome, _, _ = run({"a": scripts(obedient), "b": scripts(good(b"", 3)), "c": scripts(obedient)})
+    outcome, _, _ = run_scripts(
+        {"a": choose_scripts(obey_stop), "b": choose_scripts(run_well(b"", 3)), "c": choose_scripts(obey_stop)}
+    )
     assert (outcome.exit_code, outcome.first) == (3, "b")
     assert [one.verdict for one in outcome.hosts] == ["stopped", "failed", "stopped"]
 
@@ -43,24 +45,24 @@ def test_one_failure_ends_all_with_its_code() -> None:
 def test_a_refusal_starts_nothing_anywhere() -> None:
     def busy(far: Far) -> int:
         node = Node(far)
-        node.hear("prepare")
-        node.say(t="refused", kind="busy", message="busy: port-29500 is held", hint="wait")
-        node.hear("release")
+        node.expect_operation("prepare")
+        node.send_message(t="refused", kind="busy", message="busy: port-29500 is held", hint="wait")
+        node.expect_operation("release")
         return 0
 
     def rolled_back(far: Far) -> int:
         node = Node(far)
-        node.hear("prepare")
-        node.say(t="prepared", pid=7)
-        assert node.hear("stop")["grace"] == 0.0
-        node.say(t="cleaned_up", killed=0, left=[], sizes={"0": 0}, crc={"0": 0}, dropped=0)
-        node.hear("release")
-        node.say(t="released")
+        node.expect_operation("prepare")
+        node.send_message(t="prepared", pid=7)
+        assert node.expect_operation("stop")["grace"] == 0.0
+        node.send_message(t="cleaned_up", killed=0, left=[], sizes={"0": 0}, crc={"0": 0}, dropped=0)
+        node.expect_operation("release")
+        node.send_message(t="released")
         return 0
 
-    outcome, seen, _ = run({"a": scripts(rolled_back), "b": scripts(busy)})
+    outcome, seen, _ = run_scripts({"a": choose_scripts(rolled_back), "b": choose_scripts(busy)})
     assert (outcome.exit_code, outcome.first, outcome.is_clean) == (125, "b", True)
-    assert "Started" not in seen.kinds("a") + seen.kinds("b")
+    assert "Started" not in seen.list_kinds("a") + seen.list_kinds("b")
 
 
 def test_a_fault_in_fanout_itself_ends_the_run_with_a_word() -> None:
@@ -69,7 +71,7 @@ def test_a_fault_in_fanout_itself_ends_the_run_with_a_word() -> None:
     def faulty(host: Host, attempt: int) -> Script:
         raise KeyError("authentication")
 
-    outcome, seen, _ = run({"a": scripts(obedient), "b": faulty})
+    outcome, seen, _ = run_scripts({"a": choose_scripts(obey_stop), "b": faulty})
     assert (outcome.exit_code, outcome.first) == (255, "b")
     (lost,) = [event for event in seen.events if isinstance(event, HostLost)]
     assert "KeyError: 'authentication'" in lost.why
@@ -82,55 +84,55 @@ def test_a_fault_in_fanout_itself_ends_the_run_with_a_word() -> None:
 @pytest.mark.parametrize("breaks", [True, False])
 @pytest.mark.parametrize("repeated", [0, 7])
 def test_a_broken_link_goes_on_at_the_byte_where_it_was(breaks: bool, repeated: int) -> None:
-    outcome, seen, transport = run({"a": scripts(cut_after(123, breaks=breaks), resumed(repeated))})
-    assert seen.output("a") == TEXT
+    outcome, seen, transport = run_scripts({"a": choose_scripts(cut_after(123, breaks=breaks), resume_run(repeated))})
+    assert seen.join_output("a") == TEXT
     assert outcome.exit_code == 0
     assert len(transport.attempts["a"]) == 2
-    assert "Disconnected" in seen.kinds("a")
+    assert "Disconnected" in seen.list_kinds("a")
 
 
 def test_a_run_goes_on_dialling_whatever_the_error() -> None:
     down = Unreachable("no route", hint="ping")
-    outcome, seen, transport = run({"a": scripts(cut_after(5, breaks=True), down, resumed(0))})
-    assert (outcome.exit_code, seen.output("a")) == (0, TEXT)
+    outcome, seen, transport = run_scripts({"a": choose_scripts(cut_after(5, breaks=True), down, resume_run(0))})
+    assert (outcome.exit_code, seen.join_output("a")) == (0, TEXT)
     assert len(transport.attempts["a"]) == 3
 
 
 def test_a_hole_in_the_log_is_never_passed_over() -> None:
     def holed(far: Far) -> int:
         node = Node(far)
-        node.started()
-        node.log(0, b"abc")
-        node.log(5, b"xyz")
-        node.hear("release")
+        node.start_run()
+        node.send_log(0, b"abc")
+        node.send_log(5, b"xyz")
+        node.expect_operation("release")
         return 0
 
-    outcome, seen, _ = run({"a": scripts(holed)})
+    outcome, seen, _ = run_scripts({"a": choose_scripts(holed)})
     assert (outcome.exit_code, outcome.origin) == (255, "ssh")
     assert "left out bytes 3-5 of stream 0" in outcome.headline
-    assert seen.output("a") == b"abc"
+    assert seen.join_output("a") == b"abc"
 
 
 def test_a_log_that_differs_from_the_hosts_is_not_whole() -> None:
     def wrong(far: Far) -> int:
         node = Node(far)
-        node.started()
-        node.log(0, b"abc")
-        node.ended(b"abd")
+        node.start_run()
+        node.send_log(0, b"abc")
+        node.end_run(b"abd")
         return 0
 
-    _, seen, _ = run({"a": scripts(wrong)})
+    _, seen, _ = run_scripts({"a": choose_scripts(wrong)})
     assert [event.whole for event in seen.events if type(event).__name__ == "CleanedUp"] == [False]  # type: ignore[union-attr]
 
 
 def test_a_host_that_was_cleaned_is_lost() -> None:
     def cleaned(far: Far) -> int:
         node = Node(far)
-        node.hear("attach")
-        node.say(t="refused", kind="no-run", message="no record of run r1 on this host", hint="")
+        node.expect_operation("attach")
+        node.send_message(t="refused", kind="no-run", message="no record of run r1 on this host", hint="")
         return 0
 
-    outcome, _, _ = run({"a": scripts(cut_after(5, breaks=True), cleaned)})
+    outcome, _, _ = run_scripts({"a": choose_scripts(cut_after(5, breaks=True), cleaned)})
     assert (outcome.exit_code, outcome.hosts[0].verdict) == (255, "lost")
     assert "rebooted or cleaned" in outcome.headline
 
@@ -138,11 +140,11 @@ def test_a_host_that_was_cleaned_is_lost() -> None:
 def test_a_host_with_a_run_of_another_version_is_lost() -> None:
     def upgraded(far: Far) -> int:
         node = Node(far)
-        node.hear("attach")
-        node.say(t="refused", kind="other-version", message="another version", hint="`kill 7`")
+        node.expect_operation("attach")
+        node.send_message(t="refused", kind="other-version", message="another version", hint="`kill 7`")
         return 0
 
-    outcome, _, _ = run({"a": scripts(cut_after(5, breaks=True), upgraded)})
+    outcome, _, _ = run_scripts({"a": choose_scripts(cut_after(5, breaks=True), upgraded)})
     assert (outcome.exit_code, outcome.hosts[0].verdict) == (255, "lost")
     assert "another version: `kill 7`" in outcome.headline
 
@@ -150,39 +152,39 @@ def test_a_host_with_a_run_of_another_version_is_lost() -> None:
 # ---------------------------------------------------------------------------------------------------------- bad hosts
 
 
-def rubbish(far: Far) -> int:
-    Node(far).far.say(b"\xff" * 64)
-    far.hear()
+def send_rubbish(far: Far) -> int:
+    Node(far).far.write_bytes(b"\xff" * 64)
+    far.read_bytes()
     return 0
 
 
-def impossible(far: Far) -> int:
+def send_impossible(far: Far) -> int:
     node = Node(far)
-    node.hear("prepare")
-    node.say(t="cleaned_up", killed=0, left=[], sizes={}, crc={}, dropped=0)
-    node.hear("release")
+    node.expect_operation("prepare")
+    node.send_message(t="cleaned_up", killed=0, left=[], sizes={}, crc={}, dropped=0)
+    node.expect_operation("release")
     return 0
 
 
-@pytest.mark.parametrize("bad", [rubbish, impossible])
+@pytest.mark.parametrize("bad", [send_rubbish, send_impossible])
 def test_one_host_that_breaks_the_protocol_ends_the_run_and_not_the_launcher(bad: Script) -> None:
     def rolled_back(far: Far) -> int:
         node = Node(far)
-        node.hear("prepare")
-        node.say(t="prepared", pid=7)
-        node.hear("stop")
-        node.say(t="cleaned_up", killed=0, left=[], sizes={"0": 0}, crc={"0": 0}, dropped=0)
-        node.hear("release")
-        node.say(t="released")
+        node.expect_operation("prepare")
+        node.send_message(t="prepared", pid=7)
+        node.expect_operation("stop")
+        node.send_message(t="cleaned_up", killed=0, left=[], sizes={"0": 0}, crc={"0": 0}, dropped=0)
+        node.expect_operation("release")
+        node.send_message(t="released")
         return 0
 
-    outcome, _, _ = run({"a": scripts(bad), "b": scripts(rolled_back)})
+    outcome, _, _ = run_scripts({"a": choose_scripts(bad), "b": choose_scripts(rolled_back)})
     assert (outcome.exit_code, outcome.first) == (255, "a")
 
 
 def test_what_was_on_its_way_from_a_host_that_was_given_up_is_dropped() -> None:
-    transport = ScriptedTransport(lambda one, attempt: obedient)
-    fan = ConnectionPool([host("a")], lambda one: transport, ConnectionOptions(), Clock())
+    transport = ScriptedTransport(lambda one, attempt: obey_stop)
+    fan = ConnectionPool([build_host("a")], lambda one: transport, ConnectionOptions(), Clock())
     session = Session(fan, ["a"], [])
     fan.start()
     session.connect_hosts()
@@ -215,32 +217,32 @@ def test_what_was_on_its_way_from_a_host_that_was_given_up_is_dropped() -> None:
 )
 def test_a_login_that_does_not_reach_the_agent_is_reported_with_its_output(said: bytes, status: int, says: str) -> None:
     def script(far: Far) -> int:
-        far.say(said)
+        far.write_bytes(said)
         return status
 
-    outcome, seen, _ = run({"a": scripts(script)})
+    outcome, seen, _ = run_scripts({"a": choose_scripts(script)})
     assert outcome.exit_code == 255
     assert says in outcome.headline
     assert outcome.hosts[0].hint
-    assert seen.kinds("a") == ["Connecting", "ConnectFailed"]
+    assert seen.list_kinds("a") == ["Connecting", "ConnectFailed"]
 
 
 def test_an_old_python_is_named() -> None:
     def old(far: Far) -> int:
-        far.say(f"@{far.command.split()[-1]} READY 3.6\n".encode())
-        far.hear()
+        far.write_bytes(f"@{far.command.split()[-1]} READY 3.6\n".encode())
+        far.read_bytes()
         return 0
 
-    outcome, _, _ = run({"a": scripts(old)})
+    outcome, _, _ = run_scripts({"a": choose_scripts(old)})
     assert "its python3 is Python 3.6; fanout needs 3.8 or later" in outcome.headline
 
 
 def test_a_login_that_hangs_costs_the_time_out() -> None:
     def silent(far: Far) -> int:
-        far.hear()
+        far.read_bytes()
         return 0
 
-    outcome, _, _ = run({"a": scripts(silent)}, timeout=0.5)
+    outcome, _, _ = run_scripts({"a": choose_scripts(silent)}, timeout=0.5)
     assert "did not start the agent within 0.5 s" in outcome.headline
 
 
@@ -250,22 +252,22 @@ def test_a_login_that_hangs_costs_the_time_out() -> None:
 def test_a_dropped_login_is_tried_again() -> None:
     """sshd drops some of many logins at a time: MaxStartups."""
     dropped = Dropped("closed before any login", hint="x")
-    outcome, seen, transport = run({"a": scripts(dropped, dropped, good())})
+    outcome, seen, transport = run_scripts({"a": choose_scripts(dropped, dropped, run_well())})
     assert (outcome.exit_code, len(transport.attempts["a"])) == (0, 3)
-    assert seen.kinds("a").count("Connecting") == 3
+    assert seen.list_kinds("a").count("Connecting") == 3
 
 
 def test_a_refused_login_is_not_tried_again() -> None:
     unknown = HostKeyUnknown("its host key is not in known_hosts", hint="log in once by hand")
-    outcome, seen, transport = run({"a": scripts(unknown), "b": scripts(good())})
+    outcome, seen, transport = run_scripts({"a": choose_scripts(unknown), "b": choose_scripts(run_well())})
     assert (outcome.exit_code, outcome.first, len(transport.attempts["a"])) == (255, "a", 1)
     assert outcome.hosts[0].hint == "log in once by hand"
-    assert "Started" not in seen.kinds("b")
+    assert "Started" not in seen.list_kinds("b")
 
 
 def test_no_more_logins_are_in_flight_than_the_option_allows() -> None:
-    transport = ScriptedTransport(lambda one, attempt: good())
-    known = [host(f"h{number}", slots=1) for number in range(12)]
+    transport = ScriptedTransport(lambda one, attempt: run_well())
+    known = [build_host(f"h{number}", slots=1) for number in range(12)]
     most = 0
 
     def choose(one: Host) -> ScriptedTransport:

@@ -15,46 +15,59 @@ from fanout.remote.transports.local import LocalTransport
 from fanout.remote.transports.openssh import OpensshTransport
 from fanout.remote.transports.ssh_config import SshConfig
 from tests.agent.agents import wait_for
-from tests.processes import join
+from tests.processes import join_threads
 from tests.remote.scripted import ScriptedTransport
 from tests.remote.sshd import Sshd
-from tests.remote.ways import BIG, ECHO, EXACT, FINAL, LATE, MIXED, PATIENCE, SILENT, Way, host, play, whole
+from tests.remote.ways import (
+    BIG,
+    ECHO,
+    EXACT,
+    FINAL,
+    LATE,
+    MIXED,
+    PATIENCE,
+    SILENT,
+    Way,
+    build_host,
+    play_script,
+    read_all,
+)
 
 WAYS = ("scripted", "local", "ssh", "openssh", "demo")
 
 
-def ways(*without: str) -> list[ParameterSet]:
+def list_ways(*without: str) -> list[ParameterSet]:
     """Return every transport but these, as parameters."""
     names = [name for name in WAYS if name not in without]
     return [pytest.param(name, marks=pytest.mark.process if name != "scripted" else ()) for name in names]
 
 
-@pytest.fixture(params=ways())
+@pytest.fixture(params=list_ways())
 def way(request: pytest.FixtureRequest) -> Way:
     match request.param:
         case "scripted":
-            return Way(transport=ScriptedTransport(lambda host, attempt: play), host=host("any"))
+            return Way(transport=ScriptedTransport(lambda host, attempt: play_script), host=build_host("any"))
         case "local":
-            return Way(transport=LocalTransport(), host=host("localhost"))
+            return Way(transport=LocalTransport(), host=build_host("localhost"))
         case "demo":
             lab: embedded_lab.DemoLab = request.getfixturevalue("played")
-            return Way(transport=SshTransport(SshConfig(file=str(lab.ssh_config))), host=host(lab.hosts[0].name))
+            return Way(transport=SshTransport(SshConfig(file=str(lab.ssh_config))), host=build_host(lab.hosts[0].name))
         case kind:
             server: Sshd = request.getfixturevalue("server")
             make = SshTransport if kind == "ssh" else OpensshTransport
-            return Way(transport=make(SshConfig(file=str(server.ssh_config))), host=host("lab"))
+            return Way(transport=make(SshConfig(file=str(server.ssh_config))), host=build_host("lab"))
 
 
 def test_bytes_arrive_as_they_were_then_the_end_then_the_status(way: Way) -> None:
-    with way.opened(EXACT) as channel:
-        assert whole(channel) == b"a\0b\xff\n"
+    with way.open_channel(EXACT) as channel:
+        assert read_all(channel) == b"a\0b\xff\n"
         assert channel.read(PATIENCE) == b""
         assert channel.exit_status() == 3
 
 
 def test_what_is_written_is_read_there(way: Way) -> None:
     data = os.urandom(200_000)
-    with way.opened(ECHO) as channel:
+    with way.open_channel(ECHO) as channel:
         assert sent_and_read(channel, data) == data
         assert channel.exit_status() == 0
 
@@ -63,25 +76,25 @@ def sent_and_read(channel: Channel, data: bytes) -> bytes:
     """Write in one thread and read in another, as a link does: neither direction may wait for the other."""
     writer = threading.Thread(target=channel.write, args=(data,))
     writer.start()
-    back = whole(channel)
-    join(writer)
+    back = read_all(channel)
+    join_threads(writer)
     return back
 
 
 def test_stderr_comes_along(way: Way) -> None:
-    with way.opened(MIXED) as channel:
-        assert sorted(whole(channel).splitlines()) == [b"err", b"out"]
+    with way.open_channel(MIXED) as channel:
+        assert sorted(read_all(channel).splitlines()) == [b"err", b"out"]
 
 
 def test_silence_is_none_and_not_the_end(way: Way) -> None:
-    with way.opened(SILENT) as channel:
+    with way.open_channel(SILENT) as channel:
         assert channel.read(PATIENCE) == b"ready\n"
         assert channel.read(0.05) is None
         assert channel.read(0.05) is None
 
 
 def test_closing_wakes_a_reader(way: Way) -> None:
-    with way.opened(SILENT) as channel:
+    with way.open_channel(SILENT) as channel:
         assert channel.read(PATIENCE) == b"ready\n"
         came_back: list[object] = []
 
@@ -101,15 +114,15 @@ def test_closing_wakes_a_reader(way: Way) -> None:
 
 
 def test_nothing_can_be_written_to_what_is_closed(way: Way) -> None:
-    with way.opened(SILENT) as channel:
+    with way.open_channel(SILENT) as channel:
         channel.close()
         with pytest.raises(OSError, match=r".*"):
             channel.write(b"x" * 100_000)
 
 
 def test_ten_megabytes_come_through(way: Way) -> None:
-    with way.opened(BIG) as channel:
-        assert whole(channel) == bytes(10_000_000)
+    with way.open_channel(BIG) as channel:
+        assert read_all(channel) == bytes(10_000_000)
 
 
 def test_many_connections_at_a_time_do_not_mix(way: Way) -> None:
@@ -117,63 +130,65 @@ def test_many_connections_at_a_time_do_not_mix(way: Way) -> None:
     back: dict[int, bytes] = {}
 
     def one(number: int) -> None:
-        with way.opened(ECHO) as channel:
+        with way.open_channel(ECHO) as channel:
             back[number] = sent_and_read(channel, data[number])
 
     threads = [threading.Thread(target=one, args=(number,)) for number in range(len(data))]
     for thread in threads:
         thread.start()
-    join(*threads)
+    join_threads(*threads)
     assert [back[number] for number in range(len(data))] == data
 
 
 def test_an_exit_status_of_255_is_one_like_any_other(way: Way) -> None:
-    with way.opened(FINAL) as channel:
-        assert whole(channel) == b""
+    with way.open_channel(FINAL) as channel:
+        assert read_all(channel) == b""
         assert channel.exit_status() == 255
 
 
-@pytest.mark.parametrize("way", ways("local"), indirect=True)  # there is no login: one pipe keeps the order
+@pytest.mark.parametrize("way", list_ways("local"), indirect=True)  # there is no login: one pipe keeps the order
 def test_what_is_kept_apart_is_no_part_of_the_stream(way: Way) -> None:
     """A login's background job may write to stderr at any time; frames are on stdout alone."""
-    with way.opened(LATE) as channel:
+    with way.open_channel(LATE) as channel:
         assert channel.read(PATIENCE) == b"ready\n"
         channel.separate_stderr()
         channel.write(b"go\n")
-        assert whole(channel) == b"out\n"
+        assert read_all(channel) == b"out\n"
         assert channel.last_stderr == "err"
 
 
-@pytest.mark.parametrize("way", ways("demo"), indirect=True)  # its server has descriptors in this process
+@pytest.mark.parametrize("way", list_ways("demo"), indirect=True)  # its server has descriptors in this process
 def test_dials_leave_no_descriptor_and_no_child(way: Way) -> None:
-    with way.opened(EXACT) as channel:  # what is imported and made once
-        whole(channel)
-    before = descriptors()
+    with way.open_channel(EXACT) as channel:  # what is imported and made once
+        read_all(channel)
+    before = list_descriptors()
     for _ in range(3):
-        with way.opened(EXACT) as channel:
-            whole(channel)
-        with way.opened(SILENT) as channel:
+        with way.open_channel(EXACT) as channel:
+            read_all(channel)
+        with way.open_channel(SILENT) as channel:
             channel.read(PATIENCE)
-    wait_for(lambda: descriptors() <= before, "a descriptor is left")  # paramiko's threads close theirs a moment later
+    wait_for(
+        lambda: list_descriptors() <= before, "a descriptor is left"
+    )  # paramiko's threads close theirs a moment later
 
 
-def descriptors() -> int:
+def list_descriptors() -> int:
     return len(os.listdir("/dev/fd"))
 
 
-@pytest.mark.parametrize("way", ways("scripted"), indirect=True)
+@pytest.mark.parametrize("way", list_ways("scripted"), indirect=True)
 def test_a_command_that_is_to_end_ends_and_its_end_is_read(way: Way) -> None:
     """At the latest by the end of its stdin, which every transport can bring about."""
-    with way.opened("echo ready; exec cat") as channel:
+    with way.open_channel("echo ready; exec cat") as channel:
         assert channel.read(PATIENCE) == b"ready\n"
         channel.end_command()
-        assert whole(channel) == b""
+        assert read_all(channel) == b""
 
 
-@pytest.mark.parametrize("way", ways("scripted", "ssh", "openssh", "demo"), indirect=True)
+@pytest.mark.parametrize("way", list_ways("scripted", "ssh", "openssh", "demo"), indirect=True)
 def test_a_command_that_does_not_read_gets_a_signal(way: Way) -> None:
     """With its whole process group. The lab has this for ssh: a server that serves root refuses to signal."""
-    with way.opened("echo ready; sleep 60 & sleep 60") as channel:
+    with way.open_channel("echo ready; sleep 60 & sleep 60") as channel:
         assert channel.read(PATIENCE) == b"ready\n"
         channel.end_command()
-        assert whole(channel) == b""
+        assert read_all(channel) == b""

@@ -20,7 +20,7 @@ LIBRARY, PROGRAM = (
 _ROOM = "import resource; from fanout.remote.fd_limit import raise_file_limit; raise_file_limit({hosts}, 3); print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
 
 
-def limited(tmp_path: Path, soft: int, hard: int, *argv: str) -> subprocess.CompletedProcess[str]:
+def run_limited(tmp_path: Path, soft: int, hard: int, *argv: str) -> subprocess.CompletedProcess[str]:
     """Start a program that may open so many files."""
     limit = f'ulimit -Sn {soft} && ulimit -Hn {hard} && exec "$@"'
     env = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])}
@@ -43,7 +43,7 @@ def test_more_hosts_need_more_and_programs_more_than_connections() -> None:
 @pytest.mark.parametrize(("soft", "hosts"), [(64, 64), (1024, 2)])
 def test_the_soft_limit_is_raised_to_what_it_takes_and_never_lowered(tmp_path: Path, soft: int, hosts: int) -> None:
     """The launcher prints nothing about it: the user need not know."""
-    done = limited(tmp_path, soft, 1024, sys.executable, "-c", _ROOM.format(hosts=hosts))
+    done = run_limited(tmp_path, soft, 1024, sys.executable, "-c", _ROOM.format(hosts=hosts))
     assert done.stderr == ""
     assert int(done.stdout) == max(soft, count_needed_files(hosts, LIBRARY))
 
@@ -51,7 +51,7 @@ def test_the_soft_limit_is_raised_to_what_it_takes_and_never_lowered(tmp_path: P
 def test_a_sufficient_limit_is_unchanged(tmp_path: Path) -> None:
     """A limit that is high enough stays as it is."""
     high = min(4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
-    assert limited(tmp_path, high, high, sys.executable, "-c", _ROOM.format(hosts=64)).stdout == f"{high}\n"
+    assert run_limited(tmp_path, high, high, sys.executable, "-c", _ROOM.format(hosts=64)).stdout == f"{high}\n"
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_a_limit_that_cannot_be_raised_is_reported_before_any_connection(tmp_pat
     """125, the numbers, what to type; no host is dialled, no record is begun."""
     (tmp_path / "hosts.txt").write_text("".join(f"10.255.255.{number} slots=1\n" for number in range(1, 65)))
     (tmp_path / "task.py").write_text("")
-    done = limited(tmp_path, 64, 64, sys.executable, "-m", "fanout", *words)
+    done = run_limited(tmp_path, 64, 64, sys.executable, "-m", "fanout", *words)
     count = count_needed_files(64, LIBRARY)
     assert done.returncode == 125
     assert done.stderr.splitlines() == [

@@ -16,7 +16,7 @@ from fanout.remote.transports.openssh import OpensshTransport
 from fanout.remote.transports.ssh_config import SshConfig
 from tests.remote import sshd
 from tests.remote.sshd import Sshd, new_key
-from tests.remote.ways import EXACT, host, ticking, whole
+from tests.remote.ways import EXACT, build_host, read_all, start_clock
 
 pytestmark = pytest.mark.process
 Make = Callable[..., Transport]
@@ -35,16 +35,16 @@ def make(request: pytest.FixtureRequest) -> Make:
 
 def log_in(transport: Transport) -> bytes:
     """Run a command on ``lab``. Raises TransportError."""
-    with ticking(Deadline(30.0)) as deadline:
-        channel = transport.open(host("lab"), EXACT, deadline)
+    with start_clock(Deadline(30.0)) as deadline:
+        channel = transport.open(build_host("lab"), EXACT, deadline)
         deadline.mark_done()
     try:
-        return whole(channel)
+        return read_all(channel)
     finally:
         channel.close()
 
 
-def refused(transport: Transport) -> TransportError:
+def read_refusal(transport: Transport) -> TransportError:
     with pytest.raises(TransportError) as raised:
         log_in(transport)
     assert raised.value.hint
@@ -63,7 +63,7 @@ def test_the_configuration_accepts_a_new_key_and_reports_it_once(
     known = tmp_path / "known_hosts"
     options = {"UserKnownHostsFile": str(known), "StrictHostKeyChecking": strict, "HashKnownHosts": "no"}
     notices = Notices()
-    transport = make(server.config(tmp_path / "config", **options), notices)
+    transport = make(server.write_config(tmp_path / "config", **options), notices)
     assert log_in(transport) == b"a\0b\xff\n"
     assert log_in(transport) == b"a\0b\xff\n"
     assert known.read_text() == f"[127.0.0.1]:{server.port} {server.host_key}\n"
@@ -79,8 +79,8 @@ def test_a_changed_key_is_refused_whatever_the_configuration_accepts(
     known = tmp_path / "known_hosts"
     before = other_server(server, tmp_path)
     known.write_text(before)
-    config = server.config(tmp_path / "config", UserKnownHostsFile=str(known), StrictHostKeyChecking="no")
-    error = refused(make(config, accept_new=accept_new))
+    config = server.write_config(tmp_path / "config", UserKnownHostsFile=str(known), StrictHostKeyChecking="no")
+    error = read_refusal(make(config, accept_new=accept_new))
     assert type(error) is HostKeyChanged
     assert "CHANGED" in str(error)
     assert known.read_text() == before
@@ -91,22 +91,24 @@ def test_a_key_that_changes_between_two_logins_of_one_process_is_refused(
     tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, make: Make, file: str
 ) -> None:
     known = file if file.startswith("/") else str(tmp_path / file)
-    with sshd.running(tmp_path_factory.mktemp("first")) as first:
-        config = first.config(tmp_path / "config", UserKnownHostsFile=known, StrictHostKeyChecking="no")
+    with sshd.start_sshd(tmp_path_factory.mktemp("first")) as first:
+        config = first.write_config(tmp_path / "config", UserKnownHostsFile=known, StrictHostKeyChecking="no")
         text = Path(config).read_text()
         transport = make(config)
         log_in(transport)
         log_in(transport)
-    with sshd.running(tmp_path_factory.mktemp("second"), port=first.port) as second:
+    with sshd.start_sshd(tmp_path_factory.mktemp("second"), port=first.port) as second:
         Path(config).write_text(text.replace(str(first.identity), str(second.identity)))
-        assert type(refused(transport)) is HostKeyChanged
+        assert type(read_refusal(transport)) is HostKeyChanged
     if not file.startswith("/"):
         assert len(Path(known).read_text().splitlines()) == 1
 
 
 def test_without_a_terminal_ask_refuses_and_names_the_command(server: Sshd, tmp_path: Path, make: Make) -> None:
-    config = server.config(tmp_path / "config", UserKnownHostsFile=str(tmp_path / "none"), StrictHostKeyChecking="ask")
-    error = refused(make(config))
+    config = server.write_config(
+        tmp_path / "config", UserKnownHostsFile=str(tmp_path / "none"), StrictHostKeyChecking="ask"
+    )
+    error = read_refusal(make(config))
     assert type(error) is HostKeyUnknown
     assert server.host_key.split()[0] in str(error)
     assert "ssh " in error.hint
@@ -116,14 +118,14 @@ def test_without_a_terminal_ask_refuses_and_names_the_command(server: Sshd, tmp_
 def test_the_plain_name_counts_where_another_port_has_no_line(server: Sshd, tmp_path: Path, make: Make) -> None:
     known = tmp_path / "known_hosts"
     known.write_text(f"127.0.0.1 {server.host_key}\n")
-    assert log_in(make(server.config(tmp_path / "config", UserKnownHostsFile=str(known)))) == b"a\0b\xff\n"
+    assert log_in(make(server.write_config(tmp_path / "config", UserKnownHostsFile=str(known)))) == b"a\0b\xff\n"
     assert "[" not in known.read_text()
 
 
 def test_a_new_name_is_hashed_where_the_configuration_wants_that(server: Sshd, tmp_path: Path, make: Make) -> None:
     known = tmp_path / "known_hosts"
     options = {"UserKnownHostsFile": str(known), "StrictHostKeyChecking": "accept-new", "HashKnownHosts": "yes"}
-    log_in(make(server.config(tmp_path / "config", **options)))
+    log_in(make(server.write_config(tmp_path / "config", **options)))
     assert known.read_text().startswith("|1|")
     done = subprocess.run(
         ["ssh-keygen", "-F", f"[127.0.0.1]:{server.port}", "-f", str(known)], capture_output=True, check=False
@@ -132,9 +134,9 @@ def test_a_new_name_is_hashed_where_the_configuration_wants_that(server: Sshd, t
 
 
 def test_the_jump_host_that_fails_is_named(server: Sshd, tmp_path: Path, make: Make) -> None:
-    config = Path(server.config(tmp_path / "config", ProxyJump="bastion"))
+    config = Path(server.write_config(tmp_path / "config", ProxyJump="bastion"))
     config.write_text(f"Host bastion\n  HostName 127.0.0.1\n  Port {sshd.free_port()}\n{config.read_text()}")
-    error = refused(make(str(config)))
+    error = read_refusal(make(str(config)))
     assert str(error).startswith("jump host bastion: 127.0.0.1:")
     assert "refused the connection" in str(error)
     assert error.hint.endswith("bastion")
@@ -143,7 +145,9 @@ def test_the_jump_host_that_fails_is_named(server: Sshd, tmp_path: Path, make: M
 # ------------------------------------------------------------------------------------------------------- certificates
 
 
-def certify(directory: Path, *options: str, principals: str = "127.0.0.1", kind: str = "ed25519") -> tuple[str, str]:
+def certify_key(
+    directory: Path, *options: str, principals: str = "127.0.0.1", kind: str = "ed25519"
+) -> tuple[str, str]:
     """Make a host key with a certificate; return lines for sshd, and the public key of the authority."""
     subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", str(directory / "ca")], check=True)
     new_key(directory / "certified")
@@ -155,11 +159,11 @@ def certify(directory: Path, *options: str, principals: str = "127.0.0.1", kind:
 
 @pytest.mark.parametrize("kind", ["ed25519", "rsa", "ecdsa"])
 def test_a_host_that_an_authority_has_signed_needs_no_line_of_its_own(tmp_path: Path, make: Make, kind: str) -> None:
-    extra, authority = certify(tmp_path, kind=kind)
-    with sshd.running(tmp_path, extra=extra) as server:
+    extra, authority = certify_key(tmp_path, kind=kind)
+    with sshd.start_sshd(tmp_path, extra=extra) as server:
         known = tmp_path / "authorities"
         known.write_text(f"@cert-authority * {authority}\n")
-        assert log_in(make(server.config(tmp_path / "config", UserKnownHostsFile=str(known)))) == b"a\0b\xff\n"
+        assert log_in(make(server.write_config(tmp_path / "config", UserKnownHostsFile=str(known)))) == b"a\0b\xff\n"
         assert known.read_text() == f"@cert-authority * {authority}\n"
 
 
@@ -169,17 +173,17 @@ def test_a_host_that_an_authority_has_signed_needs_no_line_of_its_own(tmp_path: 
 def test_a_certificate_that_is_over_or_for_another_host_proves_nothing(
     tmp_path: Path, make: Make, options: list[str], principals: str
 ) -> None:
-    extra, authority = certify(tmp_path, *options, principals=principals)
-    with sshd.running(tmp_path, extra=extra) as server:
+    extra, authority = certify_key(tmp_path, *options, principals=principals)
+    with sshd.start_sshd(tmp_path, extra=extra) as server:
         known = tmp_path / "authorities"
         known.write_text(f"@cert-authority * {authority}\n")
-        error = refused(make(server.config(tmp_path / "config", UserKnownHostsFile=str(known))))
+        error = read_refusal(make(server.write_config(tmp_path / "config", UserKnownHostsFile=str(known))))
         assert type(error) is HostKeyUnknown
 
 
 def test_a_revoked_authority_is_no_authority(tmp_path: Path, make: Make) -> None:
-    extra, authority = certify(tmp_path)
-    with sshd.running(tmp_path, extra=extra) as server:
+    extra, authority = certify_key(tmp_path)
+    with sshd.start_sshd(tmp_path, extra=extra) as server:
         known = tmp_path / "authorities"
         known.write_text(f"@cert-authority * {authority}\n@revoked * {authority}\n")
-        refused(make(server.config(tmp_path / "config", UserKnownHostsFile=str(known))))
+        read_refusal(make(server.write_config(tmp_path / "config", UserKnownHostsFile=str(known))))

@@ -23,9 +23,9 @@ from fanout.remote.transports.builtin_ssh import SshTransport
 from fanout.remote.transports.openssh import OpensshTransport
 from fanout.remote.transports.ssh_config import SshConfig
 from tests.remote import sshd
-from tests.remote.agents import agent, silent_agent
+from tests.remote.agents import silent_agent, start_agent
 from tests.remote.sshd import Sshd
-from tests.remote.ways import EXACT, host, ticking, whole
+from tests.remote.ways import EXACT, build_host, read_all, start_clock
 
 pytestmark = pytest.mark.process
 
@@ -36,11 +36,11 @@ class Keys:
 
     root: Path
 
-    def path(self, name: str) -> Path:
+    def get_path(self, name: str) -> Path:
         return self.root / name
 
 
-def generate(path: Path, *options: str, phrase: str = "") -> None:
+def generate_key(path: Path, *options: str, phrase: str = "") -> None:
     subprocess.run(["ssh-keygen", "-q", "-N", phrase, "-f", str(path), *options], check=True)
 
 
@@ -48,18 +48,18 @@ def generate(path: Path, *options: str, phrase: str = "") -> None:
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
     """Make every kind of key that the rows need."""
     root = tmp_path_factory.mktemp("keys")
-    generate(root / "plain", "-t", "ed25519")
-    generate(root / "locked", "-t", "ed25519", phrase="secret")
-    generate(root / "rsa", "-t", "rsa", "-b", "2048")
-    generate(root / "pkcs8", "-t", "rsa", "-b", "2048", "-m", "PKCS8")
-    generate(root / "pkcs8ec", "-t", "ecdsa", "-b", "384", "-m", "PKCS8")
-    generate(root / "pem", "-t", "rsa", "-b", "2048", "-m", "PEM")
-    generate(root / "ecdsa", "-t", "ecdsa", "-b", "521")
-    generate(root / "certified", "-t", "ed25519")
-    generate(root / "certifiedrsa", "-t", "rsa", "-b", "2048")
+    generate_key(root / "plain", "-t", "ed25519")
+    generate_key(root / "locked", "-t", "ed25519", phrase="secret")
+    generate_key(root / "rsa", "-t", "rsa", "-b", "2048")
+    generate_key(root / "pkcs8", "-t", "rsa", "-b", "2048", "-m", "PKCS8")
+    generate_key(root / "pkcs8ec", "-t", "ecdsa", "-b", "384", "-m", "PKCS8")
+    generate_key(root / "pem", "-t", "rsa", "-b", "2048", "-m", "PEM")
+    generate_key(root / "ecdsa", "-t", "ecdsa", "-b", "521")
+    generate_key(root / "certified", "-t", "ed25519")
+    generate_key(root / "certifiedrsa", "-t", "rsa", "-b", "2048")
     for number in range(3):
-        generate(root / f"stranger{number}", "-t", "ed25519")
-    generate(root / "ca", "-t", "ed25519")
+        generate_key(root / f"stranger{number}", "-t", "ed25519")
+    generate_key(root / "ca", "-t", "ed25519")
     user = getpass.getuser()
     for name in ("certified", "certifiedrsa"):
         subprocess.run(
@@ -80,9 +80,9 @@ AUTHORIZED = ("plain", "locked", "rsa", "pkcs8", "pkcs8ec", "pem", "ecdsa")
 @pytest.fixture(scope="module")
 def servers(keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Sshd]]:
     """Servers of several kinds of authentication."""
-    allowed = keys.path("allowed")
-    allowed.write_text("".join(keys.path(f"{name}.pub").read_text() for name in AUTHORIZED))
-    common = f"AuthorizedKeysFile {allowed}\nTrustedUserCAKeys {keys.path('ca.pub')}\n"
+    allowed = keys.get_path("allowed")
+    allowed.write_text("".join(keys.get_path(f"{name}.pub").read_text() for name in AUTHORIZED))
+    common = f"AuthorizedKeysFile {allowed}\nTrustedUserCAKeys {keys.get_path('ca.pub')}\n"
     kinds = {
         "keys": common,
         "few tries": common + "MaxAuthTries 3\n",
@@ -95,7 +95,7 @@ def servers(keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> Iterator[di
     }
     with ExitStack() as stack:
         yield {
-            kind: stack.enter_context(sshd.running(tmp_path_factory.mktemp("sshd"), extra=extra))
+            kind: stack.enter_context(sshd.start_sshd(tmp_path_factory.mktemp("sshd"), extra=extra))
             for kind, extra in kinds.items()
         }
 
@@ -202,16 +202,16 @@ def test_the_outcome_is_that_of_ssh(
     row: Row, keys: Keys, servers: dict[str, Sshd], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-    in_agent = [keys.path(name) for name in row.agent or ()]
-    with agent(*in_agent) as path:
+    in_agent = [keys.get_path(name) for name in row.agent or ()]
+    with start_agent(*in_agent) as path:
         more = [line.format(keys=keys.root) for line in row.more]
         if row.identity_agent:
             more.append(f"IdentityAgent {path if row.identity_agent == 'socket' else 'none'}")
         elif row.agent is not None:
             monkeypatch.setenv("SSH_AUTH_SOCK", path)
-        config = written(tmp_path / "config", servers[row.server], keys, row, more)
+        config = write_config(tmp_path / "config", servers[row.server], keys, row, more)
         assert by_ssh(config) is row.works
-        refusals = {name: attempt(make, config) for name, make in MAKES.items()}
+        refusals = {name: try_login(make, config) for name, make in MAKES.items()}
     for name, refusal in refusals.items():
         assert (refusal is None) is row.works, f"{name}: {refusal}"
         if refusal is not None:
@@ -223,8 +223,8 @@ def test_the_outcome_is_that_of_ssh(
                 assert "--transport openssh" in refusal.hint
 
 
-def written(path: Path, server: Sshd, keys: Keys, row: Row, more: list[str]) -> str:
-    files = [f"IdentityFile {keys.path(name)}" for name in row.files]
+def write_config(path: Path, server: Sshd, keys: Keys, row: Row, more: list[str]) -> str:
+    files = [f"IdentityFile {keys.get_path(name)}" for name in row.files]
     only = f"IdentitiesOnly {'yes' if row.only else 'no'}"
     lines = [
         *more,
@@ -254,16 +254,16 @@ def by_ssh(config: str) -> bool:
     return done.returncode == 0
 
 
-def attempt(make: Callable[[SshConfig], Transport], config: str, seconds: float = 30.0) -> TransportError | None:
+def try_login(make: Callable[[SshConfig], Transport], config: str, seconds: float = 30.0) -> TransportError | None:
     """Log in: why not, None where it worked."""
-    with ticking(Deadline(seconds)) as deadline:
+    with start_clock(Deadline(seconds)) as deadline:
         try:
-            channel = make(SshConfig(file=config)).open(host("lab"), EXACT, deadline)
+            channel = make(SshConfig(file=config)).open(build_host("lab"), EXACT, deadline)
         except TransportError as error:
             return error
         deadline.mark_done()
     try:
-        assert whole(channel) == b"a\0b\xff\n"
+        assert read_all(channel) == b"a\0b\xff\n"
     finally:
         channel.close()
     return None
@@ -275,7 +275,7 @@ def test_an_agent_that_never_answers_costs_its_time_and_no_more(
     row = Row(name="silent", files=("stranger0",), works=False)
     with silent_agent() as path:
         monkeypatch.setenv("SSH_AUTH_SOCK", path)
-        refusal = attempt(MAKES["ssh"], written(tmp_path / "config", servers["keys"], keys, row, []))
+        refusal = try_login(MAKES["ssh"], write_config(tmp_path / "config", servers["keys"], keys, row, []))
         assert f"the ssh agent at {path} gave no answer within 3 s" in str(refusal)
         row = Row(name="silent", files=("plain",), works=True)  # a key file needs no agent
-        assert attempt(MAKES["ssh"], written(tmp_path / "config", servers["keys"], keys, row, [])) is None
+        assert try_login(MAKES["ssh"], write_config(tmp_path / "config", servers["keys"], keys, row, [])) is None

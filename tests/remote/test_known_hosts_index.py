@@ -14,12 +14,12 @@ from fanout.remote.transports.known_hosts import KnownHostsIndex, KnownHostsLine
 _HOSTS = ("h1", "h2", "H1", "10.0.0.1", "[h1]:2222", "h")
 
 
-def _hashed(name: str) -> str:
+def _hash_name(name: str) -> str:
     digest = hmac.new(b"salt", name.encode(), hashlib.sha1).digest()
     return f"|1|{base64.b64encode(b'salt').decode()}|{base64.b64encode(digest).decode()}"
 
 
-_PATTERNS = st.sampled_from([*_HOSTS, "h*", "h?", "!h1", "*", *map(_hashed, _HOSTS)])
+_PATTERNS = st.sampled_from([*_HOSTS, "h*", "h?", "!h1", "*", *map(_hash_name, _HOSTS)])
 _LINES = st.lists(
     st.builds(
         lambda names, key: KnownHostsLine(marker="", names=tuple(names), key_type="ssh-ed25519", key=key),

@@ -12,9 +12,9 @@ from fanout.remote import login
 from fanout.remote.login import ConnectionOptions
 from fanout.remote.pool import Clock, ConnectionPool
 from fanout.remote.transports.base import Channel, Deadline
-from tests.remote.nodes import TEXT, cut_after, good, resumed, run_over, scripts
+from tests.remote.nodes import TEXT, choose_scripts, cut_after, resume_run, run_over, run_well
 from tests.remote.scripted import ScriptedTransport
-from tests.remote.ways import host
+from tests.remote.ways import build_host
 
 
 class Hanging:
@@ -39,8 +39,10 @@ class Hanging:
 
 def test_a_login_that_nothing_can_end_is_given_up_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(login, "HUNG_SECONDS", 0.2)
-    hanging = Hanging(ScriptedTransport(lambda one, attempt: good()), on=1)
-    fan = ConnectionPool([host("a")], lambda one: hanging, ConnectionOptions(connect_timeout=0.3, dials=1), Clock())
+    hanging = Hanging(ScriptedTransport(lambda one, attempt: run_well()), on=1)
+    fan = ConnectionPool(
+        [build_host("a")], lambda one: hanging, ConnectionOptions(connect_timeout=0.3, dials=1), Clock()
+    )
     fan.start()
     try:
         events: list[Event] = [fan.next_event(5.0)]
@@ -55,9 +57,9 @@ def test_a_login_that_nothing_can_end_is_given_up_when_its_time_is_over(monkeypa
 def test_a_redial_that_hangs_is_replaced_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
     """The place that it holds is given back: there is one here, and the next login needs it."""
     monkeypatch.setattr(login, "HUNG_SECONDS", 0.2)
-    hanging = Hanging(ScriptedTransport(scripts(cut_after(5, breaks=True), resumed(5))), on=2)
-    known = [host("a", slots=1)]
+    hanging = Hanging(ScriptedTransport(choose_scripts(cut_after(5, breaks=True), resume_run(5))), on=2)
+    known = [build_host("a", slots=1)]
     fan = ConnectionPool(known, lambda one: hanging, ConnectionOptions(connect_timeout=0.3, dials=1), Clock())
     outcome, seen = run_over(fan, known)
-    assert (outcome.exit_code, seen.output("a"), hanging.calls) == (0, TEXT, 3)
+    assert (outcome.exit_code, seen.join_output("a"), hanging.calls) == (0, TEXT, 3)
     hanging.let_go.set()

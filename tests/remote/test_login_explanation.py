@@ -28,22 +28,22 @@ Host *
 """
 
 
-def run(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def run_hosts(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
     (tmp_path / "config").write_text(CONFIG.replace("Match exec", "#") if "odd" not in words else CONFIG)
     (tmp_path / "hosts.txt").write_text("ada@gpu1:2222\ngpu2\nlocalhost\n")
     argv = [sys.executable, "-m", "fanout", "hosts", "--ssh", "-F", "config", *words]
     return subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
 
 
-def shown(tmp_path: Path, *words: str) -> list[dict[str, Any]]:
-    done = run(tmp_path, "--json", *words)
+def read_output(tmp_path: Path, *words: str) -> list[dict[str, Any]]:
+    done = run_hosts(tmp_path, "--json", *words)
     assert done.returncode == 0, done.stderr
     logins: list[dict[str, Any]] = json.loads(done.stdout)
     return logins
 
 
 def test_each_value_names_the_line_the_flag_or_the_default_that_it_comes_from(tmp_path: Path) -> None:
-    first, second, here = shown(tmp_path, "-l", "bob", "-o", "ConnectTimeout=4", "hosts.txt")
+    first, second, here = read_output(tmp_path, "-l", "bob", "-o", "ConnectTimeout=4", "hosts.txt")
     config = tmp_path / "config"
     assert first["address"] == {"value": "10.0.0.1", "from": f"{config}:2"}
     assert first["port"] == {"value": 2222, "from": "hosts.txt:1"}
@@ -61,29 +61,29 @@ def test_each_value_names_the_line_the_flag_or_the_default_that_it_comes_from(tm
 
 
 def test_an_option_of_the_command_line_is_its_own_origin(tmp_path: Path) -> None:
-    (login,) = shown(tmp_path, "-o", "Port=99", "-o", "ProxyJump=none", "gpu2")
+    (login,) = read_output(tmp_path, "-o", "Port=99", "-o", "ProxyJump=none", "gpu2")
     assert login["port"] == {"value": 99, "from": "-o"}
     assert "jump_hosts" not in login
 
 
 def test_a_line_that_only_ssh_can_read_names_ssh(tmp_path: Path) -> None:
-    (login,) = shown(tmp_path, "odd")
+    (login,) = read_output(tmp_path, "odd")
     assert login["port"] == {"value": 77, "from": "ssh -G"}
 
 
 def test_a_switch_to_the_ssh_program_names_the_option_that_wants_it(tmp_path: Path) -> None:
-    (login,) = shown(tmp_path, "-o", "VerifyHostKeyDNS=yes", "gpu2")
+    (login,) = read_output(tmp_path, "-o", "VerifyHostKeyDNS=yes", "gpu2")
     assert login["transport"]["value"] == "openssh"
     assert "verifyhostkeydns" in login["transport"]["from"]
 
 
 def test_the_machine_that_we_are_on_needs_no_ssh(tmp_path: Path) -> None:
-    (login,) = shown(tmp_path, "localhost")
+    (login,) = read_output(tmp_path, "localhost")
     assert login == {"host": "localhost", "transport": {"value": "local", "from": "default (auto)"}, "by_hand": None}
 
 
 def test_a_person_reads_a_line_for_each_value(tmp_path: Path) -> None:
-    done = run(tmp_path, "gpu2")
+    done = run_hosts(tmp_path, "gpu2")
     lines = [line.split() for line in done.stdout.splitlines()]
     assert lines[0] == ["gpu2"]
     assert ["address", "10.0.0.1", f"{tmp_path}/config:2"] in lines
@@ -91,7 +91,7 @@ def test_a_person_reads_a_line_for_each_value(tmp_path: Path) -> None:
 
 
 def test_a_configuration_that_ssh_refuses_is_a_usage_error(tmp_path: Path) -> None:
-    done = run(tmp_path, "-o", "Colour=blue", "gpu1")
+    done = run_hosts(tmp_path, "-o", "Colour=blue", "gpu1")
     assert done.returncode == 2
     assert "Bad configuration option: colour" in done.stderr
     assert "Traceback" not in done.stderr

@@ -80,20 +80,20 @@ MESSAGES: list[tuple[dict[str, Any], Event]] = [
 ]
 
 
-def decoder() -> FrameDecoder:
+def make_decoder() -> FrameDecoder:
     return FrameDecoder("h", NONCE, lambda: 7.0)
 
 
 def make_ready_decoder() -> FrameDecoder:
     """Return a decoder whose host has sent READY."""
-    one = decoder()
+    one = make_decoder()
     assert one.feed_bytes(READY) == []
     one.expect_answer(3, "clock")
     return one
 
 
 def feed_decoder(data: bytes, cuts: list[int]) -> tuple[list[Event], FrameDecoder]:
-    one = decoder()
+    one = make_decoder()
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
     events = [event for start, end in itertools.pairwise(edges) for event in one.feed_bytes(data[start:end])]
     return events, one
@@ -200,7 +200,7 @@ def test_what_inflates_to_much_is_not_inflated_all_at_once() -> None:
     ],
 )
 def test_frames_need_the_nonce(forged: bytes) -> None:
-    one = decoder()
+    one = make_decoder()
     assert one.feed_bytes(forged) == []
     assert one.python == ""
     assert one.login_output == forged
@@ -211,7 +211,7 @@ def test_frames_need_the_nonce(forged: bytes) -> None:
 
 
 def test_a_login_that_prints_without_end_is_cut_off() -> None:
-    one = decoder()
+    one = make_decoder()
     assert one.feed_bytes(b"y\n" * 30_000) == []
     with pytest.raises(ProtocolError, match=r"printed 66000 bytes at login and never started the agent"):
         one.feed_bytes(b"y\n" * 3_000)

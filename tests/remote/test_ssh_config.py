@@ -10,7 +10,7 @@ from fanout.model.errors import UsageError
 from fanout.model.settings import Settings
 from fanout.remote.transports.select import TransportSelector
 from fanout.remote.transports.ssh_config import SshConfig, parse_jump
-from tests.remote.ways import host
+from tests.remote.ways import build_host
 
 pytestmark = pytest.mark.process
 
@@ -23,22 +23,22 @@ def config_of(tmp_path: Path, text: str, **more: object) -> SshConfig:
 
 def test_the_hostfile_and_the_flags_override_the_configuration(tmp_path: Path) -> None:
     config = config_of(tmp_path, "Host a\n HostName 10.0.0.9\n User conf\n Port 99\n", user="flag")
-    plain = config.resolve_host(host("a"))
+    plain = config.resolve_host(build_host("a"))
     assert (plain.hostname, plain.user, plain.port) == ("10.0.0.9", "flag", 99)
-    given = config.resolve_host(host("a", user="line", port=7, hostname="10.0.0.1"))
+    given = config.resolve_host(build_host("a", user="line", port=7, hostname="10.0.0.1"))
     assert (given.hostname, given.user, given.port) == ("10.0.0.1", "line", 7)
 
 
 def test_options_of_the_command_line_are_for_the_target_alone(tmp_path: Path) -> None:
     config = config_of(tmp_path, "Host a\n ProxyJump j\n", options=("Port=77", "User=me"))
-    jump, target = config.resolve_path(host("a"))
+    jump, target = config.resolve_path(build_host("a"))
     assert (target.port, target.user) == (77, "me")
     assert jump.port == 22
 
 
 def test_a_comment_behind_a_value_and_bytes_that_are_not_utf8_do_no_harm(tmp_path: Path) -> None:
     options = config_of(tmp_path, "# caf\xe9\nHost a # the big one\n Port 99 # docker\n HostName h # x\n").resolve_host(
-        host("a")
+        build_host("a")
     )
     assert (options.hostname, options.port) == ("h", 99)
 
@@ -47,19 +47,19 @@ def test_jumps_are_visited_in_the_order_in_which_they_are_written(tmp_path: Path
     config = config_of(
         tmp_path, "Host c\n ProxyJump me@a:2201,ssh://b\nHost a\n ProxyJump z\nHost b\n ProxyJump no.invalid\n"
     )
-    assert [one.connect_address for one in config.resolve_path(host("c"))] == ["z:22", "a:2201", "b:22", "c:22"]
-    assert config.resolve_path(host("c"))[1].user == "me"
+    assert [one.connect_address for one in config.resolve_path(build_host("c"))] == ["z:22", "a:2201", "b:22", "c:22"]
+    assert config.resolve_path(build_host("c"))[1].user == "me"
 
 
 def test_no_jump_is_made_for_proxyjump_none(tmp_path: Path) -> None:
     config = config_of(tmp_path, "Host a\n ProxyJump none\nHost *\n ProxyJump bastion\n")
-    assert [one.name for one in config.resolve_path(host("a"))] == ["a"]
+    assert [one.name for one in config.resolve_path(build_host("a"))] == ["a"]
 
 
 @pytest.mark.parametrize("text", ["Host *\n ProxyJump a\n", "Host b\n ProxyJump a\nHost a\n ProxyJump b\n"])
 def test_jumps_in_a_circle_are_an_error_that_names_them(tmp_path: Path, text: str) -> None:
     with pytest.raises(UsageError, match=r"loop|its own jump host"):
-        config_of(tmp_path, text).resolve_path(host("b"))
+        config_of(tmp_path, text).resolve_path(build_host("b"))
 
 
 @pytest.mark.parametrize(
@@ -73,11 +73,11 @@ def test_jumps_in_a_circle_are_an_error_that_names_them(tmp_path: Path, text: st
 )
 def test_a_broken_configuration_is_an_error_with_file_and_line(tmp_path: Path, text: str, told: str) -> None:
     with pytest.raises(UsageError, match=told) as raised:
-        config_of(tmp_path, text).resolve_host(host("a"))
+        config_of(tmp_path, text).resolve_host(build_host("a"))
     assert "\n" not in str(raised.value)
 
 
-def counting(tmp_path: Path, count: Path) -> str:
+def write_counting_ssh(tmp_path: Path, count: Path) -> str:
     """Write an ssh that counts its calls."""
     program = tmp_path / "ssh"
     program.write_text(f'#!/bin/sh\necho x >>{count}\nexec ssh "$@"\n')
@@ -92,13 +92,13 @@ def test_many_hosts_of_one_kind_take_one_question(tmp_path: Path) -> None:
         for n in range(64)
     ]
     text = "".join(blocks) + "Host slow\n ConnectTimeout 99\nHost *\n ConnectTimeout 9\n"
-    config = config_of(tmp_path, text, program=counting(tmp_path, tmp_path / "count"))
+    config = config_of(tmp_path, text, program=write_counting_ssh(tmp_path, tmp_path / "count"))
     for number in range(64):
-        options = config.resolve_host(host(f"h{number}"))
+        options = config.resolve_host(build_host(f"h{number}"))
         assert (options.hostname, options.port, options.user) == (f"10.0.0.{number}", number + 1, f"u{number}")
         assert options.identity_files[0].endswith(f"/.ssh/k{number}")
         assert options.connect_timeout == 9
-    assert config.resolve_host(host("slow")).connect_timeout == 99
+    assert config.resolve_host(build_host("slow")).connect_timeout == 99
     assert (tmp_path / "count").read_text().count("x") == 2
 
 
@@ -107,13 +107,13 @@ def test_an_ssh_that_reads_the_files_differently_is_queried_for_every_host(tmp_p
     program.write_text('#!/bin/sh\nssh "$@" | sed "s/^port .*/port 4444/"\n')
     program.chmod(0o755)
     config = config_of(tmp_path, "Host *\n Port 99\n", program=str(program))
-    assert [config.resolve_host(host(name)).port for name in ("a", "b")] == [4444, 4444]
+    assert [config.resolve_host(build_host(name)).port for name in ("a", "b")] == [4444, 4444]
 
 
 def test_a_machine_without_ssh_reads_the_files_by_itself(tmp_path: Path) -> None:
     text = "Host a # big\n HostName 10.0.0.1\n ProxyJump j\n IdentityFile %d/k\n StrictHostKeyChecking no\n"
     config = config_of(tmp_path, text, program=str(tmp_path / "no-ssh"))
-    jump, target = config.resolve_path(host("a"))
+    jump, target = config.resolve_path(build_host("a"))
     assert (jump.connect_address, target.connect_address, target.strict_host_key_checking) == (
         "j:22",
         "10.0.0.1:22",
@@ -134,7 +134,7 @@ def test_a_machine_without_ssh_reads_the_files_by_itself(tmp_path: Path) -> None
 )
 def test_without_ssh_a_line_that_only_ssh_can_read_is_an_error(tmp_path: Path, text: str, told: str) -> None:
     with pytest.raises(UsageError, match=told) as raised:
-        config_of(tmp_path, text, program=str(tmp_path / "no-ssh")).resolve_host(host("a"))
+        config_of(tmp_path, text, program=str(tmp_path / "no-ssh")).resolve_host(build_host("a"))
     assert "OpenSSH" in raised.value.hint
 
 
@@ -177,9 +177,9 @@ def test_a_wrong_line_for_one_host_of_many_is_found_before_any_login(
     path = tmp_path / "config"
     path.write_text(f"{exec_}{text}")
     picker = TransportSelector(Settings(transport=transport, ssh_config=str(path)), user="me", agent=False)
-    picker.check_config([host(f"h{number}") for number in range(7)])
+    picker.check_config([build_host(f"h{number}") for number in range(7)])
     with pytest.raises(UsageError, match=told):
-        picker.check_config([host(f"h{number}") for number in range(9)])
+        picker.check_config([build_host(f"h{number}") for number in range(9)])
 
 
 def test_ssh_is_asked_once_for_many_hosts_of_one_kind(tmp_path: Path) -> None:
@@ -188,5 +188,5 @@ def test_ssh_is_asked_once_for_many_hosts_of_one_kind(tmp_path: Path) -> None:
     program.write_text(f'#!/bin/sh\necho >> {calls}\nexec ssh "$@"\n')
     program.chmod(0o755)
     config = config_of(tmp_path, "Host *\n User me\n", program=str(program))
-    config.check([host(f"h{number}") for number in range(50)])
+    config.check([build_host(f"h{number}") for number in range(50)])
     assert len(calls.read_text().splitlines()) == 1

@@ -111,7 +111,7 @@ def text_of(drawn: tuple[list[str], list[tuple[str, list[str]]]]) -> str:
     )
 
 
-def comparable(options: SshOptions | str) -> object:
+def make_comparable(options: SshOptions | str) -> object:
     """Return the value without what ssh prints in its own form."""
     if isinstance(options, str):
         return options
@@ -121,7 +121,7 @@ def comparable(options: SshOptions | str) -> object:
     return replace(options, values=values, proxy_jump=()), jumps
 
 
-def asked(config: SshConfig, question: ConfigQuery) -> SshOptions | str:
+def ask_config(config: SshConfig, question: ConfigQuery) -> SshOptions | str:
     try:
         return config.resolve_query(question)
     except UsageError as error:
@@ -145,9 +145,9 @@ def test_the_shared_result_for_similar_hosts_equals_ssh_output_for_each(
         without = SshConfig(file=str(path), program="/no/ssh")
         for name in NAMES:
             question = ConfigQuery(name=name, options=flags)
-            expected = asked(theirs, question)
-            assert comparable(asked(ours, question)) == comparable(expected), text_of(drawn)
-            alone = asked(without, question)
+            expected = ask_config(theirs, question)
+            assert make_comparable(ask_config(ours, question)) == make_comparable(expected), text_of(drawn)
+            alone = ask_config(without, question)
             if not isinstance(alone, str):
                 assert not isinstance(expected, str), text_of(drawn)
                 skipped = {"values": {}, "proxy_jump": (), "identity_files": (), "control_path": ""}

@@ -16,25 +16,25 @@ from fanout.model.errors import AuthRefused, Dropped, HostKeyChanged, HostKeyUnk
 from fanout.remote.transports.base import Deadline
 from fanout.remote.transports.builtin_ssh import SshTransport
 from fanout.remote.transports.ssh_config import SshConfig
-from tests.processes import join
+from tests.processes import join_threads
 from tests.remote.sshd import Sshd, free_port, new_key
-from tests.remote.ways import EXACT, host, ticking, whole
+from tests.remote.ways import EXACT, build_host, read_all, start_clock
 
 pytestmark = pytest.mark.process
 
 
-def refused(config: str, *, seconds: float = 20.0, accept_new: bool = False) -> TransportError:
+def read_refusal(config: str, *, seconds: float = 20.0, accept_new: bool = False) -> TransportError:
     """Log in to ``lab``, which does not work: why."""
     transport = SshTransport(SshConfig(file=config), accept_new_host_keys=accept_new, agent=False)
-    with ticking(Deadline(seconds)) as deadline, pytest.raises(TransportError) as raised:
-        transport.open(host("lab"), EXACT, deadline).close()
+    with start_clock(Deadline(seconds)) as deadline, pytest.raises(TransportError) as raised:
+        transport.open(build_host("lab"), EXACT, deadline).close()
     assert "\n" not in str(raised.value)
     assert raised.value.hint
     return raised.value
 
 
 @contextmanager
-def listener(*, then: str) -> Iterator[int]:
+def open_listener(*, then: str) -> Iterator[int]:
     """Listen on a port: accept, and ``says nothing`` or ``hangs up``."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         kept = []
@@ -54,14 +54,14 @@ def listener(*, then: str) -> Iterator[int]:
         thread.start()
         yield server.getsockname()[1]
         server.shutdown(socket.SHUT_RDWR)
-        join(thread)
+        join_threads(thread)
         for client in kept:
             client.close()
 
 
 def test_a_port_without_a_listener_is_refused(server: Sshd, tmp_path: Path) -> None:
     port = free_port()
-    error = refused(server.config(tmp_path / "config", Port=str(port)))
+    error = read_refusal(server.write_config(tmp_path / "config", Port=str(port)))
     assert type(error) is Unreachable
     assert str(error) == f"127.0.0.1:{port} refused the connection"
     assert error.hint.endswith(f"ssh -F {tmp_path / 'config'} lab")
@@ -69,16 +69,16 @@ def test_a_port_without_a_listener_is_refused(server: Sshd, tmp_path: Path) -> N
 
 def test_a_server_that_hangs_up_may_be_tried_again(server: Sshd, tmp_path: Path) -> None:
     """sshd does so beyond MaxStartups."""
-    with listener(then="hangs up") as port:
-        error = refused(server.config(tmp_path / "config", Port=str(port)))
+    with open_listener(then="hangs up") as port:
+        error = read_refusal(server.write_config(tmp_path / "config", Port=str(port)))
     assert type(error) is Dropped
     assert "closed the connection, or sent nothing, before any login" in str(error)
 
 
 def test_a_silent_server_costs_the_deadline_and_no_more(server: Sshd, tmp_path: Path) -> None:
     began = time.monotonic()
-    with listener(then="says nothing") as port:
-        error = refused(server.config(tmp_path / "config", Port=str(port)), seconds=0.5)
+    with open_listener(then="says nothing") as port:
+        error = read_refusal(server.write_config(tmp_path / "config", Port=str(port)), seconds=0.5)
     assert isinstance(error, Unreachable)
     assert time.monotonic() - began < 10.0
 
@@ -86,7 +86,7 @@ def test_a_silent_server_costs_the_deadline_and_no_more(server: Sshd, tmp_path: 
 def test_an_unknown_key_is_shown_and_not_taken(server: Sshd, tmp_path: Path) -> None:
     known = tmp_path / "known_hosts"
     known.write_text("")
-    error = refused(server.config(tmp_path / "config", UserKnownHostsFile=str(known)))
+    error = read_refusal(server.write_config(tmp_path / "config", UserKnownHostsFile=str(known)))
     assert type(error) is HostKeyUnknown
     kept = tmp_path / "shown.pub"
     kept.write_text(server.host_key + "\n")
@@ -100,11 +100,13 @@ def test_an_unknown_key_is_shown_and_not_taken(server: Sshd, tmp_path: Path) -> 
 def test_an_unknown_key_is_taken_where_that_was_asked_for(server: Sshd, tmp_path: Path) -> None:
     known = tmp_path / "known_hosts"
     known.write_text("# mine\n")
-    config = server.config(tmp_path / "config", UserKnownHostsFile=str(known))
-    with ticking(Deadline(20.0)) as deadline:
-        channel = SshTransport(SshConfig(file=config), accept_new_host_keys=True).open(host("lab"), EXACT, deadline)
+    config = server.write_config(tmp_path / "config", UserKnownHostsFile=str(known))
+    with start_clock(Deadline(20.0)) as deadline:
+        channel = SshTransport(SshConfig(file=config), accept_new_host_keys=True).open(
+            build_host("lab"), EXACT, deadline
+        )
         deadline.mark_done()
-    assert whole(channel) == b"a\0b\xff\n"
+    assert read_all(channel) == b"a\0b\xff\n"
     assert channel.peer == "127.0.0.1"
     channel.close()
     assert known.read_text() == f"# mine\n[127.0.0.1]:{server.port} {server.host_key}\n"
@@ -115,7 +117,7 @@ def test_a_changed_key_is_never_taken(server: Sshd, tmp_path: Path, accept_new: 
     known = tmp_path / "known_hosts"
     known.write_text(f"[127.0.0.1]:{server.port} {new_key(tmp_path / 'other')}\n")
     before = known.read_text()
-    error = refused(server.config(tmp_path / "config", UserKnownHostsFile=str(known)), accept_new=accept_new)
+    error = read_refusal(server.write_config(tmp_path / "config", UserKnownHostsFile=str(known)), accept_new=accept_new)
     assert type(error) is HostKeyChanged
     assert "CHANGED" in str(error)
     assert f"ssh-keygen -R '[127.0.0.1]:{server.port}'" in error.hint
@@ -125,14 +127,14 @@ def test_a_changed_key_is_never_taken(server: Sshd, tmp_path: Path, accept_new: 
 def test_a_revoked_key_is_reported_as_revoked(server: Sshd, tmp_path: Path) -> None:
     known = tmp_path / "known_hosts"
     known.write_text(f"{server.known_hosts.read_text()}@revoked * {server.host_key}\n")
-    assert "@revoked" in str(refused(server.config(tmp_path / "config", UserKnownHostsFile=str(known))))
+    assert "@revoked" in str(read_refusal(server.write_config(tmp_path / "config", UserKnownHostsFile=str(known))))
 
 
 def test_a_key_that_is_not_let_in_is_named(server: Sshd, tmp_path: Path) -> None:
     new_key(tmp_path / "stranger")
     text = server.ssh_config.read_text().replace(str(server.identity), str(tmp_path / "stranger"))
     (tmp_path / "config").write_text(text)
-    error = refused(str(tmp_path / "config"))
+    error = read_refusal(str(tmp_path / "config"))
     assert type(error) is AuthRefused
     assert str(error).startswith("permission denied for ")
     assert str(tmp_path / "stranger") in str(error)
@@ -141,7 +143,7 @@ def test_a_key_that_is_not_let_in_is_named(server: Sshd, tmp_path: Path) -> None
 
 
 def test_a_name_that_does_not_resolve(server: Sshd, tmp_path: Path) -> None:
-    error = refused(server.config(tmp_path / "config", HostName="nowhere.invalid"))
+    error = read_refusal(server.write_config(tmp_path / "config", HostName="nowhere.invalid"))
     assert type(error) is Unreachable
     assert "the name nowhere.invalid does not resolve" in str(error)
     assert "`Host lab`" in error.hint
@@ -154,6 +156,6 @@ def test_to_make_connections_writes_nothing_into_the_config_that_all_of_them_sha
     shared = transport._config
     before = shared._config
     for _ in range(3):
-        transport._build_connection(config.resolve_host(host("lab")))
+        transport._build_connection(config.resolve_host(build_host("lab")))
     assert shared._modifications == {}
     assert shared._config is before

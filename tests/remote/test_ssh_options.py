@@ -9,7 +9,7 @@ from fanout.remote.transports.ssh_options import InvalidOption, SshOptions, User
 HERE = UserContext(user="ada", home="/home/ada", uid=1000, machine="pc.lab", variable={"KEYS": "/keys"}.get)
 
 
-def read(*lines: str, name: str = "gpu1") -> SshOptions:
+def read_options(*lines: str, name: str = "gpu1") -> SshOptions:
     """Parse these lines with what ssh -G always prints."""
     first = {line.split()[0] for line in lines}
     always = ("hostname 10.0.0.1", "port 2222", "user bob")
@@ -17,7 +17,7 @@ def read(*lines: str, name: str = "gpu1") -> SshOptions:
 
 
 def test_an_address_a_port_and_a_user_are_taken_as_printed() -> None:
-    options = read()
+    options = read_options()
     assert (options.name, options.hostname, options.port, options.user) == ("gpu1", "10.0.0.1", 2222, "bob")
     assert options.connect_address == "10.0.0.1:2222"
 
@@ -33,7 +33,7 @@ def test_an_address_a_port_and_a_user_are_taken_as_printed() -> None:
     ],
 )
 def test_names_of_key_files_are_expanded(written: str, path: str) -> None:
-    options = read(f"identityfile {written}", f"certificatefile {written}", f"identityagent {written}")
+    options = read_options(f"identityfile {written}", f"certificatefile {written}", f"identityagent {written}")
     assert options.identity_files == (path,)
     assert options.certificate_files == (path,)
     assert options.identity_agent == path
@@ -42,32 +42,32 @@ def test_names_of_key_files_are_expanded(written: str, path: str) -> None:
 @pytest.mark.parametrize("written", ["/k/%y", "/k/%", "${NOT_SET_HERE}/k"])
 def test_what_ssh_refuses_to_expand_is_refused(written: str) -> None:
     with pytest.raises(InvalidOption):
-        read(f"identityfile {written}")
+        read_options(f"identityfile {written}")
 
 
 def test_configured_keys_are_distinguished_from_default_keys() -> None:
     defaults = [f"identityfile ~/.ssh/id_{kind}" for kind in ("rsa", "ecdsa", "ecdsa_sk", "ed25519", "ed25519_sk")]
-    assert not read(*defaults).identity_files_given
-    assert read("identityfile ~/.ssh/id_rsa").identity_files_given
-    assert read("identityfile none").identity_files == ()
+    assert not read_options(*defaults).identity_files_given
+    assert read_options("identityfile ~/.ssh/id_rsa").identity_files_given
+    assert read_options("identityfile none").identity_files == ()
 
 
 def test_an_agent_may_be_none_a_socket_or_the_one_of_a_variable() -> None:
-    assert read().identity_agent == ""
-    assert read("identityagent SSH_AUTH_SOCK").identity_agent == ""
-    assert read("identityagent none").identity_agent == "none"
-    assert read("identityagent $KEYS").identity_agent == "/keys"
-    assert read("identityagent $NOT_SET_HERE").identity_agent == "none"
+    assert read_options().identity_agent == ""
+    assert read_options("identityagent SSH_AUTH_SOCK").identity_agent == ""
+    assert read_options("identityagent none").identity_agent == "none"
+    assert read_options("identityagent $KEYS").identity_agent == "/keys"
+    assert read_options("identityagent $NOT_SET_HERE").identity_agent == "none"
 
 
 def test_jumps_keep_their_order_and_none_is_no_jump() -> None:
-    assert read("proxyjump a,b@c:22,ssh://d").proxy_jump == ("a", "b@c:22", "ssh://d")
-    assert read("proxyjump none").proxy_jump == ()
-    assert read("proxycommand none").proxy_command == ""
+    assert read_options("proxyjump a,b@c:22,ssh://d").proxy_jump == ("a", "b@c:22", "ssh://d")
+    assert read_options("proxyjump none").proxy_jump == ()
+    assert read_options("proxycommand none").proxy_command == ""
 
 
 def test_tokens_of_a_proxy_command_are_expanded_and_variables_are_left_to_the_shell() -> None:
-    options = read("proxycommand nc -X 5 %h %p %n %r %% ${KEYS}")
+    options = read_options("proxycommand nc -X 5 %h %p %n %r %% ${KEYS}")
     assert options.proxy_command == "nc -X 5 10.0.0.1 2222 gpu1 bob % ${KEYS}"
 
 
@@ -86,11 +86,11 @@ def test_a_list_of_files_that_is_joined_with_blanks_is_split_again(text: str, pa
 
 
 def test_files_of_known_hosts_may_be_none() -> None:
-    options = read("userknownhostsfile none", "globalknownhostsfile /etc/a /etc/b")
+    options = read_options("userknownhostsfile none", "globalknownhostsfile /etc/a /etc/b")
     assert options.user_known_hosts == ()
     assert options.global_known_hosts == ("/etc/a", "/etc/b")
 
 
 @pytest.mark.parametrize(("printed", "meant"), [("true", "yes"), ("false", "no"), ("ask", "ask"), ("off", "no")])
 def test_strict_host_key_checking_has_one_word_for_each_meaning(printed: str, meant: str) -> None:
-    assert read(f"stricthostkeychecking {printed}").strict_host_key_checking == meant
+    assert read_options(f"stricthostkeychecking {printed}").strict_host_key_checking == meant

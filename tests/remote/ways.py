@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 from fanout.model.hosts import Host, Origin
 from fanout.remote.transports.base import Channel, Deadline, Transport
-from tests.processes import join
+from tests.processes import join_threads
 from tests.remote.scripted import Far, Script
 
 PATIENCE = 30.0
 
 
-def host(name: str, **facts: object) -> Host:
+def build_host(name: str, **facts: object) -> Host:
     return Host(name=name, origin=Origin(file="hosts.txt", line=1), **facts)  # type: ignore[arg-type]
 
 
@@ -27,8 +27,8 @@ class Way:
     host: Host
 
     @contextmanager
-    def opened(self, command: str) -> Iterator[Channel]:
-        with ticking(Deadline(PATIENCE)) as deadline:
+    def open_channel(self, command: str) -> Iterator[Channel]:
+        with start_clock(Deadline(PATIENCE)) as deadline:
             channel = self.transport.open(self.host, command, deadline)
             deadline.mark_done()
         try:
@@ -38,7 +38,7 @@ class Way:
 
 
 @contextmanager
-def ticking(deadline: Deadline) -> Iterator[Deadline]:
+def start_clock(deadline: Deadline) -> Iterator[Deadline]:
     """Start the clock thread of a connection pool."""
     over = threading.Event()
 
@@ -52,10 +52,10 @@ def ticking(deadline: Deadline) -> Iterator[Deadline]:
         yield deadline
     finally:
         over.set()
-        join(thread)
+        join_threads(thread)
 
 
-def whole(channel: Channel) -> bytes:
+def read_all(channel: Channel) -> bytes:
     """Read everything up to the end."""
     data = b""
     while True:
@@ -76,59 +76,59 @@ LATE = "echo ready; read word; echo err >&2; echo out"
 BIG = "head -c 10000000 /dev/zero"
 
 
-def _exact(far: Far) -> int:
-    far.say(b"a\0b\xff\n")
+def _write_exact(far: Far) -> int:
+    far.write_bytes(b"a\0b\xff\n")
     return 3
 
 
-def _echo(far: Far) -> int:
+def _echo_bytes(far: Far) -> int:
     left = 200_000
     while left:
-        data = far.hear()[:left]
-        far.say(data)
+        data = far.read_bytes()[:left]
+        far.write_bytes(data)
         left -= len(data)
     return 0
 
 
-def _mixed(far: Far) -> int:
-    far.say(b"out\nerr\n")
+def _write_mixed(far: Far) -> int:
+    far.write_bytes(b"out\nerr\n")
     return 0
 
 
-def _silent(far: Far) -> int:
-    far.say(b"ready\n")
-    far.hear()
+def _stay_silent(far: Far) -> int:
+    far.write_bytes(b"ready\n")
+    far.read_bytes()
     return 0
 
 
-def _final(far: Far) -> int:
+def _write_at_end(far: Far) -> int:
     return 255
 
 
-def _late(far: Far) -> int:
-    far.say(b"ready\n")
-    far.hear()
+def _write_late(far: Far) -> int:
+    far.write_bytes(b"ready\n")
+    far.read_bytes()
     far.says_aside("err")
-    far.say(b"out\n")
+    far.write_bytes(b"out\n")
     return 0
 
 
-def _big(far: Far) -> int:
+def _write_much(far: Far) -> int:
     for _ in range(100):
-        far.say(bytes(100_000))
+        far.write_bytes(bytes(100_000))
     return 0
 
 
 PLAYED: dict[str, Script] = {
-    EXACT: _exact,
-    ECHO: _echo,
-    MIXED: _mixed,
-    SILENT: _silent,
-    FINAL: _final,
-    LATE: _late,
-    BIG: _big,
+    EXACT: _write_exact,
+    ECHO: _echo_bytes,
+    MIXED: _write_mixed,
+    SILENT: _stay_silent,
+    FINAL: _write_at_end,
+    LATE: _write_late,
+    BIG: _write_much,
 }
 
 
-def play(far: Far) -> int | None:
+def play_script(far: Far) -> int | None:
     return PLAYED[far.command](far)

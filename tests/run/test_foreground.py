@@ -11,7 +11,7 @@ import pytest
 
 from fanout.record import writer_lock
 from fanout.run.foreground import SignalCounts
-from tests.ui.terminals import Watched, fanout, fanout_on_a_terminal
+from tests.ui.terminals import Watched, fanout_on_a_terminal, run_fanout
 
 #: print numbers until the test ends it, so that bytes are under way when the key is pressed
 COUNTING = 'n=0\nuntil [ -e go ]; do n=$((n+1)); echo "line $n"; sleep 0.002; done\necho "last $n"\nexit 7\n'
@@ -20,62 +20,64 @@ FOREVER = "trap 'echo told; exit 9' TERM\necho up\nwhile :; do sleep 0.05; done"
 pytestmark = pytest.mark.process
 
 
-def record(project: Path) -> Path:
+def find_record(project: Path) -> Path:
     (path,) = (project / "state" / "fanout" / "runs").iterdir()
     return path
 
 
-def launcher(project: Path) -> int:
+def find_launcher(project: Path) -> int:
     """Return the pid of the process that writes the record."""
-    living = writer_lock.read_owner(str(record(project)))
+    living = writer_lock.read_owner(str(find_record(project)))
     assert living is not None
     return living.pid
 
 
-def waiting(run: Watched) -> int:
+def find_waiting(run: Watched) -> int:
     """Return the pid of the process that the shell started."""
     return os.tcgetpgrp(run.master)
 
 
-def begun(run: Watched) -> None:
-    run.until(" up\r\n")
-    run.until("d detach")
+def wait_for_begin(run: Watched) -> None:
+    run.wait_for_text(" up\r\n")
+    run.wait_for_text("d detach")
 
 
 def test_d_gives_the_prompt_back_and_the_run_goes_on_to_its_true_end(tmp_path: Path) -> None:
     """No byte is lost or comes twice, attach shows the rest, and the end is the run's own."""
     with fanout_on_a_terminal(tmp_path, COUNTING, "--show", "all") as run:
-        run.until("line 50\r\n")
-        run.until("d detach")
-        run.press("d")
+        run.wait_for_text("line 50\r\n")
+        run.wait_for_text("d detach")
+        run.press_keys("d")
         run.until_told(b"ended")
         assert run.told == b"ended 0\n"
         assert run.cooked
         text = run.raw.decode()
         for way in ("attach", "logs -f", "stop"):
-            assert f"fanout {way} {record(tmp_path).name}" in text
-        assert os.getsid(launcher(tmp_path)) == launcher(tmp_path)  # a hang-up of this terminal is nothing to it
-        assert "detached" in fanout(tmp_path, "ps").stdout
+            assert f"fanout {way} {find_record(tmp_path).name}" in text
+        assert os.getsid(find_launcher(tmp_path)) == find_launcher(
+            tmp_path
+        )  # a hang-up of this terminal is nothing to it
+        assert "detached" in run_fanout(tmp_path, "ps").stdout
         (tmp_path / "go").touch()
-        came = fanout(tmp_path, "attach", "latest")
+        came = run_fanout(tmp_path, "attach", "latest")
     assert came.returncode == 7, came.stderr
     assert "localhost: exit 7" in came.stderr
-    lines = (record(tmp_path) / "logs" / "localhost.log").read_text().splitlines()
+    lines = (find_record(tmp_path) / "logs" / "localhost.log").read_text().splitlines()
     count = int(lines[-1].removeprefix("last "))
     assert lines[:-1] == [f"line {number}" for number in range(1, count + 1)]
-    assert json.loads((record(tmp_path) / "result.json").read_text())["exit_code"] == 7
+    assert json.loads((find_record(tmp_path) / "result.json").read_text())["exit_code"] == 7
 
 
 def test_d_before_all_have_started_waits_for_that(tmp_path: Path) -> None:
     """A run that does not exist yet is not left alone: where it fails to start, the user is there to see it."""
     with fanout_on_a_terminal(tmp_path, COUNTING, "--setup", "sleep 1") as run:
-        run.until("d detach")
-        run.press("d")
+        run.wait_for_text("d detach")
+        run.press_keys("d")
         run.until_told(b"ended")
         (tmp_path / "go").touch()
         assert run.told == b"ended 0\n"
         assert b"detached: run" in run.raw
-        assert fanout(tmp_path, "attach", "latest").returncode == 7
+        assert run_fanout(tmp_path, "attach", "latest").returncode == 7
 
 
 def test_d_in_attach_leaves_the_run_alone(tmp_path: Path) -> None:
@@ -83,42 +85,42 @@ def test_d_in_attach_leaves_the_run_alone(tmp_path: Path) -> None:
     with fanout_on_a_terminal(tmp_path, COUNTING, "-d") as run:
         run.until_told(b"ended")
     with fanout_on_a_terminal(tmp_path, COUNTING, verb=("attach",)) as run:
-        run.until("^C leave")
-        run.press("d")
+        run.wait_for_text("^C leave")
+        run.press_keys("d")
         run.until_told(b"ended")
         assert run.told == b"ended 0\n"
         assert run.cooked
         assert b"left; the run goes on" in run.raw
     (tmp_path / "go").touch()
-    assert fanout(tmp_path, "attach", "latest").returncode == 7
+    assert run_fanout(tmp_path, "attach", "latest").returncode == 7
 
 
 def test_a_survived_hangup_leaves_no_process_waiting(tmp_path: Path) -> None:
     """--on-hangup keep: the process in front ends with its terminal, the launcher with the run."""
     with fanout_on_a_terminal(tmp_path, COUNTING, "--on-hangup", "keep") as run:
-        run.until("line 5\r\n")
-        run.until("d detach")
-        run.signal(signal.SIGHUP)
+        run.wait_for_text("line 5\r\n")
+        run.wait_for_text("d detach")
+        run.send_signal(signal.SIGHUP)
         run.until_told(b"ended")
         assert run.told == b"ended 0\n"
         assert run.cooked
         (tmp_path / "go").touch()
-        assert fanout(tmp_path, "attach", "latest").returncode == 7
+        assert run_fanout(tmp_path, "attach", "latest").returncode == 7
 
 
 @pytest.mark.parametrize("whom", ["launcher", "waiting", "both"])
 def test_a_signal_counts_once_whichever_of_the_two_it_reaches(tmp_path: Path, whom: str) -> None:
     """TERM a second time would kill: a train.sh that takes a moment to end must not be killed for the first."""
     with fanout_on_a_terminal(tmp_path, FOREVER) as run:
-        begun(run)
+        wait_for_begin(run)
         if whom == "both":
-            run.signal(signal.SIGTERM)
+            run.send_signal(signal.SIGTERM)
         else:
-            os.kill(launcher(tmp_path) if whom == "launcher" else waiting(run), signal.SIGTERM)
+            os.kill(find_launcher(tmp_path) if whom == "launcher" else find_waiting(run), signal.SIGTERM)
         run.until_told(b"ended")
         assert run.told == b"ended 143\n"
         assert run.cooked
-    told = (record(tmp_path) / "events.jsonl").read_text()
+    told = (find_record(tmp_path) / "events.jsonl").read_text()
     assert told.count('"type":"interrupted"') == 1, told
     assert '"code":9' in told
 
@@ -126,25 +128,25 @@ def test_a_signal_counts_once_whichever_of_the_two_it_reaches(tmp_path: Path, wh
 def test_the_terminal_is_in_order_after_a_launcher_that_was_killed(tmp_path: Path) -> None:
     """It could not clean up itself; the process that waited for it can, and names the guardian that ends the run."""
     with fanout_on_a_terminal(tmp_path, FOREVER) as run:
-        begun(run)
+        wait_for_begin(run)
         assert not run.cooked
-        os.kill(launcher(tmp_path), signal.SIGKILL)
+        os.kill(find_launcher(tmp_path), signal.SIGKILL)
         run.until_told(b"ended")
         assert run.told == b"ended 137\n"
         assert run.cooked
         assert b"its guardian stops the run" in run.raw
-        assert fanout(tmp_path, "stop", "latest").returncode in (0, 255)  # the guardian is faster, or it is not
+        assert run_fanout(tmp_path, "stop", "latest").returncode in (0, 255)  # the guardian is faster, or it is not
 
 
 def test_a_run_whose_command_was_killed_is_ended(tmp_path: Path) -> None:
     """kill -9 of what the shell started means the run: the launcher behind it ends it in order, with a report."""
     with fanout_on_a_terminal(tmp_path, FOREVER) as run:
-        begun(run)
-        os.kill(waiting(run), signal.SIGKILL)
+        wait_for_begin(run)
+        os.kill(find_waiting(run), signal.SIGKILL)
         run.until_told(b"ended")
-        code = fanout(tmp_path, "attach", "latest").returncode
+        code = run_fanout(tmp_path, "attach", "latest").returncode
     assert code in (128 + signal.SIGPIPE, 128 + signal.SIGHUP)  # the shell of this test ends with its job
-    assert '"type":"cleaned_up","host":"localhost"' in (record(tmp_path) / "events.jsonl").read_text()
+    assert '"type":"cleaned_up","host":"localhost"' in (find_record(tmp_path) / "events.jsonl").read_text()
 
 
 def test_what_reached_both_was_meant_once_and_what_reached_one_twice_was_meant_twice() -> None:

@@ -17,7 +17,7 @@ NETWORK = Verdict(
 )
 
 
-def ways(*broken: tuple[str, str], hosts: tuple[str, ...] = HOSTS) -> MeshTest:
+def build_ways(*broken: tuple[str, str], hosts: tuple[str, ...] = HOSTS) -> MeshTest:
     dials: dict[tuple[str, str], dict[str, Any]] = {
         pair: {"outcome": "dropped" if pair in broken else "ok", "seconds": 3.0} for pair in permutations(hosts, 2)
     }
@@ -25,14 +25,14 @@ def ways(*broken: tuple[str, str], hosts: tuple[str, ...] = HOSTS) -> MeshTest:
 
 
 def test_a_network_that_works_now_is_reported_as_working() -> None:
-    found = add_retest(NETWORK, ways(), [])
+    found = add_retest(NETWORK, build_ways(), [])
     assert found.cause == NETWORK.cause
     assert "all 6 paths between the hosts carry data now" in found.evidence[-1]
 
 
 def test_the_one_host_that_is_cut_off_is_named() -> None:
     broken = [pair for pair in permutations(HOSTS, 2) if "gpu02" in pair]
-    found = add_retest(NETWORK, ways(*broken), [])
+    found = add_retest(NETWORK, build_ways(*broken), [])
     assert found.cause is not None
     assert (found.cause.host, found.confidence) == ("gpu02", "medium")
     assert "4 of 6 paths between the hosts fail" in " ".join(found.evidence)
@@ -40,7 +40,7 @@ def test_the_one_host_that_is_cut_off_is_named() -> None:
 
 def test_a_failure_between_two_hosts_blames_neither() -> None:
     pair = HOSTS[:2]
-    found = add_retest(NETWORK, ways(*permutations(pair, 2), hosts=pair), [])
+    found = add_retest(NETWORK, build_ways(*permutations(pair, 2), hosts=pair), [])
     assert found.cause is not None
     assert (found.cause.host, found.confidence) == (None, "medium")
 

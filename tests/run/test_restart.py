@@ -72,7 +72,7 @@ def test_a_detached_run_restarts_without_a_parent_pipe() -> None:
     os.close(write)
 
 
-def ended(reason: StopReason, *, interrupted: bool = False, left: tuple[Leftover, ...] = ()) -> bool:
+def build_ended(reason: StopReason, *, interrupted: bool = False, left: tuple[Leftover, ...] = ()) -> bool:
     run = History("gpu01", "gpu02").link().start().stop("why", "gpu01", "gpu02", reason=reason)
     if interrupted:
         run.add(Interrupted(at=run.at, signal=2))
@@ -81,10 +81,10 @@ def ended(reason: StopReason, *, interrupted: bool = False, left: tuple[Leftover
 
 
 def test_only_a_run_that_was_ended_for_a_hang_and_left_nothing_is_begun_again() -> None:
-    assert ended("hang")
-    assert not ended("host-failed")
-    assert not ended("hang", interrupted=True)
-    assert not ended("hang", left=(Leftover(pid=7, state="D", wchan="nfs4_wait", command="python3"),))
+    assert build_ended("hang")
+    assert not build_ended("host-failed")
+    assert not build_ended("hang", interrupted=True)
+    assert not build_ended("hang", left=(Leftover(pid=7, state="D", wchan="nfs4_wait", command="python3"),))
 
 
 @pytest.mark.parametrize("word", ["stop", "restart"])

@@ -9,7 +9,7 @@ HOSTS = ("gpu01", "gpu02", "gpu03")
 WORDS = "slow: gpu03 reports 0.6 s per step, 3.0 times as long as the others (0.2 s)"
 
 
-def stepping(run: History, first: int, last: int, slow: float = 0.6) -> History:
+def add_steps(run: History, first: int, last: int, slow: float = 0.6) -> History:
     """Return one step a second; gpu03's takes ``slow`` seconds of it."""
     for step in range(first, last):
         run.wait(1.0)
@@ -22,7 +22,7 @@ def test_a_slow_rank_is_reported_once_and_not_at_first() -> None:
     """Ten steps make a pace, two looks make it last."""
     said: list[str] = []
     teller = SlowRankReporter(said.append)
-    run = stepping(History(*HOSTS).link().start(), 1, 60)
+    run = add_steps(History(*HOSTS).link().start(), 1, 60)
     state = play(run.hosts, run.events, teller)
     assert said == [WORDS]
     assert teller.slow_hosts() == {"gpu03": "3.0x"}
@@ -34,12 +34,12 @@ def test_a_slow_rank_is_reported_once_and_not_at_first() -> None:
 def test_a_host_that_has_caught_up_is_not_slow_any_more() -> None:
     """The row of the live view is about now; the report lists what lasted a good part of the run."""
     teller = SlowRankReporter()
-    run = stepping(stepping(History(*HOSTS).link().start(), 1, 40), 40, 100, slow=0.2)
+    run = add_steps(add_steps(History(*HOSTS).link().start(), 1, 40), 40, 100, slow=0.2)
     play(run.hosts, run.events, teller)
     assert teller.slow_hosts() == {}
     (text,) = teller.list_slow_ranks()
     assert text.startswith("gpu03 reports 0.6 s per step, 3.0 times as long as the others (0.2 s); not at the end")
-    brief = stepping(stepping(History(*HOSTS).link().start(), 1, 40), 40, 400, slow=0.2)
+    brief = add_steps(add_steps(History(*HOSTS).link().start(), 1, 40), 40, 400, slow=0.2)
     teller = SlowRankReporter()
     play(brief.hosts, brief.events, teller)
     assert teller.list_slow_ranks() == ()
@@ -49,7 +49,7 @@ def test_a_later_viewer_gets_the_present_slow_ranks() -> None:
     """Nothing while the record is caught up with."""
     said: list[str] = []
     teller = SlowRankReporter(said.append, muted=True)
-    run = stepping(History(*HOSTS).link().start(), 1, 60)
+    run = add_steps(History(*HOSTS).link().start(), 1, 60)
     state = play(run.hosts, run.events, teller)
     assert said == []
     teller.start_reporting(state)
@@ -59,6 +59,6 @@ def test_a_later_viewer_gets_the_present_slow_ranks() -> None:
 def test_a_pause_of_all_ranks_blames_no_rank() -> None:
     """An evaluation or a checkpoint holds all of them up."""
     said: list[str] = []
-    run = stepping(History(*HOSTS).link().start(), 1, 30, slow=0.2).wait(10 * EVERY_SECONDS)
-    play(run.hosts, stepping(run, 30, 60, slow=0.2).events, SlowRankReporter(said.append))
+    run = add_steps(History(*HOSTS).link().start(), 1, 30, slow=0.2).wait(10 * EVERY_SECONDS)
+    play(run.hosts, add_steps(run, 30, 60, slow=0.2).events, SlowRankReporter(said.append))
     assert said == []

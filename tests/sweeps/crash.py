@@ -34,7 +34,7 @@ UNTRAPPED = frozenset(
 )
 
 
-def _imported(name: str) -> list[str]:
+def _list_imported(name: str) -> list[str]:
     """Return the modules of the agent that a module imports, also inside its functions."""
     tree = ast.parse((_HERE / f"{name}.py").read_text(encoding="utf-8"))
     found = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level == 1]
@@ -44,7 +44,7 @@ def _imported(name: str) -> list[str]:
 def _in_order(name: str, seen: list[str]) -> list[str]:
     """Append ``name`` to ``seen``, after what it imports; the checks' probes are left out."""
     if name not in seen and not name.startswith("probes") and name != "bundle":
-        for part in _imported(name):
+        for part in _list_imported(name):
             _in_order(part, seen)
         seen.append(name)
     return seen
@@ -72,7 +72,7 @@ class _Traps(ast.NodeTransformer):
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         self._depth += 1
-        node.body = self._trapped(node.body)
+        node.body = self._insert_traps(node.body)
         self._depth -= 1
         return node
 
@@ -82,12 +82,12 @@ class _Traps(ast.NodeTransformer):
         for field in ("body", "orelse", "finalbody"):
             statements = getattr(node, field, None)
             if isinstance(statements, list):
-                setattr(node, field, self._trapped(statements))
+                setattr(node, field, self._insert_traps(statements))
         for handler in getattr(node, "handlers", ()):
-            handler.body = self._trapped(handler.body)
+            handler.body = self._insert_traps(handler.body)
         return node
 
-    def _trapped(self, statements: list[ast.stmt]) -> list[ast.stmt]:
+    def _insert_traps(self, statements: list[ast.stmt]) -> list[ast.stmt]:
         out: list[ast.stmt] = []
         for statement in statements:
             if not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)):
@@ -98,22 +98,22 @@ class _Traps(ast.NodeTransformer):
         return out
 
 
-def _instrumented(name: str, first: int) -> tuple[ast.Module, dict[int, str]]:
+def _instrument_module(name: str, first: int) -> tuple[ast.Module, dict[int, str]]:
     tree = ast.parse((_HERE / f"{name}.py").read_text(encoding="utf-8"))
     traps = _Traps(name, first)
     tree = ast.fix_missing_locations(traps.visit(tree))
     return tree, traps.places
 
 
-def points() -> dict[int, str]:
+def list_points() -> dict[int, str]:
     """Return every trap and its place."""
     places: dict[int, str] = {}
     for name in STEPPED:
-        places |= _instrumented(name, len(places) + 1)[1]
+        places |= _instrument_module(name, len(places) + 1)[1]
     return places
 
 
-def load() -> ModuleType:
+def load_agent() -> ModuleType:
     """Load the relay, and through it an agent full of traps."""
     first = 1
     for name in MODULES:
@@ -125,7 +125,7 @@ def load() -> ModuleType:
         sys.modules[full] = module
         setattr(fanout.agent, name, module)
         if name in STEPPED:
-            tree, places = _instrumented(name, first)
+            tree, places = _instrument_module(name, first)
             first += len(places)
         else:
             tree = ast.parse((_HERE / f"{name}.py").read_text(encoding="utf-8"))

@@ -26,9 +26,9 @@ from fanout.remote.login import ConnectionOptions
 from fanout.remote.pool import Clock, ConnectionPool
 from fanout.remote.transports.base import Channel, Deadline
 from fanout.run.session import Session
-from tests.processes import end
+from tests.processes import end_process
 from tests.remote.nodes import Seen
-from tests.remote.ways import host
+from tests.remote.ways import build_host
 
 POLICY = Policy(grace=1.0, last_words=0.0, lease=20.0, start_timeout=10.0)
 TRAIN_SH = "echo x >> ran.$FANOUT_RUN_ID; echo one; echo two >&2; exit 7\n"
@@ -60,7 +60,7 @@ class CutChannel:
         self._closed = threading.Event()
         self.passed = {"in": 0, "out": 0}
 
-    def _allowed(self, way: str, data: bytes) -> bytes:
+    def _take_allowed(self, way: str, data: bytes) -> bytes:
         """Return what of ``data`` gets through; the connection ends with the last byte that does."""
         if self._silent:
             return b""
@@ -69,10 +69,10 @@ class CutChannel:
         self.passed[way] += len(data)
         return data
 
-    def _spent(self, way: str) -> bool:
+    def _is_spent(self, way: str) -> bool:
         return self._cut is not None and self._cut.way == way and self.passed[way] >= self._cut.after
 
-    def _end(self) -> None:
+    def _end_connection(self) -> None:
         """Break the connection: the host learns of it at once, or (silence) never."""
         assert self._cut is not None
         if self._cut.how == "silence":
@@ -89,9 +89,9 @@ class CutChannel:
             data = self._sock.recv(1 << 16)
         except ConnectionResetError:
             return b""
-        allowed = self._allowed("in", data)
-        if data and self._spent("in"):
-            self._end()
+        allowed = self._take_allowed("in", data)
+        if data and self._is_spent("in"):
+            self._end_connection()
         if data and not allowed:
             return None if self._silent else b""
         return allowed
@@ -100,10 +100,10 @@ class CutChannel:
 
     def write(self, data: bytes) -> None:
         """Write; drop silently what comes after the cut, as a kernel's buffer does."""
-        allowed = self._allowed("out", data)
+        allowed = self._take_allowed("out", data)
         self._sock.sendall(allowed)
-        if self._spent("out") and not self._silent:
-            self._end()
+        if self._is_spent("out") and not self._silent:
+            self._end_connection()
 
     def end_command(self) -> None: ...
 
@@ -160,10 +160,10 @@ class WarmHost:
         self.state = directory / "state"
         self._path = socket_path
 
-    def run(self, run_id: str, cut: Cut | None = None, policy: Policy = POLICY) -> Result:
+    def run_plan(self, run_id: str, cut: Cut | None = None, policy: Policy = POLICY) -> Result:
         """Run all steps, as ``fanout run --skip-check`` does."""
         transport = CutTransport(self._path, cut)
-        known = [host("a", slots=1)]
+        known = [build_host("a", slots=1)]
         fan = ConnectionPool(known, lambda one: transport, ConnectionOptions(connect_timeout=3.0, by="me@pc"), Clock())
         cwd = str(self.directory)
         planner = Planner(
@@ -185,7 +185,7 @@ class WarmHost:
         ran = self.directory / f"ran.{run_id}"
         return Result(
             outcome=outcome,
-            output=seen.output("a"),
+            output=seen.join_output("a"),
             whole=tuple(event.whole for event in seen.events if isinstance(event, CleanedUp)),
             starts=ran.read_text().count("x") if ran.exists() else 0,
             passed=transport.channels[0].passed,
@@ -208,4 +208,4 @@ def warm_host(directory: Path, *, script: str = TRAIN_SH, traps: bool = False) -
             assert child.stdout.readline() == b"ready\n"
             yield WarmHost(directory, path)
         finally:
-            end(child, kill=True)
+            end_process(child, kill=True)

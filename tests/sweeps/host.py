@@ -20,16 +20,16 @@ from fanout.agent import bundle
 from tests.sweeps import crash
 
 
-def _modules(traps: bool) -> ModuleType:
+def _load_modules(traps: bool) -> ModuleType:
     """Import the relay, and through it everything that it can ever import."""
     if traps:
-        return crash.load()
+        return crash.load_agent()
     for name in bundle.MODULES:
         importlib.import_module(f"fanout.agent.{name}")
     return importlib.import_module("fanout.agent.relay")
 
 
-def _exactly(count: int) -> bytes:
+def _read_exactly(count: int) -> bytes:
     data = b""
     while len(data) < count:
         some = os.read(0, count - len(data))
@@ -39,25 +39,25 @@ def _exactly(count: int) -> bytes:
     return data
 
 
-def _serve(connection: socket.socket, relay: ModuleType) -> None:
+def _serve_connection(connection: socket.socket, relay: ModuleType) -> None:
     """Serve as the constant command does on a host."""
     os.setsid()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.dup2(connection.fileno(), 0)
     os.dup2(connection.fileno(), 1)
     connection.close()
-    nonce = _exactly(16).decode()
-    trap = int(_exactly(8))
+    nonce = _read_exactly(16).decode()
+    trap = int(_read_exactly(8))
     major, minor = sys.version_info[:2]
     os.write(1, f"\n@{nonce} READY {major}.{minor}\n".encode())
-    _exactly(int.from_bytes(_exactly(4), "big"))
+    _read_exactly(int.from_bytes(_read_exactly(4), "big"))
     crash.armed = trap
     relay.main()
 
 
 def main(path: str, *traps: str) -> None:
     """Serve until killed."""
-    relay = _modules(bool(traps))
+    relay = _load_modules(bool(traps))
     signal.signal(signal.SIGCHLD, lambda number, frame: None)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
@@ -68,14 +68,14 @@ def main(path: str, *traps: str) -> None:
         if os.fork() == 0:
             listener.close()
             try:
-                _serve(connection, relay)
+                _serve_connection(connection, relay)
             finally:
                 os._exit(1)
         connection.close()
-        _bury()
+        _reap_children()
 
 
-def _bury() -> None:
+def _reap_children() -> None:
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from tests.processes import join
+from tests.processes import join_threads
 
 PIECE = 1 << 14
 
@@ -25,14 +25,14 @@ class Cutter:
         self.connections = 0
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
-        self._start(self._accept)
+        self._start_thread(self._accept_connections)
 
-    def _start(self, work: Callable[..., None], *args: object) -> None:
+    def _start_thread(self, work: Callable[..., None], *args: object) -> None:
         thread = threading.Thread(target=work, args=args, daemon=True)
         self._threads.append(thread)
         thread.start()
 
-    def _accept(self) -> None:
+    def _accept_connections(self) -> None:
         while True:
             try:
                 client, _ = self._listener.accept()
@@ -44,9 +44,9 @@ class Cutter:
             self.connections += 1
             first = self.connections == 1
             for way, source, target in (("in", server, client), ("out", client, server)):
-                self._start(self._pass, way, source, target, first)
+                self._start_thread(self._pass_bytes, way, source, target, first)
 
-    def _pass(self, way: str, source: socket.socket, target: socket.socket, first: bool) -> None:
+    def _pass_bytes(self, way: str, source: socket.socket, target: socket.socket, first: bool) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(PIECE):
                 if first:
@@ -64,13 +64,13 @@ class Cutter:
         for end in (self._listener, *self._sockets):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
-        join(*self._threads)
+        join_threads(*self._threads)
         for end in (self._listener, *self._sockets):
             end.close()
 
 
 @contextmanager
-def cutter(target: int, way: str = "in", after: int = 1 << 40) -> Iterator[Cutter]:
+def open_cutter(target: int, way: str = "in", after: int = 1 << 40) -> Iterator[Cutter]:
     made = Cutter(target, way, after)
     try:
         yield made

@@ -53,7 +53,7 @@ def test_every_module_of_the_agent_is_trapped_or_listed_as_untrapped() -> None:
 
 def test_every_trapped_module_has_traps() -> None:
     """Each has at least one statement at which its process is killed."""
-    trapped = {place.partition(".")[0] for place in crash.points().values()}
+    trapped = {place.partition(".")[0] for place in crash.list_points().values()}
     assert trapped == set(crash.STEPPED)
 
 
@@ -70,7 +70,7 @@ def test_a_scene_can_be_played(scene: Scene) -> None:
     assert scene.where in WHERE
     assert scene.fault in (BLOWS if scene.where == "launcher" else FAULTS)
     for words in filter(None, scene.promise.words.split("|")):
-        assert any(re.search(words, text) for text in _messages()), f"no message of the product has {words!r}"
+        assert any(re.search(words, text) for text in _list_messages()), f"no message of the product has {words!r}"
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=lambda fault: fault.name)
@@ -79,7 +79,7 @@ def test_a_fault_that_is_noticed_is_noticed_by_words_of_the_product(fault: objec
     lasts = getattr(fault, "lasts", 0.0)
     if isinstance(lasts, str):
         words = lasts.rpartition("{host}: ")[2]
-        assert any(words in text for text in _messages()), f"no message of the product has {words!r}"
+        assert any(words in text for text in _list_messages()), f"no message of the product has {words!r}"
 
 
 def test_the_soak_plays_faults_that_exist() -> None:
@@ -88,18 +88,18 @@ def test_the_soak_plays_faults_that_exist() -> None:
 
 
 @cache
-def _messages() -> tuple[str, ...]:
+def _list_messages() -> tuple[str, ...]:
     """Return every string of the product; each value that is filled in stands as the same word."""
     found = []
     for path in sorted(PRODUCT.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.JoinedStr):
-                found += [_filled(node, word) for word in ("0", "SIGKILL", "out of memory")]
+                found += [_fill_text(node, word) for word in ("0", "SIGKILL", "out of memory")]
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 found.append(node.value)
     return (*found, *map(os.strerror, errno.errorcode))  # the kernel's words are reported as they are
 
 
-def _filled(node: ast.JoinedStr, word: str) -> str:
+def _fill_text(node: ast.JoinedStr, word: str) -> str:
     parts = [str(part.value) if isinstance(part, ast.Constant) else word for part in node.values]
     return "".join(parts)

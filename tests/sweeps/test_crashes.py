@@ -48,11 +48,11 @@ def _find_false_reports(result: Result, code: int) -> list[str]:
 
 def _crash_everywhere(warm: WarmHost, code: int, time_limit: float | None) -> int:
     policy = replace(POLICY, time_limit=time_limit, start_timeout=5.0, lease=5.0)
-    places = {number: place for number, place in crash.points().items() if number % STEP == 0}
+    places = {number: place for number, place in crash.list_points().items() if number % STEP == 0}
 
     def one(number: int) -> list[str]:
         run = f"crash-{number}"
-        lies = _find_false_reports(warm.run(run, Cut(trap=number), policy), code)
+        lies = _find_false_reports(warm.run_plan(run, Cut(trap=number), policy), code)
         wait_for(lambda: not processes.find_marked([f"FANOUT_RUN_ID={run}"]), f"{places[number]}: a process is left")
         return [f"killed at {places[number]} ({number}): {lie}" for lie in lies]
 

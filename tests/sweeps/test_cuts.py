@@ -34,9 +34,9 @@ def warm(tmp_path: Path) -> Iterator[WarmHost]:
         yield host
 
 
-def _points(warm: WarmHost, way: str) -> list[int]:
+def _list_points(warm: WarmHost, way: str) -> list[int]:
     """Return where to cut, from a run that is not cut."""
-    passed = warm.run("whole").passed[way]
+    passed = warm.run_plan("whole").passed[way]
     if way == "in":
         return list(range(1, passed + 1, STEP))
     agent = len(bundle.pack_agent())
@@ -46,7 +46,7 @@ def _points(warm: WarmHost, way: str) -> list[int]:
 
 def _broken_promises(warm: WarmHost, cut: Cut, policy: Policy) -> list[str]:
     """Return the promises that a run with this cut did not keep."""
-    result = warm.run(f"{cut.way}-{cut.how}-{cut.after}", cut, policy)
+    result = warm.run_plan(f"{cut.way}-{cut.how}-{cut.after}", cut, policy)
     seen = {
         "starts": result.starts,
         "exit code": result.outcome.exit_code,
@@ -60,7 +60,7 @@ def _broken_promises(warm: WarmHost, cut: Cut, policy: Policy) -> list[str]:
     return [f"{cut}: {name} is {seen[name]!r}" for name in promised if seen[name] != promised[name]]
 
 
-def _sweep(warm: WarmHost, cuts: list[Cut], policy: Policy = POLICY) -> None:
+def _sweep_cuts(warm: WarmHost, cuts: list[Cut], policy: Policy = POLICY) -> None:
     with ThreadPoolExecutor(AT_ONCE) as pool:
         found = [one for broken in pool.map(lambda cut: _broken_promises(warm, cut, policy), cuts) for one in broken]
     assert found == []
@@ -74,8 +74,8 @@ def test_a_connection_cut_at_any_byte_costs_nothing(
     warm: WarmHost, way: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Both ends see the end of the connection; what was on its way is lost."""
-    cuts = [Cut(way=way, after=after) for after in _points(warm, way)]
-    _sweep(warm, cuts)
+    cuts = [Cut(way=way, after=after) for after in _list_points(warm, way)]
+    _sweep_cuts(warm, cuts)
     with capsys.disabled():
         print(f"\n{way}: cut at {len(cuts)} points: ran once, exit status and log right, nothing left")
 
@@ -88,8 +88,8 @@ def test_a_connection_that_falls_silent_at_any_byte_costs_the_time_to_notice(
     """No end is seen, as behind a firewall that forgot the connection; here a silence of half a second is noticed."""
     monkeypatch.setattr(connection, "SILENT_SECONDS", 0.5)
     monkeypatch.setattr(connection, "HEARTBEAT_SECONDS", 0.1)
-    points = [point for point in _points(warm, way) if way == "in" or point > len(bundle.pack_agent())]
+    points = [point for point in _list_points(warm, way) if way == "in" or point > len(bundle.pack_agent())]
     cuts = [Cut(way=way, after=after, how="silence") for after in points[:: 1 if WHOLE else 5]]
-    _sweep(warm, cuts)
+    _sweep_cuts(warm, cuts)
     with capsys.disabled():
         print(f"\n{way}: silent after {len(cuts)} points: ran once, exit status and log right, nothing left")

@@ -28,8 +28,8 @@ from fanout.run.session import Session
 from tests.remote import sshd
 from tests.remote.nodes import Seen
 from tests.remote.sshd import Sshd
-from tests.remote.ways import host
-from tests.sweeps.tcp import Cutter, cutter
+from tests.remote.ways import build_host
+from tests.sweeps.tcp import Cutter, open_cutter
 
 pytestmark = pytest.mark.process
 POINTS = 40 if os.environ.get("FANOUT_SWEEP") else 3
@@ -40,7 +40,7 @@ OUTPUT = "".join(f"{number}\n" for number in range(1, 2001)).encode()
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
-    with sshd.running(tmp_path_factory.mktemp("sshd")) as server:
+    with sshd.start_sshd(tmp_path_factory.mktemp("sshd")) as server:
         yield server
 
 
@@ -59,7 +59,7 @@ class Result:
 def run_over(transport: Transport, directory: Path) -> Result:
     """Run ``SCRIPT`` once, from the first connection to the end."""
     run_id = f"cut-{secrets.token_hex(6)}"
-    known = [host("lab", slots=1)]
+    known = [build_host("lab", slots=1)]
     fan = ConnectionPool(known, lambda one: transport, ConnectionOptions(connect_timeout=30.0, by="me@pc"), Clock())
     planner = Planner(
         hosts=known, task=("t.py",), settings=Settings(), run_id=run_id, directory=str(directory), has_script=True
@@ -78,18 +78,18 @@ def run_over(transport: Transport, directory: Path) -> Result:
     return Result(
         starts=ran.read_text().count("x") if ran.exists() else 0,
         code=outcome.exit_code,
-        output=seen.output("lab"),
+        output=seen.join_output("lab"),
         whole={event.whole for event in seen.events if isinstance(event, CleanedUp)},
         left=outcome.hosts[0].left,
         headline=outcome.headline,
     )
 
 
-def play(kind: str, server: Sshd, relay: Cutter, directory: Path) -> Result:
+def play_cut(kind: str, server: Sshd, relay: Cutter, directory: Path) -> Result:
     alias = {"Port": str(relay.port), "HostKeyAlias": "lab"}
     known = directory / "known_hosts"
     known.write_text(f"lab {server.host_key}\n")
-    config = SshConfig(file=server.config(directory / "config", UserKnownHostsFile=str(known), **alias))
+    config = SshConfig(file=server.write_config(directory / "config", UserKnownHostsFile=str(known), **alias))
     make_one = SshTransport if kind == "ssh" else OpensshTransport
     return run_over(make_one(config), directory)
 
@@ -101,12 +101,12 @@ def test_a_tcp_connection_cut_anywhere_costs_nothing(kind: str, way: str, server
     (tmp_path / "train.sh").write_text(SCRIPT)
     (tmp_path / "t.py").write_text("")
     promised = Result(starts=1, code=7, output=OUTPUT, whole={True}, left=0)
-    with cutter(server.port) as relay:
-        assert play(kind, server, relay, tmp_path) == promised
+    with open_cutter(server.port) as relay:
+        assert play_cut(kind, server, relay, tmp_path) == promised
     passed = relay.passed[way]
     for number in range(1, POINTS + 1):
         after = passed * number // (POINTS + 1)
-        with cutter(server.port, way, after) as relay:
-            result = play(kind, server, relay, tmp_path)
+        with open_cutter(server.port, way, after) as relay:
+            result = play_cut(kind, server, relay, tmp_path)
             assert result == promised, f"cut {way} after {after} of {passed} bytes: {result.headline}"
         assert relay.connections > 1, f"the cut after {after} bytes took no effect"

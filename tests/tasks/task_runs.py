@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from tests.processes import end
+from tests.processes import end_process
 from tests.tasks.task_places import ROOT, TASKS, TRAIN, YAML
 
 # Step -> (loss, gradient norm).
@@ -83,7 +83,7 @@ def started(argv: list[str], **variables: str) -> Iterator[subprocess.Popen[str]
         try:
             process.wait(40)
         except subprocess.TimeoutExpired:
-            end(process, kill=True)
+            end_process(process, kill=True)
         if process.stdout is not None:
             process.stdout.close()
 

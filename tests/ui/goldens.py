@@ -19,7 +19,7 @@ def same_as_golden(name: str, text: str, folder: Path = FOLDER) -> None:
     assert text == path.read_text(encoding="utf-8"), f"{path} differs; FANOUT_GOLDEN=write writes it anew"
 
 
-def heading(hosts: tuple[str, ...], *, log_dir: str | None = "/home/me/runs/7f3a") -> RunInfo:
+def build_heading(hosts: tuple[str, ...], *, log_dir: str | None = "/home/me/runs/7f3a") -> RunInfo:
     ranks = {host: (node, 8) for node, host in enumerate(hosts)}
     return RunInfo(run_id="7f3a", title="tasks/train.py cfg.yaml", hosts=hosts, log_dir=log_dir, ranks=ranks)
 
@@ -32,7 +32,7 @@ class Terminal:
         self.screen.set_mode(pyte.modes.LNM)  # the kernel's "\n" -> "\r\n"
         self._stream = pyte.Stream(self.screen)
 
-    def feed(self, text: str) -> None:
+    def feed_text(self, text: str) -> None:
         self._stream.feed(text)
 
     @property

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tests.processes import end
+from tests.processes import end_process
 from tests.ui.goldens import Terminal
 
 PATIENCE = 90.0  # far more than anything here takes on an idle machine
@@ -58,7 +58,7 @@ class Watched:
         self.raw = b""
         self.told = b""
 
-    def until(self, text: str) -> None:
+    def wait_for_text(self, text: str) -> None:
         """Read until this has been written since the run began."""
         self._read_while(lambda: text.encode() not in self.raw, text)
 
@@ -77,14 +77,14 @@ class Watched:
                 with suppress(OSError):
                     self.raw += os.read(self.master, 65536)
 
-    def press(self, keys: str) -> None:
+    def press_keys(self, keys: str) -> None:
         os.write(self.master, keys.encode())
 
-    def resume(self) -> None:
+    def resume_process(self) -> None:
         self.told = b""
         os.write(self._wishes, b"x")
 
-    def signal(self, number: int) -> None:
+    def send_signal(self, number: int) -> None:
         os.killpg(os.tcgetpgrp(self.master), number)
 
     @property
@@ -96,7 +96,7 @@ class Watched:
     @property
     def screen(self) -> Terminal:
         terminal = Terminal(*SIZE)
-        terminal.feed(self.raw.decode(errors="replace"))
+        terminal.feed_text(self.raw.decode(errors="replace"))
         return terminal
 
 
@@ -106,18 +106,18 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def environment(project: Path) -> dict[str, str]:
+def build_environment(project: Path) -> dict[str, str]:
     """Return the environment of a user with a good terminal, whose runs are recorded in the project."""
     env = {name: value for name, value in os.environ.items() if name not in ("CI", "GITHUB_ACTIONS", "NO_COLOR")}
     env |= {"TERM": "xterm-256color", "XDG_STATE_HOME": str(project / "state"), "FANOUT_STATE": str(project / "agent")}
     return env | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
 
 
-def fanout(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def run_fanout(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Run a command of a user who looks at that run from elsewhere."""
     argv = [sys.executable, "-m", "fanout", *words]
     return subprocess.run(
-        argv, cwd=project, env=environment(project), capture_output=True, text=True, timeout=PATIENCE, check=False
+        argv, cwd=project, env=build_environment(project), capture_output=True, text=True, timeout=PATIENCE, check=False
     )
 
 
@@ -138,7 +138,7 @@ def fanout_on_a_terminal(project: Path, script: str, *flags: str, verb: tuple[st
         stdout=slave,
         stderr=slave,
         cwd=project,
-        env=environment(project),
+        env=build_environment(project),
         start_new_session=True,
         pass_fds=(told, wished),
     )
@@ -147,6 +147,6 @@ def fanout_on_a_terminal(project: Path, script: str, *flags: str, verb: tuple[st
     finally:
         with suppress(OSError, ProcessLookupError):
             os.killpg(os.tcgetpgrp(master), signal.SIGCONT)
-        end(child, kill=True)
+        end_process(child, kill=True)
         for descriptor in (master, slave, words, told, wished, wishes):
             os.close(descriptor)

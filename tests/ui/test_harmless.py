@@ -41,7 +41,7 @@ from fanout.ui.plain_view import PlainView
 from fanout.ui.run_report import build_report
 from fanout.ui.safe_writer import wrap_stream
 from tests.histories import History
-from tests.record.test_run_writer import keep
+from tests.record.test_run_writer import write_run
 
 SGR = re.compile(r"\x1b\[[0-9;:]*m")
 ACTS = re.compile(rf"(?!\n)[{DENIED}]")
@@ -83,7 +83,7 @@ def told_by(bad: str, host: str) -> History:
     return run.wait(1)
 
 
-def headed(run: History, bad: str) -> RunInfo:
+def add_heading(run: History, bad: str) -> RunInfo:
     ranks = {host: (node, 1) for node, host in enumerate(run.hosts)}
     return RunInfo(run_id=bad, title=bad, hosts=run.hosts, log_dir=f"/runs/{bad}", ranks=ranks)
 
@@ -92,7 +92,7 @@ def headed(run: History, bad: str) -> RunInfo:
 @settings(max_examples=20, deadline=None)
 def test_views_steer_the_terminal_only_by_themselves(bad: str, host: str, colour: bool, unicode: bool) -> None:
     run = told_by(bad, host)
-    heading = headed(run, bad)
+    heading = add_heading(run, bad)
     plain, errors, live, folded, lines = (io.StringIO() for _ in range(5))
     clock = iter(range(1_000_000))
     views: list[View] = [
@@ -128,7 +128,7 @@ def test_views_steer_the_terminal_only_by_themselves(bad: str, host: str, colour
 @settings(max_examples=30, deadline=None)
 def test_the_report_prints_everything_and_controls_nothing(bad: str, host: str, colour: bool) -> None:
     run = told_by(bad, host)
-    heading, tails = headed(run, bad), LogTails()
+    heading, tails = add_heading(run, bad), LogTails()
     state = run.play(tails)
     end = outcome.outcome_of(state)
     text = build_report(
@@ -151,7 +151,7 @@ def test_commands_on_an_untrusted_record_control_no_terminal(bad: str, host: str
     place = Path(tempfile.mkdtemp())
     try:
         run = told_by(bad, host)
-        keep(place / "runs" / "r1", run)
+        write_run(place / "runs" / "r1", run)
         result = json.loads((place / "runs/r1/result.json").read_text())
         (place / "runs/r1/result.json").write_text(json.dumps(result | {"headline": bad, "title": bad}))
         (place / "runs/r1" / HANDLE_FILE).write_text(bad, errors="replace")

@@ -21,7 +21,7 @@ from fanout.ui.live_view import LiveView
 from fanout.ui.nonblocking_writer import NonblockingWriter
 from tests import histories
 from tests.histories import T0, History
-from tests.ui.goldens import Terminal, heading, same_as_golden
+from tests.ui.goldens import Terminal, build_heading, same_as_golden
 
 
 class Clock:
@@ -51,7 +51,7 @@ def show(
 ) -> tuple[Terminal, str]:
     out = io.StringIO()
     live = LiveView(
-        heading(run.hosts),
+        build_heading(run.hosts),
         stdout=out,
         size=lambda: (columns, rows),
         clock=clock or Clock(),
@@ -63,7 +63,7 @@ def show(
     if close:
         live.close()
     terminal = Terminal(columns, rows)
-    terminal.feed(out.getvalue())
+    terminal.feed_text(out.getvalue())
     return terminal, out.getvalue()
 
 
@@ -107,11 +107,11 @@ def test_folded_lines_show_ranges_in_place_and_the_missing_rank(columns: int) ->
     run = eight_ranks()
     out = io.StringIO()
     filters = parse_display_filters(Settings(show="all"))
-    live = LiveView(heading(run.hosts), stdout=out, size=lambda: (columns, 30), clock=Clock(), filters=filters)
+    live = LiveView(build_heading(run.hosts), stdout=out, size=lambda: (columns, 30), clock=Clock(), filters=filters)
     run.play(live)
     live.draw_frame(force=True)
     terminal = Terminal(columns, 30)
-    terminal.feed(out.getvalue())
+    terminal.feed_text(out.getvalue())
     same_as_golden(f"live-folded-{columns}", terminal.text)
     assert len({line.index(" | ") for line in terminal.seen if " | " in line}) == 1
 
@@ -218,7 +218,7 @@ def test_a_slow_terminal_skips_lines_and_prints_their_count() -> None:
     run = History("gpu01").link().start()
     for number in range(40):
         run.say("gpu01", b"".join(b"%d.%d\n" % (number, line) for line in range(500)))
-    live = LiveView(heading(run.hosts), stdout=out, size=lambda: (100, 30), clock=slow)
+    live = LiveView(build_heading(run.hosts), stdout=out, size=lambda: (100, 30), clock=slow)
     run.play(live)
     live.close()
     skipped = sum(int(count) for count in re.findall(r"··· (\d+) lines not shown", out.getvalue()))
@@ -231,7 +231,7 @@ def test_a_slow_terminal_skips_lines_and_prints_their_count() -> None:
 def test_a_fast_terminal_misses_nothing() -> None:
     run = History("gpu01").link().start().say("gpu01", b"x\n" * 30_000).wait(1.0)
     out = io.StringIO()
-    live = LiveView(heading(run.hosts), stdout=out, size=lambda: (100, 30), clock=still)
+    live = LiveView(build_heading(run.hosts), stdout=out, size=lambda: (100, 30), clock=still)
     run.play(live)
     live.close()
     assert out.getvalue().count(" x\n") == 30_000
@@ -242,7 +242,7 @@ def test_a_narrower_terminal_is_redrawn_without_leftovers() -> None:
     """A terminal that reflows has wrapped the block's rows: all of them are taken away before the next frame."""
     width, out = [100], io.StringIO()
     run = histories.good_run()
-    live = LiveView(heading(run.hosts), stdout=out, size=lambda: (width[0], 30), clock=Clock())
+    live = LiveView(build_heading(run.hosts), stdout=out, size=lambda: (width[0], 30), clock=Clock())
     run.play(live)
     out.seek(0)
     out.truncate()
@@ -287,7 +287,7 @@ def test_a_hostile_line_cannot_leave_its_line() -> None:
 
 def test_a_stream_that_was_closed_raises_nothing_and_does_not_end_the_run() -> None:
     closed = io.StringIO()
-    live = LiveView(heading(("gpu01",)), stdout=closed, size=lambda: (80, 24), clock=Clock())
+    live = LiveView(build_heading(("gpu01",)), stdout=closed, size=lambda: (80, 24), clock=Clock())
     closed.close()
     History("gpu01").link().wait(1.0).play(live)
     assert not live.broken
@@ -312,7 +312,7 @@ def test_a_stopped_terminal_never_holds_the_run_up() -> None:
     os.set_blocking(ours, False)
     with open(theirs, "w", encoding="utf-8") as tty:
         run = History("gpu01").link().start()
-        live = LiveView(heading(run.hosts), stdout=tty, size=lambda: (100, 30), clock=Clock())
+        live = LiveView(build_heading(run.hosts), stdout=tty, size=lambda: (100, 30), clock=Clock())
         termios.tcflow(theirs, termios.TCOOFF)
         state = run.say("gpu01", b"while stopped\n").wait(1.0).play(live)
         with pytest.raises(BlockingIOError):
@@ -342,5 +342,5 @@ def test_a_terminal_of_another_foreground_job_is_not_wiped() -> None:
     painter.abandon_block()
     painter.write_frame("another\n", [], 40)
     terminal = Terminal(40, 10)
-    terminal.feed(out.getvalue())
+    terminal.feed_text(out.getvalue())
     assert [line.rstrip() for line in terminal.seen] == ["block", "of two rows", "Killed", "$", "a line", "another"]

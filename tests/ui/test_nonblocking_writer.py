@@ -21,8 +21,8 @@ from fanout.ui.live_view import LiveView
 from fanout.ui.nonblocking_writer import NonblockingWriter
 from fanout.ui.plain_view import PlainView
 from tests.histories import History
-from tests.processes import join
-from tests.ui.goldens import heading
+from tests.processes import join_threads
+from tests.ui.goldens import build_heading
 
 FRAME = "".join(f"line {number} with some words\n" for number in range(20_000))  # more than any pipe or terminal holds
 
@@ -53,10 +53,10 @@ def read_until(words: bytes, descriptor: int, piece: int = 65536) -> Iterator[by
     reader = threading.Thread(target=read)
     reader.start()
     yield found
-    join(reader)
+    join_threads(reader)
 
 
-def everything(descriptor: int, outlet: NonblockingWriter) -> bytes:
+def read_everything(descriptor: int, outlet: NonblockingWriter) -> bytes:
     """Return all output while the writer is closed in a reader's presence."""
     with read_until(b"the end\n", descriptor) as found:
         outlet.write("the end\n")
@@ -69,7 +69,7 @@ def test_a_pipe_without_a_reader_does_not_block_and_gets_everything_later(pipe: 
     outlet.write("before\n")
     outlet.write(FRAME)
     assert outlet.has_pending
-    assert everything(pipe[0], outlet) == f"before\n{FRAME}the end\n".encode()
+    assert read_everything(pipe[0], outlet) == f"before\n{FRAME}the end\n".encode()
 
 
 @pytest.mark.parametrize("named", [True, False])
@@ -88,7 +88,7 @@ def test_a_terminal_gets_a_frame_in_pieces_and_whole(named: bool, monkeypatch: p
         outlet.write(FRAME)
         assert outlet.has_pending
         assert not outlet.is_ready
-        assert everything(ours, outlet) == f"{FRAME}the end\n".encode()
+        assert read_everything(ours, outlet) == f"{FRAME}the end\n".encode()
     os.close(ours)
 
 
@@ -106,7 +106,7 @@ def test_who_turned_away_misses_lines_that_are_counted(pipe: tuple[int, TextIO])
     missed = outlet.take_dropped_count()
     assert missed > 0
     assert outlet.take_dropped_count() == 0
-    read += everything(pipe[0], outlet)
+    read += read_everything(pipe[0], outlet)
     assert read.count(b"\n") + missed == 20_001
     assert read.endswith(b"\nthe end\n")
 
@@ -150,13 +150,13 @@ def long_run(times: int) -> History:
 def test_a_run_does_not_wait_for_an_idle_pager(pipe: tuple[int, TextIO]) -> None:
     """Plain view: the note about omitted lines comes as soon as the reader reads again."""
     err = io.StringIO()
-    view = PlainView(heading(("gpu01",)), stdout=pipe[1], stderr=err, waits=False)
+    view = PlainView(build_heading(("gpu01",)), stdout=pipe[1], stderr=err, waits=False)
     long_run(5).play(view)  # returns, although there is no reader
     reader = threading.Thread(target=lambda: [None for _ in iter(lambda: os.read(pipe[0], 1 << 16), b"")])
     reader.start()
     view.close()
     pipe[1].close()
-    join(reader)
+    join_threads(reader)
     assert (
         "lines dropped: the reader of this output was blocked; all of them are in /home/me/runs/7f3a" in err.getvalue()
     )
@@ -165,7 +165,7 @@ def test_a_run_does_not_wait_for_an_idle_pager(pipe: tuple[int, TextIO]) -> None
 @pytest.mark.usefixtures("little_patience")
 def test_json_output_has_a_note_about_omitted_lines(pipe: tuple[int, TextIO]) -> None:
     """As an object of its own, where they are missing."""
-    view = JsonLines(heading(("gpu01",)), stdout=pipe[1], waits=False)
+    view = JsonLines(build_heading(("gpu01",)), stdout=pipe[1], waits=False)
     History("gpu01").link().start().say("gpu01", FRAME.encode()).say("gpu01", FRAME.encode()).play(view)
     read = b""
     while view._out.has_pending:
@@ -184,7 +184,7 @@ def test_a_terminal_that_stops_in_the_middle_of_a_frame_holds_nothing_up() -> No
     ours, theirs = pty.openpty()
     tty.setraw(theirs)
     with open(theirs, "w", encoding="utf-8") as stream:
-        live = LiveView(heading(("gpu01",)), stdout=stream, size=lambda: (100, 30))
+        live = LiveView(build_heading(("gpu01",)), stdout=stream, size=lambda: (100, 30))
         long_run(50).play(live)  # returns, although there is no reader
         with read_until(b"log not shown", ours) as found:
             live.note("log not shown")

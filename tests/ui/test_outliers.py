@@ -13,16 +13,16 @@ from fanout.ui.host_load import HostLoad, parse_load
 from fanout.ui.live_view import LiveView
 from fanout.ui.outliers import OutlierKind, find_outliers
 from tests.histories import History, second_host_fails
-from tests.ui.goldens import Terminal, heading, same_as_golden
+from tests.ui.goldens import Terminal, build_heading, same_as_golden
 
 
-def report(util: float = 97, temp: float = 65, gpus: int = 8) -> dict[str, Any]:
+def build_report(util: float = 97, temp: float = 65, gpus: int = 8) -> dict[str, Any]:
     gpu = {"util": util, "used": 68 << 30, "total": 80 << 30, "temp": temp, "watts": 650.0}
     return {"cpu": 12.0, "memory": [64 << 30, 512 << 30], "gpus": [gpu] * gpus}
 
 
-def loaded(util: float = 97, temp: float = 65) -> HostLoad:
-    load = parse_load(report(util, temp))
+def build_load(util: float = 97, temp: float = 65) -> HostLoad:
+    load = parse_load(build_report(util, temp))
     assert load is not None
     return load
 
@@ -38,7 +38,7 @@ def test_the_worst_come_first() -> None:
         if host != "h3":
             run.say(host, b"y\n")
     run.end("h4", code=1).add(Disconnected(at=run.at, host="h5", why="gone")).wait(1.0)
-    loads = {host: loaded() for host in hosts} | {"h2": loaded(util=30), "h1": loaded(temp=91)}
+    loads = {host: build_load() for host in hosts} | {"h2": build_load(util=30), "h1": build_load(temp=91)}
     odd = find_outliers(run.play(), loads)
     assert [(each.host, each.what) for each in odd] == [
         ("h5", OutlierKind.LINK_LOST),
@@ -102,12 +102,12 @@ def test_a_report_is_a_strangers_word(junk: dict[str, Any]) -> None:
     assert parse_load({}) is None
 
 
-def show(
+def show_run(
     run: History, columns: int, rows: int = 36, *, unicode: bool = True, slow: Mapping[str, str] | None = None
 ) -> str:
     out = io.StringIO()
     live = LiveView(
-        heading(run.hosts),
+        build_heading(run.hosts),
         stdout=out,
         size=lambda: (columns, rows),
         clock=lambda: 0.0,
@@ -117,7 +117,7 @@ def show(
     run.play(live)
     live.draw_frame(force=True)
     terminal = Terminal(columns, rows)
-    terminal.feed(out.getvalue())
+    terminal.feed_text(out.getvalue())
     at = next(at for at, line in enumerate(terminal.seen) if "  00:00:" in line)
     return "\n".join(terminal.seen[at:]) + "\n"
 
@@ -130,27 +130,29 @@ def fleet_of(count: int) -> History:
         run.say(
             host, f"step {step - 100}/10000 loss 2.4 tok/s 38200\nstep {step}/10000 loss 2.33 tok/s 38200\n".encode()
         )
-        run.add(Heartbeat(at=run.at, host=host, load=report(util=41 if at == 2 else 97, temp=93 if at == 3 else 65)))
+        run.add(
+            Heartbeat(at=run.at, host=host, load=build_report(util=41 if at == 2 else 97, temp=93 if at == 3 else 65))
+        )
     run.say("gpu02", b"UserWarning: x\nValueError: y\n")
     return run.wait(1.0)
 
 
 @pytest.mark.parametrize("columns", [80, 100, 160])
 def test_a_few_hosts_have_a_row_with_their_load_each(columns: int) -> None:
-    same_as_golden(f"live-load-{columns}", show(fleet_of(4), columns))
+    same_as_golden(f"live-load-{columns}", show_run(fleet_of(4), columns))
 
 
 @pytest.mark.parametrize("columns", [80, 100, 160])
 def test_many_hosts_are_a_grid_of_loads_and_rows_for_those_that_differ(columns: int) -> None:
     run = fleet_of(64).add(Disconnected(at=History().at + 2, host="gpu52", why="no heartbeat for 15 s")).wait(21.0)
-    same_as_golden(f"live-fleet-{columns}", show(run, columns))
+    same_as_golden(f"live-fleet-{columns}", show_run(run, columns))
 
 
 @pytest.mark.parametrize(("columns", "rows"), [(60, 20), (80, 24), (100, 10), (100, 8), (40, 30)])
 def test_where_the_names_of_many_hosts_do_not_fit_each_is_still_a_cell(columns: int, rows: int) -> None:
     """In tens, in the order of the hostfile; the one that differs has its name in a row of its own if there is room."""
     run = fleet_of(64).add(Disconnected(at=History().at + 2, host="gpu52", why="no heartbeat for 15 s")).wait(21.0)
-    block = show(run, columns, rows)
+    block = show_run(run, columns, rows)
     assert max(map(len, block.splitlines())) < columns
     assert len(block.splitlines()) <= max(2, rows // 3)
     same_as_golden(f"live-cells-{columns}x{rows}", block)
@@ -160,25 +162,25 @@ def test_where_the_names_of_many_hosts_do_not_fit_each_is_still_a_cell(columns: 
 def test_the_state_of_a_run_fits_any_width(columns: int) -> None:
     """Names and numbers give way before it does."""
     for run, word in ((fleet_of(2), "RUNNING"), (second_host_fails(), "OVER")):
-        title = show(run, columns).splitlines()[0]
+        title = show_run(run, columns).splitlines()[0]
         assert title.endswith(word)
         assert len(title) < columns
 
 
 def test_loads_are_shown_in_ascii_too() -> None:
-    assert show(fleet_of(64), 100, unicode=False).isascii()
+    assert show_run(fleet_of(64), 100, unicode=False).isascii()
 
 
 def test_a_host_without_gpus_shows_its_processors_and_memory() -> None:
     run = History("a").link().start()
     run.add(Heartbeat(at=run.at, host="a", load={"cpu": 37.0, "memory": [12 << 30, 64 << 30]})).wait(1.0)
-    assert "cpu  37%  12/64G" in show(run, 100)
+    assert "cpu  37%  12/64G" in show_run(run, 100)
 
 
 def test_a_tool_that_does_not_answer_is_reported() -> None:
     run = History("a").link().start()
     run.add(Heartbeat(at=run.at, host="a", load={"cpu": 37.0, "gpu_error": "nvidia-smi does not answer"})).wait(1.0)
-    assert "gpu ?" in show(run, 100)
+    assert "gpu ?" in show_run(run, 100)
 
 
 @pytest.mark.parametrize("columns", [80, 100, 160])
@@ -187,7 +189,7 @@ def test_a_slow_host_has_its_factor_in_its_row(columns: int) -> None:
     run = History("gpu01", "gpu02", "gpu03").link().start()
     for host in run.hosts:
         run.say(host, b"step 40/100 loss 2.4\n")
-    (row,) = (line for line in show(run, columns, slow={"gpu02": "rank 9: 2.2x"}).splitlines() if " gpu02 " in line)
+    (row,) = (line for line in show_run(run, columns, slow={"gpu02": "rank 9: 2.2x"}).splitlines() if " gpu02 " in line)
     assert row.split()[:2] == ["!", "gpu02"]
     assert " slow " in row
     assert " rank 9: 2.2x" in row

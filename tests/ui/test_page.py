@@ -19,7 +19,7 @@ from fanout.ui.html.page import to_script_json
 from fanout.ui.html.timeline import Curve, iter_load_values
 from tests import histories
 from tests.histories import History
-from tests.record.test_run_writer import keep
+from tests.record.test_run_writer import write_run
 
 EVIL = "</script><img src=x onerror=\"document.title='pwned'\"><!--<script>{{data}}{{script}}\u2028&lt;\x00\x1b[2J]]>"
 
@@ -40,7 +40,7 @@ class Tags(HTMLParser):
             self.scripts.append(data)
 
 
-def parsed(text: str) -> tuple[Tags, dict[str, Any]]:
+def parse_page(text: str) -> tuple[Tags, dict[str, Any]]:
     """Return the page's tags and its data."""
     tags = Tags()
     tags.feed(text)
@@ -48,14 +48,14 @@ def parsed(text: str) -> tuple[Tags, dict[str, Any]]:
 
 
 def page_of(place: Path, run: History) -> str:
-    keep(place / "runs/run", run)
+    write_run(place / "runs/run", run)
     assert main(["report", "--log-dir", str(place / "runs"), "--html", str(place / "page.html")]) == 0
     return (place / "page.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", sorted(histories.TYPICAL))
 def test_every_kind_of_run_becomes_a_page_that_loads_nothing(tmp_path: Path, name: str) -> None:
-    tags, data = parsed(page_of(tmp_path, histories.TYPICAL[name]()))
+    tags, data = parse_page(page_of(tmp_path, histories.TYPICAL[name]()))
     assert not [(tag, attributes) for tag, attributes in tags.tags if {"src", "href"} & {*attributes} and tag != "a"]
     assert all(
         attributes["href"] in ("#verdict", "#timeline", "#curves", "#load", "#log")
@@ -75,7 +75,7 @@ def test_log_lines_add_no_tag_and_end_no_script(tmp_path: Path) -> None:
         run.add(StreamOpened(at=run.at, host="h1", stream=1, name=f"rank 0 {text}"))
         run.say("h1", f"{text}\n".encode(), stream=1).say("h2", f"RuntimeError: {text}\n".encode())
         run.end("h2", code=1).end("h1").tidy("h1", "h2")
-        tags.append(parsed(page_of(tmp_path / place, run)))
+        tags.append(parse_page(page_of(tmp_path / place, run)))
     (tame, _), (wild, data) = tags
     assert wild.tags == tame.tags
     assert len(wild.scripts) == 2
@@ -99,7 +99,7 @@ def test_the_timeline_of_a_run_has_each_host_and_stream(tmp_path: Path) -> None:
         run.say("h1", f"step {step}/40 loss {4 / step:.3f} tok/s 900\n".encode(), stream=1).wait(1.0)
         run.add(Heartbeat(at=run.at, host="h1", load={"cpu": 50.0, "gpus": [{"util": 80}, {"util": 100}]}))
     run.end("h1").wait(1).tidy("h1")
-    _, data = parsed(page_of(tmp_path, run))
+    _, data = parse_page(page_of(tmp_path, run))
     times = data["hosts"][0]["times"]
     assert times["connecting"] <= times["connected"] <= times["started"] <= times["exited"] <= times["cleaned_up"]
     rank = next(stream for stream in data["streams"] if stream["rank"] == 0)
@@ -109,7 +109,7 @@ def test_the_timeline_of_a_run_has_each_host_and_stream(tmp_path: Path) -> None:
     assert {load["name"]: load["series"][0]["points"][0][1] for load in data["load"]} == {"GPU": 90.0, "CPU": 50.0}
 
 
-def ranks(*, hosts: int, loss: Callable[[int, int], float]) -> History:
+def build_ranks(*, hosts: int, loss: Callable[[int, int], float]) -> History:
     """Four ranks a host that all print a loss, and an accuracy in their own form."""
     run = History(*(f"gpu{number:02}" for number in range(hosts))).link().start()
     for node, host in enumerate(run.hosts):
@@ -126,14 +126,14 @@ def ranks(*, hosts: int, loss: Callable[[int, int], float]) -> History:
 
 def test_ranks_with_equal_metrics_are_one_curve(tmp_path: Path) -> None:
     """As all do that log a loss after it was reduced; one that differs has a curve of its own."""
-    _, data = parsed(page_of(tmp_path, ranks(hosts=2, loss=lambda rank, step: 4 / step + (rank == 5))))
+    _, data = parse_page(page_of(tmp_path, build_ranks(hosts=2, loss=lambda rank, step: 4 / step + (rank == 5))))
     loss = next(curve for curve in data["curves"] if curve["name"] == "loss")
     assert [one["who"] for one in loss["series"]] == ["gpu00:*,gpu01:[4,6-7]", "gpu01:5"]
     assert (loss["of"], loss["band"]) == (8, [])
 
 
 def test_of_many_ranks_that_differ_a_few_are_drawn_before_a_band_of_all(tmp_path: Path) -> None:
-    _, data = parsed(page_of(tmp_path, ranks(hosts=8, loss=lambda rank, step: 4 / step + rank)))
+    _, data = parse_page(page_of(tmp_path, build_ranks(hosts=8, loss=lambda rank, step: 4 / step + rank)))
     loss = next(curve for curve in data["curves"] if curve["name"] == "loss")
     assert [one["who"] for one in loss["series"]] == [f"gpu{rank // 4:02}:{rank}" for rank in range(8)]
     assert loss["of"] == 32
@@ -147,12 +147,12 @@ def test_of_many_ranks_that_differ_a_few_are_drawn_before_a_band_of_all(tmp_path
 def test_a_pattern_of_the_users_makes_curves_of_whatever_it_names(tmp_path: Path, when: str) -> None:
     """Given when the run began, it is in the record; given to report, it counts for this page."""
     pattern = r"step (?P<step>\d+)/.* right (?P<accuracy>\d+)%"
-    run = ranks(hosts=1, loss=lambda rank, step: 1.0)
-    keep(tmp_path / "runs/run", run, metric=pattern if when == "run" else None)
+    run = build_ranks(hosts=1, loss=lambda rank, step: 1.0)
+    write_run(tmp_path / "runs/run", run, metric=pattern if when == "run" else None)
     flags = ["--metric", pattern] if when == "report" else []
     place = str(tmp_path / "page.html")
     assert main(["report", "--log-dir", str(tmp_path / "runs"), "--html", place, *flags]) == 0
-    _, data = parsed(Path(place).read_text(encoding="utf-8"))
+    _, data = parse_page(Path(place).read_text(encoding="utf-8"))
     assert [(curve["name"], curve["series"][0]["points"][-1][1]) for curve in data["curves"]] == [
         ("step", 30),
         ("accuracy", 90),
@@ -186,7 +186,7 @@ def test_only_numbers_of_a_hosts_load_are_drawn(load: dict[str, Any]) -> None:
 def test_an_unwritable_page_is_reported_before_the_record_is_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    keep(tmp_path / "runs/run", histories.good_run())
+    write_run(tmp_path / "runs/run", histories.good_run())
     assert main(["report", "--log-dir", str(tmp_path / "runs"), "--html", str(tmp_path / "no/page.html")]) == 2
     (tmp_path / "train.py").write_text("import torch\n")
     assert main(["report", "--log-dir", str(tmp_path / "runs"), "--html", str(tmp_path / "train.py")]) == 2

@@ -17,13 +17,13 @@ from fanout.model.settings import Settings
 from fanout.ui.plain_view import PlainView
 from tests import histories
 from tests.histories import T0, History
-from tests.ui.goldens import heading, same_as_golden
+from tests.ui.goldens import build_heading, same_as_golden
 
 
-def show(run: History, wished: DisplayFilters | None = None, *, colour: bool = False) -> tuple[str, str]:
+def show_run(run: History, wished: DisplayFilters | None = None, *, colour: bool = False) -> tuple[str, str]:
     out, err = io.StringIO(), io.StringIO()
     view = PlainView(
-        heading(run.hosts),
+        build_heading(run.hosts),
         stdout=out,
         stderr=err,
         filters=wished or parse_display_filters(Settings(show="all")),
@@ -36,23 +36,23 @@ def show(run: History, wished: DisplayFilters | None = None, *, colour: bool = F
 
 @pytest.mark.parametrize("name", sorted(histories.TYPICAL))
 def test_whole_runs(name: str) -> None:
-    out, err = show(histories.TYPICAL[name]())
+    out, err = show_run(histories.TYPICAL[name]())
     same_as_golden(f"plain-{name}", f"== stdout\n{out}== stderr\n{err}")
 
 
 def test_every_line_has_its_host_padded_to_the_longest() -> None:
     run = History("a", "longer").link().start().say("a", b"x\n\ny\n").say("longer", b"z\n")
-    assert show(run)[0] == "a      | x\na      |\na      | y\nlonger | z\n"
+    assert show_run(run)[0] == "a      | x\na      |\na      | y\nlonger | z\n"
 
 
 def test_a_line_that_waits_is_shown_and_its_rest_follows() -> None:
     run = History("a").link().start().say("a", b"Epoch 1 ...").wait(0.6).wait(0.6).say("a", b" done\nnext\n")
-    assert show(run)[0] == "a | Epoch 1 ...\na +  done\na | next\n"
+    assert show_run(run)[0] == "a | Epoch 1 ...\na +  done\na | next\n"
 
 
 def test_a_line_that_ends_in_time_is_one_line() -> None:
     run = History("a").link().start().wait(1.0).say("a", b"Epoch 1 ...").wait(0.2).say("a", b" done\n")
-    assert show(run)[0] == "a | Epoch 1 ... done\n"
+    assert show_run(run)[0] == "a | Epoch 1 ... done\n"
 
 
 def test_a_bar_is_a_line_at_every_tenth_and_at_its_end() -> None:
@@ -60,7 +60,7 @@ def test_a_bar_is_a_line_at_every_tenth_and_at_its_end() -> None:
     for percent in range(101):
         run.say("a", f"\r{percent:3d}%|bar".encode()).wait(0.5)
     run.say("a", b"\ndone\n")
-    lines = show(run)[0].splitlines()
+    lines = show_run(run)[0].splitlines()
     assert lines[:9] == [f"a ~ {percent}%|bar" for percent in range(10, 100, 10)]
     assert lines[-2:] == ["a | 100%|bar", "a | done"]
     assert len(lines) <= 12
@@ -70,26 +70,26 @@ def test_a_bar_that_hardly_moves_is_a_line_every_half_minute() -> None:
     run = History("a").link().start()
     for second in range(70):
         run.say("a", f"\r  1%|bar {second}".encode()).wait(1.0)
-    assert len([line for line in show(run)[0].splitlines() if " ~ " in line]) == 2
+    assert len([line for line in show_run(run)[0].splitlines() if " ~ " in line]) == 2
 
 
 def test_a_status_line_at_least_every_minute() -> None:
     run = History("a", "b").link().start()
     for _ in range(150):
         run.wait(1.0)
-    err = show(run)[1]
+    err = show_run(run)[1]
     assert len(re.findall(r"fanout: 2/2 running · 0 B of log · after", err)) == 2
 
 
 def test_a_line_can_carry_its_time_of_arrival() -> None:
-    out, _ = show(History("a").link().start().say("a", b"x\n"), parse_display_filters(Settings(timestamps=True)))
+    out, _ = show_run(History("a").link().start().say("a", b"x\n"), parse_display_filters(Settings(timestamps=True)))
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d a \| x\n", out)
 
 
 def test_colour_of_the_host_is_kept_only_where_it_is_wanted() -> None:
     run = History("a").link().start().say("a", b"\x1b[31mred\n")
-    assert show(run)[0] == "a | red\n"
-    assert show(run, colour=True)[0] == "a | \x1b[31mred\x1b[0m\n"
+    assert show_run(run)[0] == "a | red\n"
+    assert show_run(run, colour=True)[0] == "a | \x1b[31mred\x1b[0m\n"
 
 
 def test_a_reader_that_leaves_is_noticed_and_nothing_is_raised() -> None:
@@ -97,7 +97,7 @@ def test_a_reader_that_leaves_is_noticed_and_nothing_is_raised() -> None:
     os.close(reading)
     run = History("a").link().start().say("a", b"x\n")
     with open(writing, "w", encoding="utf-8") as out:
-        view = PlainView(heading(run.hosts), stdout=out, stderr=io.StringIO())
+        view = PlainView(build_heading(run.hosts), stdout=out, stderr=io.StringIO())
         assert not view.broken
         state = run.play(view)
         assert view.broken
@@ -109,7 +109,7 @@ def test_a_stdout_without_utf8_gets_what_it_can_show() -> None:
     raw = io.BytesIO()
     out = io.TextIOWrapper(raw, encoding="ascii")
     run = History("a").link().start().say("a", "é █\n".encode())
-    view = PlainView(heading(run.hosts), stdout=out, stderr=io.StringIO())
+    view = PlainView(build_heading(run.hosts), stdout=out, stderr=io.StringIO())
     run.play(view)
     assert raw.getvalue() == b"a | \\xe9 \\u2588\n"
 
@@ -117,14 +117,14 @@ def test_a_stdout_without_utf8_gets_what_it_can_show() -> None:
 def test_many_hosts_that_end_together_are_one_sentence() -> None:
     hosts = tuple(f"gpu{n:02d}" for n in range(1, 65))
     run = History(*hosts).link().start().end(*hosts).wait(0.5)
-    assert "fanout: gpu[01-64] ended: exit 0\n" in show(run)[1]
+    assert "fanout: gpu[01-64] ended: exit 0\n" in show_run(run)[1]
 
 
 def test_hosts_that_fail_after_the_first_are_one_sentence() -> None:
     """Sixty-three victims are no news; the first failure is."""
     hosts = tuple(f"gpu{n:02d}" for n in range(1, 65))
     run = History(*hosts).link().start().end("gpu07", code=3)
-    err = show(run.end(*(host for host in hosts if host != "gpu07"), code=1).wait(0.5))[1]
+    err = show_run(run.end(*(host for host in hosts if host != "gpu07"), code=1).wait(0.5))[1]
     assert "fanout: gpu07: train.sh ended: exit 3\n" in err
     assert "fanout: gpu[01-06,08-64] ended: exit 1\n" in err
     assert err.count("ended") == 2
@@ -133,7 +133,7 @@ def test_hosts_that_fail_after_the_first_are_one_sentence() -> None:
 def test_an_exit_that_is_received_again_is_one_message() -> None:
     """A relay that attaches to its keeper again repeats how train.sh ended."""
     run = History("gpu01", "gpu02").link().start().end("gpu01", code=3).end("gpu01", code=3).end("gpu02").end("gpu02")
-    err = show(run.wait(0.5))[1]
+    err = show_run(run.wait(0.5))[1]
     assert err.count("train.sh ended: exit 3") == 1
     assert err.count("fanout: gpu02 ended: exit 0") == 1
 
@@ -145,7 +145,7 @@ def test_a_message_of_several_lines_stays_readable_and_harmless() -> None:
             at=T0, host="a", kind="HostKeyUnknown", message="key unknown:\n  SHA256:x\x1b[2J", hint="ssh a\ntrue"
         )
     )
-    lines = show(run)[1].splitlines()[1:]
+    lines = show_run(run)[1].splitlines()[1:]
     assert lines == [
         "fanout: a: unreachable: key unknown:",
         "fanout: a:   SHA256:x",
@@ -156,18 +156,18 @@ def test_a_message_of_several_lines_stays_readable_and_harmless() -> None:
 
 def test_a_streams_name_is_a_strangers_word_too() -> None:
     run = History("a").link().start().add(StreamOpened(at=T0, host="a", stream=1, name="x\x1b]0;evil\x07\n| y"))
-    out, _ = show(run.say("a", b"z\n", stream=1))
+    out, _ = show_run(run.say("a", b"z\n", stream=1))
     assert out == "a:x\\x1b]0;evil\\x07\\x0a| y | z\n"
 
 
 def test_the_status_has_the_last_step_and_loss() -> None:
     run = History("a").link().start().say("a", b"step 40/100 loss 2.5\nother\n").wait(1.0).wait(60.0)
-    assert "1/1 running · step 40/100 · loss 2.5000 · 27 B of log · after" in show(run)[1]
+    assert "1/1 running · step 40/100 · loss 2.5000 · 27 B of log · after" in show_run(run)[1]
 
 
 def test_a_rank_with_a_stream_of_its_own_is_named_and_lines_stay_aligned() -> None:
     run = History("a").link().start().add(StreamOpened(at=T0, host="a", stream=1, name="rank 12"))
-    assert show(run.say("a", b"x\n").say("a", b"y\n", stream=1))[0] == "a    | x\na:12 | y\n"
+    assert show_run(run.say("a", b"x\n").say("a", b"y\n", stream=1))[0] == "a    | x\na:12 | y\n"
 
 
 LINES = st.lists(
@@ -186,7 +186,7 @@ def test_lines_that_come_together_look_as_if_each_had_come_alone(lines: list[str
     alone = History("gpu01").link().start()
     for line in data.splitlines(keepends=True):
         alone.say("gpu01", line)
-    assert show(together, parse_display_filters(Settings(**wished))) == show(
+    assert show_run(together, parse_display_filters(Settings(**wished))) == show_run(
         alone, parse_display_filters(Settings(**wished))
     )
 
@@ -195,4 +195,4 @@ def test_lines_that_come_together_look_as_if_each_had_come_alone(lines: list[str
 def test_a_pattern_of_the_users_meets_every_line_of_a_block_by_itself(pattern: str) -> None:
     """Where a line begins and ends is not where the piece of the log does in which it came."""
     run = History("a").link().start().say("a", b"noise\nit 7 nll=2.25\nmore noise\nand more\n").wait(61)
-    assert "loss 2.2500" in show(run, parse_display_filters(Settings(metric=pattern)))[1]
+    assert "loss 2.2500" in show_run(run, parse_display_filters(Settings(metric=pattern)))[1]

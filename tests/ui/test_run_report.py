@@ -13,14 +13,14 @@ from fanout.model.events import CleanedUp, HostLost, Interrupted, Leftover
 from fanout.ui.run_report import build_report
 from tests import histories
 from tests.histories import TRACEBACK, History
-from tests.ui.goldens import heading, same_as_golden
+from tests.ui.goldens import build_heading, same_as_golden
 
 
 def render_report(run: History, **options: Any) -> str:
     tails = LogTails()
     state = run.play(tails)
     words = {host: tails.get_tail(host) for host in run.hosts}
-    return build_report(heading(run.hosts), state, outcome.outcome_of(state), words, **options)
+    return build_report(build_heading(run.hosts), state, outcome.outcome_of(state), words, **options)
 
 
 def lost_in_the_middle() -> History:

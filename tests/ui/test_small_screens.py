@@ -39,7 +39,7 @@ from fanout.ui.json_lines import JsonLines
 from fanout.ui.live_view import LiveView
 from fanout.ui.plain_view import PlainView
 from tests.histories import History
-from tests.ui.goldens import heading
+from tests.ui.goldens import build_heading
 
 XTERM = {"TERM": "xterm-256color"}
 
@@ -227,7 +227,7 @@ def test_equal_output_is_printed_once() -> None:
     for host in ("h1", "h3", "h2"):
         run.say(host, b"Linux 6.8").say(host, b".0\n")
     run.say("h4", b"uname: not found\n").end("h4", code=127).end("h1", "h2", "h3").wait(1.0)
-    view = GroupedOutput(heading(run.hosts), stdout=out, stderr=err)
+    view = GroupedOutput(build_heading(run.hosts), stdout=out, stderr=err)
     run.play(view)
     assert out.getvalue() == ""
     view.close()
@@ -243,7 +243,7 @@ def test_equal_output_is_printed_once() -> None:
 def test_every_view_is_a_view(tmp_path: Path) -> None:
     """All of them take notes and events side by side, can be closed twice, and none is broken by it."""
     run, out = History("h1", "h2").link().start().say("h1", b"x\n").wait(1.0), io.StringIO()
-    head = heading(run.hosts)
+    head = build_heading(run.hosts)
     views: list[View | RunWriter | LogTails] = [
         PlainView(head, stdout=out, stderr=out),
         LiveView(head, stdout=out, size=lambda: (80, 24)),

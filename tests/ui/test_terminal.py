@@ -18,7 +18,7 @@ FOREVER = "echo up; exec sleep 600"
 CURSOR_HIDDEN, CURSOR_SHOWN = b"\x1b[?25l", b"\x1b[?25h"
 
 
-def sane(run: Watched) -> bool:
+def is_sane(run: Watched) -> bool:
     return run.cooked and run.raw.rfind(CURSOR_SHOWN) > run.raw.rfind(CURSOR_HIDDEN)
 
 
@@ -35,44 +35,44 @@ def test_the_terminal_is_as_it_was_after_every_kind_of_end(
     tmp_path: Path, script: str, number: int | None, code: int
 ) -> None:
     with fanout_on_a_terminal(tmp_path, script) as run:
-        run.until(" up\r\n")
+        run.wait_for_text(" up\r\n")
         if number is not None:
-            run.until("^C stop")  # the keys are there: the terminal is in our hands
+            run.wait_for_text("^C stop")  # the keys are there: the terminal is in our hands
             assert not run.cooked
-            run.signal(number)
+            run.send_signal(number)
         run.until_told(b"ended")
         assert run.told == b"ended %d\n" % code
-        assert sane(run)
+        assert is_sane(run)
         assert not any("fanout  run" in line for line in run.screen.seen)
 
 
 @pytest.mark.process
 def test_keys_work_and_ctrl_z_gives_the_terminal_back_until_it_is_continued(tmp_path: Path) -> None:
     with fanout_on_a_terminal(tmp_path, "echo up; echo ValueError: odd; exec sleep 600") as run:
-        run.until("^C stop")
-        run.until("odd")
-        run.press("\x1b[A\x1b[<0;10;5M?")  # an arrow and a mouse report mean nothing
-        run.until(HELP[-1])
-        run.press("e")
-        run.until("last error, from localhost")
-        run.press("p")
-        run.until("nothing has failed so far")
-        run.press("r1,0\x7f3\r")
-        run.until("showing ranks 1,3, but this run has rank 0 only")
+        run.wait_for_text("^C stop")
+        run.wait_for_text("odd")
+        run.press_keys("\x1b[A\x1b[<0;10;5M?")  # an arrow and a mouse report mean nothing
+        run.wait_for_text(HELP[-1])
+        run.press_keys("e")
+        run.wait_for_text("last error, from localhost")
+        run.press_keys("p")
+        run.wait_for_text("nothing has failed so far")
+        run.press_keys("r1,0\x7f3\r")
+        run.wait_for_text("showing ranks 1,3, but this run has rank 0 only")
         assert "showing rank 1" not in run.raw.decode().replace("showing ranks 1,3", "")
-        run.press("\x1a")
+        run.press_keys("\x1a")
         run.until_told(b"stopped")
-        assert sane(run)
+        assert is_sane(run)
         assert not any("fanout  run" in line for line in run.screen.seen)  # room for the shell's prompt
         run.raw = b""
-        run.resume()
-        run.until("^C stop")
-        run.press("a")
-        run.until("showing every line")
-        run.press("\x03")
+        run.resume_process()
+        run.wait_for_text("^C stop")
+        run.press_keys("a")
+        run.wait_for_text("showing every line")
+        run.press_keys("\x03")
         run.until_told(b"ended")
         assert run.told == b"ended 130\n"
-        assert sane(run)
+        assert is_sane(run)
 
 
 def test_a_terminal_whose_foreground_is_not_ours_is_left_alone() -> None:
