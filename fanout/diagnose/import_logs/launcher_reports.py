@@ -40,7 +40,8 @@ _MOST_TASKS = 4096
 class LauncherReports:
     """Reader of the reports in one file: use one instance for each pass over its lines."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_labelled: bool = False) -> None:
+        self._is_labelled = is_labelled  # docker compose names services only in a file that has them as labels
         self._wrapped = ""  # beginning of a report whose rest is in the next line
         self._host = ""  # of the report of mpiexec, which has several lines
         self._stopped = False  # srun has begun to stop the tasks of the step
@@ -62,6 +63,8 @@ class LauncherReports:
         if not any(word in text for word in _WORDS):
             return ""
         found = _HOST.search(text)
+        if found is not None and found["service"] and not self._is_labelled:
+            return ""
         host = next((value for value in found.groups() if value), "") if found else ""
         self._host = host if found is not None and found["at"] else ""
         return host

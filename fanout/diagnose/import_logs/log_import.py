@@ -87,7 +87,7 @@ class LogFile:
     def _scan_lines(self) -> None:
         """Find the hosts of the lines, and the lines with a time."""
         split = self._split() if self._split else None
-        reports = LauncherReports()
+        reports = LauncherReports(is_labelled=split is not None)
         counts: Counter[str] = Counter()
         for number, data in enumerate(self._read_lines(), 1):
             text = whole = reports.join_wrapped(strip_escapes(data[:_HEAD].decode("utf-8", "replace")))
@@ -122,7 +122,7 @@ class LogFile:
         if self._binary:
             return
         split = self._split() if self._split else None
-        reports = LauncherReports()
+        reports = LauncherReports(is_labelled=split is not None)
         ranks = {label: self.find_task_rank(label) for label in self.names}
         marks = {label: f"[rank{rank}]: " for label, rank in ranks.items() if rank is not None}
         number = 0
