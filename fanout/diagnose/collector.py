@@ -188,6 +188,7 @@ class EvidenceCollector:
         where = self._get_stream(host, stream)
         where.last.add_bytes(data, at)
         check_progress(where, data, at)
+        where.ended += data.count(b"\n")
 
     def may_contain_evidence(self, host: str, data: bytes, stream: int = 0) -> bool:
         """Return whether these bytes may contain evidence."""
@@ -203,7 +204,9 @@ class EvidenceCollector:
         bases = {host: ranks[0] for host, ranks in plan_ranks(self.ranks).items() if ranks}
         bases |= {d.host: d.rank - d.local_rank for d in deaths if d.rank is not None and d.local_rank is not None}
         sightings = [
-            freeze_match(seen, bases, self._book) for where in self._streams.values() for seen in where.seen
+            replace(freeze_match(seen, bases, self._book), trailing=where.ended - seen.sighting.line)
+            for where in self._streams.values()
+            for seen in where.seen
         ] + self._proofs
         sightings += self._find_unlogged(bases)
         return Evidence(

@@ -35,6 +35,7 @@ class LogMatch:
     traceback: tuple[str, ...] = ()
     reported: bool = False  # torchrun quoted it, some seconds after it was logged
     followed: bool = False  # an error about a peer follows in the same traceback
+    trailing: int = 0  # lines that follow it in its file
 
     @property
     def same_as(self) -> tuple[str, str]:

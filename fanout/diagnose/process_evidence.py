@@ -18,6 +18,7 @@ from fanout.diagnose.world import World
 Part = Literal["root", "either", "victim", "quiet", "collateral"]
 NEAR_SECONDS = 5.0
 _VICTIM_CODES = (1, -6, 134)  # an exception, or the abort by a watchdog
+STALL_SECONDS = 3600.0  # between a fault of a host and the timeouts of its collectives
 LAST_SECONDS = 120.0  # between the last error of a process and its end: teardown may wait for others
 
 
@@ -89,12 +90,19 @@ def _split_early(process: Process, ended: float) -> Process:
     """Split off errors long before the end of the process. The later errors decide its part."""
     if process.death is not None and not process.death.was_stopped:
         ended = process.death.at
-    late = tuple(each for each in process.sightings if not each.at or ended - each.at <= LAST_SECONDS)  # 0.0: no time
+    late = tuple(
+        each for each in process.sightings if not each.at or ended - each.at <= _get_reach(each)
+    )  # 0.0: no time
     if len(late) == len(process.sightings):
         return process
     early = tuple(each for each in process.sightings if each not in late)
     part = _classify_process(late, process.death, False)
     return Process(host=process.host, rank=process.rank, part=part, sightings=late, death=process.death, early=early)
+
+
+def _get_reach(sighting: LogMatch) -> float:
+    """Return for how many seconds before the end of a process a match may be its cause."""
+    return STALL_SECONDS if sighting.signature in STALLS else LAST_SECONDS
 
 
 def _build_host_processes(

@@ -10,6 +10,7 @@ from fanout.diagnose.evidence_order import (
     ANONYMOUS,
     CHAIN,
     COMMON,
+    CONTINUED,
     MISMATCH,
     NOTICED,
     ONE_HOST,
@@ -32,6 +33,9 @@ _MISMATCHES = (
     "collective-mismatch",
 )
 _NOTICED = ("gloo-size", "nccl-truncated")  # logged by the rank that notices a mismatch
+
+#: Lines after an anonymous error that make it doubtful.
+CONTINUED_LINES = 20
 
 
 def find_own_failure(case: RuleContext) -> RuleResult | None:
@@ -120,6 +124,7 @@ def _list_doubts(
         (SAME_HOST, bool(same) and seen is None and len(hosts) == 1),
         (ONE_HOST, begun.level == "absence" and len(case.evidence.hosts) < 2),
         (ANONYMOUS, anonymous),
+        (CONTINUED, anonymous and seen is not None and seen.line > 1 and seen.trailing >= CONTINUED_LINES),
         (CHAIN, seen is not None and seen.followed),
         (MISMATCH, seen is not None and seen.signature in _MISMATCHES),
         (NOTICED, seen is not None and seen.signature in _NOTICED),
