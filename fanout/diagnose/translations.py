@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-_PROCESS = re.compile(r" *(?:\[\d{1,5}\] *[-+]? *)?\d{1,9} ")
+_PROCESS = re.compile(r" {0,8}(?:\[\d{1,5}\] {0,4}[-+]? {0,4})?\d{1,9} ")
 _COLON = " {0,2}[:：]"
 
 

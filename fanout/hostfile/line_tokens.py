@@ -9,7 +9,7 @@ from typing import NamedTuple
 from fanout.hostfile.problems import ParseError
 
 _COMMENT = re.compile(r"(?:^|(?<=[ \t]))(?:#|//).*$")
-_BLOCK_COMMENT = re.compile(r"/\*.*?\*/")
+_BLOCK_COMMENT = re.compile(r"/\*.{0,1024}?\*/")
 _FIRST = re.compile(r"(?:[^ \t#,]|,[ \t]*(?=[^ \t#,=]+(?:[ \t,#]|$))|,)+")
 _PAIR = re.compile(r"([A-Za-z_][A-Za-z0-9_.-]*)[ \t]*=[ \t]*")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"|\'([^\']*)\'')

@@ -15,13 +15,13 @@ from fanout.model.credentials import is_secret
 MASK = "***"
 
 _VALUE = r"(\"(?:[^\"\\]|\\.)*\"?|'[^']*'?|[^\s\"']\S*)"
-_NAMED = re.compile(r"([A-Za-z_][\w.-]*)[\"']?[ \t]*([=:])[ \t]*")
+_NAMED = re.compile(r"([A-Za-z_][\w.-]{0,128})[\"']?[ \t]{0,64}([=:])[ \t]*")
 _TO_NEXT_PAIR = re.compile(r"[^\s,]\S*(?:[ \t]+(?![\w.-]+[ \t]*=|[#/]|-)\S+)*")
 _PLACED = (
-    re.compile(r"(?i)\b(?:sshpass|login)\b.*?[ \t]-p[ \t]*" + _VALUE),
-    re.compile(r"(?i)[\w-]*(?:passw(?:or)?d|passphrase|secret|token|-pw)[ \t]+" + _VALUE),
-    re.compile(r"(?i)[ \t](?:-u|--user)[ \t]*[\"']?[\w.@\\-]+:" + _VALUE),
-    re.compile(r"(?:^|[\s,'\"=(]|//)[^\s:@,/]*:(?!//)([^\s,]+)@"),  # user:password@host
+    re.compile(r"(?i)\b(?:sshpass|login)\b.{0,200}?[ \t]-p[ \t]*" + _VALUE),
+    re.compile(r"(?i)(?:passw(?:or)?d|passphrase|secret|token|-pw)[ \t]+" + _VALUE),
+    re.compile(r"(?i)[ \t](?:-u|--user)[ \t]{0,64}[\"']?[\w.@\\-]{1,128}:" + _VALUE),
+    re.compile(r"(?:^|[\s,'\"=(]|//)[^\s:@,/]{0,128}:(?!//)([^\s,]{1,512})@"),  # user:password@host
     re.compile(r"://([^\s/@:]{20,})@"),  # a token in place of the user
 )
 _HARMLESS = re.compile(r"(?i)(?:yes|no|on|off|true|false|none|null|~|\d|)")

@@ -15,7 +15,7 @@ from fanout.hostfile.problems import ParseError
 PeerReading = tuple[tuple[str, int | None], ...] | None
 
 _DEEPSPEED = re.compile(r"^(\S+)\s+slots=(\d+)")
-_OMPI_COMMENT = re.compile(r"/\*.*?\*/|(?:#|//).*")
+_OMPI_COMMENT = re.compile(r"/\*.{0,1024}?\*/|(?:#|//).*")
 _OMPI_RANK = re.compile(r"rank *\d+ *= *")
 _PDSH_RANGES = re.compile(r"[^\[\]]*(?:\[[\d,-]+\][^\[\]]*)+")
 _OMPI_HOST = re.compile(r"[A-Za-z0-9_.:,-]+", re.ASCII)

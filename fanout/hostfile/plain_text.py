@@ -26,7 +26,7 @@ _SECTION = re.compile(r"[ \t]*\[[ \t]*([A-Za-z_][A-Za-z0-9_.-]*)[ \t]*(?::[ \t]*
 _SPEAKS_OF_A_HOST = re.compile(rf"[ \t](?:(?:{'|'.join(KEYS)})[ \t]*=|env\.|spare\b)", re.IGNORECASE)
 _PLAIN = re.compile(r"[ \t]*([A-Za-z](?:[A-Za-z0-9_-]{0,60}[A-Za-z0-9])?)(?:[ \t]+slots=([1-9][0-9]{0,2}))?[ \t]*")
 _BRACES = re.compile(r"([ \t]*)([\w.@-]*)\{([\w.,-]+)\}([\w.:-]*)")
-_RUN = re.compile(r"(\d+)\.\.(\d+)")
+_RUN = re.compile(r"(?<!\d)(\d{1,9})\.\.(\d{1,9})")
 _INCLUDE = re.compile(r"[ \t]*@include[ \t]+(.+)")
 _ANSIBLE = re.compile(r"(?m)^[ \t]*\[[^\]\n]*:(?:vars|children)[ \t]*\]|\bansible_[a-z_]+[ \t]*=")
 

@@ -12,6 +12,6 @@ HEAD = r"\[?[EWIF]\d{3,4} \d\d:\d\d:\d\d(?:\.\d{1,9})?"
 
 #: The head of a record, with its parts, also after a rank prefix such as ``[rank5]:``.
 RECORD = re.compile(
-    r"^(?:\[\w*\d+\]:)?\s*\[?(?P<level>[EWIF])(?P<month>\d?\d)(?P<day>\d\d) "
+    r"^(?:\[[A-Za-z_]{0,20}\d{1,9}\]:)?\s{0,20}\[?(?P<level>[EWIF])(?P<month>\d?\d)(?P<day>\d\d) "
     r"(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)(?:\.(?P<part>\d{1,9}))?"
 )

@@ -21,8 +21,8 @@ NAMED_SECONDS = 0.12  # the same after the line with the exception: the rest of 
 LONGEST = 400  # lines of one traceback
 AFTER = 8  # lines of an exception's message
 _ERROR = re.compile(
-    r"\b[A-Z]\w*(?:Error|Exception)\b(?!\s*[:=]\s*[-+]?\d*\.?\d+\s*(?:$|[,;|]))|\b(?:ERROR|FATAL|CRITICAL|FAILED|PANIC)\b"
-    r"|(?:^|[\s\[(|:])(?:[Ee]rror|[Ff]atal|[Pp]anic)(?:\[\w+\]|\s\w+)?\s*:(?!\s*[-+\d.])|\bfailed\b(?<!\b0 failed)"
+    r"\b[A-Z]\w*(?:Error|Exception)\b(?!\s{0,40}[:=]\s{0,40}[-+]?\d{0,19}\.?\d{1,19}\s{0,40}(?:$|[,;|]))|\b(?:ERROR|FATAL|CRITICAL|FAILED|PANIC)\b"
+    r"|(?:^|[\s\[(|:])(?:[Ee]rror|[Ff]atal|[Pp]anic)(?:\[\w{1,60}\]|\s\w{1,60})?\s{0,40}:(?!\s{0,40}[-+\d.])|\bfailed\b(?<!\b0 failed)"
     r"|[Oo]ut of memory|Segmentation fault|core dumped|\bKilled\b|\bAborted\b|^During handling of|^The above exception"
     r"|Traceback \(most recent"
 )
