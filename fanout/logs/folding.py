@@ -20,8 +20,9 @@ WINDOW_SECONDS = 0.3
 MAX_WAITING = (
     500  # waiting lines; beyond that folding stops, because in a flood the search for equal lines costs the most
 )
+KEPT_LABELS = 256
 MISSING_COLUMNS = 16  # of the list of ranks that did not print a line
-_NUMBER = re.compile(r"0x[0-9a-fA-F]+|(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?")
+_NUMBER = re.compile(r"0x[0-9a-fA-F]+|\d+(?:,\d{3}(?!\d))*(?:\.\d+)?(?:[eE][-+]?\d+)?")
 _NUMBER_MARK = "\ud800"  # stands for a number; decoded text never contains it
 
 
@@ -54,6 +55,8 @@ class LineFolding:
         self._queue: deque[_WaitingLine] = deque()
         self._open: dict[str, list[_WaitingLine]] = {}  # by text, in order of number
         self._count = 0
+        self._labels: dict[frozenset[tuple[str, int]], tuple[str, str, str]] = {}
+        self._known = 0  # streams when the labels were made
         self._shown = 0  # number of the last line that was returned
         self._last: dict[tuple[str, int], int] = {}  # stream -> its last line: a later line joins no earlier one
 
@@ -121,17 +124,29 @@ class LineFolding:
             del self._open[waiting.mask]
         if len(waiting.speakers) < 2:
             return waiting.log_line
-        labels = [
-            (key[0], speaker_text[0].removeprefix(key[0]).removeprefix(":"))
-            for key, speaker_text in waiting.speakers.items()
-        ]
+        host, speaker, group = self._get_labels(waiting)
         return waiting.log_line._replace(
-            host=waiting.log_line.host if len({host for host, _ in labels}) == 1 else "",
-            speaker=format_speakers(labels, self._parts),
+            host=host,
+            speaker=speaker,
             voices=len(waiting.speakers),
             text=merge_texts([speaker_text[1] for speaker_text in waiting.speakers.values()]),
-            group=describe_group(labels, self._hosts, self._parts),
+            group=group,
         )
+
+    def _get_labels(self, waiting: _WaitingLine) -> tuple[str, str, str]:
+        """Return the host ("" for several), the label and the group of a folded line; the same streams print many lines."""
+        known = sum(map(len, self._parts.values()))
+        if known != self._known or len(self._labels) >= KEPT_LABELS:
+            self._labels, self._known = {}, known
+        streams = frozenset(waiting.speakers)
+        if streams not in self._labels:
+            labels = [
+                (key[0], label.removeprefix(key[0]).removeprefix(":")) for key, (label, _) in waiting.speakers.items()
+            ]
+            host = waiting.log_line.host if len({host for host, _ in labels}) == 1 else ""
+            group = describe_group(labels, self._hosts, self._parts)
+            self._labels[streams] = (host, format_speakers(labels, self._parts), group)
+        return self._labels[streams]
 
 
 def _get_number(waiting: _WaitingLine) -> int:
