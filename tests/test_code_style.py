@@ -18,6 +18,7 @@ LONGEST_FILE = 350
 LONGEST_FUNCTION = 60
 #: Percent of the public functions and methods of fanout whose name is one word.
 MOST_ONE_WORD_NAMES = 17.0
+MOST_BANNED_NAMES = 8
 MOST_TABLES = 190  # literal tables that are laid out by hand
 SLACK = 10  # a limit may stand this far above the count
 
@@ -27,6 +28,11 @@ BANNED = re.compile(
     r"|looked over|taken up|told|tells?|said|says|hears?|heard|worn|mend(?:s|ed)?|gist|comes to|came to|is to be had"
     r"|what became|laid at|of its own accord|house|rooms|floors?|doors?|witness|suspects?|curtain|audience)\b",
     re.IGNORECASE,
+)
+#: The same for names, and metaphors that were variable names once.
+BANNED_NAME = re.compile(
+    r"(?:^|_)(whoever|whom|nobody|somebody|everybody|told|tells?|said|says|heard|unheard|hears?|mend|gist|witness|suspects?"
+    r"|curtain|audience|farewell|glance|valve|desk|painter|gossip|fan|beat|story)(?:_|$)"
 )
 #: A docstring of a function starts with a verb; these first words are none.
 NO_VERBS = re.compile(
@@ -89,6 +95,23 @@ def test_prose_of_the_code_only_gets_plainer(folder: str) -> None:
     verbless = sum(bool(NO_VERBS.match(text)) for text in documented)
     for count, limit in zip((banned, verbless), LIMITS[folder], strict=True):
         assert limit - SLACK <= count <= limit, f"{folder}: {count}, the limit is {limit}"
+
+
+def test_names_have_no_banned_word() -> None:
+    """Names of variables, parameters, fields and functions of fanout; most of those left are in fanout/diagnose."""
+    names = {
+        name
+        for module in all_of_fanout()
+        for node in ast.walk(module.tree)
+        for name in (
+            getattr(node, "id", ""),
+            getattr(node, "arg", ""),
+            getattr(node, "attr", ""),
+            getattr(node, "name", ""),
+        )
+        if isinstance(name, str) and BANNED_NAME.search(name)
+    }
+    assert len(names) <= MOST_BANNED_NAMES, sorted(names)
 
 
 def test_public_function_names_have_a_verb_and_an_object() -> None:

@@ -66,8 +66,8 @@ def _print_leftovers(answers: Sequence[HostRuns], process: ProcessContext) -> No
 def _describe_unresponsive(run: RunOnHost) -> str:
     """Return the state of a keeper that does not answer, and the command that the user can type on the host."""
     pid, state = run.entry.get("keeper") or "?", to_single_line(str(run.entry.get("keeper_state") or "?"))
-    mend = f"kill -CONT {pid}" if state in ("T", "t") else f"kill -KILL {pid}"
-    return f"its keeper (pid {pid}, state {state}) does not answer; on that host: {mend}, then run clean again"
+    command = f"kill -CONT {pid}" if state in ("T", "t") else f"kill -KILL {pid}"
+    return f"its keeper (pid {pid}, state {state}) does not answer; on that host: {command}, then run clean again"
 
 
 def _describe_record(run: RunOnHost) -> str:

@@ -123,11 +123,13 @@ def _format_lines(recorded: RunReader, wanted: _LogSelection, *, on: bool, waits
     line_filter = LineFilter(wanted.filters, recorded.heading.ranks, streams.parts)
     width = max(len(host) for host in recorded.heading.hosts)
 
-    def shown(says: list[LogLine], at: float) -> Iterator[str]:
-        for say in says:
-            if (not wanted.hosts or say.host in wanted.hosts) and line_filter.accept_line(say, at):
-                prefix = wanted.paint(str(get_host_code(say.host)), wanted.prefix.format_prefix(say, width, at))
-                yield f"{prefix}{sanitize_line(say.text, colour=wanted.paint.colour)}\n"
+    def shown(log_lines: list[LogLine], at: float) -> Iterator[str]:
+        for log_line in log_lines:
+            if (not wanted.hosts or log_line.host in wanted.hosts) and line_filter.accept_line(log_line, at):
+                prefix = wanted.paint(
+                    str(get_host_code(log_line.host)), wanted.prefix.format_prefix(log_line, width, at)
+                )
+                yield f"{prefix}{sanitize_line(log_line.text, colour=wanted.paint.colour)}\n"
 
     at = 0.0
     for event in follow.follow_events(recorded) if on else recorded.iter_events():
@@ -135,9 +137,9 @@ def _format_lines(recorded: RunReader, wanted: _LogSelection, *, on: bool, waits
             waits()
             yield ""
             continue
-        says, at = streams.process_event(event), event.at
+        log_lines, at = streams.process_event(event), event.at
         if at >= wanted.since:
-            yield from shown(says, at)
+            yield from shown(log_lines, at)
     yield from shown(streams.take_rest(), at)
 
 

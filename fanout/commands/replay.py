@@ -34,7 +34,7 @@ def run_replay(request: Request, process: ProcessContext) -> int:
     begin, speed = parse_offset(request.given["at"]), parse_speed(request.given["speed"], tty=process.stdout.isatty())
     recorded = RunReader(context.find_run())
     look = choose_look(context)
-    told = report.rebuild_report(recorded, context)
+    events = report.rebuild_report(recorded, context)
     collector = diagnosis.build_collector(recorded.heading, diagnosis.load_signatures(context), recorded=True)
     diagnosis.add_recorded_facts(collector, recorded.path)
     hangs, preview = diagnosis.HangReporter(collector), partial(diagnosis.preview_verdict, collector)
@@ -44,7 +44,7 @@ def run_replay(request: Request, process: ProcessContext) -> int:
     )
     try:
         view.begin(recorded.began_at)
-        since = _find_start(begin, recorded.began_at, told.state.now)
+        since = _find_start(begin, recorded.began_at, events.state.now)
         play_events(
             _pace_events(skip_events_before(recorded.iter_states(), since), speed, time.monotonic, time.sleep),
             view,
@@ -55,8 +55,8 @@ def run_replay(request: Request, process: ProcessContext) -> int:
         view.close()
     if view.broken:
         return ExitStatus.BROKEN_PIPE
-    text = told.render(look.colour and process.stderr.isatty(), look.unicode)
-    view.finish(told.outcome, text)
+    text = events.render(look.colour and process.stderr.isatty(), look.unicode)
+    view.finish(events.outcome, text)
     if look.mode != "json":
         process.stderr.write(text)
     report.warn_unless_ended(recorded, process)
@@ -68,9 +68,9 @@ def _find_start(begin: float, first: float, last: float) -> float:
     return last + begin if begin < 0 else first + begin if begin > 0 else float("-inf")
 
 
-def play_events(told: Iterable[tuple[Event, RunState]], view: View, *learners: Subscriber) -> None:
+def play_events(events: Iterable[tuple[Event, RunState]], view: View, *learners: Subscriber) -> None:
     """Show all events until the end, or until the view is broken; ``learners`` see each one first."""
-    for event, state in told:
+    for event, state in events:
         for learner in learners:
             learner(event, state)
         view(event, state)
@@ -136,10 +136,10 @@ class _EarlierFacts:
                 yield replace(chunk, at=at)
 
 
-def skip_events_before(told: Iterable[tuple[Event, RunState]], since: float) -> Iterator[tuple[Event, RunState]]:
+def skip_events_before(events: Iterable[tuple[Event, RunState]], since: float) -> Iterator[tuple[Event, RunState]]:
     """Yield the events from ``since`` on; first the earlier facts that a view needs, with the state at that time."""
     before, state, begun = _EarlierFacts(), None, False
-    for event, after in told:
+    for event, after in events:
         if not begun and event.at < since:
             before.add_event(event)
             state = after
@@ -155,14 +155,14 @@ def skip_events_before(told: Iterable[tuple[Event, RunState]], since: float) -> 
 
 
 def _pace_events(
-    told: Iterable[tuple[Event, RunState]],
+    events: Iterable[tuple[Event, RunState]],
     speed: float,
     clock: Callable[[], float],
     sleep: Callable[[float], None],
 ) -> Iterator[tuple[Event, RunState]]:
     """Yield each event when it is due, with ticks between them, so that views redraw."""
     began, first, before = clock(), None, None
-    for event, state in told:
+    for event, state in events:
         first = event.at if first is None else first
         due = began + (event.at - first) / speed
         while (left := due - clock()) > 0:

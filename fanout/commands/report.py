@@ -65,18 +65,22 @@ def run_report(request: Request, process: ProcessContext) -> int:
     if request.given["html"]:
         return _write_page(request.given["html"], recorded, context)
     _refuse_active_run(recorded)
-    told = rebuild_report(recorded, context)
+    rebuilt = rebuild_report(recorded, context)
     if request.given["as_json"]:
-        verdict = told.verdict
-        answer = to_dict(verdict) if verdict is not None else {"v": 1, "verdict": told.outcome.headline, "cause": None}
+        verdict = rebuilt.verdict
+        answer = (
+            to_dict(verdict) if verdict is not None else {"v": 1, "verdict": rebuilt.outcome.headline, "cause": None}
+        )
         process.stdout.write(
-            json.dumps({"run": recorded.heading.run_id, **answer, "slow": told.slow, "steps": told.steps}, indent=2)
+            json.dumps(
+                {"run": recorded.heading.run_id, **answer, "slow": rebuilt.slow, "steps": rebuilt.steps}, indent=2
+            )
             + "\n"
         )
         return ExitStatus.SUCCESS
     warn_unless_ended(recorded, process)
     look = choose_text_style(process.environ, process.stdout, context.settings)
-    process.stdout.write(told.render(look.colour, look.unicode))
+    process.stdout.write(rebuilt.render(look.colour, look.unicode))
     return ExitStatus.SUCCESS
 
 
@@ -134,12 +138,12 @@ def _write_page(path: str, recorded: RunReader, context: CommandContext) -> int:
         raise UsageError(f"--html {path}: no such directory")
     if not _may_be_overwritten(place):
         raise UsageError(f"--html {path}: this file exists and is not an HTML page", hint="name another file")
-    story = PageBuilder(
+    page = PageBuilder(
         recorded.heading, recorded.began_at, parse_display_filters(context.settings, metric=recorded.metric).metric
     )
-    told = rebuild_report(recorded, context, story)
-    report = told.render(colour=False, unicode=True)
-    text = story.build_page(told.outcome, report, ended=recorded.has_outcome, directory=recorded.path)
+    rebuilt = rebuild_report(recorded, context, page)
+    report = rebuilt.render(colour=False, unicode=True)
+    text = page.build_page(rebuilt.outcome, report, ended=recorded.has_outcome, directory=recorded.path)
     try:
         with open(place, "w", encoding="utf-8", errors="replace") as file:
             file.write(text)

@@ -80,8 +80,8 @@ def _stop_by_launcher(
     for host in result["hosts"]:
         left = host["left"]
         some = f"{count_noun(left or 0, 'process')} {'is' if left == 1 else 'are'} left"
-        said = "nothing is left" if left == 0 else "not verified that nothing is left" if left is None else some
-        came.append((host["host"], f"{host['verdict']} ({host['reason']}); {said}", left == 0))
+        remainder = "nothing is left" if left == 0 else "not verified that nothing is left" if left is None else some
+        came.append((host["host"], f"{host['verdict']} ({host['reason']}); {remainder}", left == 0))
     return _print_results(came, process)
 
 
@@ -91,7 +91,7 @@ def _wait_for_launcher(
     """Wait until the launcher has ended the run, at most as long as its own deadlines; report the wait."""
     grace, lease = order.settings.grace, order.settings.lease
     most = lease + 2 * (grace + policy.STOP_MARGIN_SECONDS) + takeover.MARGIN_SECONDS
-    began = told_at = time.monotonic()
+    began = reported_at = time.monotonic()
     while writer_lock.read_owner(recorded.path) is not None:
         select.select([], [], [], follow.PAUSE_SECONDS)
         now = time.monotonic()
@@ -99,8 +99,8 @@ def _wait_for_launcher(
             process.print_message(f"the launcher (pid {living.pid}) has not ended the run within {most:.0f} s")
             process.stderr.write(f"        try:  kill -KILL {living.pid}    # then its guardian stops the run\n")
             return False
-        if now - told_at >= REPORT_SECONDS:
-            told_at = now
+        if now - reported_at >= REPORT_SECONDS:
+            reported_at = now
             process.print_message(
                 f"the launcher is still stopping the run: {now - began:.0f} s so far, at most {most:.0f} s"
             )

@@ -35,7 +35,7 @@ class SignalCounts:
     def __init__(self) -> None:
         self._front = mmap.mmap(-1, mmap.PAGESIZE)
         self._own: dict[int, int] = {}
-        self._dealt: dict[int, int] = {}
+        self._handled: dict[int, int] = {}
 
     def count_in_parent(self, number: int) -> None:
         self._front[number] = min(255, self._front[number] + 1)
@@ -46,9 +46,9 @@ class SignalCounts:
     def take_unhandled(self, number: int) -> bool:
         """Return whether a signal is not handled yet, and count it as handled."""
         meant = max(self._front[number], self._own.get(number, 0))
-        if self._dealt.get(number, 0) >= meant:
+        if self._handled.get(number, 0) >= meant:
             return False
-        self._dealt[number] = self._dealt.get(number, 0) + 1
+        self._handled[number] = self._handled.get(number, 0) + 1
         return True
 
 

@@ -32,16 +32,16 @@ class Session:
 
     def __init__(
         self,
-        fan: ConnectionPool,
+        pool: ConnectionPool,
         names: Sequence[str],
         subscribers: Sequence[Subscriber],
         *,
         state: RunState | None = None,
     ) -> None:
         """Start with ``state``, if another launcher left the run in it."""
-        self._fan = fan
+        self._pool = pool
         self._subscribers = tuple(subscribers)
-        self.state = state if state is not None else RunState.initial(names, at=fan.clock())
+        self.state = state if state is not None else RunState.initial(names, at=pool.clock())
         self._numbers = itertools.count(1)
         self._carriers: dict[tuple[str, int], float] = {}  # when the connection of an open question was made
 
@@ -51,10 +51,10 @@ class Session:
 
     def run_step(self, timeout: float = TICK_SECONDS) -> Event:
         """Process one event, or a Tick after ``timeout`` seconds. Return it."""
-        event = self._fan.next_event(timeout)
+        event = self._pool.next_event(timeout)
         self._apply_event(event)
         if SIGPIPE not in self.state.interrupts and any(subscriber.broken for subscriber in self._subscribers):
-            self._apply_event(Interrupted(at=self._fan.clock(), signal=SIGPIPE))
+            self._apply_event(Interrupted(at=self._pool.clock(), signal=SIGPIPE))
         return event
 
     def _apply_event(self, event: Event) -> None:
@@ -72,7 +72,7 @@ class Session:
             self._carry_out(Abandon(host=event.host, why=f"protocol error ({error})"))
 
     def _carry_out(self, action: Action, plan: LaunchPlan | None = None) -> None:
-        for event in self._fan.carry_out(action, plan):
+        for event in self._pool.carry_out(action, plan):
             self._apply_event(event)
 
     def connect_hosts(self) -> None:
@@ -84,7 +84,7 @@ class Session:
 
     def ask(self, asks: Sequence[ProbeRequest]) -> list[ProbeAnswer]:
         """Send all questions at once and wait until each is settled. A missing answer is an Answer with an error."""
-        questions = [PendingQuestion(ask, self._fan.clock()) for ask in asks]
+        questions = [PendingQuestion(ask, self._pool.clock()) for ask in asks]
         for question in questions:
             self._send_question(question)
         while not self.state.interrupts and [question for question in questions if not question.is_settled(self.state)]:
@@ -95,9 +95,11 @@ class Session:
         return [self._take_answer(question) for question in questions]
 
     def _send_question(self, question: PendingQuestion) -> None:
-        ask, number, now = question.ask, next(self._numbers), self._fan.clock()
-        linked = self.state.hosts[ask.host].connected
-        connection = self._fan.send_question(ask.host, number, ask.what, ask.args, ask.timeout) if linked else None
+        ask, number, now = question.ask, next(self._numbers), self._pool.clock()
+        is_connected = self.state.hosts[ask.host].connected
+        connection = (
+            self._pool.send_question(ask.host, number, ask.what, ask.args, ask.timeout) if is_connected else None
+        )
         if connection is not None:
             question.mark_sent(number, connection, now)
             self._carriers[ask.host, number] = connection
@@ -109,7 +111,7 @@ class Session:
             left = {each: event for each, event in self.state.answers.items() if each != key}
             self.state = replace(self.state, answers=left)
         elif question.number:
-            self._fan.cancel_question(*key)
+            self._pool.cancel_question(*key)
         if not question.ask.holds:
             self._carriers.pop(key, None)
         return question.answer or ProbeAnswer(error="interrupted", reason="interrupted", handle=question.number)
@@ -122,7 +124,7 @@ class Session:
     def cancel(self, host: str, handle: int) -> None:
         """Cancel a long-lived question."""
         self._carriers.pop((host, handle), None)
-        self._fan.cancel_question(host, handle)
+        self._pool.cancel_question(host, handle)
 
     def run_plan(self, policy: Policy, plan: LaunchPlan) -> RunOutcome:
         """Follow the policy until the run is over.
@@ -169,14 +171,14 @@ class Session:
         Stop is sent again to hosts that the dead launcher had stopped, because they may not have received it.
         """
         stopped: set[str] = set()
-        forgotten: set[str] = set()
+        released: set[str] = set()
         while not self.state.is_over and self.state.now < until:
             for host in self.state.all_hosts:
                 if host.connected and host.phase in (Phase.PREPARED, Phase.RUNNING) and host.name not in stopped:
                     stopped.add(host.name)
                     self._carry_out(Stop(host=host.name, grace=grace, reason=reason, why=why))
-                elif host.connected and host.phase is Phase.CLEANED_UP and host.name not in forgotten:
-                    forgotten.add(host.name)
+                elif host.connected and host.phase is Phase.CLEANED_UP and host.name not in released:
+                    released.add(host.name)
                     self._carry_out(Release(host=host.name))
             self.run_step()
         return outcome.outcome_of(self.state)
@@ -205,6 +207,6 @@ class Session:
                 self._carry_out(Release(host=host.name))
             elif not host.phase.is_final:
                 self._carry_out(Abandon(host=host.name, why="not needed"))
-        until = self._fan.clock() + RELEASE_SECONDS
+        until = self._pool.clock() + RELEASE_SECONDS
         while not self.state.is_over and self.state.now < until:
             self.run_step()

@@ -72,10 +72,10 @@ class ResumedRun:
                     learner(event, state)
         except FanoutError:
             return state
-        looks_on = Tick(at=max(now, state.now))  # time passed without a launcher; a new one is present from here on
-        state = apply_event(state, looks_on)
+        is_observer = Tick(at=max(now, state.now))  # time passed without a launcher; a new one is present from here on
+        state = apply_event(state, is_observer)
         for learner in learners:
-            learner(looks_on, state)
+            learner(is_observer, state)
         return state
 
     def _open_record(self) -> RunWriter | None:
@@ -103,12 +103,12 @@ class ResumedRun:
         selector = TransportSelector(settings, user=order.user, agent=agent)
         raise_file_limit(len(hosts), selector.open_files)
         options = ConnectionOptions(dials=settings.fanout, connect_timeout=settings.connect_timeout, by=by)
-        fan = ConnectionPool(hosts, selector, options, clock)
-        for name, link in fan.connections.items():
+        pool = ConnectionPool(hosts, selector, options, clock)
+        for name, link in pool.connections.items():
             link.resume_run(build_minimal_plan(order), self._have.get(name, {}))
             if self._left.hosts[name].connected:
-                fan.post_event(Disconnected(at=clock(), host=name, why="its launcher died"))
-        return fan
+                pool.post_event(Disconnected(at=clock(), host=name, why="its launcher died"))
+        return pool
 
     def end_run(self, reason: StopReason, why: str) -> RunOutcome:
         """Connect to all hosts, stop the run, fetch the rest of the logs, and delete the run's directories.
