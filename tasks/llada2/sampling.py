@@ -75,6 +75,7 @@ def generate(
     are the most probable, and it writes nothing else if the most probable go first.
     """
     mask_id, start = model.config.mask_token_id, prompt.shape[0]
+    steps = min(steps, gen_length)  # as upstream: no block needs more passes than there are tokens to write
     total = -(-(start + gen_length) // block_size) * block_size
     ids = torch.full((total,), mask_id, dtype=torch.long, device=prompt.device)
     ids[:start] = prompt

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.tasks.task_runs import Nursery
+from tests.tasks.task_runs import RankForker
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -18,8 +18,8 @@ def one_thread() -> None:
 
 
 @pytest.fixture(scope="session")
-def nursery() -> Iterator[Nursery]:
+def forker() -> Iterator[RankForker]:
     """Ranks for all tests of this worker."""
-    found = Nursery()
+    found = RankForker()
     yield found
     found.close()

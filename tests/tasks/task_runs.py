@@ -106,27 +106,27 @@ def launch(nodes: int, per_node: int, task: list[str], patience: float = 100) ->
 
 
 class Rank:
-    """One process that the nursery bore."""
+    """One process that the forker forked."""
 
-    def __init__(self, nursery: Nursery, pid: int, stdout: IO[str]) -> None:
-        self.nursery, self.pid, self.stdout = nursery, pid, stdout
+    def __init__(self, forker: RankForker, pid: int, stdout: IO[str]) -> None:
+        self.forker, self.pid, self.stdout = forker, pid, stdout
 
     def finish(self, expected: int = 0) -> str:
         """Return the rest of its output, once it has ended as ``expected``."""
         with self.stdout:
             out = self.stdout.read()
-        code = self.nursery.ask({"wait": self.pid})
+        code = self.forker.ask({"wait": self.pid})
         assert code == expected, out
         return out
 
 
-class Nursery:
-    """The other end of nursery.py."""
+class RankForker:
+    """The other end of rank_forker.py."""
 
     def __init__(self) -> None:
         self._socket, theirs = socket.socketpair()
         with theirs:
-            argv = [sys.executable, "-m", "tests.tasks.nursery"]
+            argv = [sys.executable, "-m", "tests.tasks.rank_forker"]
             self._process = subprocess.Popen(argv, cwd=ROOT, env=environment(PYTHONPATH=TASKS), stdin=theirs.fileno())
 
     def ask(self, request: dict[str, object], *descriptors: int) -> int:
@@ -135,7 +135,7 @@ class Nursery:
         answer = b""
         while not answer.endswith(b"\n"):
             part = self._socket.recv(1 << 12)
-            assert part, "the nursery ended"
+            assert part, "the forker ended"
             answer += part
         return int(answer)
 

@@ -13,7 +13,7 @@ from llada2.tokenizer import ByteTokenizer
 
 from tests.tasks import naive_llada2 as naive
 from tests.tasks.task_places import TINY
-from tests.tasks.task_runs import Nursery, curve, train
+from tests.tasks.task_runs import RankForker, curve, train
 
 LENGTH, BLOCK, MASK = 16, 4, 257
 VALUES: dict[str, Any] = json.loads(Path(TINY).read_text()) | {"rope_theta": 10.0}
@@ -63,9 +63,9 @@ def attends(query: tuple[str, int], key: tuple[str, int]) -> bool:
         pytest.param(["--data.pad_in_loss", "true"], id="padding in the loss"),
     ],
 )
-def test_the_first_loss_equals_the_naive_one(overrides: list[str], nursery: Nursery, tmp_path: Path) -> None:
+def test_the_first_loss_equals_the_naive_one(overrides: list[str], forker: RankForker, tmp_path: Path) -> None:
     folder = naive.write_folder(tmp_path / "hf", VALUES, naive.make_tensors(VALUES, split=False))
     weights = ["--model.model_path", folder, "--model.config_path", folder]
-    nursery.alone(train(tmp_path / "out", *SHORT, *weights, *overrides))
+    forker.alone(train(tmp_path / "out", *SHORT, *weights, *overrides))
     loss, _ = curve(tmp_path / "out")[1]
     assert loss == pytest.approx(naive_loss(overrides), rel=1e-5)

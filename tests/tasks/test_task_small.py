@@ -6,34 +6,34 @@ import pytest
 import torch
 
 from tests.tasks.task_places import ALLREDUCE, HELLO
-from tests.tasks.task_runs import Nursery
+from tests.tasks.task_runs import RankForker
 
 pytestmark = pytest.mark.process
 
 
 @pytest.mark.parametrize(("nodes", "per_node"), [(1, 2), (2, 1)])
-def test_hello_shows_every_rank_and_checks_a_sum(nodes: int, per_node: int, nursery: Nursery) -> None:
+def test_hello_shows_every_rank_and_checks_a_sum(nodes: int, per_node: int, forker: RankForker) -> None:
     """Each rank has one line of its own, whatever the topology."""
-    said = nursery.launch(nodes, per_node, [HELLO])
+    said = forker.launch(nodes, per_node, [HELLO])
     assert said.count("hello from rank 0/2") == said.count("hello from rank 1/2") == 1
     assert "gave [1, 2], expected [1, 2]: right" in said
 
 
-def test_hello_works_without_torchrun(nursery: Nursery) -> None:
+def test_hello_works_without_torchrun(forker: RankForker) -> None:
     """It prints that it is alone."""
-    said = nursery.alone([HELLO])
+    said = forker.alone([HELLO])
     assert "not started by torchrun: alone" in said
     assert "gave [0, 1], expected [0, 1]: right" in said
 
 
-def test_allreduce_has_a_row_for_every_size_with_its_sum_checked(nursery: Nursery) -> None:
+def test_allreduce_has_a_row_for_every_size_with_its_sum_checked(forker: RankForker) -> None:
     """The table is rank 0's."""
-    table = nursery.launch(1, 2, [ALLREDUCE, "--max-bytes", "65536", "--iterations", "2"])
+    table = forker.launch(1, 2, [ALLREDUCE, "--max-bytes", "65536", "--iterations", "2"])
     rows = [line.split()[0] for line in table.splitlines() if line.endswith("right")]
     assert rows == ["1024", "4096", "16384", "65536"]
 
 
-def test_allreduce_prints_its_usage(nursery: Nursery) -> None:
+def test_allreduce_prints_its_usage(forker: RankForker) -> None:
     """Sizes that make no table, a start without torchrun, nccl without a GPU: one line, exit code 2."""
     wrong: list[tuple[list[str], dict[str, str], str]] = [
         (["--factor", "1"], {}, "error: wants 0 < --min-bytes"),
@@ -42,6 +42,6 @@ def test_allreduce_prints_its_usage(nursery: Nursery) -> None:
     if not torch.cuda.is_available():
         wrong.append((["--backend", "nccl"], {"MASTER_ADDR": "127.0.0.1"}, "error: --backend nccl: torch sees no GPU"))
     for options, exports, words in wrong:
-        said = nursery.start([ALLREDUCE, *options], **exports).finish(2)
+        said = forker.start([ALLREDUCE, *options], **exports).finish(2)
         assert said.startswith(words)
         assert said.count("\n") == 1

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from llada2 import checkpoint
 
-from tests.tasks.task_runs import Curve, Nursery, curve, train
+from tests.tasks.task_runs import Curve, RankForker, curve, train
 
 pytestmark = pytest.mark.process
 STEPS = ["--train.max_steps", "2", "--train.save_epochs", "0", "--train.save_steps", "0", "--data.val_examples", "32"]
@@ -15,10 +15,10 @@ SHARDED = ["--train.data_parallel_mode", "fsdp2", "--train.enable_gradient_check
 
 
 @pytest.fixture(scope="module")
-def one_process(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Curve:
+def one_process(forker: RankForker, tmp_path_factory: pytest.TempPathFactory) -> Curve:
     """Run two steps in one process."""
     output = tmp_path_factory.mktemp("one")
-    nursery.alone(train(output, *STEPS))
+    forker.alone(train(output, *STEPS))
     return curve(output)
 
 
@@ -41,10 +41,10 @@ def one_process(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> C
     ],
 )
 def test_every_topology_computes_the_same_steps(
-    nodes: int, per_node: int, overrides: list[str], nursery: Nursery, one_process: Curve, tmp_path: Path
+    nodes: int, per_node: int, overrides: list[str], forker: RankForker, one_process: Curve, tmp_path: Path
 ) -> None:
     """The global batch is one stream cut by rank: a wrong rank or world size would show here at once."""
-    out = nursery.launch(nodes, per_node, train(tmp_path, *STEPS, *overrides))
+    out = forker.launch(nodes, per_node, train(tmp_path, *STEPS, *overrides))
     assert f"world size: {nodes * per_node}" in out
     found = curve(tmp_path)
     assert found[1] == pytest.approx(one_process[1], rel=1e-4)
@@ -55,72 +55,72 @@ def test_every_topology_computes_the_same_steps(
     "options", [["--train.complementary_masking", "true"], ["--train.loss_weighting", "inverse_t"]]
 )
 def test_the_options_of_the_objective_are_divided_by_the_global_count_too(
-    options: list[str], nursery: Nursery, tmp_path: Path
+    options: list[str], forker: RankForker, tmp_path: Path
 ) -> None:
     """Not by each rank's own: accumulated on two ranks, the first loss and norm are those of one process."""
-    nursery.alone(train(tmp_path / "one", *STEPS, *options))
-    nursery.launch(1, 2, train(tmp_path / "two", *STEPS, *options, "--train.micro_batch_size", "4"))
+    forker.alone(train(tmp_path / "one", *STEPS, *options))
+    forker.launch(1, 2, train(tmp_path / "two", *STEPS, *options, "--train.micro_batch_size", "4"))
     assert curve(tmp_path / "two")[1] == pytest.approx(curve(tmp_path / "one")[1], rel=1e-4)
 
 
 @pytest.mark.parametrize("mode", ["ddp", "fsdp2"])
-def test_bf16_gives_the_first_loss_of_fp32(mode: str, nursery: Nursery, one_process: Curve, tmp_path: Path) -> None:
+def test_bf16_gives_the_first_loss_of_fp32(mode: str, forker: RankForker, one_process: Curve, tmp_path: Path) -> None:
     """The tolerances of the tests for GPUs, on the CPU: products in bf16 move the loss by less than a hundredth."""
     bf16 = ["--train.enable_mixed_precision", "true", "--train.data_parallel_mode", mode]
-    nursery.alone(train(tmp_path, *STEPS, *bf16, "--model.moe_implementation", "fused", "--data.val_examples", "1"))
+    forker.alone(train(tmp_path, *STEPS, *bf16, "--model.moe_implementation", "fused", "--data.val_examples", "1"))
     loss, norm = curve(tmp_path)[1]
     assert loss == pytest.approx(one_process[1][0], rel=1e-2)
     assert norm == pytest.approx(one_process[1][1], rel=5e-2)
 
 
 def test_hosts_with_different_python_docstrings_are_reported_before_the_first_step(
-    nursery: Nursery, tmp_path: Path
+    forker: RankForker, tmp_path: Path
 ) -> None:
     """The second host has another pydoc_data, as another version of Python would."""
     (tmp_path / "pydoc_data").mkdir()
     (tmp_path / "pydoc_data" / "__init__.py").touch()
     (tmp_path / "pydoc_data" / "topics.py").write_text(f"topics = {{'assert': {'other words ' * 200!r}}}\n")
     task = train(tmp_path / "out")
-    out = nursery.launch(2, 1, task, expected=2, PYTHONPATH=str(tmp_path))
+    out = forker.launch(2, 1, task, expected=2, PYTHONPATH=str(tmp_path))
     assert out.count("error: data.train_path pydoc") == 1
     assert "Python's documentation differs by version: use one Python, or --data.train_path FILE" in out
     assert "step 1/" not in out
 
 
-def test_a_mistake_found_by_both_ranks_is_reported_once_and_no_rank_hangs(nursery: Nursery, tmp_path: Path) -> None:
+def test_a_mistake_found_by_both_ranks_is_reported_once_and_no_rank_hangs(forker: RankForker, tmp_path: Path) -> None:
     """Both ranks end with 2; rank 0 speaks."""
-    out = nursery.launch(1, 2, train(tmp_path, "--data.train_path", "nowhere.jsonl"), expected=2)
+    out = forker.launch(1, 2, train(tmp_path, "--data.train_path", "nowhere.jsonl"), expected=2)
     assert out.count("error: ") == 1
     assert "error: data.train_path nowhere.jsonl: no such file or directory" in out
 
 
-def test_a_mistake_that_only_the_second_host_has_names_it_and_stops_both(nursery: Nursery, tmp_path: Path) -> None:
+def test_a_mistake_that_only_the_second_host_has_names_it_and_stops_both(forker: RankForker, tmp_path: Path) -> None:
     """Rank 0 would otherwise wait for the dead."""
     (tmp_path / "here.txt").write_text("some text " * 100)
     plain = ["--data.data_type", "plaintext", "--data.train_path"]
     tasks = [train(tmp_path / "out", *plain, str(tmp_path / name)) for name in ("here.txt", "gone.txt")]
-    out = nursery.launch(2, 1, *tasks, expected=2)
+    out = forker.launch(2, 1, *tasks, expected=2)
     assert "gone.txt: no such file or directory" in out
     assert "error: on " in out
 
 
 def test_hosts_without_a_shared_directory_keep_whole_checkpoints_each_and_resume_from_them(
-    nursery: Nursery, tmp_path: Path
+    forker: RankForker, tmp_path: Path
 ) -> None:
     """Under DDP every host has everything; sharded, it is refused in one line."""
     homes = [tmp_path / "a", tmp_path / "b"]
     four = ["--train.max_steps", "4", "--train.save_steps", "2", "--data.val_examples", "32"]
-    out = nursery.launch(2, 1, *[train(home, *four) for home in homes])
+    out = forker.launch(2, 1, *[train(home, *four) for home in homes])
     assert "is not shared by the hosts: each keeps whole checkpoints of its own" in out
     uninterrupted = curve(homes[0])
     for home in homes:
         steps = checkpoint.whole(str(home / "checkpoints"))
         assert list(steps) == [2, 4]
         (home / "checkpoints" / "global_step_4" / "meta.json").unlink()
-    again = nursery.launch(2, 1, *[train(home, *four, "--train.load_checkpoint_path", "auto") for home in homes])
+    again = forker.launch(2, 1, *[train(home, *four, "--train.load_checkpoint_path", "auto") for home in homes])
     assert "resumed after step 2" in again
     assert curve(homes[0]) == uninterrupted
-    refused = nursery.launch(2, 1, *[train(home, *four, *SHARDED) for home in homes], expected=2)
+    refused = forker.launch(2, 1, *[train(home, *four, *SHARDED) for home in homes], expected=2)
     assert "is not the same directory on all hosts" in refused
     assert "name a shared directory" in refused
 
@@ -141,9 +141,9 @@ def test_hosts_without_a_shared_directory_keep_whole_checkpoints_each_and_resume
     ],
 )
 def test_a_mistake_found_while_starting_is_one_line_without_a_traceback(
-    overrides: list[str], words: str, nursery: Nursery, tmp_path: Path
+    overrides: list[str], words: str, forker: RankForker, tmp_path: Path
 ) -> None:
     """Exit code 2, before the first step."""
-    out = nursery.alone(train(tmp_path, *overrides), expected=2)
+    out = forker.alone(train(tmp_path, *overrides), expected=2)
     assert words in out
     assert "Traceback" not in out

@@ -10,7 +10,7 @@ import pytest
 from llada2 import checkpoint
 
 from tests.tasks.task_places import GENERATE
-from tests.tasks.task_runs import Nursery, launch, read_until, started, train
+from tests.tasks.task_runs import RankForker, launch, read_until, started, train
 
 pytestmark = pytest.mark.process
 STEP = re.compile(r"^step (\d+)/\d+ loss (\S+) grad_norm (\S+) lr \S+ tok/s \d+$", re.MULTILINE)
@@ -18,7 +18,7 @@ STEP = re.compile(r"^step (\d+)/\d+ loss (\S+) grad_norm (\S+) lr \S+ tok/s \d+$
 
 @pytest.mark.slow
 def test_forty_steps_on_two_hosts_of_two_learn_and_the_sampler_reads_their_checkpoint(
-    nursery: Nursery, tmp_path: Path
+    forker: RankForker, tmp_path: Path
 ) -> None:
     """What a newcomer does: train by train.sh on every host, then write a little."""
     out = launch(2, 2, train(tmp_path, "--train.max_steps", "40"))
@@ -28,7 +28,7 @@ def test_forty_steps_on_two_hosts_of_two_learn_and_the_sampler_reads_their_check
     assert 5.4 < losses[0] < 5.8
     assert sum(losses[-5:]) / 5 < 3.6
     assert re.search(r"^val_nll \d\.\d+ unigram_nll 3\.\d+ ratio \d\.\d+$", out, re.MULTILINE)
-    written = nursery.alone([GENERATE, str(tmp_path), "--prompt", "assert", "--gen-length", "16", "--temperature", "1"])
+    written = forker.alone([GENERATE, str(tmp_path), "--prompt", "assert", "--gen-length", "16", "--temperature", "1"])
     assert re.search(r"-- \d+ tokens in \d+ forwards: \d+\.\d\d tokens per forward", written)
 
 

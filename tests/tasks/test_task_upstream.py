@@ -17,7 +17,7 @@ from llada2.moe import Router
 
 from tests.tasks import naive_llada2 as naive
 from tests.tasks.task_places import TINY
-from tests.tasks.task_runs import Nursery, curve, train
+from tests.tasks.task_runs import RankForker, curve, train
 from tests.tasks.test_task_tokenizer import made
 from tests.tasks.upstream_facts import FIELDS, SHIPPED
 
@@ -249,7 +249,7 @@ def gsm8k_like(path: Path, count: int = 24) -> str:
 
 
 @pytest.mark.process
-def test_dfactorys_configuration_trains_from_weights_to_weights(nursery: Nursery, tmp_path: Path) -> None:
+def test_dfactorys_configuration_trains_from_weights_to_weights(forker: RankForker, tmp_path: Path) -> None:
     """With the paths of a small model, and shorter rows: import, FSDP2, meta, offload, fused bf16 experts, export."""
     values = json.loads(Path(TINY).read_text()) | {"init_scheme": "normal", "qk_norm_init": 1.0}
     folder = naive.write_folder(tmp_path / "hf", values, naive.make_tensors(values, split=False))
@@ -260,7 +260,7 @@ def test_dfactorys_configuration_trains_from_weights_to_weights(nursery: Nursery
     ]
     smaller = ["--data.max_seq_len", "64", "--data.num_workers", "0", "--train.micro_batch_size", "4"]
     task = [train(tmp_path)[0], written(tmp_path), *paths, *smaller, "--train.metrics_jsonl", "true"]
-    out = nursery.launch(1, 2, task)
+    out = forker.launch(1, 2, task)
     assert f"starts from the weights in {folder}" in out
     assert out.count("does not apply") == 5
     export = tmp_path / "out" / "checkpoints" / "global_step_2" / "hf_ckpt"

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from tests.tasks import naive_llada2 as naive
 from tests.tasks.task_places import CONVERT, GENERATE, MINI, TINY
-from tests.tasks.task_runs import Nursery, curve, train
+from tests.tasks.task_runs import RankForker, curve, train
 
 VALUES: dict[str, Any] = json.loads(Path(TINY).read_text()) | {
     "init_scheme": "normal",
@@ -171,7 +171,7 @@ SHARDED = ["--train.data_parallel_mode", "fsdp2", "--train.init_device", "meta",
 
 @pytest.mark.process
 def test_ranks_that_read_only_their_rows_take_the_steps_of_one_process_and_export_its_weights(
-    nursery: Nursery, tmp_path: Path
+    forker: RankForker, tmp_path: Path
 ) -> None:
     """Four ranks with FSDP2 and CPU offload from split experts, against one process from merged ones."""
     folders = [
@@ -179,9 +179,9 @@ def test_ranks_that_read_only_their_rows_take_the_steps_of_one_process_and_expor
         for split in (False, True)
     ]
     common = [*SHORT, "--model.config_path", folders[0]]
-    out = nursery.alone(train(tmp_path / "one", *common, "--model.model_path", folders[0]))
+    out = forker.alone(train(tmp_path / "one", *common, "--model.model_path", folders[0]))
     assert f"starts from the weights in {folders[0]}" in out
-    nursery.launch(2, 2, train(tmp_path / "four", *common, *SHARDED, "--model.model_path", folders[1]))
+    forker.launch(2, 2, train(tmp_path / "four", *common, *SHARDED, "--model.model_path", folders[1]))
     one, four = curve(tmp_path / "one"), curve(tmp_path / "four")
     assert four[1] == pytest.approx(one[1], rel=1e-4)
     assert four[2] == pytest.approx(one[2], rel=2e-3)
@@ -190,49 +190,49 @@ def test_ranks_that_read_only_their_rows_take_the_steps_of_one_process_and_expor
     assert found.keys() == expected.keys() == naive.make_tensors(VALUES, split=False).keys()
     for name, tensor in expected.items():
         torch.testing.assert_close(found[name], tensor, rtol=2e-2, atol=2e-3)
-    again = nursery.alone(
+    again = forker.alone(
         train(tmp_path / "again", *SHORT, "--model.config_path", str(exports[1]), "--model.model_path", str(exports[1]))
     )
     assert f"starts from the weights in {exports[1]}" in again
 
 
 @pytest.mark.process
-def test_the_converter_splits_merges_and_reads_checkpoints(nursery: Nursery, tmp_path: Path) -> None:
+def test_the_converter_splits_merges_and_reads_checkpoints(forker: RankForker, tmp_path: Path) -> None:
     """Splitting and merging give the very tensors back."""
     merged = naive.make_tensors(VALUES, split=False)
     source = naive.write_folder(tmp_path / "hf", VALUES, merged)
-    out = nursery.alone([CONVERT, source, str(tmp_path / "split"), "--experts", "split"])
+    out = forker.alone([CONVERT, source, str(tmp_path / "split"), "--experts", "split"])
     assert (
         out == f"wrote {len(naive.make_tensors(VALUES, split=True))} tensors with split experts to {tmp_path}/split\n"
     )
     assert json.loads((tmp_path / "split" / "config.json").read_text())["model_type"] == "llada2_moe"
-    nursery.alone([CONVERT, str(tmp_path / "split"), str(tmp_path / "back")])
+    forker.alone([CONVERT, str(tmp_path / "split"), str(tmp_path / "back")])
     for path, expected in (("split", naive.make_tensors(VALUES, split=True)), ("back", merged)):
         found = load_file(tmp_path / path / "model.safetensors")
         assert found.keys() == expected.keys()
         assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
-    nursery.alone(train(tmp_path / "run", *SHORT))
-    nursery.alone([CONVERT, str(tmp_path / "run"), str(tmp_path / "own")])
+    forker.alone(train(tmp_path / "run", *SHORT))
+    forker.alone([CONVERT, str(tmp_path / "run"), str(tmp_path / "own")])
     (step,) = checkpoint.whole(str(tmp_path / "run" / "checkpoints")).values()
     for name in ("model.safetensors", "config.json"):
         assert (tmp_path / "own" / name).read_bytes() == (Path(step) / "hf_ckpt" / name).read_bytes()
     short = ["--prompt", "a", "--gen-length", "8", "--block-size", "8"]
     for path in (source, str(tmp_path / "split"), str(tmp_path / "run")):
-        assert "-- 8 tokens in 13 forwards" in nursery.alone([GENERATE, path, *short])
-    refused = nursery.alone([CONVERT, source, str(tmp_path / "own")], expected=2)
+        assert "-- 8 tokens in 13 forwards" in forker.alone([GENERATE, path, *short])
+    refused = forker.alone([CONVERT, source, str(tmp_path / "own")], expected=2)
     assert refused == f"error: {tmp_path}/own: it exists already; name a new folder\n"
     (tmp_path / "new.partial").mkdir()
     (tmp_path / "new.partial" / "config.json").write_text("another's")
-    refused = nursery.alone([CONVERT, source, str(tmp_path / "new")], expected=2)
+    refused = forker.alone([CONVERT, source, str(tmp_path / "new")], expected=2)
     assert "new.partial: it exists already; remove it if an earlier export left it" in refused
     assert (tmp_path / "new.partial" / "config.json").read_text() == "another's"
 
 
 @pytest.mark.process
-def test_wrong_paths_end_the_run_before_the_model_is_built(nursery: Nursery, tmp_path: Path) -> None:
+def test_wrong_paths_end_the_run_before_the_model_is_built(forker: RankForker, tmp_path: Path) -> None:
     """It has 16 billion parameters, which no memory here would hold. A resumed checkpoint is checked as early."""
     folder = naive.write_folder(tmp_path / "hf", VALUES, naive.make_tensors(VALUES, split=False))
-    nursery.alone(train(tmp_path / "other", *SHORT))
+    forker.alone(train(tmp_path / "other", *SHORT))
     (step,) = checkpoint.whole(str(tmp_path / "other" / "checkpoints")).values()
     wrong = [
         (["--model.model_path", folder], "it lacks the tensor model.layers.10."),
@@ -244,7 +244,7 @@ def test_wrong_paths_end_the_run_before_the_model_is_built(nursery: Nursery, tmp
     ]
     for overrides, words in wrong:
         task = train(tmp_path / "run", "--model.config_path", MINI, *overrides)
-        out = nursery.alone(task, expected=2)
+        out = forker.alone(task, expected=2)
         assert words in out
         assert out.count("error: ") == 1
         assert "Traceback" not in out
