@@ -23,6 +23,15 @@ SHORT = [
 ]
 
 
+def write_chats(path: Path) -> str:
+    """Write answers of all lengths up to more than a row."""
+    rows = [
+        [{"role": "user", "content": "a" * (i % 3)}, {"role": "assistant", "content": "xyz" * i}] for i in range(1, 9)
+    ]
+    path.write_text("".join(json.dumps({"messages": row}) + "\n" for row in rows))
+    return str(path)
+
+
 def naive_loss(overrides: list[str]) -> float:
     """Return the mean cross entropy over the masked tokens of the first batch, row by row and token by token."""
     settings = config.load(train(Path("out"), *SHORT, *overrides)[1:], 1)
@@ -66,6 +75,7 @@ def attends(query: tuple[str, int], key: tuple[str, int]) -> bool:
 def test_the_first_loss_equals_the_naive_one(overrides: list[str], forker: RankForker, tmp_path: Path) -> None:
     folder = naive.write_folder(tmp_path / "hf", VALUES, naive.make_tensors(VALUES, split=False))
     weights = ["--model.model_path", folder, "--model.config_path", folder]
+    overrides = [*overrides, "--data.train_path", write_chats(tmp_path / "chats.jsonl")]
     forker.alone(train(tmp_path / "out", *SHORT, *weights, *overrides))
     loss, _ = curve(tmp_path / "out")[1]
     assert loss == pytest.approx(naive_loss(overrides), rel=1e-5)
