@@ -14,7 +14,7 @@ def measure(repeat: int = 40) -> Table:
         Contender(name="python -c pass", argv=(python, "-c", "pass")),
         Contender(name="python -c 'import argparse'", argv=(python, "-c", "import argparse")),
         Contender(name="fanout --help", argv=(python, script, "--help"), shows="fanout run"),
-        Contender(name="fanout run --help", argv=(python, script, "run", "--help"), shows="--skip-check"),
+        Contender(name="fanout run --help", argv=(python, script, "run", "--help"), shows="--dry-run"),
     ]
     results = run_interleaved(contenders, _start, repeat=repeat)
     return build_table("Start-up", results, base="python -c pass")

@@ -158,11 +158,13 @@ def _list_recorded_runs(request: Request, process: ProcessContext) -> int:
         told = [{name: getattr(record, name) for name in _Record.__slots__} for record in records]
         process.stdout.write(json.dumps(told, indent=2) + "\n")
         return ExitStatus.SUCCESS
-    rows = [(r.run, r.name, r.state, format_time(r.since), fold_names(r.hosts), r.launcher, r.title) for r in shown]
+    named = any(r.name for r in shown)
+    rows: list[tuple[str, ...]] = [
+        (r.run, *([r.name] if named else []), r.state, format_time(r.since), fold_names(r.hosts), r.launcher, r.title)
+        for r in shown
+    ]
     if rows:
-        header = ("RUN", "NAME", "STATE", "SINCE", "HOSTS", "LAUNCHER", "TASK")
-        if not any(r.name for r in shown):
-            rows, header = [(row[0], *row[2:]) for row in rows], (header[0], *header[2:])
+        header = ("RUN", *(["NAME"] if named else []), "STATE", "SINCE", "HOSTS", "LAUNCHER", "TASK")
         _print_table(format_table(rows, header=header, whole=frozenset({0}), width=_find_table_width(process)), context)
     ended = len(records) - len(shown)
     also = f"; {ended} {'has' if ended == 1 else 'have'} ended (--all shows them)" if ended else ""

@@ -196,6 +196,10 @@ class TextReader:
             raise ParseError(error.what, error.fix, **where) from None
         if word.value.startswith("="):
             raise ParseError("'=' without a name before it", "write slots=8", **where)
+        if word.value.lower() in KEYS:
+            raise ParseError(
+                f"{word.value!r} has no value", f"write {word.value}=VALUE, without spaces: slots=8", **where
+            )
         if TAG.fullmatch(word.value):
             fix = f"write {host},{word.value} for two hosts, {host} user={word.value} for a user, or put # before a comment"
             raise ParseError(f"{word.value!r} may be a second host, a user or a note", fix, **where)

@@ -14,20 +14,39 @@ from fanout.text.sanitize import escape_invisible
 from fanout.text.table import format_table
 from fanout.text.units import count_noun
 
+COMMAND_LINE = "HOSTS"  # the file of a host that the command line names
 Resolve = Callable[[Host], tuple[str, str, int]]  # host -> (address, user, port) by ssh_config
 
-_HEAD = ("rank", "host", "address", "user", "port", "slots", "attributes", "from")
+_HEAD = ("node", "host", "address", "user", "port", "slots", "attributes", "from")
 
 
 def render_hosts(hosts: Sequence[Host], resolve: Resolve) -> str:
-    """Render the table of ``fanout hosts``: one row per host, in rank order."""
+    """Render the table of ``fanout hosts``: one row per host, by node rank; and the number of hosts and processes."""
     rows: list[tuple[str, ...]] = []
     for rank, host in enumerate(hosts):
         address, user, port = resolve(host)
         slots = "per GPU" if host.slots is None else str(host.slots)
         attributes = " ".join(_list_attributes(host))
-        rows.append((str(rank), host.name, address, user, str(port), slots, attributes, str(host.origin)))
-    return "\n".join(format_table([[escape_invisible(cell) for cell in row] for row in rows], header=_HEAD))
+        rows.append((str(rank), host.name, address, user, str(port), slots, attributes, _format_origin(host)))
+    table = format_table([[escape_invisible(cell) for cell in row] for row in rows], header=_HEAD)
+    return "\n".join([*table, "", _count_processes(hosts)])
+
+
+def _format_origin(host: Host) -> str:
+    """Return the file and line of a host."""
+    return "command line" if host.origin.file == COMMAND_LINE else str(host.origin)
+
+
+def _count_processes(hosts: Sequence[Host]) -> str:
+    """Return the total: ``2 hosts, 16 processes``. A host without slots has one process per GPU."""
+    total = sum(host.slots or 0 for host in hosts)
+    unknown = sum(host.slots is None for host in hosts)
+    if not unknown:
+        return f"{count_noun(len(hosts), 'host')}, {count_noun(total, 'process')}"
+    per_gpu = f"one process per GPU on {unknown if total else 'each'}"
+    return f"{count_noun(len(hosts), 'host')}, " + (
+        f"{count_noun(total, 'process')} and {per_gpu}" if total else per_gpu
+    )
 
 
 def to_dicts(hosts: Sequence[Host], resolve: Resolve | None = None) -> list[dict[str, object]]:

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 
 from fanout.hostfile.other_file_types import recognize_task_file
 from fanout.hostfile.parse import MOST_BYTES, decode_text, parse_hostfile
+from fanout.hostfile.render import COMMAND_LINE
 from fanout.model.errors import HostfileError
 from fanout.model.hosts import HostFile
 from fanout.text.sanitize import escape_invisible
 from fanout.text.suggest import suggest_nearest
-
-COMMAND_LINE = "HOSTS"
 
 _FILE_WORDS = {"hosts", "hostfile", "hostlist", "inventory", "machinefile", "machines", "nodefile", "nodes"}
 _FILE_ENDINGS = {"txt", "yaml", "yml", "json", "ini", "cfg", "conf", "csv", "list", "lst", "hosts", "hostfile", "nodes"}

@@ -11,7 +11,6 @@ from fanout.cli.main import main
 from fanout.cli.parser import parse_arguments
 from fanout.commands import init
 from fanout.hostfile import read_host_list
-from fanout.model.exit_status import ExitStatus
 from fanout.run.process_context import ProcessContext
 
 CONFIG = """\
@@ -104,7 +103,7 @@ def test_it_asks_before_it_writes(config: Path, answer: str, status: int) -> Non
         line=lambda: answer,
         keyboard=0,
     )
-    assert init.run_init(parse_arguments(["init", "-F", str(config)]), process) == ExitStatus(status)
+    assert init.run_init(parse_arguments(["init", "-F", str(config)]), process) == status
     assert "write these 4 hosts to hosts.txt? [y/N]" in err.getvalue()
     assert Path("hosts.txt").exists() == (status == 0)
 

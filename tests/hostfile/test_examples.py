@@ -48,15 +48,17 @@ def resolve_fixed(host: Host) -> tuple[str, str, int]:
 
 
 def test_the_table_shows_the_parsed_hosts() -> None:
-    """Its columns are rank, host, address, user, port, slots, attributes and the line."""
+    """Its columns are node rank, host, address, user, port, slots, attributes and the line."""
     found = parse_source(HostSource(name="lab.txt", data=(ROOT / "hostfiles" / "lab.txt").read_bytes(), is_file=True))
     assert render_hosts(select_hosts(found), resolve_fixed).splitlines() == [
-        "rank  host   address  user   port  slots  attributes                                                   from",
+        "node  host   address  user   port  slots  attributes                                                   from",
         "0     gpu01  gpu01    me     22    8      addr=10.0.0.1 iface=ib0 tag=a100                             lab.txt:5",
         "1     gpu02  gpu02    me     22    8      addr=10.0.0.2 iface=ib0 tag=a100                             lab.txt:5",
         "2     gpu04  gpu04    me     22    8      addr=10.0.0.4 iface=ib0 tag=a100                             lab.txt:5",
         "3     gpu05  gpu05    alice  2222  8      addr=10.0.0.5 iface=ib0 tag=a100                             lab.txt:6",
         "4     titan  titan    me     22    2      gpus=2,3 workdir=/data/train env.NCCL_P2P_DISABLE=1 tag=old  lab.txt:9",
+        "",
+        "5 hosts, 34 processes",
     ]
 
 

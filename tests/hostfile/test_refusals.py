@@ -74,6 +74,8 @@ REFUSED = {
     "`id`": ["'`' is not allowed in a host name"],
     "%h": ["'%' is not allowed in a host name"],
     "h1 %h": ["'%h' is not an attribute"],
+    "a slots 8": ["'slots' has no value", "slots=8"],
+    "a user bob": ["'user' has no value", "user=VALUE"],
     "a b c": ["may be a second host, a user or a note", "a,b for two hosts", "user=b"],
     "gpu[3-1]": ["runs backwards", "[1-3]"],
     "gpu[1-3": ["'[' is not closed"],

@@ -11,7 +11,7 @@ from fanout.cli.main import main
 from fanout.cli.parser import parse_arguments
 from fanout.text.paint import Painter, paint_check_report, paint_run_table
 from fanout.text.sanitize import strip_escapes
-from tests.record.test_retention import shelf
+from tests.record.test_retention import make_runs
 
 GOLDEN = Path(__file__).parents[1] / "checks" / "golden"
 
@@ -67,7 +67,7 @@ def test_colour_follows_the_flag_before_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     command: list[str], flag: str, variables: dict[str, str], coloured: bool,
 ) -> None:  # fmt: skip
-    shelf(tmp_path, 1)
+    make_runs(tmp_path, 1)
     for name in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE"):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
