@@ -50,6 +50,9 @@ crashes: $(STAMP)-dev  # about 5 minutes
 guards: $(STAMP)-dev  # about 5 minutes
 	$(BIN)/python -m tests.guards
 
+restarts: $(STAMP)-dev  # about 15 minutes
+	$(BIN)/python -m tests.lab.restarts
+
 faults: $(STAMP)-dev  # about 7 minutes, three labs side by side; make faults TRANSPORT=openssh
 	$(BIN)/python -m tests.lab.campaign --labs 3 --transport $(or $(TRANSPORT),ssh)
 

@@ -50,7 +50,7 @@ GUARDS = {
     "fanout/record/writer_lock.py:write_owner": "tests/record/test_retention.py::test_no_link_is_followed_or_deleted",
     "fanout/remote/transports/openssh_process.py:mark_opened": "tests/remote/test_contract.py::test_dials_leave_no_descriptor_and_no_child",
     "fanout/commands/lnav.py:run_lnav": "tests/commands/test_lnav.py::test_the_format_is_installed_where_lnav_looks",
-    "fanout/record/ownership.py:delete_record": PRUNING,
+    "fanout/record/ownership.py:_delete_files": PRUNING,
     "fanout/commands/report.py:_write_page": "tests/ui/test_page.py::test_an_unwritable_page_is_reported_before_the_record_is_read",
     "fanout/record/run_writer.py:write_file": RECORD,
     "tasks/llada2/weights.py:publish": CONVERTER,

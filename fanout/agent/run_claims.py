@@ -45,7 +45,9 @@ class RunClaims:
         until = time.monotonic() + SAME_RUN_SECONDS
         while True:
             try:
-                return int(state_dir.retry_missing(_make_lock, self.root, name, holder))
+                descriptor = state_dir.retry_missing(_make_lock, self.root, name, holder)
+                assert isinstance(descriptor, int)
+                return descriptor
             except claim_files.ClaimHeld as busy:
                 is_same_run = (busy.holder.get("run"), busy.holder.get("node")) == (self.spec["run"], self.spec["node"])
                 if not is_same_run or time.monotonic() > until:

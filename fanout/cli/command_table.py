@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fanout.model.option import CONNECTION, LAUNCH, OUTPUT, RECORD, SELECTION, TIMEOUTS
+from fanout.model.option import CONNECTION, LAUNCH, OUTPUT, RECORD, RECOVERY, SELECTION, TIMEOUTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -112,8 +112,8 @@ _ROWS = (
         "run", "[FLAGS] HOSTS TASK [ARG…]", "Check, launch on all hosts, watch, stop together, diagnose.",
         "fanout.commands.run:run_training", section="launch",
         positionals=(HOSTS, TASK), takes_task=True, flags_after=False,
-        groups=(LAUNCH, TIMEOUTS, SELECTION, CONNECTION, OUTPUT, RECORD),
-        main_flags=("--dry-run", "--detach", "--name", "--venv", "--env", "--nproc-per-node", "--without", "--time-limit"),
+        groups=(LAUNCH, TIMEOUTS, RECOVERY, SELECTION, CONNECTION, OUTPUT, RECORD),
+        main_flags=("--dry-run", "--detach", "--name", "--venv", "--env", "--max-restarts"),
         missing_task=("TASK is missing", "fanout run hosts.txt task.py cfg.yaml"),
         details="All words after TASK are arguments of the task: fanout run hosts.txt task.py cfg.yaml --train.lr 1e-4. "
         "After TASK, fanout warns about its own flags and refuses --dry-run; put -- before TASK to allow them.",

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fanout.model.attempt_plan import split_attempt_id
 from fanout.model.errors import UsageError
 from fanout.model.exit_status import ExitStatus
 from fanout.model.hosts import fold_names
 from fanout.model.request import Request
 from fanout.record import writer_lock
-from fanout.record.index import HANDLE_FILE
+from fanout.record.index import HANDLE_FILE, find_last_attempt
 from fanout.record.run_reader import RunReader
 from fanout.run import host_query
 from fanout.run.command_context import CommandContext, load_command_context
@@ -182,9 +183,10 @@ def _list_directories(root: str) -> list[str]:
 
 def _read_record(path: str) -> _Record | None:
     try:
-        recorded = RunReader(path)
+        recorded = RunReader(path := find_last_attempt(path))
     except UsageError:
         return None  # some other directory
+    run, attempt = split_attempt_id(recorded.heading.run_id)
     result, living = recorded.read_result(), writer_lock.read_owner(path)
     launcher = "-"
     if living is not None:
@@ -198,9 +200,9 @@ def _read_record(path: str) -> _Record | None:
     else:
         state = "not launched"
     return _Record(
-        run=recorded.heading.run_id,
+        run=run,
         name=recorded.heading.name,
-        state=state,
+        state=f"{state}, attempt {attempt}" if attempt else state,
         going=living is not None or launcher == "lost",
         launcher=launcher,
         since=recorded.began_at,

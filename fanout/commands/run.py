@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 
 from fanout.model import plan_text, planner
 from fanout.model.exit_status import ExitStatus
@@ -13,9 +12,10 @@ from fanout.record import retention
 from fanout.record.index import make_run_id
 from fanout.record.run_lookup import check_run_name
 from fanout.remote.fd_limit import raise_file_limit
-from fanout.run import detach, foreground, restart
-from fanout.run.launch import Launch
+from fanout.run import detach, foreground
+from fanout.run.attempts import AttemptLoop
 from fanout.run.process_context import ProcessContext
+from fanout.run.recovery_options import check_restart_settings
 from fanout.run.run_context import RunContext, load_run_context
 from fanout.run.task_files import TaskFiles, build_planner, read_task_files
 
@@ -26,7 +26,7 @@ def run_training(request: Request, process: ProcessContext, *, leavable: bool = 
     settings, hosts = context.settings, context.hosts
     files = read_task_files(context)
     planner.check_exports(hosts, settings)
-    restart.check_restart_settings(settings)
+    check_restart_settings(settings)
     keep = retention.choose_bounds(settings)
     if request.given["name"]:
         check_run_name(request.given["name"])
@@ -34,13 +34,13 @@ def run_training(request: Request, process: ProcessContext, *, leavable: bool = 
     if request.given["dry_run"]:
         return _print_plan(context, files, run_id)
     raise_file_limit(len(hosts), context.selector.open_files)  # before there is a record of the run
-    launch = Launch(context, files, run_id)
+    attempts = AttemptLoop(context, files, run_id)
     for note in (*retention.prune_runs(context.find_runs_directory(), keep, time.time()), *context.notes):
         process.print_message(note)
-    work = partial(restart.run_with_restarts, launch, process) if settings.on_hang == "restart" else launch.run
+    work = attempts.run
     if request.given["detach"]:
         return detach.run_in_background(process, work)
-    if leavable and launch.look.mode == "live" and process.keyboard is not None:
+    if leavable and attempts.first.look.mode == "live" and process.keyboard is not None:
         return foreground.wait_for_launcher(process, work)
     return work()
 

@@ -3,7 +3,7 @@
 It may import model and text. Start in source.py, then read parse.py.
 """
 
-from fanout.hostfile.host_filters import select_hosts
+from fanout.hostfile.host_filters import select_hosts, select_spares
 from fanout.hostfile.node_sets import expand_node_set
 from fanout.hostfile.parse import parse_hostfile
 from fanout.hostfile.problems import ParseError
@@ -23,6 +23,7 @@ __all__ = [
     "read_host_list",
     "render_hosts",
     "select_hosts",
+    "select_spares",
     "to_dicts",
 ]
 

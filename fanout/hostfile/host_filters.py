@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from fanout.hostfile.node_sets import expand_node_set, expand_ranges, split_list
 from fanout.hostfile.problems import ParseError
@@ -23,6 +23,7 @@ def select_hosts(
     nodes: str = "",
     without: str = "",
     nnodes: int | None = None,
+    least: int | None = None,
     tag: str = "",
     nproc_per_node: int | None = None,
 ) -> tuple[Host, ...]:
@@ -32,7 +33,7 @@ def select_hosts(
     wildcards and ``@tag``. ``tag`` is one tag or several; a host needs one of them. All filters may be combined.
 
     A spare is left out unless ``include`` or ``nodes`` names it. If ``nnodes`` is larger than the number of other
-    hosts, the first spares fill the gap. ``nnodes`` takes the first hosts.
+    hosts, the first spares fill the gap. ``nnodes`` takes the first hosts, with ``least`` fewer if the file has fewer.
     """
     named: set[str] = set()
     chosen = list(hostfile.hosts)
@@ -53,12 +54,21 @@ def select_hosts(
         parts = _parse_filter(hostfile, exclude, "--exclude")
         left = (_remove_slots(host, parts[host.name]) if host.name in parts else host for host in chosen)
         chosen = [host for host in left if host is not None]
-    chosen = _take_count(chosen, named, nnodes)
+    chosen = _take_count(chosen, named, nnodes if least is None else max(least, min(nnodes or least, len(chosen))))
     if not chosen:
         raise UsageError(f"{hostfile.source}: the filters leave no host", hint=_list_hosts(hostfile))
     return (
         tuple(_set_processes(host, nproc_per_node) for host in chosen) if nproc_per_node is not None else tuple(chosen)
     )
+
+
+def select_spares(
+    hostfile: HostFile, chosen: Sequence[Host], *, without: str = "", nproc_per_node: int | None = None
+) -> tuple[Host, ...]:
+    """Return the spares of the file, in file order, that the run does not use and that ``without`` does not exclude."""
+    used = {host.name for host in chosen} | (_match_names(hostfile, without, "-x") if without else set())
+    spares = [host for host in hostfile.hosts if host.spare and host.name not in used]
+    return tuple(_set_processes(host, nproc_per_node) if nproc_per_node is not None else host for host in spares)
 
 
 def _take_count(chosen: list[Host], named: set[str], nnodes: int | None) -> list[Host]:

@@ -13,6 +13,7 @@ MAX_SECONDS = 23 * 86400  # poll() takes at most 2**31 - 1 milliseconds, and som
 
 LAUNCH = "launch"
 TIMEOUTS = "timeouts and stop"
+RECOVERY = "restarts"
 SELECTION = "host selection"
 CONNECTION = "connection (in addition to ~/.ssh/config)"
 OUTPUT = "output"

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from fanout.model.attempt_plan import split_attempt_id
 from fanout.model.hosts import Host
 
 # Constant. The user's text is passed in the environment and never becomes part of a shell's source.
@@ -51,6 +52,8 @@ class NodePlan:
     claims: tuple[str, ...]  # port and GPUs that no other run may use on that host at the same time
     run_id: str
     private: frozenset[str] = frozenset()  # exports with values of the user, which no record contains
+    holds_claims: bool = False  # after the end, until the next attempt of the run takes them
+    before: tuple[str, int] | None = None  # (id, node rank) of the attempt whose claims this one takes
 
     @property
     def gpu_ids(self) -> tuple[str, ...]:
@@ -60,7 +63,8 @@ class NodePlan:
     @property
     def process_mark(self) -> tuple[str, ...]:
         """Return the environment entries that mark this run's processes on that host."""
-        return (f"FANOUT_RUN_ID={self.run_id}", f"FANOUT_NODE={self.rank}")
+        run_id, attempt = split_attempt_id(self.run_id)
+        return (f"FANOUT_RUN_ID={run_id}", f"FANOUT_NODE={self.rank}", f"FANOUT_ATTEMPT={attempt}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fanout.model.attempt_plan import FIRST_ATTEMPT, AttemptPlan
 from fanout.model.errors import UsageError
 from fanout.model.host_facts import HostFacts
 from fanout.model.hosts import Host
@@ -21,7 +22,7 @@ from fanout.model.settings import Settings
 
 RESERVED = frozenset(
     "NNODES NODE_RANK MASTER_ADDR MASTER_PORT NPROC_PER_NODE RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE GROUP_RANK "
-    "FANOUT_RUN_ID FANOUT_NODE".split()
+    "FANOUT_RUN_ID FANOUT_NODE FANOUT_ATTEMPT FANOUT_MAX_RESTARTS FANOUT_RESTART_REASON".split()
 )
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
@@ -40,6 +41,7 @@ class Planner:
     directory: str
     has_script: bool
     detached: bool = False
+    attempt: AttemptPlan = FIRST_ATTEMPT
 
     def make_plan(self, facts: HostFacts, *, dry: bool = False) -> LaunchPlan:
         """Return the plan. Raises UsageError if a needed value is given nowhere.
@@ -68,6 +70,8 @@ class Planner:
                     first_rank=first_rank,
                     run_id=self.run_id,
                     private=frozenset(name for name, _ in (*settings.env, *host.env)),
+                    holds_claims=self.attempt.holds,
+                    before=self.attempt.before.get(host.name),
                 )
             )
         return LaunchPlan(
@@ -86,6 +90,7 @@ class Planner:
         contract["MASTER_PORT"] = str(self.settings.master_port)
         if nproc is not None:
             contract["NPROC_PER_NODE"] = str(nproc)
+        contract |= self.attempt.build_exports()
         return contract
 
     def _build_argv(self, rank: int, nproc: int | None, master: str) -> tuple[str, ...]:

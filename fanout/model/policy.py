@@ -20,11 +20,15 @@ from fanout.model.state import HostState, Phase, RunState
 RELEASE_SECONDS = 5.0  # wait for "forgotten" after Forget
 ALONE_SECONDS = 30.0  # for a host without a connection, once all others have ended and the run fails or stops
 STOP_MARGIN_SECONDS = 30.0  # after the grace, for the keeper's own SIGKILL and clean-up
+FENCE_MARGIN_SECONDS = 5.0  # the same, if another attempt waits for the end of the lease
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """The settings of the policy; times in seconds. ``prepare`` False: only observe (attach, exec)."""
+    """The settings of the policy; times in seconds. ``prepare`` False: only observe (attach, exec).
+
+    ``hold``: do not release the hosts after the end, because the next attempt takes over their claims.
+    """
 
     grace: float = default_of("grace")
     last_words: float = default_of("last_words")
@@ -35,14 +39,17 @@ class Policy:
     hang_timeout: str = default_of("hang_timeout")
     on_hang: str = default_of("on_hang")
     prepare: bool = True
+    hold: bool = False
 
 
-POLICY_SETTINGS = tuple(field.name for field in fields(Policy) if field.name != "prepare")  # settings of the same names
+POLICY_SETTINGS = tuple(
+    field.name for field in fields(Policy) if field.name not in ("prepare", "hold")
+)  # settings of the same names
 
 
-def policy_of(settings: Settings, *, prepare: bool = True) -> Policy:
-    """Return the policy of the user's settings; a launcher that resumes a run uses the same."""
-    return Policy(**{name: getattr(settings, name) for name in POLICY_SETTINGS}, prepare=prepare)
+def policy_of(settings: Settings, *, prepare: bool = True, hold: bool = False) -> Policy:
+    """Return the policy of the user's settings."""
+    return Policy(**{name: getattr(settings, name) for name in POLICY_SETTINGS}, prepare=prepare, hold=hold)
 
 
 def decide_actions(policy: Policy, state: RunState) -> tuple[Action, ...]:
@@ -217,7 +224,7 @@ def _unreachable_rendezvous(policy: Policy, state: RunState) -> str:
 
 def _decide_host_end(policy: Policy, state: RunState, host: HostState) -> list[Action]:
     """Return the actions that end one host: Release after clean-up, Kill after an overdue Stop, Abandon if it is lost."""
-    if host.phase is Phase.CLEANED_UP:
+    if host.phase is Phase.CLEANED_UP and not policy.hold:
         if host.release_at is None:
             return [] if host.connected and hang_detection.has_open_question(state, host) else [Release(host=host.name)]
         if _is_overdue(state, host.release_at, RELEASE_SECONDS):
@@ -249,11 +256,12 @@ def _reconnect_timeout(policy: Policy, state: RunState, host: HostState) -> floa
     That is lease + grace + a margin while another host may still run. It is ALONE_SECONDS once the run has failed or is
     stopping, and this host alone keeps it from its end.
     """
+    longest = policy.lease + policy.grace + (FENCE_MARGIN_SECONDS if policy.hold else STOP_MARGIN_SECONDS)
     others = [other for other in state.all_hosts if other.name != host.name]
     is_ending = bool(state.failures) or state.ending_at is not None
     if others and is_ending and all(_is_done(other) for other in others):
-        return min(ALONE_SECONDS, policy.lease + policy.grace + STOP_MARGIN_SECONDS)
-    return policy.lease + policy.grace + STOP_MARGIN_SECONDS
+        return min(ALONE_SECONDS, longest)
+    return longest
 
 
 def _is_done(host: HostState) -> bool:

@@ -15,7 +15,7 @@ class HostFilters:
     exclude: str = ""
     nodes: str = ""
     without: str = ""
-    nnodes: int | None = None
+    nnodes: str = ""
     tag: str = ""
 
 

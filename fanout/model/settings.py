@@ -16,6 +16,8 @@ from fanout.model.option_table import SETTINGS, default_of
 from fanout.model.option_values import check_option_value, parse_option_text
 from fanout.text.suggest import suggest_nearest
 
+RESTART_LEASE_SECONDS = 60.0  # the default lease of a run with restarts: a lost host is replaced only after its lease
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -64,6 +66,10 @@ class Settings:
     stacks: str = default_of("stacks")
     hang_timeout: str = default_of("hang_timeout")
     on_hang: str = default_of("on_hang")
+    max_restarts: int = default_of("max_restarts")
+    resume_args: str = default_of("resume_args")
+    restart_codes: str = default_of("restart_codes")
+    allow_from_scratch: bool = default_of("allow_from_scratch")
     spool_limit: int = default_of("spool_limit")
     signatures: str = default_of("signatures")
 
@@ -99,6 +105,8 @@ def merge_settings(
             values[name], origins[name] = check_option_value(SETTINGS[name], raw, where), "command line"
     if values.get("time_limit") == 0:
         values["time_limit"] = None
+    if values.get("max_restarts") and "lease" not in values:
+        values["lease"], origins["lease"] = RESTART_LEASE_SECONDS, "--max-restarts"
     return LoadedSettings(settings=replace(Settings(), **values), origins=origins)
 
 

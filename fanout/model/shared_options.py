@@ -8,6 +8,7 @@ from fanout.model.option import (
     MAX_SECONDS,
     OUTPUT,
     RECORD,
+    RECOVERY,
     SELECTION,
     TIMEOUTS,
     ByteSize,
@@ -141,6 +142,29 @@ TIMEOUT_OPTIONS = (
     ),
 )  # fmt: skip
 
+RECOVERY_OPTIONS = (
+    Setting(
+        "--max-restarts",
+        "restart a failed run up to N times without progress (default: {default})",
+        kind=int, default=0, metavar="N", bounds=(0, 1000), group=RECOVERY, only="run",
+    ),
+    Setting(
+        "--resume-args",
+        "append ARGS to the task's arguments from the first restart on",
+        metavar="ARGS", group=RECOVERY, only="run",
+    ),
+    Setting(
+        "--restart-codes",
+        "exit statuses with which the task saved its state and asks for a restart (default: {default})",
+        default="75", metavar="CODES", group=RECOVERY, only="run",
+    ),
+    Setting(
+        "--allow-from-scratch",
+        "restart a task that does not resume from a checkpoint",
+        kind=bool, default=False, group=RECOVERY, only="run",
+    ),
+)  # fmt: skip
+
 SELECTION_OPTIONS = (
     Option("-w --nodes", "use only these hosts: gpu[01-04],gpu07", metavar="NODES", group=SELECTION),
     Option("-x --without", "leave out these hosts: gpu[01-04],gpu07", metavar="NODES", group=SELECTION),
@@ -148,8 +172,8 @@ SELECTION_OPTIONS = (
     Option("-e --exclude", "leave out DeepSpeed's worker-0@worker-1:0,2", metavar="SPEC", group=SELECTION),
     Option(
         "--nnodes",
-        "use only the first N hosts",
-        kind=int, default=None, metavar="N", bounds=(1, 1_000_000), group=SELECTION,
+        "use only the first N hosts; MIN:MAX: continue after a failure with at least MIN hosts",
+        metavar="N", group=SELECTION,
     ),
     Option("--tag", "use only hosts with tag=TAG", metavar="TAG", group=SELECTION),
 )  # fmt: skip
@@ -262,6 +286,7 @@ RECORD_OPTIONS = (
 SHARED_OPTIONS: tuple[Option, ...] = (
     *LAUNCH_OPTIONS,
     *TIMEOUT_OPTIONS,
+    *RECOVERY_OPTIONS,
     *SELECTION_OPTIONS,
     *CONNECTION_OPTIONS,
     *OUTPUT_OPTIONS,

@@ -11,6 +11,7 @@ from fanout.record.run_handle import RunHandle
 
 HANDLE_FILE = "order.json"
 EVENTS_FILE = "events.jsonl"
+ATTEMPTS_FILE = "attempts.jsonl"  # of a run with restarts: one line for each attempt that ended
 
 
 def make_run_id() -> str:
@@ -35,8 +36,22 @@ def create_run_directory(path: str) -> bool:
         ) from None
 
 
+def get_attempt_path(run: str, number: int) -> str:
+    """Return the directory of an attempt's record: that of the run for attempt 0, else ``attempt-N`` in it."""
+    return os.path.join(run, f"attempt-{number}") if number else run
+
+
+def find_last_attempt(run: str) -> str:
+    """Return the directory of the last attempt that has a record."""
+    number = 0
+    while os.path.isfile(os.path.join(get_attempt_path(run, number + 1), EVENTS_FILE)):
+        number += 1
+    return get_attempt_path(run, number)
+
+
 def has_ended(path: str) -> bool:
-    """Return whether the run has an outcome, or was never launched."""
+    """Return whether the last attempt of the run has an outcome, or was never launched."""
+    path = find_last_attempt(path)
     ended = os.path.exists(os.path.join(path, "result.json"))
     return ended or not os.path.exists(os.path.join(path, HANDLE_FILE))
 

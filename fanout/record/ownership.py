@@ -24,8 +24,9 @@ RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4,32}")
 EVENTS = "events.jsonl"
 LOGS = "logs"
 #: The files of a record other than logs, in the order of deletion, so that an interrupted deletion can be repeated.
-FILES = ("plan.json", "retest.json", "verdict.json", "report.txt", "launcher.log", "order.json", "result.json", EVENTS,
-         writer_lock.FILE)  # fmt: skip
+FILES = ("plan.json", "retest.json", "verdict.json", "report.txt", "launcher.log", "attempts.jsonl", "order.json",
+         "result.json", EVENTS, writer_lock.FILE)  # fmt: skip
+ATTEMPT = re.compile(r"attempt-([1-9]\d{0,5})")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LONGEST = 1 << 24  # bytes of one record; a run record of 10,000 hosts has 1 MB
 _RUN = {"type": Text(among=("run",)), "run": Text(200), "hosts": ListOf(Text(4096))}
@@ -49,16 +50,48 @@ def find_own_record(root: str, name: str) -> OwnRecord | None:
             logs = {file for file in _list_names(directory, LOGS) if file.endswith(".log")}
             files = list(_list_own_files(directory, logs))  # an estimate: the exact names need a read of all events
             at = os.stat(EVENTS, dir_fd=directory, follow_symlinks=False).st_mtime
-            used = sum(blocks * 512 for _, _, blocks in files)
+            used = sum(blocks * 512 for _, _, blocks in files) + _measure_attempts(os.path.join(root, name), name)
             return OwnRecord(path=os.path.join(root, name), at=at, bytes=used)
     return None
 
 
+def _measure_attempts(path: str, run_id: str) -> int:
+    """Return the bytes on disk of the records of later attempts."""
+    total = 0
+    for folder in _list_directory(path):
+        if ATTEMPT.fullmatch(folder):
+            with suppress(OSError, ValueError), _open_record(path, folder) as directory:
+                if _read_run_record(directory, f"{run_id}.{folder.removeprefix('attempt-')}") is not None:
+                    logs = {file for file in _list_names(directory, LOGS) if file.endswith(".log")}
+                    total += sum(blocks * 512 for _, _, blocks in _list_own_files(directory, logs))
+    return total
+
+
+def _list_directory(path: str) -> list[str]:
+    try:
+        return sorted(os.listdir(path))
+    except OSError:
+        return []
+
+
 def delete_record(root: str, name: str) -> list[str] | None:
-    """Delete fanout's files of a proven record; return the names that stay, or None if the proof fails."""
+    """Delete fanout's files of a proven record; return the names that stay, or None if the proof fails.
+
+    The records of later attempts in it are proven and deleted one by one, before the record itself.
+    """
+    if find_own_record(root, name) is None:
+        return None
+    path = os.path.join(root, name)
+    for folder in _list_directory(path):
+        if ATTEMPT.fullmatch(folder):
+            _delete_files(path, folder, f"{name}.{folder.removeprefix('attempt-')}")
+    return _delete_files(root, name, name)
+
+
+def _delete_files(root: str, name: str, run_id: str) -> list[str] | None:
     try:
         with _open_record(root, name) as directory:
-            first = _read_run_record(directory, name)
+            first = _read_run_record(directory, run_id)
             if first is None:
                 return None
             logs = _list_log_names(directory, tuple(first["hosts"]))
@@ -78,7 +111,7 @@ def delete_record(root: str, name: str) -> list[str] | None:
 @contextmanager
 def _open_record(root: str, name: str) -> Iterator[int]:
     """Open the directory if it may be one of ours; raise OSError otherwise."""
-    if not RUN_ID.fullmatch(name):
+    if not RUN_ID.fullmatch(name) and not ATTEMPT.fullmatch(name):
         raise OSError(f"{name} is not a run id")
     directory = os.open(os.path.join(root, name), _DIRECTORY)
     try:

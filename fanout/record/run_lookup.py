@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 
+from fanout.model.attempt_plan import split_attempt_id
 from fanout.model.errors import FanoutError, UsageError
 from fanout.record import writer_lock
-from fanout.record.index import EVENTS_FILE, has_ended
+from fanout.record.index import EVENTS_FILE, find_last_attempt, get_attempt_path, has_ended
 from fanout.record.run_reader import RunReader
 from fanout.text.sanitize import to_single_line
 
@@ -27,11 +28,23 @@ def check_run_name(name: str) -> None:
 
 
 def find_run(word: str, root: str) -> str:
-    """Return the directory of a run: its id, its name, a unique part of its id, ``@-1``, or ``latest``.
+    """Return the directory of a run's last attempt, or of attempt N if the word ends with ``.N``.
 
-    ``@-1`` is the run before the latest one. If several runs have the name, the latest of them is meant.
-    Raises UsageError.
+    The word before it is the id of the run, its name, a unique part of its id, ``@-1``, or ``latest``. ``@-1`` is the run
+    before the latest one. If several runs have the name, the latest of them is meant. Raises UsageError.
     """
+    run, number = split_attempt_id(word)
+    if run == word or _list_named(word, _list_runs(root)):
+        return find_last_attempt(_find_run_directory(word, root))
+    path = _find_run_directory(run, root)
+    attempt = get_attempt_path(path, number)
+    if not os.path.isfile(os.path.join(attempt, EVENTS_FILE)):
+        last = split_attempt_id(os.path.basename(find_last_attempt(path)).replace("attempt-", "."))[1]
+        raise UsageError(f"run {run!r} has no attempt {number}", hint=f"its last attempt is {run}.{last}")
+    return attempt
+
+
+def _find_run_directory(word: str, root: str) -> str:
     paths = _list_runs(root)
     if not paths:
         raise UsageError(f"no run is recorded in {root}", hint=_HINT)
@@ -58,7 +71,7 @@ def find_active_run(word: str, root: str, verb: str) -> str:
     paths = _list_runs(root)
     if word:
         named = [path for path in _list_named(word, paths) if writer_lock.read_owner(path) is not None]
-        return named[0] if len(named) == 1 else _choose_active(named, verb) if named else find_run(word, root)
+        return _choose_active(named, verb) if named else find_run(word, root)
     held = [path for path in paths if writer_lock.read_owner(path) is not None]
     active = held or [path for path in paths if not has_ended(path)]
     if not active:
@@ -70,7 +83,7 @@ def find_active_run(word: str, root: str, verb: str) -> str:
 def _choose_active(active: list[str], verb: str) -> str:
     """Return the only active run. Raises UsageError if there are several."""
     if len(active) == 1:
-        return active[0]
+        return find_last_attempt(active[0])
     listed = "".join(f"\n        {os.path.basename(path)}  {_read_title(path)}" for path in active)
     latest = os.path.basename(active[-1])
     raise UsageError(f"{verb}: {len(active)} runs are active:{listed}", hint=f"fanout {verb} {latest}")

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from fanout.model.option_table import default_of
+
 Confidence = Literal["high", "medium", "low", "undetermined"]
+Requested = Literal["", "interrupted", "time-limit"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +37,7 @@ class AttemptEnd:
     started_at: float
     ended_at: float
     succeeded: bool = False
-    requested: Literal["", "interrupted", "time-limit", "stop-request", "refused", "launcher-fault"] = ""
+    requested: Requested = ""
     signature: str = ""
     text: str = ""
     place: str = ""
@@ -46,17 +49,21 @@ class AttemptEnd:
     rebooted: tuple[str, ...] = ()
     unclean: tuple[str, ...] = ()
     steps: StepRange | None = None
+    sentence: str = ""  # the verdict in one sentence
+    failed_at: float | None = None  # when the first host failed, or the launcher stopped the attempt
+    first_step_at: float | None = None
+    last_step_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveryOptions:
     """Options of ``fanout run`` about restarts. ``max_restarts`` counts restarts in a row without progress."""
 
-    max_restarts: int = 0
+    max_restarts: int = default_of("max_restarts")
     min_hosts: int | None = None
     restart_codes: tuple[int, ...] = (75,)
     allow_from_scratch: bool = False
-    restart_on_hang: bool = True
+    only_hangs: bool = False  # restart only hung attempts (--on-hang restart without --max-restarts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from fanout.recovery.classify import classify_failure, failed_at_same_place
 from fanout.recovery.failure_classes import REQUESTED_RESTART, FailureClass
 from fanout.recovery.progress import starts_from_scratch
 from fanout.recovery.roster import Roster, choose_hosts
+from fanout.text.units import count_noun
 
 EndReason = Literal[
     "succeeded",
@@ -87,7 +88,7 @@ def decide_next(options: RecoveryOptions, history: Sequence[AttemptEnd], fleet: 
 
 def advise_restarts(options: RecoveryOptions, history: Sequence[AttemptEnd], fleet: Fleet) -> Decision:
     """Return what ``--max-restarts 3`` would have done after a run without restarts."""
-    return decide_next(replace(options, max_restarts=ADVISED_RESTARTS), history, fleet)
+    return decide_next(replace(options, max_restarts=ADVISED_RESTARTS, only_hangs=False), history, fleet)
 
 
 def _reason_to_end(
@@ -96,7 +97,7 @@ def _reason_to_end(
     last = history[-1]
     moves_away = last.host is not None and last.host in removed  # the cause stays behind
     restarts = len(history) - 1
-    if options.max_restarts <= 0:
+    if options.max_restarts <= 0 or (options.only_hangs and failure.name != "hang"):
         return EndRun(reason="off", failure_class=failure.name)
     if starts_from_scratch(history) and not options.allow_from_scratch:
         return _end("does-not-resume", "the task does not resume: it began at its first step again", failure)
@@ -128,7 +129,11 @@ def _reason_by_limits(
     if failure.limit is not None and budget.same_class > failure.limit and not moves_away:
         return _end("repeated", f"it failed {budget.same_class} times in this way without progress", failure)
     if budget.used > options.max_restarts:
-        return _end("budget", f"{options.max_restarts} restarts in a row without progress (--max-restarts)", failure)
+        return _end(
+            "budget",
+            f"{count_noun(options.max_restarts, 'restart')} in a row without progress (--max-restarts)",
+            failure,
+        )
     return None
 
 

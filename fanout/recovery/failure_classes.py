@@ -236,5 +236,18 @@ USAGE_ERROR = FailureClass(
     why="this exit status means that a restart cannot help",
 )
 
-TRANSIENT_TEXTS = ("ESTALE", "Stale file handle", "EIO", "Input/output error", "ConnectionError", "ConnectionResetError",
-                   "ReadTimeout", "TimeoutError", "Temporary failure in name resolution", "HTTP 5", "502 ", "503 ", "504 ")  # fmt: skip
+TRANSIENT_TEXTS = (
+    "ESTALE",
+    "Stale file handle",
+    "EIO",
+    "Input/output error",
+    "ConnectionError",
+    "ConnectionResetError",
+    "ReadTimeout",
+    "TimeoutError",
+    "Temporary failure in name resolution",
+    "HTTP 5",
+    "502 ",
+    "503 ",
+    "504 ",
+)

@@ -178,6 +178,8 @@ def prepare_frame(plan: LaunchPlan, node: NodePlan, *, by: str, cursors: Mapping
             "cwd": node.cwd,
             "required_files": list(node.needs),
             "claims": list(node.claims),
+            "hold": node.holds_claims,
+            "after": {"run": node.before[0], "node": node.before[1]} if node.before else None,
             "first_rank": -1 if node.first_rank is None else node.first_rank,
             "by": by,
             "run_info": {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 
 from fanout.model.events import Interrupted
@@ -15,19 +15,61 @@ from fanout.run.run_context import RunContext
 from fanout.run.stop_signals import SIGNALS, STOP_INSTEAD, Handler, choose_stop_signal, filter_handled_signals
 
 
+class SignalRouter:
+    """Makes this process's signals events of the newest connections. A signal that comes before them waits for them."""
+
+    def __init__(self) -> None:
+        self._pool: ConnectionPool | None = None
+        self._hung_up: Callable[[], None] | None = None
+        self._waiting: list[int] = []
+
+    def set_target(self, pool: ConnectionPool, hung_up: Callable[[], None] | None = None) -> None:
+        """Send signals to ``pool`` from now on. ``hung_up`` handles SIGHUP if a closed terminal must not stop the run."""
+        self._pool, self._hung_up = pool, hung_up
+        waiting, self._waiting = self._waiting, []
+        for number in waiting:
+            self.handle_signal(number, None)
+
+    def handle_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._pool is None:
+            self._waiting.append(number)
+        elif number == signal.SIGHUP and self._hung_up is not None:
+            self._hung_up()
+        else:
+            self._pool.post_event(Interrupted(at=self._pool.clock(), signal=number))
+
+
+@contextmanager
+def route_signals(*, once: Callable[[Handler], Handler] | None = None) -> Iterator[SignalRouter]:
+    """Yield the router of this process's signals; restore their handlers at the end.
+
+    ``once`` wraps a handler so that it handles each signal once.
+    """
+    router = SignalRouter()
+    handler = once(router.handle_signal) if once is not None else router.handle_signal
+    wanted = dict.fromkeys(filter_handled_signals(SIGNALS), handler)
+    if choose_stop_signal() == STOP_INSTEAD:
+        wanted[STOP_INSTEAD] = lambda number, frame: router.handle_signal(signal.SIGTERM, frame)
+    earlier = {number: signal.signal(number, action) for number, action in wanted.items()}
+    try:
+        yield router
+    finally:
+        for number, action in earlier.items():
+            signal.signal(number, action)
+
+
 @contextmanager
 def open_connections(
     context: RunContext,
     command: str = "",
     *,
-    hung_up: Callable[[], None] | None = None,
     before: Callable[[ConnectionPool], None] | None = None,
-    once: Callable[[Handler], Handler] | None = None,
+    router: SignalRouter | None = None,
+    hung_up: Callable[[], None] | None = None,
 ) -> Iterator[ConnectionPool]:
-    """Yield the started connections, with this process's signals as events; undo both at the end.
+    """Yield the started connections; close them at the end. Without a ``router``, they get this process's signals.
 
-    ``hung_up`` handles SIGHUP if a closed terminal must not stop the run. ``before`` gets the connections before they
-    start. ``once`` wraps a handler so that it handles each signal once. Raises UsageError, LauncherError.
+    ``before`` gets the connections before they start. Raises UsageError, LauncherError.
     """
     hosts, settings, selector = context.hosts, context.settings, context.selector
     selector.check_config(hosts)
@@ -39,26 +81,12 @@ def open_connections(
         heartbeat_seconds=min(HEARTBEAT_SECONDS, settings.lease / 3) if settings.lease else HEARTBEAT_SECONDS,
         command=command,
     )
-    clock = Clock()
-    pool = ConnectionPool(hosts, selector, options, clock)
+    pool = ConnectionPool(hosts, selector, options, Clock())
     if before is not None:
         before(pool)
-
-    def handle_signal(number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGHUP and hung_up is not None:
-            hung_up()
-        else:
-            pool.post_event(Interrupted(at=clock(), signal=number))
-
-    handler = once(handle_signal) if once is not None else handle_signal
-    wanted = dict.fromkeys(filter_handled_signals(SIGNALS), handler)
-    if choose_stop_signal() == STOP_INSTEAD:
-        wanted[STOP_INSTEAD] = lambda number, frame: handle_signal(signal.SIGTERM, frame)
-    handlers = {number: signal.signal(number, action) for number, action in wanted.items()}
-    try:
+    with ExitStack() as stack:
+        target = router if router is not None else stack.enter_context(route_signals())
+        target.set_target(pool, hung_up)
+        stack.callback(pool.close)
         pool.start()
         yield pool
-    finally:
-        pool.close()
-        for number, before_us in handlers.items():
-            signal.signal(number, before_us)

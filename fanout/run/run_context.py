@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from fanout import hostfile
 from fanout.model.errors import UsageError
+from fanout.model.host_count import HostCount, parse_host_count
 from fanout.model.hosts import Host
 from fanout.model.request import Request
 from fanout.record.run_handle import RunHandle
@@ -18,11 +19,16 @@ from fanout.run.process_context import ProcessContext
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunContext(CommandContext):
-    """Input of a command that uses hosts. ``hosts`` are in rank order; ``notes`` are warnings about the hostfile."""
+    """Input of a command that uses hosts. ``hosts`` are in rank order; ``notes`` are warnings about the hostfile.
+
+    ``spares`` are the hosts of the file that may replace another one. ``count`` is the value of --nnodes.
+    """
 
     hosts: tuple[Host, ...]
     selector: TransportSelector
     notes: tuple[str, ...] = ()
+    spares: tuple[Host, ...] = ()
+    count: HostCount | None = None
 
     @property
     def host_names(self) -> tuple[str, ...]:
@@ -45,22 +51,32 @@ def select_hosts(command: CommandContext) -> RunContext:
     request = resolve_hosts(command.request, settings.hosts)
     file = hostfile.read_host_list(request.hosts, stdin=process.stdin, environ=process.environ)
     filters = request.filters
+    count = parse_host_count(filters.nnodes) if filters.nnodes else None
     hosts = hostfile.select_hosts(
         file,
         include=filters.include,
         exclude=filters.exclude,
         nodes=filters.nodes,
         without=filters.without,
-        nnodes=filters.nnodes,
+        nnodes=count.most if count else None,
+        least=count.least if count and count.least < count.most else None,
         tag=filters.tag,
         nproc_per_node=settings.nproc_per_node,
     )
+    spares = hostfile.select_spares(file, hosts, without=filters.without, nproc_per_node=settings.nproc_per_node)
     path = settings.ssh_config  # ssh takes "none" for no file
     if path not in ("", "none") and (os.path.isdir(path) or not os.path.exists(path)):
         raise UsageError(f"--ssh-config {path}: no such file")
     selector = TransportSelector(settings, user=process.user, agent=process.has_ssh_agent)
     return RunContext(
-        process=process, request=request, settings=settings, hosts=hosts, selector=selector, notes=tuple(file.notes)
+        process=process,
+        request=request,
+        settings=settings,
+        hosts=hosts,
+        selector=selector,
+        notes=tuple(file.notes),
+        spares=spares,
+        count=count,
     )
 
 

@@ -134,11 +134,18 @@ class Session:
         while True:
             for action in decide_actions(policy, self.state):
                 self._carry_out(action, plan)
-            if self.state.is_over:
+            if self.state.is_over or (policy.hold and _is_settled(self.state)):
                 return outcome.outcome_of(self.state)
             decided_at = self.state.now
             while isinstance(self.run_step(), Chunk) and self.state.now - decided_at < TICK_SECONDS:
                 pass
+
+    def wait(self, seconds: float) -> bool:
+        """Keep the connections for ``seconds``; return False at once if the user interrupts."""
+        until = self._pool.clock() + seconds
+        while not self.state.interrupts and self.state.now < until:
+            self.run_step(min(TICK_SECONDS, max(0.0, until - self.state.now)))
+        return not self.state.interrupts
 
     def watch_commands(self) -> RunOutcome:
         """Observe plain commands until every host is done. An interrupt ends the commands, a second one the wait."""
@@ -210,3 +217,12 @@ class Session:
         until = self._pool.clock() + RELEASE_SECONDS
         while not self.state.is_over and self.state.now < until:
             self.run_step()
+
+
+def _is_settled(state: RunState) -> bool:
+    """Return whether every host has ended and answered all questions, although it may not be released yet."""
+    return all(
+        host.phase.is_final
+        or (host.phase is Phase.CLEANED_UP and not (host.connected and hang_detection.has_open_question(state, host)))
+        for host in state.all_hosts
+    )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fanout.model.attempt_plan import FIRST_ATTEMPT, AttemptPlan
 from fanout.model.errors import UsageError
 from fanout.model.planner import Planner
 from fanout.model.settings import Settings
@@ -47,16 +49,18 @@ def read_task_files(context: RunContext) -> TaskFiles:
     return TaskFiles(directory=directory, config=config, config_values=values, has_script=has_script)
 
 
-def build_planner(context: RunContext, files: TaskFiles, run_id: str) -> Planner:
+def build_planner(context: RunContext, files: TaskFiles, run_id: str, attempt: AttemptPlan = FIRST_ATTEMPT) -> Planner:
     """Return the planner of ``fanout run``. A check uses it too, so that it tests what a run would do."""
+    more = shlex.split(context.settings.resume_args) if attempt.number else []
     return Planner(
         hosts=context.hosts,
-        task=context.request.task,
+        task=(*context.request.task, *more),
         settings=context.settings,
         run_id=run_id,
         directory=files.directory,
         has_script=files.has_script,
         detached=bool(context.request.given.get("detach")),
+        attempt=attempt,
     )
 
 

@@ -309,11 +309,13 @@ def test_prepare_has_all_data_that_go_needs() -> None:
         "op": "prepare",
         "run": "r1",
         "node": 1,
-        "process_mark": ["FANOUT_RUN_ID=r1", "FANOUT_NODE=1"],
+        "process_mark": ["FANOUT_RUN_ID=r1", "FANOUT_NODE=1", "FANOUT_ATTEMPT=0"],
         "argv": ["bash", "train.sh", "ä b"],
         "cwd": "/p",
         "required_files": ["train.sh"],
         "claims": ["port-1"],
+        "hold": False,
+        "after": None,
         "first_rank": 8,
         "by": "me@pc",
         "run_info": {"title": "t", "nodes": 1, "nproc": NODE.nproc, "first_rank": 8, "detached": False},
@@ -331,18 +333,14 @@ def test_go_carries_the_environment_and_the_mark() -> None:
         "D": {"default": "1", "if": "/v"},
         "FANOUT_RUN_ID": "r1",
         "FANOUT_NODE": "1",
+        "FANOUT_ATTEMPT": "0",
     }
 
 
 def test_small_frames_name_their_type() -> None:
     assert one_of(protocol.attach_frame("r1", 1, NODE.process_mark, {0: 9}))["cursors"] == {"0": 9}
-    assert one_of(protocol.ask_frame(4, "gpu", {"a": 1}, 2.0)) == {
-        "op": "ask",
-        "id": 4,
-        "what": "gpu",
-        "args": {"a": 1},
-        "timeout": 2.0,
-    }
+    asked = one_of(protocol.ask_frame(4, "gpu", {"a": 1}, 2.0))
+    assert asked == {"op": "ask", "id": 4, "what": "gpu", "args": {"a": 1}, "timeout": 2.0}
     assert one_of(protocol.cancel_frame(4)) == {"op": "cancel", "id": 4}
     assert one_of(protocol.stop_frame(1.5, "x")) == {"op": "stop", "grace": 1.5, "why": "x"}
     frames = (protocol.KILL, protocol.heartbeat_frame({}), protocol.RELEASE)

@@ -1,0 +1,73 @@
+"""Check before a launch: run it, and print its report if a check failed, else one line and the warnings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fanout.model.host_facts import HostFacts
+from fanout.model.hosts import fold_names
+from fanout.model.planner import Planner
+from fanout.model.subscriber import View
+from fanout.remote.transports.select import resolve_addresses
+from fanout.run import check_request
+from fanout.run.run_context import RunContext
+from fanout.run.session import Session
+from fanout.run.task_files import TaskFiles
+
+if TYPE_CHECKING:
+    from fanout.preflight.run_checks import Preflight
+
+#: Checks between two attempts: what an ended attempt, a fault or another user may have changed. Each takes one question.
+RECHECKS = frozenset(
+    "master-addr master-port leftovers gpu gpu-busy gpu-memory gpu-ecc gpu-rows gpu-recovery gpu-xid space shm stuck mount "
+    "file-server workdir task script config mesh reached answer".split()
+)
+
+
+def check_hosts(
+    context: RunContext,
+    files: TaskFiles,
+    planner: Planner,
+    session: Session,
+    view: View,
+    only: frozenset[str] = frozenset(),
+) -> Preflight | None:
+    """Check the hosts, and print the result unless the user interrupted the check (None). ``only``: these checks."""
+    from fanout.preflight import run_checks  # 35 ms that --skip-check does not pay
+
+    asked = check_request.build_check_request(context, files, session, only=only)
+    result = run_checks.run(asked, session, planner=planner)
+    if session.state.interrupts:
+        return None
+    if result.failures and (context.settings.force or only):
+        for finding in result.failures:
+            view.note(f"check {finding.check} failed: {fold_names(finding.hosts)}: {finding.saw}")
+        if not only:
+            view.note("launching although a check failed: --force")
+    elif result.failures:
+        view.close()
+        stderr = context.process.stderr
+        title = f"fanout check {context.request.hosts}"
+        stderr.write(check_request.render_report(title, result, context, stderr))
+        context.process.print_message("not launched: the check failed (--force launches anyway)")
+    else:
+        lines = check_request.format_warnings(result) if not only else []
+        also = f", {len(lines)} warning{'s' if len(lines) > 1 else ''}" if lines else ""
+        view.note(f"check ok in {result.seconds:.1f} s{also}")
+        for line in lines:
+            view.note(line)
+    for text in check_request.describe_exports(result.host_facts.exports):
+        view.note(text)
+    return result
+
+
+def resolve_first_host(context: RunContext) -> HostFacts:
+    """Return the facts that this machine can find without a check: the address of the first host."""
+    first = context.hosts[0]
+    if len(context.hosts) == 1 or first.addr or context.settings.master_addr:
+        return HostFacts()
+    name = context.selector.resolve_address(first)
+    found = sorted(
+        resolve_addresses(name), key=lambda address: ":" in address
+    )  # scripts write HOST:PORT without brackets
+    return HostFacts(addresses={first.name: found[0] if found else name})

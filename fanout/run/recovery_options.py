@@ -1,0 +1,45 @@
+"""Options of the restart decision, from the settings of a run."""
+
+from __future__ import annotations
+
+from fanout.model import hang_detection
+from fanout.model.errors import UsageError
+from fanout.model.host_count import HostCount
+from fanout.model.settings import Settings
+from fanout.recovery.attempt import RecoveryOptions
+
+HANG_RESTARTS = 3  # of --on-hang restart without --max-restarts
+
+
+def build_recovery_options(settings: Settings, count: HostCount | None) -> RecoveryOptions:
+    """Return the options. ``--on-hang restart`` alone allows restarts too."""
+    restarts = settings.max_restarts
+    if settings.on_hang == "restart" and not restarts:
+        restarts = HANG_RESTARTS
+    return RecoveryOptions(
+        max_restarts=restarts,
+        min_hosts=count.least if count is not None and count.least < count.most else None,
+        restart_codes=parse_codes(settings.restart_codes),
+        allow_from_scratch=settings.allow_from_scratch,
+        only_hangs=bool(settings.on_hang == "restart" and not settings.max_restarts),
+    )
+
+
+def parse_codes(text: str) -> tuple[int, ...]:
+    """Parse ``75`` or ``75,99``. Raises UsageError."""
+    codes = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        if not (part.isascii() and part.isdigit() and 1 <= int(part) <= 255):
+            raise UsageError(f"--restart-codes {text}: {part!r} is not an exit status", hint="--restart-codes 75,99")
+        codes.append(int(part))
+    return tuple(codes)
+
+
+def check_restart_settings(settings: Settings) -> None:
+    """Raise UsageError if a setting about restarts or hangs has no effect or is malformed."""
+    parse_codes(settings.restart_codes)
+    if settings.on_hang in hang_detection.ENDING and settings.hang_timeout in ("", "off"):
+        raise UsageError(
+            f"--on-hang {settings.on_hang} needs --hang-timeout (hang detection is off)",
+            hint="add --hang-timeout 10m (the time without output), or --hang-timeout auto",
+        )
