@@ -83,6 +83,7 @@ SAME_HOST = _medium(
 )
 ANONYMOUS = _medium("anonymous", "neither the rank nor the end of the process is known")
 CONTINUED = _low("continued", "many lines follow it in its log, and no process is known to have ended")
+UNNOTICED = _low("unnoticed", "only Ray reports it: no task or rank is known to have failed")
 CHAIN = _medium("chain", "an error about a peer or the network follows in the same traceback")
 NO_PID = _medium("no-pid", "the pid that the kernel names is not known to belong to the run")
 MOVED = _medium("moved", "not all stacks are known, or something may have moved between two samples")
@@ -91,7 +92,7 @@ COUNTED = _medium("counted", "the number of hosts may be wrong on other hosts to
 MISMATCH = _medium("mismatch", "two sides do not match, and the other side may be the wrong one")
 NOTICED = _low("noticed", "the rank that notices a mismatch may not be the wrong one")
 DOUBTS = (
-    ORDER, COMMON, ALIKE, PARTIAL, TWO_HOSTS, ONE_HOST, EITHER, NO_DUMP, UNEQUAL, SAME_HOST, ANONYMOUS, CONTINUED, CHAIN, NO_PID, MOVED,
+    ORDER, COMMON, ALIKE, PARTIAL, TWO_HOSTS, ONE_HOST, EITHER, NO_DUMP, UNEQUAL, SAME_HOST, ANONYMOUS, CONTINUED, UNNOTICED, CHAIN, NO_PID, MOVED,
     UNSEEN, COUNTED, MISMATCH, NOTICED,
 )  # fmt: skip
 

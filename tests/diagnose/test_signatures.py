@@ -34,7 +34,7 @@ def test_a_sample_matches_its_signature(signature: Signature) -> None:
 GENERAL = {
     "store-waits-for-key": {"store-waits-for-rank", "rendezvous-role-missing"},
     "socket-no-address": {"socket-all-digits"},
-    "deepspeed-return": {"deepspeed-killed"},
+    "deepspeed-return": {"deepspeed-killed", "deepspeed-exit"},
     "hccl-socket-timeout": {"hccl-notify-timeout"},
     "gloo-mesh": {"gloo-loopback"},
     "nccl-cuda": {"nccl-gpu-memory", "nccl-cuda-stopped"},
