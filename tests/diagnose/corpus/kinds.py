@@ -35,7 +35,7 @@ KINDS: dict[str, tuple[str, ...]] = {
         "shell-terminated", "shell-hangup", "torchrun-hangup", "torchrun-stop-request", "slurm-time-limit", "slurm-preempted",
        "torchrun-death-signal", "slurm-cancelled"),
     "exit": (
-        "mpi-abort",
+        "mpi-abort", "deepspeed-exit",
         "mpi-first-exit", "slurm-task-exit",
        "exit", "deepspeed-return", "hydra-termination"),
     "waits": (

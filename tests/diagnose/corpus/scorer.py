@@ -95,6 +95,8 @@ def _judge_restraint(verdict: Verdict, expect: Expectation) -> tuple[Mark, str]:
     """Judge where the logs show no failure (none), or do not show which rank failed first (unknown)."""
     if verdict.cause is None:
         return "right", ""
+    if classify_cause(verdict.cause) in expect.kinds[1:]:  # a stop that the log states is no failure
+        return _judge_confidence(verdict, expect)
     if verdict.confidence == "low":
         right = expect.kinds[0] == "unknown"
         return ("right", "") if right else ("partly", "a cause is named though no failure is logged")
