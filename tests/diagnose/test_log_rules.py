@@ -50,6 +50,10 @@ CASES: dict[str, tuple[dict[str, str], Expected]] = {
         },
         ("pointed", "n2", 1, "medium"),
     ),
+    "docker reports that a container of one host was killed": (
+        {"n1": lost(0, CLOSED.format(peer="10.0.0.2")), "n2": "[rank1]: step 8\ntrainer exited with code 137\n"},
+        ("first", "n2", None, "high"),
+    ),
     "one of three hosts could not connect, the others only waited": (
         {
             "n1": key("/none/torchelastic/role_info/2"),
