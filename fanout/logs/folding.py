@@ -65,12 +65,15 @@ class LineFolding:
         """Return whether there is more than one stream."""
         return len(self._hosts) > 1 or bool(self._parts)
 
-    def compute_label_width(self, most: int) -> int:
-        """Return the width of the labels of folded lines, at most ``most``; 0 if no line folds."""
+    def compute_label_width(self, most: int, planned: int) -> int:
+        """Return the width of the labels of folded lines, at most ``most``; 0 if no line folds.
+
+        ``planned`` is the number of ranks of the run, so that the width does not change when their streams appear.
+        """
         if self.mode == "off" or not self.may_fold:
             return 0
         streams = sum(len(self._parts.get(host, ())) or 1 for host in self._hosts)
-        return min(most, len(fold_names(self._hosts))) if streams < 3 else most
+        return min(most, len(fold_names(self._hosts))) if max(streams, planned) < 3 else most
 
     def fold_lines(self, log_lines: Iterable[LogLine], now: float) -> list[LogLine]:
         """Add lines and return those that can be shown now."""

@@ -78,6 +78,7 @@ class LiveView(TextView):
         self._descriptor = _get_descriptor(stdout)
         self._size = size or self._get_terminal_size
         self._columns = self._size()[0]
+        self._planned_ranks = sum(count or 1 for _, count in heading.ranks.values())
         self._clock = clock
         self._flow, self._narrator = LogPipeline(heading, filters, fold="similar", bars=False), StatusReporter()
         template = filters.prefix if filters.prefix is not None else PREFIX
@@ -189,7 +190,7 @@ class LiveView(TextView):
     def _label_columns(self) -> int:
         """Return the width of the column of labels. It is the same for folded lines, so that the text does not jump."""
         most = FOLDED_COLUMNS if self._columns >= WIDE_COLUMNS else NARROW_COLUMNS
-        return max(self._flow.streams.width, self._flow.folding.compute_label_width(most))
+        return max(self._flow.streams.width, self._flow.folding.compute_label_width(most, self._planned_ranks))
 
     def _format_prefix(self, log_line: LogLine, at: float) -> str:
         prefix = self._prefix.format_prefix(log_line, self._label_columns, at)
