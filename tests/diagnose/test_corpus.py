@@ -5,6 +5,7 @@ The limits only tighten. ``python -m tests.diagnose.corpus`` prints the verdicts
 
 from __future__ import annotations
 
+import re
 from functools import cache
 
 import pytest
@@ -13,6 +14,7 @@ from tests.diagnose.corpus.__main__ import format_row
 from tests.diagnose.corpus.cases import expand_log, load_cases
 from tests.diagnose.corpus.kinds import KINDS
 from tests.diagnose.corpus.scorer import STEPS, Score, count_marks, score_case, score_without_each_host
+from tests.sources import ROOT
 
 #: Percent of the cases whose verdict is right, at least.
 LEAST_RIGHT = 97
@@ -34,6 +36,13 @@ def test_enough_verdicts_are_right() -> None:
     scores = score_all()
     right = count_marks(scores)["right"]
     assert 100 * right >= LEAST_RIGHT * len(scores), list_scores([each for each in scores if each.mark != "right"])
+
+
+def test_the_page_states_the_limits() -> None:
+    page = (ROOT / "docs" / "diagnosis.md").read_text(encoding="utf-8")
+    assert re.search(rf"At\s+least {LEAST_RIGHT} % are right, and none is wrong with high confidence\.", page)
+    assert (MOST_MISLEADING, MOST_MISLEADING_WITHOUT_A_HOST) == (0, 0)
+    assert len(load_cases()) > 300
 
 
 def test_no_more_verdicts_than_the_limit_are_wrong_with_high_confidence() -> None:
