@@ -211,3 +211,31 @@ def test_two_epochs_of_bars_give_growing_steps() -> None:
                 text = f"\rEpoch {epoch}: {step}%|##  | {step}/40 [00:01<00:09, {rate:5.2f}it/s, loss=1.0]"
                 run.say(host, text.encode())
     assert find_slow_texts(run) == ["gpu02 reports 0.4 s per step, 2.0 times as long as the others (0.2 s)"]
+
+
+def test_the_steps_of_a_slow_rank_are_shown_beside_those_of_its_host() -> None:
+    """The ranks do not wait for each other; the host's other rank is far ahead."""
+    run = start_pace()
+    for number, rank in ((1, 4), (2, 5)):
+        run.add(StreamOpened(at=run.at, host="gpu03", stream=number, name=f"rank {rank}"))
+    for tick in range(1, 241):
+        run.wait(0.25).say("gpu03", f"step {tick} loss 1.0\n".encode(), stream=1)
+        if tick % 2 == 0:
+            run.say("gpu03", f"step {tick // 2} loss 1.0\n".encode(), stream=2)
+    pace = StepTimes()
+    play(run.hosts, run.events, pace)
+    ranks = pace.summarize_ranks()
+    assert ranks.steps == {"gpu03": (120, 240)}
+    assert sorted((each.step, round(each.seconds, 2)) for each in ranks.paces) == [(120, 0.5), (240, 0.25)]
+
+
+def test_ranks_in_step_have_no_range() -> None:
+    run = open_rank_streams(start_pace())
+    for step in range(1, 60):
+        run.wait(0.25)
+        for host in HOSTS:
+            if host != "gpu02" or step % 10 == 0:
+                run.say(host, f"step {step} loss 1.0\n".encode(), stream=1)
+    pace = StepTimes()
+    play(run.hosts, run.events, pace)
+    assert pace.summarize_ranks().steps == {}
