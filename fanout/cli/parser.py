@@ -12,7 +12,6 @@ from fanout.cli.command_line import (
 )
 from fanout.cli.command_table import COMMANDS, Command
 from fanout.cli.help_page import format_command_help
-from fanout.cli.help_parser import build_parser
 from fanout.cli.help_topics import TOPICS, format_topic
 from fanout.cli.overview import format_overview
 from fanout.model.errors import UsageError
@@ -55,6 +54,8 @@ def parse_arguments(argv: Sequence[str], *, columns: int = 100) -> Request:
         raise HelpRequested(format_command_help(command, columns, everything="--all" in line.flags))
     check_flags(command, line, argv)
     notes = () if command.flags_after or line.literal else check_stray_flags(command, line)
+    from fanout.cli.help_parser import build_parser  # a help page does not pay for argparse
+
     words = [*map(normalize_flag, line.head), *line.positionals]
     chosen = build_parser(command)
     values = chosen.parse_args(words) if command.most_positionals is not None else chosen.parse_intermixed_args(words)
