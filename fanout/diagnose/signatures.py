@@ -237,7 +237,7 @@ def load_with_file(text: str, source: str) -> SignatureSet:
 
 def parse_set(name: str) -> tuple[Signature, ...]:
     """Return the signatures of one built-in set."""
-    file = resources.files(__package__).joinpath("signatures", f"{name}.toml")
+    file = resources.files(__package__).joinpath(f"signatures/{name}.toml")
     return parse_signatures(file.read_text(encoding="utf-8"), file.name)
 
 

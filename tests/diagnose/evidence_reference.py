@@ -51,7 +51,7 @@ def format_sets() -> Iterator[str]:
 
 def _read_title(name: str) -> str:
     """Return the first line of the file without the comment sign."""
-    text = resources.files("fanout.diagnose").joinpath("signatures", f"{name}.toml").read_text(encoding="utf-8")
+    text = resources.files("fanout.diagnose").joinpath(f"signatures/{name}.toml").read_text(encoding="utf-8")
     return text.partition("\n")[0].removeprefix("# ").partition(". ")[0].rstrip(".")
 
 

@@ -78,6 +78,23 @@ def test_every_set_has_a_file_and_every_file_is_a_set() -> None:
     assert sum(len(parse_set(name)) for name in SETS) == len(ALL)
 
 
+def test_every_library_and_launcher_of_distributed_runs_has_a_set() -> None:
+    programs = {"nccl", "rccl", "gloo", "hccl", "mpi", "slurm", "kubernetes", "deepspeed", "ray", "torchrun", "shells"}
+    assert programs <= {*SETS}
+    assert all(parse_set(name) for name in programs)
+
+
+def test_the_wheel_contains_every_set() -> None:
+    """Setuptools copies only files that a pattern of package-data matches."""
+    line = next(
+        each for each in (ROOT / "pyproject.toml").read_text().splitlines() if each.startswith('fanout = ["py.typed"')
+    )
+    patterns = line.partition("[")[2].rstrip("]").replace('"', "").split(", ")
+    files = [path.relative_to(ROOT / "fanout") for path in (ROOT / "fanout").rglob("*.toml")]
+    assert len(files) >= len(SETS)
+    assert not [file for file in files if not any(file.match(pattern) for pattern in patterns)]
+
+
 def test_names_are_unique() -> None:
     assert len({each.id for each in ALL}) == len(ALL)
 
