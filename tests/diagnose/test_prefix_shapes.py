@@ -75,6 +75,21 @@ def test_other_words_of_a_prefix_are_no_hosts(name: str, tmp_path: Path) -> None
     assert verdict["cause"]["line"] == "KeyError: 'img'"
 
 
+RANKS = ["[Rank {r}] ", "rank={r} ", "[1,mpirank:{r},algo-{h}]<stdout>:", "10:11:12 rank{r} | ", "global_rank {r}: "]
+
+
+@pytest.mark.parametrize("prefix", RANKS)
+def test_a_column_of_the_prefix_is_the_rank(prefix: str, tmp_path: Path) -> None:
+    """Only the prefix shows it: the text has no `[rank3]:`."""
+    pieces = [(rank, "step 1 loss 2") for rank in range(4)]
+    pieces += [(3, line) for line in trace("KeyError: 'img'").splitlines()]
+    pieces += [(0, line) for line in trace("RuntimeError: Connection closed by peer [10.0.0.2]:3001").splitlines()]
+    text = "".join(f"{prefix.format(r=rank, h=1 + rank // 2)}{line}\n" for rank, line in pieces)
+    verdict = found(tmp_path / "logs", {"gpu07.log": text})
+    assert (verdict["cause"]["rank"], verdict["cause"]["line"]) == (3, "KeyError: 'img'")
+    assert verdict["cause"]["host"] in ("gpu07", "algo-2")
+
+
 def test_a_traceback_below_the_record_of_a_logger_belongs_to_its_host(tmp_path: Path) -> None:
     """Python's logging puts the prefix only before the first line of a record."""
     record = "10:11:13 gpu02 ERROR [rank1]: step failed\n" + trace("KeyError: 'img'")

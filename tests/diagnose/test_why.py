@@ -161,6 +161,7 @@ FILE_NAMES: dict[str, tuple[str, int | None, int | None]] = {
     "gpu1.lab.example.com.log": ("gpu1.lab.example.com", None, None),
     "llama-worker-0.log": ("llama-worker-0", None, None),
     "worker_0.log": ("worker_0", None, None),
+    "pretrain_gpu07_rank12.err": ("gpu07", 12, None),
     "train.o4412": ("train", None, None),
     "train.log": ("train", None, None),
     "attempt_0/3/stderr.log": ("host", None, 3),

@@ -173,7 +173,7 @@ def test_tasks_of_srun_that_are_ranks_themselves(tmp_path: Path) -> None:
     assert find_cause(tmp_path, ".")[1] == 2
 
 
-@pytest.mark.parametrize("label", ["{0}: ", "[1,{0}]<stderr>:", "[{0}] "])
+@pytest.mark.parametrize("label", ["{0}: ", "[1,{0}]<stderr>:", "[{0}] ", "[{0}]<stderr>:"])
 def test_tasks_without_a_known_host_are_ranks_of_one_host(label: str, tmp_path: Path) -> None:
     """The number of a task names no host. A task without an error is found although the others have no host either."""
     timeout = (

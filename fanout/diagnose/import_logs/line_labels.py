@@ -41,6 +41,7 @@ _CERTAIN = (
     re.compile(
         r"^(?:\w{3} \w{3} +\d{1,2} [\d:]{8} \d{4})?\[[\w@.-]{1,253},(?P<task>\d{1,6})\](?:<std\w{1,6}>: ?|<stddiag>: ?)"
     ),  # mpirun --tag-output
+    re.compile(r"^(?:\w{3} \w{3} +\d{1,2} [\d:]{8} \d{4})?\[(?P<task>\d{1,6})\]<std\w{1,6}>: ?"),  # horovodrun
 )
 #: Labels that ordinary lines may have, too: they count if no prefix can be learned.
 _LIKELY = (

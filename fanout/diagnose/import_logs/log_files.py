@@ -32,6 +32,7 @@ _RANK = re.compile(
 )
 _LOCAL = re.compile(r"(?:^|/)attempt_\d{1,9}/(\d{1,9})(?:/|$)")  # torchrun's folders
 _ADDRESS = re.compile(r"(?:^|(?<=[^\d.]))\d{1,3}(?:\.\d{1,3}){3}(?=$|[^\d.]|\.[A-Za-z])")
+_NUMBERED = re.compile(r"[A-Za-z][A-Za-z-]{0,60}\d[A-Za-z0-9-]{0,60}")
 _WORD = re.compile(r"[^._-]+")
 #: Words at the ends of a name that are no part of the host: the content of the file, the program, a scheduler.
 _CONTENT = frozenset(
@@ -99,6 +100,9 @@ def _read_stem(name: str) -> str:
     while len(words) > 1 and _is_no_host(words[-1][0], first=False):
         words.pop()
     stem = stem[words[0].start() : words[-1].end()] if words else ""
+    numbered = [part for part in stem.split("_") if _NUMBERED.fullmatch(part)]
+    if len(numbered) == 1:  # an underscore is no part of a host name: `pretrain_gpu07`
+        return numbered[0]
     return stem if any(char.isalpha() for char in stem) else name
 
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fanout.logs import glog
+from fanout.logs.rank_prefix import has_rank
 
 MOST_SHAPES = 4  # tools write lines of several shapes, such as syslog with and without a process id
 FEWEST_LINES = 3
@@ -26,6 +27,9 @@ _KNOWN = re.compile(
 _TOKEN = re.compile(r"(?P<word>[A-Za-z0-9_.-]+)|(?P<space>\s+)|(?P<mark>[^A-Za-z0-9_.\s-]+)")
 _RANK = re.compile(r"\[rank(\d{1,9})\]:")
 _DIGITS = re.compile(r"\d+")
+_NUMBER = re.compile(r"\d{1,9}$")
+_RANK_NAME = re.compile(r"(?i)(?<!local_)(?<!local)rank$")
+_RANK_WORD = re.compile(r"(?i)(?:global_?)?rank[_-]?\d{1,9}")
 _ADDRESS = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}")
 _NAME = re.compile(r"(?=.{0,252}[A-Za-z])[A-Za-z0-9][A-Za-z0-9_.-]{0,252}")
 _NUMBERED = re.compile(r"\d|-[a-z]$")  # gpu01, node-b
@@ -54,6 +58,9 @@ class PrefixShape:
     column: int | None
     spaces: int
     host: int | None = None
+    rank: int | None = (
+        None  # place of the rank among the words: `rank3`, or a number behind a word that ends with `rank`
+    )
     hosts: frozenset[str] = frozenset()  # names in the lines of the sample
     masks: frozenset[str] = frozenset()  # these names with 0 for each number
 
@@ -66,12 +73,15 @@ class PrefixShape:
         end = begin + self.spaces if self.column is None or self.column < begin else self.column
         while end > begin and line[begin:end].strip():
             end -= 1
+        text = line[end:]
+        if self.rank is not None and (rank := _NUMBER.search(match[self.rank + 1])) and not has_rank(text):
+            text = f"[rank{rank[0]}]: {text}"
         if self.host is None:
-            return "", line[end:]
+            return "", text
         host = _FILE_ENDING.sub("", match[self.host + 1])
         if host not in self.hosts and _mask_numbers(host) not in self.masks:
             return None
-        return host, line[end:]
+        return host, text
 
 
 def learn_shapes(lines: Sequence[str], *, hosts: bool = True, own_host: str = "") -> tuple[PrefixShape, ...]:
@@ -146,6 +156,7 @@ def _build_shape(
         spaces=min(len(example) - len(example.rstrip()) for example in examples),
     )
     matches = [match for line in lines if (match := pattern.match(line))]
+    shape = replace(shape, rank=_find_rank_column(matches))
     places = range(pattern.groups) if own_host is not None else ()
     columns = [column for column in places if _may_be_host(column, matches, own_host or "")]
     varied = [column for column in columns if len({match[column + 1] for match in matches}) > 1]
@@ -155,6 +166,17 @@ def _build_shape(
     values = Counter(_FILE_ENDING.sub("", match[column + 1]) for match in matches)
     known = {value for value, count in values.items() if count > 1 or len(values) == 1}
     return replace(shape, host=column, hosts=frozenset(known), masks=frozenset(map(_mask_numbers, known)))
+
+
+def _find_rank_column(matches: Sequence[re.Match[str]]) -> int | None:
+    """Return the place of the rank in the prefix; None without one."""
+    for column in range(len(matches[0].groups()) if matches else 0):
+        if all(_RANK_WORD.fullmatch(match[column + 1]) for match in matches):
+            return column
+        named = column > 0 and all(_RANK_NAME.search(match[column]) for match in matches)
+        if named and all(match[column + 1].isdigit() for match in matches):
+            return column
+    return None
 
 
 def _may_be_host(column: int, matches: Sequence[re.Match[str]], own_host: str) -> bool:
