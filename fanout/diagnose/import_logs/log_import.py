@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from fanout.diagnose.collector import LONGEST_LINE, EvidenceCollector
 from fanout.diagnose.import_logs.compressed_lines import BLOCK, read_lines, read_sample
+from fanout.diagnose.import_logs.json_records import read_json_line
 from fanout.diagnose.import_logs.launcher_reports import LauncherReports, list_srun_tasks
 from fanout.diagnose.import_logs.line_labels import detect_labels, strip_timestamp
 from fanout.diagnose.import_logs.line_times import parse_time
@@ -35,11 +36,12 @@ class LogFile:
         with closing(self._open()) as file:
             sample = [strip_escapes(line.decode("utf-8", "replace")) for line in read_sample(file, self.name)]
         self._binary = any("\0" in line for line in sample[:20])
-        plan = None if self._binary else detect_labels(sample, read_host_name(source.host))
+        plain = [line for line in sample if not (line.startswith("{") and read_json_line(line))]
+        plan = None if self._binary else detect_labels(plain, read_host_name(source.host))
         self._split = plan.build if plan is not None else None
         self._own = plan is not None and plan.own_lines
         self.tasks: dict[str, str] = {}  # label of a task -> its host, as srun names it
-        self._packed_lines = any(line.startswith('{"log":') for line in sample)
+        self._packed_lines = len(plain) < len(sample)
         self.parts: dict[str, FailureReports] = {}  # label -> facts about hosts in its lines
         self.names: dict[str, str] = {}  # label -> host
         self._whose: dict[str, LineAttribution] = {}
@@ -95,12 +97,15 @@ class LogFile:
             if split is not None:
                 self.tasks |= list_srun_tasks(text)
                 label, text = split(text)
-            label = about or label
+            record = read_json_line(text) if text.startswith("{") else None
+            text = strip_timestamp(text)
+            label = about or (record.host if record is not None else "") or label
             if split is not None and not label and not self._own:
                 continue
             counts[label] += 1
-            self.parts.setdefault(label, FailureReports()).add_line(strip_timestamp(text), number, counts[label])
-            at = parse_time(whole) or parse_time(text)
+            for line in record.lines if record is not None else (text,):
+                self.parts.setdefault(label, FailureReports()).add_line(line, number, counts[label])
+            at = parse_time(whole) or parse_time(text if record is None else record.time)
             if at is not None and (not self._times or at > self._times[-1]):  # a file never goes back in time
                 self._numbers.append(number)
                 self._times.append(at)
@@ -139,7 +144,10 @@ class LogFile:
                 if reports.is_consequence(text):
                     continue
                 label, text = split(text) if split is not None else ("", text)
+                record = read_json_line(text) if text.startswith("{") else None
                 text = strip_timestamp(text)
+                if record is not None:
+                    label, text = record.host or label, "\r".join(record.lines)
                 host = about or self._find_host(label, text[:LONGEST_LINE], number)
                 mark = marks.get(label, "")
                 for part in split_rewritten(text) if host else ():
@@ -188,3 +196,16 @@ def assign_hosts(files: Sequence[LogFile]) -> None:
             file.set_mixed_hosts(label, LineAttribution(part, known))
         elif owner and not others and (file.source.local is not None or is_generic_name(file.names[label])):
             file.names[label] = owner
+    _assign_worker_files(files)
+
+
+def _assign_worker_files(files: Sequence[LogFile]) -> None:
+    """Assign the files of torchrun's log folder to the one host with a report, if their folder has no host name."""
+    reported = {host for file in files for part in file.parts.values() for host in part.hosts}
+    folders = {file.source.host for file in files if file.source.local is not None}
+    if len(reported) != 1 or len(folders) != 1 or not all(map(is_generic_name, folders)):
+        return
+    named = {file.names[label] for file in files for label, part in file.parts.items() if part.hosts}
+    for file in files:
+        if file.source.local is not None:
+            file.names = dict.fromkeys(file.names, next(iter(named)))
