@@ -15,6 +15,7 @@ from fanout.recovery.failure_classes import (
 
 _BY_SIGNATURE = {signature: row for row in FAILURE_CLASSES for signature in row.signatures}
 _FILE_SERVER = _BY_SIGNATURE["stale-file"]
+ENDED_BY_SIGNAL = (-15, 143, -2, 130, -1, 129)  # TERM, INT, HUP: a person or a program ended the task on purpose
 _UNNAMED = (
     "",
     "exit",
@@ -36,6 +37,8 @@ def classify_failure(options: RecoveryOptions, attempt: AttemptEnd) -> FailureCl
         return REQUESTED_RESTART
     if attempt.code in USAGE_CODES and unnamed:
         return USAGE_ERROR
+    if attempt.code in ENDED_BY_SIGNAL and (unnamed or attempt.signature == "signal"):
+        return _BY_SIGNATURE["interrupted"]
     if attempt.rebooted:
         return _BY_SIGNATURE["rebooted"]
     if attempt.lost and (unnamed or attempt.host in attempt.lost):

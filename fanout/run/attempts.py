@@ -30,6 +30,7 @@ from fanout.run.connections import route_signals
 from fanout.run.launch import Launch
 from fanout.run.recovery_options import build_recovery_options
 from fanout.run.run_context import RunContext
+from fanout.run.spare_check import check_spares
 from fanout.run.task_files import TaskFiles
 
 NOTE_SECONDS = 30.0  # between two messages about a wait
@@ -52,6 +53,7 @@ class AttemptLoop:
 
     def run(self, parent_pipe: detach.ParentPipe | None = None) -> int:
         """Run all attempts; return the exit status of the last one. With a ``parent_pipe``, the user can detach."""
+        self._check_spares()
         self._make_directory()
         once = parent_pipe.deliver_once if parent_pipe is not None else None
         launch, holder = self.first, _ClaimHolder()
@@ -65,6 +67,11 @@ class AttemptLoop:
                     return self._finish(launch, holder, decision)
                 before = holder.keep(launch)
                 launch = self._build_next(launch, before, decision)
+
+    def _check_spares(self) -> None:
+        if self.options.max_restarts and self.context.spares and not self.context.settings.skip_check:
+            for warning in check_spares(self.context, self.files):
+                self.context.process.print_message(f"warning: {warning}")
 
     # -- launches
 

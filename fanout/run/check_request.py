@@ -61,6 +61,7 @@ def build_check_request(
     only: frozenset[str] = frozenset(),
     skip: frozenset[str] = frozenset(),
     deep: bool = False,
+    earlier_attempts: frozenset[str] = frozenset(),
 ) -> CheckRequest:
     """Return the input of the check, from a session that has connected to the hosts."""
     task, settings, directory = context.request.task, context.settings, files.directory
@@ -89,6 +90,7 @@ def build_check_request(
         only=only,
         skip=skip,
         deep=deep,
+        earlier_attempts=earlier_attempts,
     )
 
 

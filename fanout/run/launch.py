@@ -173,8 +173,7 @@ class Launch:
         if self.settings.skip_check:
             facts = launch_check.resolve_first_host(self.context)
         else:
-            only = launch_check.RECHECKS if self.attempt.number else frozenset[str]()
-            checked = launch_check.check_hosts(self.context, self.files, self.planner, session, view, only)
+            checked = launch_check.check_hosts(self.context, self.files, self.planner, session, view)
             if checked is None or (checked.failures and not self.settings.force):
                 failures = checked.failures if checked is not None else ()
                 self._refused = frozenset(name for finding in failures for name in finding.hosts)

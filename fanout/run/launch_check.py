@@ -30,12 +30,16 @@ def check_hosts(
     planner: Planner,
     session: Session,
     view: View,
-    only: frozenset[str] = frozenset(),
 ) -> Preflight | None:
-    """Check the hosts, and print the result unless the user interrupted the check (None). ``only``: these checks."""
+    """Check the hosts, and print the result unless the user interrupted the check (None).
+
+    Before a restart, only RECHECKS run.
+    """
     from fanout.preflight import run_checks  # 35 ms that --skip-check does not pay
 
-    asked = check_request.build_check_request(context, files, session, only=only)
+    only = RECHECKS if planner.attempt.number else frozenset[str]()
+    earlier = frozenset(run for run, _ in planner.attempt.before.values())
+    asked = check_request.build_check_request(context, files, session, only=only, earlier_attempts=earlier)
     result = run_checks.run(asked, session, planner=planner)
     if session.state.interrupts:
         return None

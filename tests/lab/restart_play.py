@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.lab import ns
 from tests.lab.drive import Project, list_processes
 from tests.lab.lab import Lab
-from tests.lab.restart_scenes import FLAGS, TRAIN, Scene, take_port
+from tests.lab.restart_scenes import FLAGS, TRAIN, Scene
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,13 +30,14 @@ def play_scene(project: Project, lab: Lab, scene: Scene) -> Observed:
     project.write_train_script(TRAIN)
     project.write_hostfile(scene.hosts)
     env = [word for pair in scene.env for word in ("--env", pair)]
-    flags = ("run", *(() if scene.act is take_port else ("--skip-check",)), *FLAGS, *scene.flags, *env)
+    flags = ("run", *(() if scene.checks else ("--skip-check",)), *FLAGS, *scene.flags, *env)
     run = project.start_command(*flags, "hosts.txt", "task.py", *scene.faults)
     if scene.act is not None:
         scene.act(project, lab, run)
     done = run.wait_for_end(timeout=scene.timeout)
     for name in lab.names:
         lab[name].power_on()  # the guardian still waits for a lost host
+    ns.wait_until(lambda: not list_processes(lab["h1"], "import socket"), 60.0, "the stranger frees the port")
     ns.wait_until(lambda: not list_processes(lab.launcher, "fanout.run.guardian"), 90.0, "the guardian ends")
     text = f"{done.out}\n{done.err}"
     marks = [line.split() for line in project.get_path("marks").read_text().splitlines()]

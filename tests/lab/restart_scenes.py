@@ -30,6 +30,7 @@ class Scene:
     hosts: str = HOSTS
     env: tuple[str, ...] = ()
     act: Act | None = None
+    checks: bool = False  # with the checks before each attempt
     code: int = 0
     attempts: int = 2
     last: tuple[str, ...] = ("h1", "h2", "h3")
@@ -70,6 +71,7 @@ def _interrupt_in_wait(project: Project, lab: Lab, run: Running) -> None:
 def _interrupt_in_fence(project: Project, lab: Lab, run: Running) -> None:
     run.wait_for_output(r"step 25/", timeout=60.0)
     lab["h2"].power_off()
+    kill_processes(lab["h3"], "task.py")
     run.wait_for_output("the lost host ends its part by itself", timeout=120.0)
     run.send_signal(signal.SIGINT)
 
@@ -82,7 +84,7 @@ def _kill_launcher_in_wait(project: Project, lab: Lab, run: Running) -> None:
 
 def take_port(project: Project, lab: Lab, run: Running) -> None:
     run.wait_for_output("waiting before the restart", timeout=60.0)
-    text = "import socket,time;s=socket.socket();s.setsockopt(1,2,1);s.bind(('',29500));s.listen();time.sleep(60)"
+    text = "import socket,time;s=socket.socket();s.setsockopt(1,2,1);s.bind(('',29500));s.listen();time.sleep(40)"
     lab["h1"].start_program(["python3", "-c", text], user="lab")
 
 
@@ -237,7 +239,6 @@ SCENES = (
         name="interrupted-in-the-fence",
         act=_interrupt_in_fence,
         env=("TOY_STEPS=200",),
-        flags=("--lease", "30"),
         code=130,
         attempts=1,
     ),
@@ -252,8 +253,17 @@ SCENES = (
         name="port-taken-between-attempts",
         faults=("0:1:25:kill",),
         act=take_port,
+        checks=True,
         attempts=3,
         prints=("MASTER_PORT=29501",),
+    ),
+    Scene(
+        name="unusable-spare-is-reported-at-the-start",
+        faults=("0:1:25:kill",),
+        hosts="h1 slots=1\nh2 slots=1\nh3 slots=1\nh4 slots=1 port=9 spare\n",
+        checks=True,
+        prints=("warning: spare h4: ", "restart 1 of 3: on the same hosts", "check ok"),
+        quick=True,
     ),
     Scene(name="script-edited-between-attempts", faults=("0:1:25:kill",), act=_edit_script),
     Scene(

@@ -182,6 +182,12 @@ def test_restart_code_is_not_counted_but_the_rate_limit_holds() -> None:
     expect_end(decide_for(*quick[:5]), "rate-limit")
 
 
+def test_task_that_another_person_ended_is_not_restarted() -> None:
+    for code in (-15, 143, -2):
+        expect_end(decide_for(build_attempt(signature="signal", code=code)), "not-restartable")
+    expect_restart(decide_for(build_attempt(signature="signal", code=-9)))
+
+
 def test_usage_error_ends_the_run() -> None:
     for code in (2, 17, 93, 126, 127):
         expect_end(decide_for(build_attempt(signature="exit", code=code)), "not-restartable")

@@ -40,6 +40,7 @@ class CheckRequest:
     ``own`` maps modules of the project to their paths on this machine. ``env`` is what the run exports to all hosts.
     ``venv_sure`` is False if the user did not name the environment, so that a host may lack it. ``attached`` is False
     for a detached run. ``only`` and ``skip`` hold names of checks or groups. ``deep`` selects the checks that need torch.
+    ``earlier_attempts`` are ids of ended attempts of the same run, whose claims the next attempt takes over.
     """
 
     hosts: tuple[Host, ...]
@@ -66,6 +67,7 @@ class CheckRequest:
     only: frozenset[str] = frozenset()
     skip: frozenset[str] = frozenset()
     deep: bool = False
+    earlier_attempts: frozenset[str] = frozenset()
 
     @property
     def reached_hosts(self) -> tuple[Host, ...]:

@@ -132,8 +132,8 @@ def _judge_leftovers(case: CheckContext) -> Iterator[CheckResult]:
     """Yield warnings for processes of ended runs, and notes for runs that are still running."""
     going: dict[str, list[str]] = {}
     for name, rows in case.get_section("leftovers").items():
-        running = {run["run"] for run in case.facts[name].get("runs", ())}
-        running |= {row["run"] for row in rows if row.get("kept")}
+        running = {run["run"] for run in live_runs.list_runs(case, name)}
+        running |= {row["run"] for row in rows if row.get("kept")} - case.request.earlier_attempts
         for run in running - live_runs.find_blocking_runs(case):
             going.setdefault(run, []).append(name)
         by_run: dict[str, list[Mapping[str, Any]]] = {}

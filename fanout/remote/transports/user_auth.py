@@ -102,12 +102,12 @@ class UserAuth(AuthHandler):
         self._answer = None
         self._answered.clear()
         if not self._transport.is_active():
-            raise HostDisconnected(getattr(self._transport, "last_words", ""))
+            raise HostDisconnected(getattr(self._transport, "disconnect_text", ""))
         self._transport._send_message(message)
         if not self._answered.wait(self._deadline.seconds_left):
             raise TimeoutError("the host does not answer")
         if self._answer is None:
-            raise HostDisconnected(getattr(self._transport, "last_words", ""))
+            raise HostDisconnected(getattr(self._transport, "disconnect_text", ""))
         return self._answer
 
     def _parse_result(self, kind: int, message: Message) -> AuthResult:
