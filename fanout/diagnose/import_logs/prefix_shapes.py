@@ -20,7 +20,7 @@ FEWEST_LINES = 3
 SHARE = 0.7  # of the lines that have one of the shapes; a launcher's own lines have none
 WIDEST = 200
 _KNOWN = re.compile(
-    r"\[(?:rank|default|trainer|worker|role)\d{1,9}\]:|Traceback \(most recent call last\)"
+    r"^\[Rank \d{1,9}\] |\[(?:rank|default|trainer|worker|role)\d{1,9}\]:|Traceback \(most recent call last\)"
     rf"|(?<![A-Za-z0-9]){glog.HEAD} "
     r"|\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}\] \[[A-Z]{4,8}\] \[|(?<![\w./-])[\w./-]{1,100}: line \d{1,9}: "
 )

@@ -10,6 +10,7 @@ from fanout.diagnose.verdict import Cause
 #: Kind -> its signatures. A signature of no kind is judged by the text that the verdict shows.
 KINDS: dict[str, tuple[str, ...]] = {
     "exception": (
+        "undefined-symbol",
         "no-other-command", "conda-not-ready", "shell-no-file", "shell-not-executable", "bad-alloc", "cpp-exception",
         "python-exception", "stated-error", "stated-by-program", "hydra-override", "tyro-parsing", "flags-parsing",
         "called-process", "loss-not-finite", "torchrun-local-rank", "circular-import", "version-skew", "no-module",
@@ -18,6 +19,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     ),
     "gpu-memory": ("cuda-out-of-memory", "cuda-memory-taken", "nccl-gpu-memory"),
     "gpu-fault": (
+        "rccl-hip-failure", "rocm-memory-fault", "rocm-gpu-hang", "rocm-queue-aborted", "amdgpu-reset",
         "xid", "sxid", "gpu-lost", "cuda-ecc", "cuda-illegal-access", "cuda-kernel-failed", "cuda-assert", "cuda-busy", "cuda-ordinal",
         "cuda-fabric-manager", "cuda-compat", "cuda-old-driver", "nvml-mismatch", "npu-device-error", "nccl-cuda",
     ),
@@ -28,17 +30,21 @@ KINDS: dict[str, tuple[str, ...]] = {
         "ray-worker-died", "slurm-oom", "kubernetes-oom", "kernel-oom", "oom-daemon", "loader-killed",
     ),
     "crash": (
+        "kernel-panic",
         "mpi-signal-handler", "container-crashed", "fatal-python-abort", "crash-handler", "heap-corruption", "native-assertion",
        "shell-crashed", "shell-aborted", "fatal-python-error", "nccl-segfault", "loader-shm", "shm-wiped"),
     "stopped": (
+        "torchrun-interrupted",
         "batch-time-limit", "lightning-stopped", "kubernetes-liveness",
         "shell-terminated", "shell-hangup", "torchrun-hangup", "torchrun-stop-request", "slurm-time-limit", "slurm-preempted",
        "torchrun-death-signal", "slurm-cancelled"),
     "exit": (
+        "lightning-ended", "spawn-exited",
         "mpi-abort", "deepspeed-exit",
         "mpi-first-exit", "slurm-task-exit",
        "exit", "deepspeed-return", "hydra-termination"),
     "waits": (
+        "torchrun-unkillable",
         "silent", "vanished", "apart", "quiet-host", "blamed", "pointed", "missing-node", "monitored-barrier", "nccl-desync",
         "store-waits-for-rank", "nccl-unique-id", "hccl-notify-timeout", "torchrun-worker-stuck", "kernel-hung-task",
         "kernel-lockup", "nfs-silent", "early",
@@ -48,14 +54,16 @@ KINDS: dict[str, tuple[str, ...]] = {
        "lost", "ssh-lost", "ssh-no-connection", "ssh-refused", "ssh-host-key", "ssh-hung-up", "link-down"),
     "network": ("network", "nobody", "gloo-mesh", "nccl-connect-failed", "store-timeout", "store-refused", "socket-no-address"),
     "setup": (
+        "hccl-setup",
         "kubernetes-image",
         "store-port-in-use", "store-wrong-service", "store-no-such-name", "socket-all-digits", "numbers", "nccl-same-gpu",
         "nccl-version", "nccl-world-size", "nccl-rank-twice", "nccl-no-interface", "nccl-bad-family", "gloo-no-interface",
         "gloo-loopback", "ib-memlock", "ib-queue-pair", "nccl-shm", "nccl-crossed", "nccl-nvls", "nccl-nic-count",
     ),
     "link": ("ib-event", "ib-completion"),
-    "mismatch": ("collective-mismatch", "gloo-size", "nccl-truncated"),
+    "mismatch": ("hccl-parameters-differ", "ddp-parameters-differ", "collective-mismatch", "gloo-size", "nccl-truncated"),
     "victim": (
+        "hccl-transport", "nccl-call-failed", "store-socket-timeout", "store-connection-lost", "rccl-cuda-error", "nccl-cuda-stopped",
         "nccl-dump-signal", "cpp-library-exception",
         "nccl-timeout", "nccl-remote-error", "nccl-peer-closed", "nccl-socket-closed", "nccl-progress", "nccl-heartbeat",
         "gloo-closed", "gloo-reset", "gloo-timeout", "store-gone", "store-lost", "store-waits-for-key",
@@ -76,6 +84,8 @@ _REPORT_A_SIGNAL = (
     "lightning-child-killed",
     "spawned-process-killed",
     "systemd-unit-killed",
+    "spawn-exited",
+    "lightning-ended",
 )
 _BY_SIGNAL = {4: "crash", 6: "crash", 7: "crash", 8: "crash", 9: "killed", 11: "crash", 15: "stopped"}
 
