@@ -12,8 +12,8 @@ from typing import NamedTuple
 from fanout.logs.number_roles import NumberContext, Role, Unit, get_context, is_other_speed
 
 _NO_TRAINING_BAR = re.compile(
-    r"data ?set|split|tokeni[sz]|\bmap\b|filter|download|upload|load|fetch|shard|file|writ|saving|generat|packing|compil"
-    r"|checksum|preprocess|prompt|\bval\b|eval|valid|\btest|predict|sanity|capturing|weights|resolving"
+    r"data ?set|\b(?:split|tokeni[sz]|map\b|filter|(?:down|up)?load(?:ing)?\b|fetch|shards?\b|files?\b|writ|saving|generat|packing"
+    r"|compil|checksum|preprocess|prompts?\b|val\b|eval|valid|test|predict|sanity|capturing|weights|resolving)"
 )
 _TRAINING_BAR = re.compile(r"train|epoch|episode|step|iter|batch|fit|progress|updat|loss")
 _WORD = re.compile(r"[a-z]{2}")

@@ -29,6 +29,7 @@ _NAMED = r"(?:(?<=[:=→].)|(?<=[:=→][ '\"(\[].)|(?<=[:=→] ['\"(\[].)|(?<=[L
 _NAN = r"(?:(?<=-)[nN]|(?<=[nN]))[aA][nN]\b|(?:(?<=-)[iI]|(?<=[iI]))[nN][fF]\b"
 _NUMBER = re.compile(rf"([-+\d]{_START}{_DIGITS})")
 _NUMBER_OR_NAN = re.compile(rf"([-+\dniNI](?:{_START}{_DIGITS}|{_NAMED}(?:{_NAN})))")
+_BAR = re.compile(r"%\|[^|]{0,500}\|")
 _DURATION = re.compile(
     r"(?:(?P<d>\d{1,5}(?:\.\d{1,3})?)\s?d(?:ays?)?,?\s?)?"
     r"(?:(?P<clock>\d{1,4}(?::\d\d){1,2})(?![\d:])"
@@ -96,6 +97,8 @@ def _split_line(text: str) -> list[str]:
     text = text[:LONGEST]
     if "\x1b" in text:
         text = strip_escapes(text)
+    if "%|" in text:
+        text = _BAR.sub("%|#|", text)  # a bar without Unicode has digits: ``45%|####5     |``
     low = text.lower()
     pattern = _NUMBER_OR_NAN if "nan" in low or "inf" in low else _NUMBER
     return pattern.split(text, maxsplit=MOST_NUMBERS)

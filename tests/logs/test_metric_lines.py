@@ -1,6 +1,6 @@
 """Metrics in the lines of public training libraries: what the parser finds is what a person reads.
 
-478 lines of 36 libraries and of user scripts: precision 99.7 %, recall 99.9 % of 684 values. The forms of the lines come
+483 lines of 36 libraries and of user scripts: precision 99.7 %, recall 99.9 % of 697 values. The forms of the lines come
 from the source of the libraries. Before the parser split lines at their numbers: 64 % and 73 %. The last section was written
 after the parser, which at first had 97 % and 95 % there. ``python -m tests.logs.metric_corpus`` prints a table.
 """
@@ -43,7 +43,7 @@ def test_precision_and_recall_do_not_fall() -> None:
 
 
 def test_the_corpus_has_lines_of_both_kinds_from_many_libraries() -> None:
-    assert len(ROWS) >= 478
+    assert len(ROWS) >= 483
     assert len({row.library for row in ROWS}) >= 37
     assert sum(not row.wanted for row in ROWS) >= 150
 
