@@ -27,9 +27,9 @@ class AttemptEnd:
     the first cause (a signature, or exit, signal, lost, ...), "" if it is undetermined. ``place`` identifies the error:
     the signature, the exception type, its text without numbers, and the innermost frame of the user's code, without host
     and rank. ``host`` is the host of the cause, ``accused`` all hosts with the same cause. ``code`` is the exit status
-    of the script (negative: a signal). ``lost`` hosts have no connection; ``rebooted`` ones have a new boot id;
-    ``unclean`` ones still have processes of the run that cannot be ended. ``requested`` is why a person or an option
-    ended the run, "" if it failed.
+    of the script, or of the rank if the script exits with 1 (negative: a signal). ``lost`` hosts have no connection;
+    ``rebooted`` ones have a new boot id; ``unclean`` ones still have processes of the run that cannot be ended.
+    ``requested`` is why a person or an option ended the run, "" if it failed.
     """
 
     number: int

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 from fanout.recovery.attempt import AttemptEnd, RecoveryOptions
 from fanout.recovery.failure_classes import (
     FAILURE_CLASSES,
+    HARDWARE_XIDS,
     REQUESTED_RESTART,
+    STOP_SIGNALS,
     TRANSIENT_TEXTS,
     UNDETERMINED,
     USAGE_CODES,
@@ -15,14 +19,12 @@ from fanout.recovery.failure_classes import (
 
 _BY_SIGNATURE = {signature: row for row in FAILURE_CLASSES for signature in row.signatures}
 _FILE_SERVER = _BY_SIGNATURE["stale-file"]
-ENDED_BY_SIGNAL = (-15, 143, -2, 130, -1, 129)  # TERM, INT, HUP: a person or a program ended the task on purpose
-_UNNAMED = (
-    "",
-    "exit",
-    "stated-error",
-    "stated-by-program",
-    "called-process",
-)  # causes that only repeat the exit status
+#: Causes that only repeat the exit status.
+_UNNAMED = frozenset(
+    "exit stated-error stated-by-program called-process deepspeed-exit spawn-exited lightning-ended mpi-first-exit "
+    "slurm-task-exit".split()
+) | {""}
+_XID = re.compile(r"\bXid (?:\([^)]{1,64}\): )?(\d{1,4})\b")
 
 
 def classify_failure(options: RecoveryOptions, attempt: AttemptEnd) -> FailureClass:
@@ -30,25 +32,32 @@ def classify_failure(options: RecoveryOptions, attempt: AttemptEnd) -> FailureCl
 
     A restart code and a usage code of the script decide if no signature explains more. A lost host decides if the cause
     is undetermined. An error of user code that names a passing fault (a stale file, a broken connection) is a fault of
-    the file server or of the network.
+    the file server or of the network. The number of an Xid separates broken GPUs from faults of a program. A signal
+    that asks a process to stop comes from a person or another program, if nothing else failed.
     """
     unnamed = attempt.signature in _UNNAMED
     if attempt.code in options.restart_codes and unnamed:
         return REQUESTED_RESTART
     if attempt.code in USAGE_CODES and unnamed:
         return USAGE_ERROR
-    if attempt.code in ENDED_BY_SIGNAL and (unnamed or attempt.signature == "signal"):
-        return _BY_SIGNATURE["interrupted"]
     if attempt.rebooted:
         return _BY_SIGNATURE["rebooted"]
     if attempt.lost and (unnamed or attempt.host in attempt.lost):
         return _BY_SIGNATURE["lost"]
     row = _BY_SIGNATURE.get(attempt.signature, UNDETERMINED)
+    if attempt.code in STOP_SIGNALS and (unnamed or attempt.signature == "signal"):
+        row = _BY_SIGNATURE["shell-terminated"]
+    if attempt.signature == "xid" and _names_broken_gpu(f"{attempt.text} {attempt.sentence}"):
+        row = _BY_SIGNATURE["gpu-lost"]
     if row.name == "user-code" and any(text in attempt.text for text in TRANSIENT_TEXTS):
         return _FILE_SERVER
     if attempt.confidence in ("low", "undetermined") and row.answer == "stop":
         return UNDETERMINED  # a wrong stop costs the night; a wrong restart costs minutes
     return row
+
+
+def _names_broken_gpu(text: str) -> bool:
+    return any(int(number) in HARDWARE_XIDS for number in _XID.findall(text))
 
 
 def failed_at_same_place(now: AttemptEnd, before: AttemptEnd) -> bool:

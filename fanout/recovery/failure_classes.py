@@ -45,7 +45,8 @@ def _row(name: str, signatures: str, answer: Answer, why: str, **more: object) -
 FAILURE_CLASSES = (
     _row(
         "host-lost",
-        "lost kernel-lockup ssh-lost vanished quiet-host silent-host slurm-node-fail",
+        "lost kernel-lockup kernel-panic silent-host ssh-lost mpi-daemon-lost slurm-node-failed kubernetes-node-lost "
+        "ray-node-dead",
         "replace",
         "a machine without power or network is repaired in hours, not in seconds",
         in_place_if_clean=True,
@@ -67,7 +68,8 @@ FAILURE_CLASSES = (
     ),
     _row(
         "gpu-fault",
-        "xid cuda-illegal-access cuda-assert",
+        "xid cuda-illegal-access cuda-assert cuda-kernel-failed nccl-cuda nccl-cuda-error rccl-hip-failure "
+        "rccl-cuda-error rocm-memory-fault rocm-gpu-hang rocm-queue-aborted amdgpu-reset",
         "restart",
         "41 of 62 illegal memory accesses at ByteRobust came from user code",
         limit=1,
@@ -76,14 +78,17 @@ FAILURE_CLASSES = (
     ),
     _row(
         "driver",
-        "nvml-mismatch cuda-fabric-manager cuda-old-driver cuda-compat cuda-busy",
+        "nvml-mismatch cuda-fabric-manager cuda-old-driver cuda-compat cuda-busy nccl-nvls nccl-nic-count",
         "replace",
         "a driver fault does not go away by itself",
     ),
     _row(
         "crash",
-        "signal fatal-python-error nccl-segfault shell-crashed shell-aborted terminate-called glibc-abort "
-        "torchrun-death-signal python-died-of-signal mpi-rank-signal hydra-termination deepspeed-killed ray-worker-died",
+        "signal fatal-python-error fatal-python-abort crash-handler heap-corruption cpp-exception "
+        "cpp-library-exception native-assertion nccl-segfault shell-crashed shell-aborted systemd-unit-killed "
+        "container-crashed python-died-of-signal spawned-process-killed composer-rank-killed lightning-child-killed "
+        "deepspeed-killed mpi-rank-signal mpi-signal-handler mpi-rank-aborted hydra-signal hydra-termination "
+        "slurm-task-signal ray-worker-died",
         "restart",
         "a crash comes from a memory fault or a bug; a second one on the same host points to the host",
         limit=2,
@@ -92,7 +97,8 @@ FAILURE_CLASSES = (
     ),
     _row(
         "host-memory",
-        "kernel-oom oom-daemon slurm-oom kubernetes-oom shell-killed shell-killed-zsh loader-killed",
+        "kernel-oom oom-daemon oom-daemon-unit oom-daemon-session slurm-oom kubernetes-oom kubernetes-evicted "
+        "container-killed batch-memory-limit ray-memory-monitor ray-raylet-oom shell-killed loader-killed bad-alloc",
         "restart",
         "a slow leak survives a restart for long; a task that does not fit never does",
         limit=1,
@@ -100,7 +106,7 @@ FAILURE_CLASSES = (
     ),
     _row(
         "gpu-memory",
-        "cuda-out-of-memory cuda-memory-taken",
+        "cuda-out-of-memory cuda-memory-taken nccl-gpu-memory",
         "restart",
         "memory of the ended attempt is free again; a batch that does not fit never does",
         limit=1,
@@ -108,38 +114,50 @@ FAILURE_CLASSES = (
     ),
     _row(
         "network",
-        "network nccl-system-error nccl-connect-failed nccl-remote-error nccl-unique-id ib-completion ib-queue-pair "
-        "ib-event link-down gloo-mesh gloo-closed gloo-reset store-timeout store-refused dist-backend peer-trouble "
-        "hccl-operation nccl-timeout gloo-timeout blamed meeting missing-node",
+        "network nccl-system-error nccl-connect-failed ib-completion ib-queue-pair ib-event link-down dist-backend "
+        "peer-trouble hccl-operation hccl-transport store-timeout store-refused socket-no-address ssh-no-connection "
+        "ssh-hung-up",
         "restart",
         "a network fault without a named host usually passes",
         waits=True,
     ),
     _row(
         "host-cut-off",
-        "cut-off unreachable",
+        "cut-off",
         "replace",
         "the network test after the failure measured that this host is cut off",
         in_place_if_clean=True,
     ),
     _row(
         "hang",
-        "hang apart missing silent torchrun-worker-stuck torchrun-unkillable kernel-hung-task",
+        "hang apart missing silent torchrun-worker-stuck torchrun-unkillable kernel-hung-task loader-timeout "
+        "kubernetes-liveness",
         "restart",
         "21 of 26 hangs at ByteRobust came from the infrastructure",
         replaces_repeat=True,
     ),
     _row(
+        "left-the-run",
+        "blamed quiet-host vanished",
+        "restart",
+        "the others lost this host or rank, and it reported no error; a second time points to the host",
+        waits=True,
+        replaces_repeat=True,
+    ),
+    _row(
         "mismatch",
-        "mismatch collective-mismatch nccl-world-size nccl-rank-twice nccl-same-gpu nccl-truncated nccl-crossed gloo-size "
-        "node-rank nnodes numbers torchrun-local-rank env-missing cuda-ordinal socket-all-digits nccl-bad-family",
+        "mismatch collective-mismatch ddp-parameters-differ hccl-parameters-differ nccl-world-size nccl-rank-twice "
+        "nccl-same-gpu nccl-truncated nccl-crossed nccl-bad-family gloo-size gloo-loopback node-rank nnodes "
+        "torchrun-local-rank env-missing cuda-ordinal socket-all-digits",
         "stop",
         "wrong code or wrong numbers fail again",
     ),
     _row(
         "environment",
-        "no-module no-library no-file no-command crlf version-skew nccl-version circular-import no-script no-main-module "
-        "hydra-override tyro-parsing flags-parsing",
+        "no-module no-library no-file no-command no-other-command crlf version-skew undefined-symbol nccl-version "
+        "circular-import no-script no-main-module hydra-override tyro-parsing flags-parsing shell-no-file "
+        "shell-not-executable conda-not-ready kubernetes-image ssh-refused ssh-host-key store-no-such-name "
+        "gloo-no-interface nccl-no-interface ib-memlock hccl-setup",
         "stop",
         "the environment or the command is wrong; if only one host has the fault, another host can work",
         replaces_single=True,
@@ -160,7 +178,7 @@ FAILURE_CLASSES = (
     ),
     _row(
         "file-server",
-        "nfs-silent stale-file transient-io",
+        "nfs-silent stale-file",
         "restart",
         "a file server that answers again serves the next attempt",
         waits=True,
@@ -178,7 +196,7 @@ FAILURE_CLASSES = (
     ),
     _row(
         "never-joined",
-        "start-timeout rendezvous-lost",
+        "start-timeout missing-node meeting",
         "restart",
         "a host that starts too slowly once may be in time the next time",
         limit=1,
@@ -194,15 +212,17 @@ FAILURE_CLASSES = (
     ),
     _row(
         "ended-outside",
-        "torchrun-stop-request slurm-cancelled interrupted",
+        "torchrun-stop-request torchrun-death-signal torchrun-hangup shell-terminated shell-hangup lightning-stopped "
+        "slurm-cancelled slurm-time-limit slurm-preempted batch-time-limit",
         "stop",
         "a person or another program ended the processes on purpose",
     ),
-    _row("lease", "unheard lease-expired", "restart", "the hosts are healthy: only the launcher was away", limit=1),
-    _row("early-exit", "early early-exit", "restart", "a host ended with 0 before the others", limit=1),
+    _row("lease", "unheard", "restart", "the hosts are healthy: only the launcher was away", limit=1),
+    _row("early-exit", "early-exit", "restart", "a host ended with 0 before the others", limit=1),
     _row(
         "user-code",
-        "python-exception stated-error stated-by-program called-process exit ray-reports deepspeed-return",
+        "python-exception stated-error stated-by-program called-process exit ray-reports deepspeed-exit spawn-exited "
+        "lightning-ended mpi-first-exit mpi-abort slurm-task-exit",
         "restart",
         "user code fails again at the same place, unless data or time played a part",
         limit=1,
@@ -228,6 +248,12 @@ REQUESTED_RESTART = FailureClass(
 )
 
 USAGE_CODES = (2, 17, 93, 126, 127)  # usage, Megatron-LM exit, NVRx "do not restart", not executable, not found
+
+#: Exit statuses after SIGHUP, SIGINT or SIGTERM.
+STOP_SIGNALS = (-1, -2, -15, 129, 130, 143)
+
+#: Xids of broken hardware or a broken driver. The other ones usually come from the program.
+HARDWARE_XIDS = (48, 62, 63, 64, 74, 79, 95, 119, 120)
 
 USAGE_ERROR = FailureClass(
     name="usage-error",

@@ -51,7 +51,7 @@ def build_attempt_end(
         confidence=verdict.confidence if verdict is not None and cause is not None else "medium",
         host=cause.host if cause is not None else first,
         accused=(cause.hosts or ((cause.host,) if cause.host else ())) if cause is not None else (),
-        code=_get_code(hosts.get(first or "")),
+        code=_choose_code(_get_code(hosts.get(first or "")), cause),
         lost=tuple(name for name in gone if not state.hosts[name].rebooted),
         rebooted=tuple(host.name for host in state.all_hosts if host.rebooted),
         unclean=tuple(name for name, host in hosts.items() if host.left),
@@ -78,6 +78,11 @@ def _get_code(host: HostOutcome | None) -> int | None:
     if host is None:
         return None
     return -host.signal if host.signal else host.code
+
+
+def _choose_code(code: int | None, cause: Cause | None) -> int | None:
+    """Return the exit status of the rank if that of the script does not repeat it: torchrun always exits with 1."""
+    return cause.code if cause is not None and cause.code is not None and code in (None, 0, 1) else code
 
 
 def _build_place(cause: Cause) -> str:

@@ -99,11 +99,11 @@ def add_retest(verdict: Verdict, tested: MeshTest, unreached: Sequence[str]) -> 
     cause = verdict.cause
     if len(guilty) == 1 and len(seen) > 2:
         (host,) = guilty
-        cause = Cause(signature="network", says="cannot exchange data with the other hosts", host=host, hosts=(host,))
+        cause = Cause(signature="cut-off", says="cannot exchange data with the other hosts", host=host, hosts=(host,))
     return replace(
         verdict,
         cause=cause,
-        confidence="medium" if cause is not None and cause.signature == "network" else verdict.confidence,
+        confidence="medium" if cause is not None and cause.signature in ("network", "cut-off") else verdict.confidence,
         doubts=() if cause is not verdict.cause else verdict.doubts,
         evidence=(*verdict.evidence, *lines),
         refutes=(),

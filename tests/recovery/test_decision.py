@@ -311,3 +311,33 @@ def test_spare_takes_the_node_rank_of_the_host_that_it_replaces(hosts: list[str]
 def test_signature_is_in_one_class() -> None:
     names = [signature for row in FAILURE_CLASSES for signature in sorted(row.signatures)]
     assert len(names) == len(set(names))
+
+
+def test_xid_of_broken_hardware_replaces_the_host_and_an_xid_of_a_program_does_not() -> None:
+    broken = build_attempt(
+        signature="xid", host="gpu02", text="NVRM: Xid (PCI:0000:0f:00): 79, GPU has fallen off the bus."
+    )
+    assert expect_restart(decide_for(broken)).roster.replaced == (("gpu02", "gpu09"),)
+    named = replace(broken, text="", sentence="rank 3 on gpu02 had Xid 79 from the driver of GPU 0000:0f:00")
+    assert expect_restart(decide_for(named)).roster.replaced == (("gpu02", "gpu09"),)
+    program = replace(broken, text="NVRM: Xid (PCI:0000:0f:00): 31, pid=79, name=python3, Ch 00000079")
+    assert expect_restart(decide_for(program)).roster.hosts == HOSTS
+
+
+def test_host_that_the_network_test_found_cut_off_is_replaced() -> None:
+    apart = build_attempt(signature="cut-off", confidence="medium", host="gpu03", code=1)
+    assert expect_restart(decide_for(apart)).roster.replaced == (("gpu03", "gpu09"),)
+
+
+def test_signal_that_asks_a_process_to_stop_ends_the_run() -> None:
+    for code in (-15, 143, -2, 129):
+        stopped = build_attempt(signature="signal" if code < 0 else "exit", host="gpu02", code=code)
+        assert expect_end(decide_for(stopped), "not-restartable").failure_class == "ended-outside"
+    rebooting = build_attempt(signature="signal", host="gpu02", code=-15, rebooted=("gpu02",))
+    assert expect_restart(decide_for(rebooting)).failure_class == "rebooted"
+
+
+def test_exit_status_that_asks_for_a_restart_is_not_counted() -> None:
+    for signature in ("exit", "spawn-exited", "lightning-ended", "stated-error"):
+        saved = build_attempt(signature=signature, host="gpu02", code=75, steps=None, ended_at=20.0)
+        assert expect_restart(decide_for(saved)).used == 0
