@@ -212,8 +212,8 @@ FAILURE_CLASSES = (
     ),
     _row(
         "ended-outside",
-        "torchrun-stop-request torchrun-death-signal torchrun-hangup shell-terminated shell-hangup lightning-stopped "
-        "slurm-cancelled slurm-time-limit slurm-preempted batch-time-limit",
+        "torchrun-stop-request torchrun-death-signal torchrun-hangup torchrun-interrupted shell-terminated shell-hangup "
+        "lightning-stopped slurm-cancelled slurm-time-limit slurm-preempted batch-time-limit",
         "stop",
         "a person or another program ended the processes on purpose",
     ),
