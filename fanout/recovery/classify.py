@@ -44,9 +44,9 @@ def classify_failure(options: RecoveryOptions, attempt: AttemptEnd) -> FailureCl
         return _BY_SIGNATURE["rebooted"]
     if attempt.lost and (unnamed or attempt.host in attempt.lost):
         return _BY_SIGNATURE["lost"]
-    row = _BY_SIGNATURE.get(attempt.signature, UNDETERMINED)
     if attempt.code in STOP_SIGNALS and (unnamed or attempt.signature == "signal"):
-        row = _BY_SIGNATURE["shell-terminated"]
+        return _BY_SIGNATURE["shell-terminated"]
+    row = _BY_SIGNATURE.get(attempt.signature, UNDETERMINED)
     if attempt.signature == "xid" and _names_broken_gpu(f"{attempt.text} {attempt.sentence}"):
         row = _BY_SIGNATURE["gpu-lost"]
     if row.name == "user-code" and any(text in attempt.text for text in TRANSIENT_TEXTS):
