@@ -54,7 +54,7 @@ _CATEGORIES = {
 def build_texts(pattern: re.Pattern[str], length: int) -> Iterator[str]:
     """Yield adversarial texts of about this length, each once."""
     seen: dict[str, None] = dict.fromkeys(FILLINGS)
-    for before, item in _find_repeats(list(parser.parse(pattern.pattern, pattern.flags)), ""):
+    for before, item in _find_repeats(_parse_nodes(pattern), ""):
         for unit in (item, before, before + item, *(before + filling for filling in ("9", "a", " "))):
             seen.setdefault(unit)
         for filling in (item, "9", "a", " ", '"'):
@@ -62,6 +62,11 @@ def build_texts(pattern: re.Pattern[str], length: int) -> Iterator[str]:
     for unit in seen:
         if unit:
             yield (unit * (length // len(unit) + 1))[:length] + "\x00"
+
+
+def _parse_nodes(pattern: re.Pattern[str]) -> list[Any]:
+    tree: Any = parser.parse(pattern.pattern, pattern.flags)
+    return list(tree)
 
 
 def _find_repeats(nodes: Sequence[Any], before: str) -> Iterator[tuple[str, str]]:
@@ -101,7 +106,7 @@ def _sample_node(operator: Any, value: Any) -> str:
     if operator is constants.IN:
         return _sample_set(value)
     if operator in (constants.MAX_REPEAT, constants.MIN_REPEAT, getattr(constants, "POSSESSIVE_REPEAT", None)):
-        return _sample_nodes(value[2]) * max(value[0], 1 if value[0] else 0)
+        return _sample_nodes(value[2]) * int(value[0])
     if operator is constants.SUBPATTERN:
         return _sample_nodes(value[3])
     if operator is constants.BRANCH:
@@ -112,18 +117,18 @@ def _sample_node(operator: Any, value: Any) -> str:
 def _sample_set(items: Sequence[Any]) -> str:
     if items[0][0] is constants.NEGATE:
         denied = {chr(value) for operator, value in items[1:] if operator is constants.LITERAL}
-        return next(char for char in "a9 .-:" if char not in denied)
+        return str(next(char for char in "a9 .-:" if char not in denied))
     operator, value = items[0]
     if operator is constants.RANGE:
         return chr(value[0])
     if operator is constants.CATEGORY:
-        return _CATEGORIES.get(value, "a")
+        return str(_CATEGORIES.get(value, "a"))
     return chr(value)
 
 
 def find_unbounded(pattern: re.Pattern[str]) -> list[str]:
     """Return a sample of the item of each repeat without an upper bound."""
-    return list(_list_unbounded(list(parser.parse(pattern.pattern, pattern.flags))))
+    return list(_list_unbounded(_parse_nodes(pattern)))
 
 
 def _list_unbounded(nodes: Sequence[Any]) -> Iterator[str]:
