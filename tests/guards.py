@@ -64,14 +64,14 @@ GUARDS = (
         file="remote/offsets.py",
         text="if chunk.offset > have:",
         instead="if False:",
-        test=f"{LINK}::test_a_hole_in_the_log_is_never_passed_over",
+        test=f"{LINK}::test_log_hole_is_reported",
     ),
     Guard(
         name="CRC-32 of the whole log",
         file="remote/offsets.py",
         text="crc in (None, self._crcs.get(stream, 0))",
         instead="True",
-        test=f"{LINK}::test_a_log_that_differs_from_the_hosts_is_not_whole",
+        test=f"{LINK}::test_log_with_a_wrong_checksum_is_not_complete",
     ),
     Guard(
         name="lease: without contact with a launcher the run ends",
@@ -106,14 +106,14 @@ GUARDS = (
         file="agent/probe_runner.py",
         text="os.waitpid(child, os.WNOHANG)",
         instead="os.waitpid(child, 0)",
-        test=f"{STUCK}::test_a_question_whose_child_cannot_be_collected_blocks_nothing",
+        test=f"{STUCK}::test_stuck_probe_child_blocks_no_other_question",
     ),
     Guard(
         name="no progress: a reconnect does not reset a deadline",
         file="model/policy.py",
         text="if _is_overdue(state, since, whole + patience):",
         instead="if False:",
-        test="tests/model/test_progress.py::test_a_host_whose_link_returns_without_progress_is_given_up_in_time",
+        test="tests/model/test_progress.py::test_flapping_host_without_progress_is_abandoned_in_time",
     ),
     Guard(
         name="guardian: the launcher was killed",
@@ -253,7 +253,7 @@ GUARDS = (
         file="agent/frames.py",
         text="if length > MAX_BODY:",
         instead="if False:",
-        test=f"{WIRE}::test_what_is_not_the_protocol_is_answered_in_one_way",
+        test=f"{WIRE}::test_protocol_violations_raise_one_error",
     ),
 )
 

@@ -32,7 +32,7 @@ WALL = {
 READINGS = ("time.time", "datetime.now", "datetime.datetime.now", "datetime.utcnow")
 
 
-def test_nothing_waits_by_the_wall_clock() -> None:
+def test_waits_do_not_depend_on_the_wall_clock() -> None:
     """Each module that reads it is listed with a reason; the keeper, the lease, the link and the policy are not."""
     found = {module.path.removeprefix("fanout/") for module in all_of_fanout() if list(find_uses(module, *READINGS))}
     assert found == set(WALL)

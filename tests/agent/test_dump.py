@@ -32,7 +32,7 @@ def summarize_dump(path: Path, data: bytes) -> dict[str, Any]:
     return flight_dump.read_dump(str(path))
 
 
-def test_a_summary_is_small_and_says_how_far_the_rank_came(tmp_path: Path) -> None:
+def test_a_summary_is_small_and_has_the_rank_progress(tmp_path: Path) -> None:
     pair = {"5": ("tp", (2, 3))}
     entries = [
         *build_finished(117),
@@ -62,7 +62,7 @@ def test_a_recreated_group_of_the_same_name_counts_from_one_again(tmp_path: Path
     assert flight_dump.read_dump(path)["groups"][0]["enqueued"] == 3
 
 
-def test_a_pickle_that_calls_something_is_refused_and_harmless(tmp_path: Path) -> None:
+def test_pickle_with_a_call_is_refused_and_harmless(tmp_path: Path) -> None:
     mark = tmp_path / "done"
     trap = pickle.dumps(build_dump([{"frames": Trap(mark)}]), protocol=2)
     found = summarize_dump(tmp_path / "nccl_trace_rank_0", trap)
@@ -85,14 +85,14 @@ def test_a_pickle_that_calls_something_is_refused_and_harmless(tmp_path: Path) -
         (b"\x80\x02Pnumber\n.", "it is not a complete dump"),
     ],
 )
-def test_a_file_that_is_no_dump_is_reported_with_its_path(data: bytes, why: str, tmp_path: Path) -> None:
+def test_invalid_dump_file_is_reported_with_its_path(data: bytes, why: str, tmp_path: Path) -> None:
     found = summarize_dump(tmp_path / "nccl_trace_rank_4", data)
     assert why in found["untold"]
     assert found["path"].endswith("nccl_trace_rank_4")
     assert "groups" not in found
 
 
-def test_a_file_that_is_too_large_or_a_pipe_is_not_read(tmp_path: Path) -> None:
+def test_oversized_file_or_pipe_is_not_read(tmp_path: Path) -> None:
     large, pipe = tmp_path / "nccl_trace_rank_0", tmp_path / "nccl_trace_rank_1"
     with open(large, "wb") as file:
         file.truncate(flight_dump.MOST_BYTES + 1)

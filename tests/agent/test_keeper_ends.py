@@ -88,7 +88,7 @@ def test_a_kill_does_not_wait(state: Path, tmp_path: Path) -> None:
         assert agent.end_run()[0]["signal"] == signal.SIGKILL
 
 
-def test_a_tree_that_forks_without_end_is_killed(state: Path, tmp_path: Path) -> None:
+def test_endlessly_forking_tree_is_killed(state: Path, tmp_path: Path) -> None:
     with Agent(state) as agent:
         agent.start_run("echo ready; f() { (sleep 0.01; f) & sleep 0.05; f; }; ulimit -u 4000; f", tmp_path)
         agent.wait_for_output(b"ready\n")

@@ -100,7 +100,7 @@ def test_an_end_that_is_being_fetched_is_not_stale(state: Path, tmp_path: Path) 
             assert _list_runs(other, "clean", runs=[[RUN, 0]], processes=[])["runs"] == []
 
 
-def test_a_launcher_that_took_over_measures_the_disks_of_the_run_and_not_the_root(state: Path, tmp_path: Path) -> None:
+def test_new_launcher_measures_the_disks_of_the_run(state: Path, tmp_path: Path) -> None:
     """A launcher with only the record does not know the work directory; the host does."""
     with Agent(state) as agent:
         agent.start_run("until [ -e end ]; do sleep 0.05; done", tmp_path)

@@ -72,7 +72,7 @@ def test_a_claim_ends_with_its_holder_however_that_ends() -> None:
 
 
 @ROOT
-def test_of_users_that_claim_at_the_same_moment_one_at_most_holds_it() -> None:
+def test_claims_at_the_same_moment_have_at_most_one_holder() -> None:
     for turn in range(3):
         users = [start_user(FIRST + number, f"run-{number}", f"{CLAIM}-{turn}") for number in range(6)]
         words = [read_line(user) for user in users]

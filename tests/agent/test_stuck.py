@@ -98,7 +98,7 @@ def _trace_process(pid: int) -> None:
         skip("ptrace", os.strerror(ctypes.get_errno()))
 
 
-def test_a_question_whose_child_cannot_be_collected_blocks_nothing(state: Path, tmp_path: Path) -> None:
+def test_stuck_probe_child_blocks_no_other_question(state: Path, tmp_path: Path) -> None:
     (tmp_path / "silent").mkdir()
     os.mkfifo(tmp_path / "fifo")
     sleeps = f"from fanout_agent.probes import registry\nregistry.load_probe = lambda what: lambda args: open({str(tmp_path / 'fifo')!r})"
@@ -177,7 +177,7 @@ def test_a_sweep_reports_what_does_not_die() -> None:
         assert (kill_leftovers.killed, kill_leftovers.left) == (1, [child.pid])
 
 
-def test_a_group_whose_leader_was_collected_gets_no_signal_unless_it_is_ours() -> None:
+def test_process_group_of_another_parent_gets_no_signal() -> None:
     """Its number may belong to another user's processes by then."""
     with subprocess.Popen(
         ["setsid", "sh", "-c", "trap 'exit 3' TERM; echo up; while :; do sleep 0.05; done"], stdout=subprocess.PIPE
@@ -213,9 +213,7 @@ class _Heartbeats:
             self._agent.send_operation("heartbeat")
 
 
-def test_a_keeper_that_was_stopped_for_longer_than_the_lease_continues_if_its_launcher_is_there(
-    state: Path, tmp_path: Path
-) -> None:
+def test_keeper_stopped_longer_than_the_lease_continues_with_its_launcher(state: Path, tmp_path: Path) -> None:
     with Agent(state) as agent:
         keeper = _prepare_run(agent, "echo ready; until [ -e end ]; do sleep 0.05; done", tmp_path, 1.5)
         agent.send_go()
@@ -257,7 +255,7 @@ def test_heartbeats_from_before_a_freeze_do_not_renew_the_lease(state: Path, tmp
     assert "the lease expired" in exited["why"]
 
 
-def test_a_go_that_waited_for_longer_than_the_lease_starts_nothing(state: Path, tmp_path: Path) -> None:
+def test_go_older_than_the_lease_starts_nothing(state: Path, tmp_path: Path) -> None:
     with Agent(state) as agent:
         keeper = _prepare_run(agent, "touch started", tmp_path, 1.0)
         os.kill(keeper, signal.SIGSTOP)

@@ -61,7 +61,7 @@ def choose_option(browser: Chrome, which: str, value: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_draws_itself_asks_for_nothing_and_complains_of_nothing(page: tuple[Chrome, str], scheme: str) -> None:
+def test_page_draws_without_requests_or_console_errors(page: tuple[Chrome, str], scheme: str) -> None:
     browser, url = page
     browser.emulate_screen(scheme=scheme)
     browser.load_page(url)

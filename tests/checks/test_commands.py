@@ -111,7 +111,7 @@ def test_this_machine_needs_no_ssh() -> None:
     )
 
 
-def test_what_a_remote_shell_must_read_is_quoted() -> None:
+def test_arguments_for_a_remote_shell_are_quoted() -> None:
     """The host's shell interprets the pattern, the pipe and the variable."""
     assert COMMANDS.build_remote_command("gpu01", "du -s /x/* | sort") == f"{LOGINS['gpu01']} 'du -s /x/* | sort'"
     assert CommandBuilder().build_remote_command("gpu09", "uptime") == "ssh gpu09 uptime"

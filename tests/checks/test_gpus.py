@@ -69,7 +69,7 @@ def read_gpus() -> dict[str, Any]:
     return probes_gpu.finish_query(probes_gpu.start_query({}))
 
 
-def test_everything_that_nvidia_smi_reports_is_read(folder: Path) -> None:
+def test_nvidia_smi_output_is_read_completely(folder: Path) -> None:
     """Models, memory, processes and their owners, throttling, the driver's requests, the fabric."""
     write_nvidia_smi(folder, ANSWERS)
     (folder / "kmsg").write_text(KERNEL)

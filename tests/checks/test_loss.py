@@ -23,7 +23,7 @@ def test_loss_is_blamed_on_the_sender_and_not_on_the_receivers() -> None:
     assert [(host, inward, others) for host, inward, others, _ in found] == [("h2", False, ("h1", "h3", "h4"))]
 
 
-def test_of_two_hosts_the_receiver_is_named_with_the_sender() -> None:
+def test_packet_loss_of_two_hosts_names_receiver_and_sender() -> None:
     assert [each[:3] for each in attribute_loss(count_segments(2, {("h1", "h2"): 14}))] == [("h2", True, ("h1",))]
 
 

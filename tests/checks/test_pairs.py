@@ -45,7 +45,7 @@ def draw_figure(data: st.DataObject, slow: Callable[[Pair], bool]) -> Figure:
 
 
 @given(st.integers(2, 40))
-def test_in_a_round_no_host_is_in_two_pairs_and_no_pair_repeats(count: int) -> None:
+def test_pair_schedule_uses_each_host_once_a_round_and_each_pair_once(count: int) -> None:
     rounds = schedule_first_pass(list_hosts(count))
     for met in rounds:
         names = [name for pair in met for name in pair]
@@ -111,7 +111,7 @@ def test_a_busy_moment_has_no_finding() -> None:
     assert blame_of(list_hosts(4), figure) == []
 
 
-def test_a_host_that_works_with_no_other_is_named_without_a_second_try() -> None:
+def test_isolated_host_is_named_without_a_retry() -> None:
     """A pair that hangs would cost its timeout each time."""
     names = list_hosts(4)
     found = {
@@ -126,6 +126,6 @@ def test_a_host_that_works_with_no_other_is_named_without_a_second_try() -> None
     assert (blame.hosts, blame.broken, len(blame.pairs)) == (("h3",), True, 3)
 
 
-def test_of_two_hosts_that_do_not_work_together_neither_can_be_named_alone() -> None:
+def test_failing_pair_of_two_hosts_names_both() -> None:
     (blame,) = find_faults(list_hosts(2), {("h1", "h2"): PairMeasurement(error="no", stage="group")})
     assert (blame.hosts, blame.broken) == (("h1", "h2"), True)

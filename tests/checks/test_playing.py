@@ -169,7 +169,7 @@ def test_a_task_without_torchrun_is_held_back_too(asker: ForkingAsker, tmp_path:
     assert [call["program"] for call in played["calls"]] == ["task"]
 
 
-def test_tokens_tell_one_directory_from_copies_and_are_removed(asker: ForkingAsker, tmp_path: Path) -> None:
+def test_tokens_distinguish_one_directory_from_copies_and_are_removed(asker: ForkingAsker, tmp_path: Path) -> None:
     """Two hosts share a directory and a third has its own; afterwards all are as empty as before."""
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     for folder in (ours, theirs):

@@ -119,7 +119,7 @@ def test_no_line_exceeds_80_columns_and_no_command_is_broken(fault: Fault) -> No
                 assert piece in screen or not piece.startswith(("ssh", "sudo", "scp", "tar", "-"))
 
 
-def test_in_a_pipe_nothing_is_wrapped() -> None:
+def test_output_to_a_pipe_is_not_wrapped() -> None:
     """The observation and the advice have one line each, and the table has all columns: for grep and for files."""
     case = set_dial("dropped", seconds=3.0)(build_healthy_case())
     findings = judge_all_checks(CATALOGUE, case)

@@ -105,7 +105,7 @@ def test_output_of_runs_and_builds_is_not_code(clone: Path) -> None:
     assert take_fingerprint(clone)["files"] == {}
 
 
-def test_a_walk_that_is_cut_short_reports_where(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_truncated_directory_walk_reports_its_position(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The number of files and the time are limits; neither is silent."""
     monkeypatch.setattr(source_tree, "_MOST_FILES", 3)
     for number in range(6):

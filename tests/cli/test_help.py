@@ -96,7 +96,7 @@ def test_a_long_list_of_flags_is_cut_between_two() -> None:
         ("hosts gpu01 gpu02", "fanout hosts gpu01,gpu02"),
     ],
 )
-def test_a_mistyped_word_leads_to_the_command_that_was_meant(line: str, meant: str) -> None:
+def test_mistyped_command_gets_a_suggestion(line: str, meant: str) -> None:
     with pytest.raises(UsageError) as raised:
         parse_arguments(shlex.split(line))
     assert raised.value.hint == meant

@@ -35,7 +35,7 @@ FORMS: list[tuple[str, tuple[str, ...], dict[str, object]]] = [
 
 
 @pytest.mark.parametrize(("line", "task", "flags"), FORMS, ids=[line for line, _, _ in FORMS])
-def test_everything_after_the_task_belongs_to_the_task(
+def test_arguments_after_the_task_belong_to_the_task(
     line: str, task: tuple[str, ...], flags: dict[str, object]
 ) -> None:
     request = parse_arguments(["run", *line.split()])

@@ -47,7 +47,7 @@ def list_written(path: str) -> list[str]:
     return [host.name for host in read_host_list(path, stdin=lambda _: b"", environ={}).hosts]
 
 
-def test_it_writes_each_concrete_name_once_in_order(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_init_writes_each_concrete_name_once_in_order(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["init", "--yes", "-F", str(config)]) == 0
     names = ["jump.lab", "gpu01", "gpu02", "login"]
     assert list_written("hosts.txt") == names
@@ -57,13 +57,13 @@ def test_it_writes_each_concrete_name_once_in_order(config: Path, capsys: pytest
     assert "next:  fanout check hosts.txt" in err
 
 
-def test_it_takes_only_names_that_match(config: Path) -> None:
+def test_init_takes_only_matching_names(config: Path) -> None:
     assert main(["init", "-y", "--match", "gpu*,login", "-F", str(config), "lab.txt"]) == 0
     assert list_written("lab.txt") == ["gpu01", "gpu02", "login"]
 
 
 @pytest.mark.parametrize("kind", ["file", "link"])
-def test_it_never_overwrites(config: Path, capsys: pytest.CaptureFixture[str], kind: str) -> None:
+def test_init_never_overwrites_a_file(config: Path, capsys: pytest.CaptureFixture[str], kind: str) -> None:
     if kind == "file":
         Path("hosts.txt").write_text("gpu07\n")
     else:
@@ -77,7 +77,7 @@ def test_it_never_overwrites(config: Path, capsys: pytest.CaptureFixture[str], k
 @pytest.mark.parametrize(
     ("text", "message"), [("Host *\n", "has no Host entry"), ("", "has no Host entry"), ("Host a\n", "that matches x*")]
 )
-def test_without_a_name_there_is_nothing_to_write(
+def test_init_without_a_name_writes_nothing(
     config: Path, capsys: pytest.CaptureFixture[str], text: str, message: str
 ) -> None:
     config.write_text(text)
@@ -88,7 +88,7 @@ def test_without_a_name_there_is_nothing_to_write(
 
 
 @pytest.mark.parametrize(("answer", "status"), [("y\n", 0), ("Yes\n", 0), ("n\n", 1), ("\n", 1), ("", 1)])
-def test_it_asks_before_it_writes(config: Path, answer: str, status: int) -> None:
+def test_init_asks_before_it_writes(config: Path, answer: str, status: int) -> None:
     err = io.StringIO()
     process = ProcessContext(
         environ={},
@@ -108,7 +108,7 @@ def test_it_asks_before_it_writes(config: Path, answer: str, status: int) -> Non
     assert Path("hosts.txt").exists() == (status == 0)
 
 
-def test_without_a_terminal_it_needs_yes(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_init_without_a_terminal_needs_yes(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["init", "-F", str(config)]) == 2
     assert "try:  fanout init --yes hosts.txt" in capsys.readouterr().err
     assert not Path("hosts.txt").exists()

@@ -82,7 +82,7 @@ def test_the_end_leaves_no_process_no_thread_no_descriptor_and_no_file(tmp_path:
 # ------------------------------------------------------------------------------------------------------- the directory
 
 
-def test_everything_in_the_directory_is_for_its_owner_alone(lab: embedded_lab.DemoLab) -> None:
+def test_lab_directory_is_private_to_its_owner(lab: embedded_lab.DemoLab) -> None:
     for path in (lab.directory, *lab.directory.rglob("*")):
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
 

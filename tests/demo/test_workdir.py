@@ -51,7 +51,7 @@ def test_a_directory_in_use_is_refused_and_stays_in_use(tmp_path: Path) -> None:
         assert root.is_dir()
 
 
-def test_what_was_kept_can_be_used_again_and_then_goes(tmp_path: Path) -> None:
+def test_kept_directory_is_used_again_and_then_deleted(tmp_path: Path) -> None:
     with claim_directory(tmp_path / "lab", keep=True) as root:
         (root / "hosts.txt").write_text("x")
     assert (root / "hosts.txt").exists()
@@ -60,7 +60,7 @@ def test_what_was_kept_can_be_used_again_and_then_goes(tmp_path: Path) -> None:
     assert not root.exists()
 
 
-def test_it_goes_also_when_the_demo_fails(tmp_path: Path) -> None:
+def test_directory_is_deleted_when_the_demo_fails(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="broken"), claim_directory(tmp_path / "lab", keep=False):
         raise RuntimeError("broken")
     assert not (tmp_path / "lab").exists()

@@ -19,7 +19,7 @@ def test_the_message_in_the_guide_is_the_message() -> None:
     assert read_refusal("gpu01 slots=8\ngpu04:128\n\n\ngpu01 slots=4\n") in TEXT
 
 
-def test_the_ranges_of_the_guide_expand_as_it_says() -> None:
+def test_ranges_of_the_guide_expand_as_documented() -> None:
     """This covers each row of the table with a plain result."""
     rows = re.findall(r"^\| `(\w+\[[^`\s]*\])` \| ((?:\w+ )+\w+)[;,]? ?.*\|$", TEXT, re.MULTILINE)
     assert len(rows) >= 3

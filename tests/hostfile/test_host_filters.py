@@ -98,7 +98,7 @@ def test_choice(how: dict[str, Any], expected: str | None) -> None:
     ],
     ids=str,
 )
-def test_a_filter_that_cannot_be_met_has_a_reason(how: dict[str, Any], message: str, hint: str) -> None:
+def test_unmatched_filter_is_refused_with_a_reason(how: dict[str, Any], message: str, hint: str) -> None:
     """Unknown hosts, slots and tags are named, with the nearest existing one."""
     with pytest.raises(UsageError) as caught:
         select_hosts(LAB, **how)

@@ -71,7 +71,7 @@ def test_a_missing_include_is_reported_at_its_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("source", ["hsots.txt", "./hsots.txt", "hosts.yaml", "hostfile", "sub/hosts"])
-def test_a_path_that_does_not_exist_is_no_host(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_path_is_no_host(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A missing file is never taken for a host name; the error lists files with similar names."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "hosts.txt").write_text("h1\n")

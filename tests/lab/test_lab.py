@@ -43,7 +43,7 @@ def test_hosts_reach_each_other_and_the_launcher(lab4: Lab, kind: str) -> None:
         )  # an answer, although nothing listens
 
 
-def test_nothing_leads_out_of_the_lab(lab4: Lab) -> None:
+def test_lab_has_no_route_to_the_outside(lab4: Lab) -> None:
     for node in lab4.nodes:
         ports = {"br0", *(host.port_name for host in lab4.hosts)} if node is lab4.launcher else {"eth0"}
         assert set(node.run_program(["ls", "/sys/class/net"]).stdout.split()) - {"bonding_masters"} == {"lo", *ports}
@@ -174,7 +174,7 @@ def test_hosts_differ_as_specified() -> None:
         )
 
 
-def test_what_is_bound_is_seen_at_its_place(tmp_path: Path) -> None:
+def test_bound_path_is_visible_at_its_mount_point(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("here")
     binds = [Bind(source=str(tmp_path)), Bind(source=str(tmp_path), target="/home/lab/work", writable=True)]
     with Lab(1, binds=binds) as lab:

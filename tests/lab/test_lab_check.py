@@ -259,7 +259,7 @@ def test_a_host_under_two_names_is_named_with_both_lines() -> None:
     assert "h2 (/home/lab/hosts.txt:2), h2b (/home/lab/hosts.txt:3)" in row["saw"]
 
 
-def test_what_the_check_learned_is_what_the_run_gets() -> None:
+def test_run_gets_the_results_of_the_check() -> None:
     """The check finds an address that the worker reaches, the common interface (once), and the processes of each host."""
     with Lab(2) as lab:
         copy_project(lab)

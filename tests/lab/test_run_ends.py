@@ -80,7 +80,7 @@ def test_a_killed_launcher_leaves_nothing_running(project: Project, lab4: Lab) -
     assert {project.read_log(name) for name in lab4.names} == {f"start {rank}\nbye\n".encode() for rank in range(4)}
 
 
-def test_a_third_ctrl_c_leaves_and_names_who_may_still_hold_something(project: Project, lab4: Lab) -> None:
+def test_third_ctrl_c_exits_and_names_hosts_with_possible_leftovers(project: Project, lab4: Lab) -> None:
     """One host cannot be reached for the stop: the user need not wait for it, and it is not reported as empty."""
     project.write_train_script("trap '' TERM\n" + WAIT + "sleep 1007\n")
     run = project.begin_training("--grace", "1", "--lease", "5")

@@ -65,7 +65,7 @@ def test_a_host_that_ignores_term_is_killed_after_the_grace(project: Project) ->
     assert "nothing: verified on all 4 hosts" in done.err
 
 
-def test_a_host_that_is_done_early_waits_for_the_others(project: Project) -> None:
+def test_early_finished_host_waits_for_the_others(project: Project) -> None:
     """Exit 0 is no failure while others still run; ``--on-early-exit stop`` makes it one for who wants that."""
     project.write_train_script("until [ $NODE_RANK = 1 -o -e go ]; do sleep 0.05; done\necho done\n")
     run = project.begin_training()

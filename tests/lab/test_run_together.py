@@ -111,7 +111,7 @@ def test_a_link_that_breaks_costs_neither_the_run_nor_a_byte(project: Project, l
 
 
 @pytest.mark.slow
-def test_a_host_that_is_silent_for_longer_than_its_link_lives(project: Project, lab4: Lab) -> None:
+def test_run_survives_a_host_silent_longer_than_its_link(project: Project, lab4: Lab) -> None:
     """The link is given up, dialled again, and the log is whole."""
     project.write_train_script(COUNT)
     run = project.begin_training()
@@ -145,7 +145,7 @@ def test_hosts_without_a_launcher_stop_when_the_lease_expires(project: Project, 
 
 
 @pytest.mark.slow
-def test_a_launcher_whose_machine_vanishes(project: Project, lab4: Lab) -> None:
+def test_hosts_end_the_run_after_the_launcher_machine_vanishes(project: Project, lab4: Lab) -> None:
     """No packet closes the connection and sshd waits a quarter of an hour: all our processes end within the lease."""
     project.write_train_script(WAIT)
     run = _start_run(project, "--lease", "5", "--grace", "1")

@@ -61,7 +61,7 @@ def test_after_the_silence_every_host_is_asked_once() -> None:
 
 
 @pytest.mark.parametrize(("second", "found"), [(STILL, True), (MOVES, False), (WORKS, False)])
-def test_it_is_a_hang_only_if_nothing_moves_anywhere(second: dict[str, Any], found: bool) -> None:
+def test_hang_needs_every_host_without_progress(second: dict[str, Any], found: bool) -> None:
     """If one rank has another stack, or a compiler works beside the ranks, the run continues."""
     run = build_running()
     run.wait(11.0)
@@ -179,7 +179,7 @@ def test_no_host_is_released_before_its_answer() -> None:
     assert Release(host="gpu02") in decide_actions(POLICY, run.play())
 
 
-def test_a_user_who_stops_the_run_waits_for_no_answers() -> None:
+def test_user_stop_does_not_wait_for_hang_answers() -> None:
     run = build_running().add(Interrupted(at=build_running().at, signal=2)).end("gpu02", code=1)
     assert not any(isinstance(action, Inspect) for action in decide_actions(POLICY, run.play()))
 

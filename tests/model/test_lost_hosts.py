@@ -53,7 +53,7 @@ def test_a_host_without_a_lease_is_reported_as_running_on() -> None:
     assert given_up.why.endswith("it may still run, because it has no lease")
 
 
-def test_a_run_that_goes_well_waits_for_a_host_without_a_link() -> None:
+def test_healthy_run_waits_for_a_disconnected_host() -> None:
     """The others ended with 0: the host may have done so too, and its link may come back."""
     assert decide_actions(POLICY, alone(ALONE_SECONDS + 100, failures=())) == ()
 
@@ -65,7 +65,7 @@ def test_a_host_that_is_still_being_ended_keeps_the_lease_for_all() -> None:
     assert not any(isinstance(action, Abandon) for action in decide_actions(POLICY, before))
 
 
-def test_the_hosts_that_the_launcher_waits_for_and_until_when() -> None:
+def test_waited_hosts_have_a_deadline() -> None:
     assert hosts_waited_for(POLICY, alone(10.0)) == {"a": 990.0 + ALONE_SECONDS}
     assert hosts_waited_for(POLICY, alone(10.0, failures=())) == {}
     assert hosts_waited_for(POLICY, state(running(), running(), failures=(("a", 1.0),))) == {}

@@ -83,7 +83,7 @@ def test_a_question_on_a_connection_that_the_launcher_does_not_know_yet_is_not_s
     assert not question.is_due(build_connected(0.0).hosts["h"])
 
 
-def test_a_connection_that_drops_and_returns_without_end_blocks_nothing() -> None:
+def test_flapping_connection_does_not_block_questions() -> None:
     question, state, now = PendingQuestion(FACTS, 0.0), build_connected(0.0), 0.0
     while not question.is_settled(state):
         if question.is_due(state.hosts["h"]):

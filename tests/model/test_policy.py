@@ -139,7 +139,7 @@ def test_a_host_that_rolled_back_by_itself_undoes_the_others() -> None:
 # ------------------------------------------------------------------------------------------------------------ after Go
 
 
-def test_while_all_run_there_is_nothing_to_do() -> None:
+def test_policy_does_nothing_while_all_hosts_run() -> None:
     assert decide_actions(POLICY, state(running(), running(), now=1e6)) == ()
 
 
@@ -201,7 +201,7 @@ def test_a_stop_without_effect_becomes_a_kill_and_then_a_loss() -> None:
     assert given_up == (Abandon(host="a", why="did not end after the stop request"),)
 
 
-def test_a_lost_link_is_waited_for_as_long_as_the_host_runs_on_and_no_longer() -> None:
+def test_lost_link_is_awaited_until_the_lease_of_the_host_ends() -> None:
     def cut(seconds: float) -> RunState:
         return state(running(connected=False, disconnected_at=1000.0 - seconds, disconnect_reason="silence"))
 
@@ -310,7 +310,9 @@ POLICIES = st.builds(
     count=st.integers(1, 4),
     tape=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 7), st.floats(0, 40)), max_size=60),
 )
-def test_in_any_world_the_run_is_safe_and_ends(policy: Policy, count: int, tape: list[tuple[int, int, float]]) -> None:
+def test_run_is_safe_and_ends_in_any_order_of_events(
+    policy: Policy, count: int, tape: list[tuple[int, int, float]]
+) -> None:
     """Go is sent at most once and only if all are ready, each action once, and an interrupt ends the run in bounded time."""
     names = [chr(ord("a") + at) for at in range(count)]
     world = World(policy=policy, state=RunState.initial(names, at=0.0))

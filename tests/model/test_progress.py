@@ -47,7 +47,7 @@ UNKNOWN = Exited(at=SINCE, host="a", code=None, signal=None, why="the keeper on 
     ],
     ids=["silent while it runs", "told to stop", "told to stop before it ran", "ended, its tree unknown"],
 )
-def test_a_host_whose_link_returns_without_progress_is_given_up_in_time(
+def test_flapping_host_without_progress_is_abandoned_in_time(
     one: HostState, facts: tuple[Event, ...], limit: float
 ) -> None:
     lost = replace(one, connected=False, disconnected_at=SINCE, no_message_since=SINCE)
@@ -56,7 +56,7 @@ def test_a_host_whose_link_returns_without_progress_is_given_up_in_time(
     assert limit < found.now - SINCE <= limit + 32.0
 
 
-def test_a_host_whose_link_breaks_again_and_again_is_kept_while_its_keeper_answers_or_its_log_grows() -> None:
+def test_flapping_host_is_kept_while_its_keeper_answers_or_its_log_grows() -> None:
     """A bad connection costs no run: the facts that a new link repeats prove that the keeper lives."""
     _, actions = flapping(state(running(), running()), *STARTED, seconds=10 * POLICY.lease)
     assert actions == []

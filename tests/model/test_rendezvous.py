@@ -36,7 +36,7 @@ JOINED, WAITING = {"joined_at": 10.0, "waiting_at": 5.0}, {"waiting_at": 10.0}
         ((JOINED, {}, {}), "b,c did not join"),
     ],
 )
-def test_a_host_that_never_comes_is_named(hosts: tuple[dict[str, Any], ...], named: str) -> None:
+def test_host_missing_from_the_rendezvous_is_named(hosts: tuple[dict[str, Any], ...], named: str) -> None:
     assert explain_stop(*hosts).startswith(named)
 
 

@@ -30,7 +30,7 @@ def test_the_most_specific_source_wins(said: tuple[str, ...]) -> None:
     assert loaded.origins == ({"grace": said[0]} if said else {})
 
 
-def test_without_settings_the_defaults_hold() -> None:
+def test_settings_without_files_are_the_defaults() -> None:
     assert merge_settings({}, {"PATH": "/bin", "FANOUT_STATE": "/x"}, []).settings == Settings()
 
 

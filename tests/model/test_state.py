@@ -199,7 +199,7 @@ def test_an_action_moves_no_phase(action: Go | Release) -> None:
 
 
 @given(st.lists(st.sampled_from(["name", "phase", "received", "last_message_at"]), unique=True))
-def test_a_changed_value_equals_that_of_replace(names: list[str]) -> None:
+def test_fast_replace_equals_dataclasses_replace(names: list[str]) -> None:
     """It is only faster; the old value does not change."""
     old = HostState(name="h1", streams={1: "rank 0"})
     changes = {name: f"new {name}" for name in names}

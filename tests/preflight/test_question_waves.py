@@ -58,7 +58,7 @@ def test_the_first_wave_shows_how_many_may_be_asked_at_once(each: float, count: 
     assert waves.slow == ""
 
 
-def test_if_most_are_late_they_are_asked_again_a_few_at_a_time() -> None:
+def test_late_majority_is_asked_again_in_small_waves() -> None:
     """24 at once take 48 s on a machine that has 15; four take 8."""
     machine = Machine(2.0)
     answers, waves = ask_hosts(machine, 60)
@@ -67,7 +67,7 @@ def test_if_most_are_late_they_are_asked_again_a_few_at_a_time() -> None:
     assert waves.slow == "24 of 24 hosts answered too late when asked at once: asked again, 4 at a time"
 
 
-def test_one_host_that_is_late_is_late() -> None:
+def test_single_late_host_is_reported_as_late() -> None:
     machine = Machine(0.01, always_late=frozenset({"h7", "h8", "h9"}))
     answers, waves = ask_hosts(machine, 40)
     assert [at for at, answer in enumerate(answers) if answer.error] == [7, 8, 9]
@@ -83,6 +83,6 @@ def test_one_host_that_is_late_is_late() -> None:
         ({"gpu": "unavailable"}, False),
     ],
 )
-def test_a_section_that_is_late_may_have_a_cause_of_its_own(reasons: dict[str, str], late: bool) -> None:
+def test_late_section_may_have_its_own_cause(reasons: dict[str, str], late: bool) -> None:
     """A file server or a name server that is down does not make the machine slow."""
     assert is_late(ProbeAnswer(value={"reasons": reasons})) is late

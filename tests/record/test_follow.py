@@ -93,7 +93,7 @@ def test_a_viewer_from_the_start_gets_every_event(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("damage", [b"", b'{"v":1,"t":5,"type":"what is this"}\n', b"\xff{]\n"])
-def test_who_comes_late_sees_the_end_of_it_and_every_stream(
+def test_late_viewer_gets_the_end_of_every_stream(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: bytes
 ) -> None:
     history = History("a").link().start()

@@ -40,7 +40,7 @@ def test_a_run_whose_launcher_died_goes_on_unless_another_is_held(tmp_path: Path
     hold.release_lock()
 
 
-def test_of_several_live_runs_none_is_chosen(tmp_path: Path) -> None:
+def test_several_live_runs_need_an_explicit_choice(tmp_path: Path) -> None:
     first, second, _ = make_runs(tmp_path, 3)
     holds = [held(first), held(second)]
     with pytest.raises(UsageError) as caught:
@@ -55,7 +55,7 @@ def test_of_several_live_runs_none_is_chosen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("verb", ["stop", "attach", "stacks"])
-def test_the_command_reports_that_no_run_goes_on(tmp_path: Path, verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_reports_that_no_run_is_live(tmp_path: Path, verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     make_runs(tmp_path, 2)
     (tmp_path / "zzz-not-a-run").mkdir()
     assert main([verb, "--log-dir", str(tmp_path)]) == 2

@@ -18,7 +18,7 @@ def test_a_hundred_launches_in_one_second_draw_a_hundred_ids() -> None:
     assert {len(each.split("-")[-1]) for each in ids} == {12}
 
 
-def test_of_many_that_create_one_directory_one_has_it(tmp_path: Path) -> None:
+def test_concurrent_creation_of_one_directory_has_one_winner(tmp_path: Path) -> None:
     """Two launches that drew the same id: one of them has to draw again."""
     path, made = str(tmp_path / "runs" / "20260101-000000-aa"), []
     start = threading.Barrier(100)
@@ -34,7 +34,7 @@ def test_of_many_that_create_one_directory_one_has_it(tmp_path: Path) -> None:
     assert sorted(made) == [False] * 99 + [True]
 
 
-def test_a_place_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+def test_unwritable_directory_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LauncherError, match="file/runs"):
         index.create_run_directory(str(tmp_path / "file" / "runs" / "r1"))

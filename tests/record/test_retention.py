@@ -47,7 +47,7 @@ def test_bounds_are_read_in_any_order(text: str, bounds: RetentionBounds) -> Non
 
 
 @pytest.mark.parametrize("text", ["", "30x", "-3d", "1.5", "3d,4d", "5GB,,", "nan", "1h30", "5Gi3", "5i"])
-def test_what_is_no_bound_is_refused_by_its_name(text: str) -> None:
+def test_invalid_retention_bound_is_refused_by_name(text: str) -> None:
     with pytest.raises(UsageError, match="--keep") as caught:
         retention.parse_bounds(text)
     assert "--keep" in caught.value.hint
@@ -73,9 +73,7 @@ bounds = st.builds(
 
 
 @given(runs=runs, keep=bounds)
-def test_what_may_still_run_is_never_superfluous_and_the_last_one_stays(
-    runs: list[RecordedRun], keep: RetentionBounds
-) -> None:
+def test_retention_keeps_live_runs_and_the_last_run(runs: list[RecordedRun], keep: RetentionBounds) -> None:
     gone = retention.select_excess_runs(runs, keep, NOW)
     assert all(run.over for run in gone)
     over = [run for run in runs if run.over]
@@ -84,9 +82,7 @@ def test_what_may_still_run_is_never_superfluous_and_the_last_one_stays(
 
 
 @given(runs=runs, keep=bounds)
-def test_what_is_left_is_within_the_bounds_but_for_what_must_stay(
-    runs: list[RecordedRun], keep: RetentionBounds
-) -> None:
+def test_retention_meets_its_bounds_except_for_protected_runs(runs: list[RecordedRun], keep: RetentionBounds) -> None:
     gone = retention.select_excess_runs(runs, keep, NOW)
     left = sorted((run for run in runs if run not in gone), key=lambda run: run.at, reverse=True)
     free = [run for run in left if run.over][1:]
@@ -157,7 +153,7 @@ def test_a_directory_of_another_program_is_never_touched(tmp_path: Path, name: s
     assert kept.read_text() == "weights"
 
 
-def test_what_the_user_put_into_a_record_is_kept_and_named(tmp_path: Path) -> None:
+def test_files_of_the_user_in_a_record_are_kept_and_named(tmp_path: Path) -> None:
     old, _ = make_runs(tmp_path, 2)
     (old / "checkpoint.pt").write_text("weights")
     (old / "logs/notes.log").write_text("notes")

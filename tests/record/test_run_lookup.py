@@ -30,7 +30,7 @@ def test_a_position_counts_back_from_the_latest_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("word", ["@1", "@", "@-", "@-x", "@-1000000000", "nothing"])
-def test_any_other_word_is_no_run(tmp_path: Path, word: str) -> None:
+def test_unknown_word_is_no_run(tmp_path: Path, word: str) -> None:
     make_runs(tmp_path, 2)
     with pytest.raises(UsageError, match="no run "):
         find_run(word, str(tmp_path))
@@ -83,7 +83,7 @@ def test_ps_shows_names_only_if_a_run_has_one(tmp_path: Path, capsys: pytest.Cap
     assert [run["name"] for run in json.loads(capsys.readouterr().out)] == ["lr3e-4", ""]
 
 
-def test_a_file_where_run_belongs_is_probably_hosts(
+def test_file_in_place_of_a_run_is_taken_for_hosts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_runs(tmp_path / "runs", 1)

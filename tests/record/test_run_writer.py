@@ -156,7 +156,7 @@ def test_lines_that_a_full_disk_refused_are_written_when_it_has_space(tmp_path: 
     assert log.record_gaps == ()
 
 
-def test_a_disk_that_stays_full_gives_one_hole_a_file_and_no_line_that_is_no_json(tmp_path: Path) -> None:
+def test_full_disk_leaves_one_hole_a_file_and_valid_json(tmp_path: Path) -> None:
     log = RunWriter(str(tmp_path / "run"), build_heading(("h1", "h2")))
     log.begin(T0)
     state = RunState.initial(["h1", "h2"], at=T0)
@@ -177,7 +177,7 @@ def test_a_disk_that_stays_full_gives_one_hole_a_file_and_no_line_that_is_no_jso
     assert [entry["type"] for entry in read_records(tmp_path / "run")] == ["run"]
 
 
-def test_after_a_hole_bytes_are_at_their_own_offset(tmp_path: Path) -> None:
+def test_bytes_after_a_hole_keep_their_offset(tmp_path: Path) -> None:
     log = RunWriter(str(tmp_path / "run"), build_heading(("h1",)))
     log(Chunk(at=T0, host="h1", stream=0, offset=6, data=b"after"), RunState.initial(["h1"], at=T0))
     log.close()
@@ -267,7 +267,7 @@ def test_a_tick_is_not_recorded() -> None:
     assert event_json.encode_event(Tick(at=T0)) is None
 
 
-def test_what_a_later_version_added_is_passed_over_and_another_version_is_refused() -> None:
+def test_reader_skips_unknown_fields_and_refuses_another_version() -> None:
     assert event_json.decode_event({"v": 1, "t": T0, "type": "new_thing"}, lambda *_: b"") is None
     entry = {"v": 1, "t": T0, "type": "disconnected", "host": "h", "why": "w", "added": 1}
     assert event_json.decode_event(entry, lambda *_: b"") is not None

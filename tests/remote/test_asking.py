@@ -45,7 +45,7 @@ def ask_hosts(
         fan.close()
 
 
-def test_a_link_that_breaks_and_returns_while_another_host_is_asked_hangs_nothing() -> None:
+def test_returning_link_does_not_block_questions_to_other_hosts() -> None:
     """The question went down with the first connection; it is put again on the second."""
     may_answer = threading.Event()
 
@@ -105,7 +105,7 @@ def test_answers_that_were_not_asked_for_are_dropped_and_settled_ones_are_not_ke
     assert not session.state.answers
 
 
-def test_what_a_host_holds_ends_with_its_connection() -> None:
+def test_resources_of_a_host_end_with_its_connection() -> None:
     """A listener whose connection broke is gone: who cannot reach it has no fault."""
 
     def listens(far: Far) -> int:

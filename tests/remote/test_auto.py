@@ -43,7 +43,7 @@ def build_options(**values: str) -> SshOptions:
         ("gssapiauthentication", "yes", False),  # Debian has it for every host
     ],
 )
-def test_what_only_the_program_understands_is_named(keyword: str, value: str, beyond: bool) -> None:
+def test_configuration_that_needs_openssh_is_named(keyword: str, value: str, beyond: bool) -> None:
     reason = find_program_only_option([build_options(**{keyword: value})])
     assert bool(reason) is beyond
     assert not beyond or keyword in reason
@@ -85,7 +85,7 @@ def open_transport(auto: AutoTransport) -> None:
     auto.open(build_host("a"), EXACT, Deadline(10.0)).close()
 
 
-def test_a_method_that_the_program_has_is_tried_once_and_then_kept() -> None:
+def test_openssh_login_method_is_tried_once_and_kept() -> None:
     builtin, notices = Refusing(build_refusal("gssapi-with-mic")), Notices()
     program = ScriptedTransport(lambda host, attempt: play_script)
     auto = AutoTransport(Config(build_options(gssapiauthentication="yes")), lambda: builtin, program, notices)
@@ -96,7 +96,7 @@ def test_a_method_that_the_program_has_is_tried_once_and_then_kept() -> None:
 
 
 @pytest.mark.parametrize("error", [build_refusal("publickey"), Unreachable("no route", hint="x")])
-def test_nothing_is_switched_where_the_program_has_no_other_way(error: TransportError) -> None:
+def test_openssh_is_not_tried_if_it_cannot_help(error: TransportError) -> None:
     builtin, program = Refusing(error), Refusing(build_refusal())
     auto = AutoTransport(Config(build_options(gssapiauthentication="yes")), lambda: builtin, program, Notices())
     with pytest.raises(type(error)):
@@ -104,7 +104,7 @@ def test_nothing_is_switched_where_the_program_has_no_other_way(error: Transport
     assert program.calls == 0
 
 
-def test_where_both_fail_the_error_is_that_of_the_first() -> None:
+def test_two_failed_transports_report_the_first_error() -> None:
     error = build_refusal("hostbased")
     notices = Notices()
     program = Refusing(AuthRefused("the program's", hint="x"))

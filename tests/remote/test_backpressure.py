@@ -30,7 +30,7 @@ def test_no_more_is_added_than_the_limit() -> None:
     assert len(added) == 20
 
 
-def test_who_waits_is_woken_when_half_of_it_is_dealt_with() -> None:
+def test_waiting_reader_resumes_at_half_of_the_backlog() -> None:
     """Not for the first piece."""
     backlog = ChunkLimiter(8)
     thread, added = add_pieces(backlog, 9)

@@ -65,7 +65,7 @@ def test_a_refusal_starts_nothing_anywhere() -> None:
     assert "Started" not in seen.list_kinds("a") + seen.list_kinds("b")
 
 
-def test_a_fault_in_fanout_itself_ends_the_run_with_a_word() -> None:
+def test_internal_error_ends_the_run_with_a_message() -> None:
     """A thread that died silently would leave everyone waiting for its host."""
 
     def faulty(host: Host, attempt: int) -> Script:
@@ -98,7 +98,7 @@ def test_a_run_goes_on_dialling_whatever_the_error() -> None:
     assert len(transport.attempts["a"]) == 3
 
 
-def test_a_hole_in_the_log_is_never_passed_over() -> None:
+def test_log_hole_is_reported() -> None:
     def holed(far: Far) -> int:
         node = Node(far)
         node.start_run()
@@ -113,7 +113,7 @@ def test_a_hole_in_the_log_is_never_passed_over() -> None:
     assert seen.join_output("a") == b"abc"
 
 
-def test_a_log_that_differs_from_the_hosts_is_not_whole() -> None:
+def test_log_with_a_wrong_checksum_is_not_complete() -> None:
     def wrong(far: Far) -> int:
         node = Node(far)
         node.start_run()
@@ -182,7 +182,7 @@ def test_one_host_that_breaks_the_protocol_ends_the_run_and_not_the_launcher(bad
     assert (outcome.exit_code, outcome.first) == (255, "a")
 
 
-def test_what_was_on_its_way_from_a_host_that_was_given_up_is_dropped() -> None:
+def test_late_frames_of_an_abandoned_host_are_dropped() -> None:
     transport = ScriptedTransport(lambda one, attempt: obey_stop)
     fan = ConnectionPool([build_host("a")], lambda one: transport, ConnectionOptions(), Clock())
     session = Session(fan, ["a"], [])

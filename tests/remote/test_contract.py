@@ -65,7 +65,7 @@ def test_bytes_arrive_as_they_were_then_the_end_then_the_status(way: Way) -> Non
         assert channel.exit_status() == 3
 
 
-def test_what_is_written_is_read_there(way: Way) -> None:
+def test_command_reads_the_written_bytes(way: Way) -> None:
     data = os.urandom(200_000)
     with way.open_channel(ECHO) as channel:
         assert sent_and_read(channel, data) == data
@@ -113,7 +113,7 @@ def test_closing_wakes_a_reader(way: Way) -> None:
         assert came_back[0] == b"" or isinstance(came_back[0], OSError)
 
 
-def test_nothing_can_be_written_to_what_is_closed(way: Way) -> None:
+def test_write_to_a_closed_channel_fails(way: Way) -> None:
     with way.open_channel(SILENT) as channel:
         channel.close()
         with pytest.raises(OSError, match=r".*"):
@@ -147,7 +147,7 @@ def test_an_exit_status_of_255_is_one_like_any_other(way: Way) -> None:
 
 
 @pytest.mark.parametrize("way", list_ways("local"), indirect=True)  # there is no login: one pipe keeps the order
-def test_what_is_kept_apart_is_no_part_of_the_stream(way: Way) -> None:
+def test_separate_stderr_is_not_in_the_stream(way: Way) -> None:
     """A login's background job may write to stderr at any time; frames are on stdout alone."""
     with way.open_channel(LATE) as channel:
         assert channel.read(PATIENCE) == b"ready\n"
@@ -177,7 +177,7 @@ def list_descriptors() -> int:
 
 
 @pytest.mark.parametrize("way", list_ways("scripted"), indirect=True)
-def test_a_command_that_is_to_end_ends_and_its_end_is_read(way: Way) -> None:
+def test_terminated_command_ends_and_its_end_is_read(way: Way) -> None:
     """At the latest by the end of its stdin, which every transport can bring about."""
     with way.open_channel("echo ready; exec cat") as channel:
         assert channel.read(PATIENCE) == b"ready\n"

@@ -170,7 +170,7 @@ def test_a_host_that_an_authority_has_signed_needs_no_line_of_its_own(tmp_path: 
 @pytest.mark.parametrize(
     ("options", "principals"), [(["-V", "20200101:20200102"], "127.0.0.1"), ([], "another.lab")], ids=["old", "other"]
 )
-def test_a_certificate_that_is_over_or_for_another_host_proves_nothing(
+def test_expired_or_foreign_certificate_is_refused(
     tmp_path: Path, make: Make, options: list[str], principals: str
 ) -> None:
     extra, authority = certify_key(tmp_path, *options, principals=principals)

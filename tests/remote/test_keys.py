@@ -198,7 +198,7 @@ ROWS = [
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_the_outcome_is_that_of_ssh(
+def test_key_login_has_the_outcome_of_ssh(
     row: Row, keys: Keys, servers: dict[str, Sshd], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)

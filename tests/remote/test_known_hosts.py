@@ -111,9 +111,7 @@ NAMES = st.lists(st.builds(lambda no, name: no + name, st.sampled_from(["", "", 
 @pytest.mark.process
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lines=st.lists(NAMES, min_size=1, max_size=4), wanted=st.text("ab.1", min_size=1, max_size=4))
-def test_on_any_file_the_same_lines_are_found_as_by_ssh_keygen(
-    tmp_path: Path, lines: list[list[str]], wanted: str
-) -> None:
+def test_known_hosts_lookup_agrees_with_ssh_keygen(tmp_path: Path, lines: list[list[str]], wanted: str) -> None:
     path = tmp_path / "known_hosts"
     path.write_text("".join(f"{','.join(names)} {build_text(at)}\n" for at, names in enumerate(lines)))
     mine = {
@@ -127,7 +125,7 @@ def test_on_any_file_the_same_lines_are_found_as_by_ssh_keygen(
 BROKEN = "# a comment\n\n   \ngpu01\ngpu01 ssh-ed25519\ngpu01 ssh-ed25519 %%%\n"
 
 
-def test_what_is_broken_is_passed_over() -> None:
+def test_broken_known_hosts_lines_are_skipped() -> None:
     lines = known_hosts.parse_known_hosts(BROKEN + f"gpu01 {build_text(1)} a comment\n@revoked * {build_text(2)}\n")
     assert [(line.marker, line.key) for line in lines] == [("", build_key(1)), ("@revoked", build_key(2))]
 

@@ -28,7 +28,7 @@ def test_paramiko_knows_its_version_all_the_same() -> None:
     assert ours == told
 
 
-def test_what_is_called_while_it_is_put_off_is_imported_then() -> None:
+def test_lazy_module_is_imported_on_its_first_call() -> None:
     """A version that is in no directory's name is asked of the real module."""
     import importlib.metadata
 
@@ -48,14 +48,14 @@ def test_later_imports_get_the_real_module() -> None:
     assert told.startswith("<Mock name=")
 
 
-def test_a_module_that_is_there_already_is_left_as_it_is() -> None:
+def test_imported_module_is_left_unchanged() -> None:
     import json
 
     with lazy_imports("json"):
         assert sys.modules["json"] is json
 
 
-def test_what_was_put_off_is_there_when_it_is_called() -> None:
+def test_deferred_import_completes_before_a_call() -> None:
     sys.modules.pop("colorsys", None)
     with lazy_imports("colorsys"):
         from colorsys import rgb_to_hsv

@@ -37,7 +37,7 @@ class Hanging:
         return self._inner.open(host, command, deadline)
 
 
-def test_a_login_that_nothing_can_end_is_given_up_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unkillable_login_is_abandoned_after_its_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(login, "HUNG_SECONDS", 0.2)
     hanging = Hanging(ScriptedTransport(lambda one, attempt: run_well()), on=1)
     fan = ConnectionPool(
@@ -54,7 +54,7 @@ def test_a_login_that_nothing_can_end_is_given_up_when_its_time_is_over(monkeypa
         fan.close()
 
 
-def test_a_redial_that_hangs_is_replaced_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hanging_reconnect_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     """The place that it holds is given back: there is one here, and the next login needs it."""
     monkeypatch.setattr(login, "HUNG_SECONDS", 0.2)
     hanging = Hanging(ScriptedTransport(choose_scripts(cut_after(5, breaks=True), resume_run(5))), on=2)

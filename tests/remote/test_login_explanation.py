@@ -77,7 +77,7 @@ def test_a_switch_to_the_ssh_program_names_the_option_that_wants_it(tmp_path: Pa
     assert "verifyhostkeydns" in login["transport"]["from"]
 
 
-def test_the_machine_that_we_are_on_needs_no_ssh(tmp_path: Path) -> None:
+def test_own_machine_needs_no_ssh(tmp_path: Path) -> None:
     (login,) = read_output(tmp_path, "localhost")
     assert login == {"host": "localhost", "transport": {"value": "local", "from": "default (auto)"}, "by_hand": None}
 

@@ -11,7 +11,7 @@ from tests.skips import needs
 
 
 @needs("linux")
-def test_it_goes_on_in_suspend(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clock_counts_time_in_suspend(monkeypatch: pytest.MonkeyPatch) -> None:
     """As Linux counts: CLOCK_MONOTONIC stands still meanwhile, CLOCK_BOOTTIME does not (clock_gettime(2))."""
     now = {time.CLOCK_BOOTTIME: 5000.0, time.CLOCK_MONOTONIC: 5000.0}
     monkeypatch.setattr(time, "clock_gettime", lambda kind: now[kind])
@@ -21,7 +21,7 @@ def test_it_goes_on_in_suspend(monkeypatch: pytest.MonkeyPatch) -> None:
     assert clock() - began == 1860.0
 
 
-def test_it_begins_as_the_wall_clock_and_goes_its_own_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clock_starts_at_wall_time_and_is_independent_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     assert abs(clock() - time.time()) < 5.0
     monkeypatch.setattr(time, "time", lambda: 0.0)

@@ -161,20 +161,20 @@ def test_much_log_is_sent_deflated_unless_that_makes_it_no_smaller() -> None:
 @pytest.mark.parametrize(
     "deflated", [b"no zlib", zlib.compress(bytes(frames.MAX_BODY + 1)), zlib.compress(b"log")[:-1]]
 )
-def test_what_cannot_be_inflated_or_is_too_much_is_refused(deflated: bytes) -> None:
+def test_broken_or_oversized_compressed_data_is_refused(deflated: bytes) -> None:
     frame = struct.pack("!IBHQ", len(deflated) + 10, frames.DEFLATED, 0, 0) + deflated
     with pytest.raises(frames.BadFrame, match="inflate"):
         frames.FrameSplitter().feed(frame)
 
 
 @given(noise=st.binary(max_size=200))
-def test_what_a_login_prints_is_shown_as_it_was(noise: bytes) -> None:
+def test_login_output_is_shown_unchanged(noise: bytes) -> None:
     events, _ = feed_decoder(noise + READY + frames.pack_control({"t": "heartbeat"}), [])
     before = noise + b"\n"
     assert events[:-1] == ([LoginOutput(at=7.0, host="h", data=before)] if before.strip() else [])
 
 
-def test_what_inflates_to_much_is_not_inflated_all_at_once() -> None:
+def test_large_compressed_data_is_inflated_in_pieces() -> None:
     """A flood of one letter: 64 MB of it come in less than 1 MB, and a launcher takes up a few MB at a time."""
     frame = frames.pack_data(0, 0, b"x" * frames.CHUNK)
     flood, one = frame * 512, make_ready_decoder()
@@ -234,7 +234,7 @@ HOSTILE: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("data", HOSTILE.values(), ids=list(HOSTILE))
-def test_what_is_not_the_protocol_is_answered_in_one_way(data: bytes) -> None:
+def test_protocol_violations_raise_one_error(data: bytes) -> None:
     with pytest.raises(ProtocolError):
         make_ready_decoder().feed_bytes(data)
 

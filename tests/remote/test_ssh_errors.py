@@ -67,7 +67,7 @@ def test_a_port_without_a_listener_is_refused(server: Sshd, tmp_path: Path) -> N
     assert error.hint.endswith(f"ssh -F {tmp_path / 'config'} lab")
 
 
-def test_a_server_that_hangs_up_may_be_tried_again(server: Sshd, tmp_path: Path) -> None:
+def test_login_to_a_closing_server_may_be_retried(server: Sshd, tmp_path: Path) -> None:
     """sshd does so beyond MaxStartups."""
     with open_listener(then="hangs up") as port:
         error = read_refusal(server.write_config(tmp_path / "config", Port=str(port)))
@@ -130,7 +130,7 @@ def test_a_revoked_key_is_reported_as_revoked(server: Sshd, tmp_path: Path) -> N
     assert "@revoked" in str(read_refusal(server.write_config(tmp_path / "config", UserKnownHostsFile=str(known))))
 
 
-def test_a_key_that_is_not_let_in_is_named(server: Sshd, tmp_path: Path) -> None:
+def test_rejected_key_is_named(server: Sshd, tmp_path: Path) -> None:
     new_key(tmp_path / "stranger")
     text = server.ssh_config.read_text().replace(str(server.identity), str(tmp_path / "stranger"))
     (tmp_path / "config").write_text(text)
@@ -142,14 +142,14 @@ def test_a_key_that_is_not_let_in_is_named(server: Sshd, tmp_path: Path) -> None
     assert "ssh-copy-id" in error.hint
 
 
-def test_a_name_that_does_not_resolve(server: Sshd, tmp_path: Path) -> None:
+def test_unresolved_name_is_reported(server: Sshd, tmp_path: Path) -> None:
     error = read_refusal(server.write_config(tmp_path / "config", HostName="nowhere.invalid"))
     assert type(error) is Unreachable
     assert "the name nowhere.invalid does not resolve" in str(error)
     assert "`Host lab`" in error.hint
 
 
-def test_to_make_connections_writes_nothing_into_the_config_that_all_of_them_share(server: Sshd) -> None:
+def test_connecting_does_not_change_the_shared_ssh_config(server: Sshd) -> None:
     """fabric's own Connection does, and rebuilds the Config each time: other threads find it empty meanwhile."""
     config = SshConfig(file=str(server.ssh_config))
     transport = SshTransport(config)

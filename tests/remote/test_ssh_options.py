@@ -40,7 +40,7 @@ def test_names_of_key_files_are_expanded(written: str, path: str) -> None:
 
 
 @pytest.mark.parametrize("written", ["/k/%y", "/k/%", "${NOT_SET_HERE}/k"])
-def test_what_ssh_refuses_to_expand_is_refused(written: str) -> None:
+def test_tokens_that_ssh_refuses_are_refused(written: str) -> None:
     with pytest.raises(InvalidOption):
         read_options(f"identityfile {written}")
 
@@ -81,7 +81,7 @@ def test_tokens_of_a_proxy_command_are_expanded_and_variables_are_left_to_the_sh
         ("none", ["none"]),
     ],
 )
-def test_a_list_of_files_that_is_joined_with_blanks_is_split_again(text: str, paths: list[str]) -> None:
+def test_blank_separated_file_list_is_split(text: str, paths: list[str]) -> None:
     assert split_paths(text) == paths
 
 
@@ -92,5 +92,5 @@ def test_files_of_known_hosts_may_be_none() -> None:
 
 
 @pytest.mark.parametrize(("printed", "meant"), [("true", "yes"), ("false", "no"), ("ask", "ask"), ("off", "no")])
-def test_strict_host_key_checking_has_one_word_for_each_meaning(printed: str, meant: str) -> None:
+def test_strict_host_key_checking_has_one_value_for_each_meaning(printed: str, meant: str) -> None:
     assert read_options(f"stricthostkeychecking {printed}").strict_host_key_checking == meant

@@ -138,7 +138,7 @@ def test_the_terminal_is_in_order_after_a_launcher_that_was_killed(tmp_path: Pat
         assert run_fanout(tmp_path, "stop", "latest").returncode in (0, 255)  # the guardian is faster, or it is not
 
 
-def test_a_run_whose_command_was_killed_is_ended(tmp_path: Path) -> None:
+def test_run_ends_after_its_foreground_command_is_killed(tmp_path: Path) -> None:
     """kill -9 of what the shell started means the run: the launcher behind it ends it in order, with a report."""
     with fanout_on_a_terminal(tmp_path, FOREVER) as run:
         wait_for_begin(run)
@@ -149,7 +149,7 @@ def test_a_run_whose_command_was_killed_is_ended(tmp_path: Path) -> None:
     assert '"type":"cleaned_up","host":"localhost"' in (find_record(tmp_path) / "events.jsonl").read_text()
 
 
-def test_what_reached_both_was_meant_once_and_what_reached_one_twice_was_meant_twice() -> None:
+def test_signal_to_both_processes_counts_once_and_two_signals_count_twice() -> None:
     counts = SignalCounts()
     counts.count_in_parent(signal.SIGTERM)
     counts.count_in_launcher(signal.SIGTERM)

@@ -74,7 +74,7 @@ def test_a_scene_can_be_played(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=lambda fault: fault.name)
-def test_a_fault_that_is_noticed_is_noticed_by_words_of_the_product(fault: object) -> None:
+def test_campaign_faults_are_reported_in_words_of_the_product(fault: object) -> None:
     """What a fault waits for on the screen can be printed."""
     lasts = getattr(fault, "lasts", 0.0)
     if isinstance(lasts, str):

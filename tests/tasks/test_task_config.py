@@ -161,7 +161,7 @@ def test_the_script_prints_one_line_and_exits_2(
     assert err.count("\n") == 1
 
 
-def test_of_two_ranks_on_a_host_only_the_first_explains(
+def test_only_local_rank_0_explains_an_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for rank, local_rank, expected in (("1", "1", ""), ("2", "0", "error (rank 2): none.yaml")):

@@ -30,5 +30,5 @@ def test_the_training_mask_is_the_papers_case_by_case() -> None:
             assert bool(table[query, key]) == expected, (query, key)
 
 
-def test_in_sampling_a_position_sees_its_block_and_those_before() -> None:
+def test_sampling_mask_shows_own_and_earlier_blocks() -> None:
     assert mask.block_causal(4, 2).int().tolist() == [[1, 1, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1], [1, 1, 1, 1]]

@@ -191,7 +191,7 @@ def test_rmsnorm_is_x_over_its_root_mean_square() -> None:
         ({"hidden_size": "wide"}, "hidden_size must be a whole number, not 'wide'"),
     ],
 )
-def test_a_shape_that_cannot_be_is_refused_in_one_line(changes: dict[str, object], words: str) -> None:
+def test_impossible_model_shape_is_refused_in_one_line(changes: dict[str, object], words: str) -> None:
     with pytest.raises(UserError) as caught:
         tiny_shape(**changes)
     assert words in str(caught.value)

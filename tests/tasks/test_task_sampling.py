@@ -45,7 +45,7 @@ def test_a_threshold_of_zero_fills_a_block_in_one_pass() -> None:
     assert out.tokens_per_forward == 8
 
 
-def test_what_is_accepted_never_changes() -> None:
+def test_accepted_tokens_never_change() -> None:
     model = tiny_model().eval()
     seen: list[torch.Tensor] = []
     model.register_forward_pre_hook(lambda module, args: seen.append(args[0][0].clone()))

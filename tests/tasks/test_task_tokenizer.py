@@ -48,7 +48,7 @@ def test_a_tokenizer_that_lacks_something_is_refused_in_one_line(
         tokenizer.load(made(tmp_path, **changes))
 
 
-def test_a_template_that_rewrites_what_came_before_is_refused(tmp_path: Path) -> None:
+def test_chat_template_that_rewrites_earlier_turns_is_refused(tmp_path: Path) -> None:
     """Such as one that drops earlier thoughts: a cut by length would train on the wrong tokens."""
     words = tokenizer.load(made(tmp_path, chat_template="{{ messages | length }} " + TEMPLATE))
     with pytest.raises(UserError, match="the end of the prompt is not known"):

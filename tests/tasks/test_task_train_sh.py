@@ -92,7 +92,7 @@ def test_nvidia_smi_is_queried_without_a_given_count(tmp_path: Path) -> None:
     assert "--nproc-per-node=2" in out.stdout
 
 
-def test_without_torchrun_it_prints_a_remedy_and_exits_127(tmp_path: Path) -> None:
+def test_train_sh_without_torchrun_prints_a_remedy_and_exits_127(tmp_path: Path) -> None:
     (tmp_path / "uname").symlink_to("/usr/bin/uname")
     run = subprocess.run(
         ["/bin/bash", SCRIPT, "t.py"],

@@ -106,7 +106,7 @@ def test_tensors_are_divided_over_files_with_an_index(tmp_path: Path) -> None:
         (lambda t: t.update({"lm_head.weight": torch.ones(9, 64, dtype=torch.int8)}), "lm_head.weight is I8"),
     ],
 )
-def test_a_folder_that_does_not_fit_is_one_line(change: Any, words: str, tmp_path: Path) -> None:
+def test_unsuitable_weights_folder_is_refused_in_one_line(change: Any, words: str, tmp_path: Path) -> None:
     tensors = naive.make_tensors(VALUES, split=True)
     change(tensors)
     folder = naive.write_folder(tmp_path / "hf", VALUES, tensors)

@@ -54,7 +54,7 @@ def test_every_action_is_in_the_document(kind: type[Any]) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(histories.TYPICAL))
-def test_what_is_printed_is_in_the_document(name: str) -> None:
+def test_printed_fields_are_documented(name: str) -> None:
     for entry in show_lines(histories.TYPICAL[name]()):
         assert entry["v"] == 1
         assert set(entry) - COMMON <= split_row(ROWS[entry["type"]])

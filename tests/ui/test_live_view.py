@@ -174,7 +174,7 @@ def test_without_colour_no_colour_is_written() -> None:
     assert not re.search(r"\x1b\[[0-9;]*m", raw)
 
 
-def test_of_a_traceback_the_head_and_the_error_stand_out() -> None:
+def test_traceback_head_and_error_are_highlighted() -> None:
     """In the colour of an error; where it came from stays plain, to be read."""
     traceback = b"Traceback (most recent call last):\n  File 'a.py', line 3\n    boom()\nValueError: no\n"
     _, raw = show(History("gpu01").link().start().say("gpu01", traceback).wait(1.0))

@@ -93,7 +93,7 @@ def test_a_terminal_gets_a_frame_in_pieces_and_whole(named: bool, monkeypatch: p
 
 
 @pytest.mark.usefixtures("little_patience")
-def test_who_turned_away_misses_lines_that_are_counted(pipe: tuple[int, TextIO]) -> None:
+def test_stalled_reader_misses_lines_and_gets_their_count(pipe: tuple[int, TextIO]) -> None:
     """Every line is either read or counted, and the reader who comes back gets new ones."""
     outlet = NonblockingWriter(pipe[1])
     for number in range(20_000):
@@ -111,7 +111,7 @@ def test_who_turned_away_misses_lines_that_are_counted(pipe: tuple[int, TextIO])
     assert read.endswith(b"\nthe end\n")
 
 
-def test_a_reader_who_is_only_slow_misses_nothing(pipe: tuple[int, TextIO], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_reader_gets_every_line(pipe: tuple[int, TextIO], monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the room he is waited for."""
     monkeypatch.setattr(outlets, "MAX_BUFFER_BYTES", 1000)
     monkeypatch.setattr(outlets, "STUCK_SECONDS", 60.0)
@@ -124,7 +124,7 @@ def test_a_reader_who_is_only_slow_misses_nothing(pipe: tuple[int, TextIO], monk
     assert outlet.take_dropped_count() == 0
 
 
-def test_a_reader_who_left_is_noticed() -> None:
+def test_closed_reader_is_noticed() -> None:
     ours, theirs = os.pipe()
     with open(theirs, "w", encoding="utf-8") as stream:
         outlet = NonblockingWriter(stream)

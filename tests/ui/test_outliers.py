@@ -95,7 +95,7 @@ def test_a_host_with_an_idle_gpu_is_slow() -> None:
         {"gpu_error": 7, "memory": {"a": 1}},
     ],
 )
-def test_a_report_is_a_strangers_word(junk: dict[str, Any]) -> None:
+def test_malformed_load_values_are_ignored(junk: dict[str, Any]) -> None:
     load = parse_load(junk)
     assert load is not None
     assert (load.cpu, load.memory, load.temp) == (None, None, None)
@@ -149,7 +149,7 @@ def test_many_hosts_are_a_grid_of_loads_and_rows_for_those_that_differ(columns: 
 
 
 @pytest.mark.parametrize(("columns", "rows"), [(60, 20), (80, 24), (100, 10), (100, 8), (40, 30)])
-def test_where_the_names_of_many_hosts_do_not_fit_each_is_still_a_cell(columns: int, rows: int) -> None:
+def test_hosts_without_room_for_names_are_cells(columns: int, rows: int) -> None:
     """In tens, in the order of the hostfile; the one that differs has its name in a row of its own if there is room."""
     run = fleet_of(64).add(Disconnected(at=History().at + 2, host="gpu52", why="no heartbeat for 15 s")).wait(21.0)
     block = show_run(run, columns, rows)

@@ -132,7 +132,7 @@ def test_ranks_with_equal_metrics_are_one_curve(tmp_path: Path) -> None:
     assert (loss["of"], loss["band"]) == (8, [])
 
 
-def test_of_many_ranks_that_differ_a_few_are_drawn_before_a_band_of_all(tmp_path: Path) -> None:
+def test_chart_of_many_ranks_draws_a_few_lines_and_a_band(tmp_path: Path) -> None:
     _, data = parse_page(page_of(tmp_path, build_ranks(hosts=8, loss=lambda rank, step: 4 / step + rank)))
     loss = next(curve for curve in data["curves"] if curve["name"] == "loss")
     assert [one["who"] for one in loss["series"]] == [f"gpu{rank // 4:02}:{rank}" for rank in range(8)]

@@ -66,7 +66,7 @@ def test_a_bar_is_a_line_at_every_tenth_and_at_its_end() -> None:
     assert len(lines) <= 12
 
 
-def test_a_bar_that_hardly_moves_is_a_line_every_half_minute() -> None:
+def test_slow_progress_bar_prints_a_line_every_half_minute() -> None:
     run = History("a").link().start()
     for second in range(70):
         run.say("a", f"\r  1%|bar {second}".encode()).wait(1.0)
@@ -154,7 +154,7 @@ def test_a_message_of_several_lines_stays_readable_and_harmless() -> None:
     ]
 
 
-def test_a_streams_name_is_a_strangers_word_too() -> None:
+def test_control_characters_in_a_stream_name_are_escaped() -> None:
     run = History("a").link().start().add(StreamOpened(at=T0, host="a", stream=1, name="x\x1b]0;evil\x07\n| y"))
     out, _ = show_run(run.say("a", b"z\n", stream=1))
     assert out == "a:x\\x1b]0;evil\\x07\\x0a| y | z\n"

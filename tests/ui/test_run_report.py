@@ -63,14 +63,14 @@ def test_a_stopped_run_that_ended_well_has_no_holes() -> None:
     assert "HOLES" not in render_report(run)
 
 
-def test_nothing_left_is_claimed_only_where_every_host_was_looked_over() -> None:
+def test_report_claims_clean_hosts_only_after_all_were_verified() -> None:
     assert "nothing: verified on all 3 hosts" in render_report(histories.second_host_fails())
     text = render_report(lost_in_the_middle())
     assert "nothing: all" not in text
     assert "unknown: could not verify gpu02" in text
 
 
-def test_what_is_left_has_its_pid_and_where_it_waits() -> None:
+def test_leftover_process_is_reported_with_pid_and_wait_channel() -> None:
     assert "gpu01: pid 4242 (D, nfs_wait_bit) python tasks/train.py" in render_report(left_behind())
 
 

@@ -61,7 +61,7 @@ XTERM = {"TERM": "xterm-256color"}
         ({**XTERM, "CLICOLOR": "0"}, True, "live", False),
     ],
 )
-def test_how_to_show_follows_from_the_environment(
+def test_display_mode_follows_from_the_environment(
     environ: Mapping[str, str], isatty: bool, mode: str, colour: bool
 ) -> None:
     look = choose_display_mode(environ, isatty=isatty)

@@ -75,7 +75,7 @@ def test_keys_work_and_ctrl_z_gives_the_terminal_back_until_it_is_continued(tmp_
         assert is_sane(run)
 
 
-def test_a_terminal_whose_foreground_is_not_ours_is_left_alone() -> None:
+def test_foreground_group_of_another_job_is_left_alone() -> None:
     """In the background, or on another user's terminal, nothing is read and nothing is set."""
     master, slave = pty.openpty()
     before = termios.tcgetattr(slave)
