@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint pure process browser lab bench options diagnosis faults-check cuts crashes guards faults floods fuzz soak verdicts corpus clean
+.PHONY: demo test lint pure process browser lab bench options diagnosis restart-table restarts faults-check cuts crashes guards faults floods fuzz soak verdicts corpus clean
 
 demo: $(STAMP)-train
 	$(BIN)/fanout demo
@@ -38,6 +38,9 @@ options: $(STAMP)-dev  # write docs/options.md from the option table
 
 diagnosis: $(STAMP)-dev  # write the tables of docs/diagnosis.md: levels, rules, doubts, sets of signatures
 	$(BIN)/python -m tests.diagnose.evidence_reference
+
+restart-table: $(STAMP)-dev  # write the tables of docs/restarts.md from fanout/recovery/failure_classes.py
+	$(BIN)/python -m tests.recovery.class_reference
 
 # The campaigns behind docs/reliability.md; faults, floods, guards and soak need root, as the lab does.
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from fanout.diagnose.signatures import load_builtin
 from fanout.recovery.failure_classes import FAILURE_CLASSES
+from tests.recovery.class_reference import PAGE, PARTS, list_parts, write_parts
 from tests.sources import ROOT
 
 RULES = (*sorted((ROOT / "fanout/diagnose").rglob("*.py")), ROOT / "fanout/run/network_retest.py")
@@ -84,3 +85,9 @@ def test_every_name_in_a_failure_class_is_a_first_cause() -> None:
 
 def test_every_failure_class_has_its_own_name() -> None:
     assert len({row.name for row in FAILURE_CLASSES}) == len(FAILURE_CLASSES)
+
+
+def test_the_tables_of_the_page_are_current() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert sorted(list_parts(page)) == sorted(PARTS)
+    assert page == write_parts(page), "run: make restart-table"
