@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,7 @@ def test_no_other_run_gets_the_claims_between_two_attempts(state: Path, tmp_path
         first.start_run("exit 3", tmp_path, claims=CLAIMS, hold=True)
         first.receive_message("cleaned_up")
         assert is_refused(state, tmp_path, CLAIMS)
-        spec = {"run": NEXT, "claims": CLAIMS, "after": {"run": RUN, "node": 0}}
+        spec: dict[str, Any] = {"run": NEXT, "claims": CLAIMS, "after": {"run": RUN, "node": 0}}
         second.start_run("read -r _ < /dev/zero", tmp_path, **spec)
         assert is_refused(state, tmp_path, CLAIMS[:1])
         first.release_run()
@@ -65,7 +66,7 @@ def test_next_attempt_takes_other_claims_and_frees_those_that_it_does_not_need(s
     with kill_leftovers(state), Agent(state) as first, Agent(state) as second:
         first.start_run("exit 3", tmp_path, claims=CLAIMS, hold=True)
         first.receive_message("cleaned_up")
-        spec = {"run": NEXT, "claims": ["gpu-0", "port-29501"], "after": {"run": RUN, "node": 0}}
+        spec: dict[str, Any] = {"run": NEXT, "claims": ["gpu-0", "port-29501"], "after": {"run": RUN, "node": 0}}
         second.start_run("read -r _ < /dev/zero", tmp_path, **spec)
         first.release_run()
         assert not is_refused(state, tmp_path, ["port-29500"])

@@ -13,7 +13,7 @@ from fanout.recovery.decision import Decision, EndRun, Restart, advise_restarts,
 from fanout.recovery.failure_classes import FAILURE_CLASSES
 from fanout.recovery.roster import choose_hosts
 
-HOSTS = ("gpu01", "gpu02", "gpu03", "gpu04")
+HOSTS: tuple[str, ...] = ("gpu01", "gpu02", "gpu03", "gpu04")
 OPTIONS = RecoveryOptions(max_restarts=3)
 SPARE = Fleet(spares=("gpu09",))
 NO_SPARE = Fleet()
