@@ -73,6 +73,22 @@ def test_an_error_of_a_rank_is_stronger_evidence_than_its_place() -> None:
     assert (found.cause.rank, found.rule) == (0, "first")
 
 
+def test_a_rank_that_notices_a_mismatch_is_weaker_evidence_than_the_places() -> None:
+    """Rank 2 aborts because the tensor of rank 3 has another shape; the ranks of the other host lose rank 2."""
+    run = add_stacks(Run(), gpu01=[rank(0, WAITS), rank(1, WAITS)], gpu02=[rank(3, OTHER)])
+    run.out(
+        2,
+        "terminate called after throwing an instance of 'gloo::EnforceNotMet'",
+        "  what():  [enforce fail at pair.cc:456] op.preamble.length <= op.nbytes. 1500 vs 4. Received data size doesn't "
+        "match expected size. Is there a distributed collective mismatch in your code?",
+    )
+    run.victims(0, 1, peer="10.0.0.2")
+    run.torchrun("gpu02", (2, -6), (3, -15)).torchrun("gpu01", (0, 1), (1, 1))
+    found = verdict(run)
+    assert found.cause is not None
+    assert (found.cause.rank, found.rule, found.confidence) == (3, "apart", "medium")
+
+
 def test_a_stopped_process_stands_apart_without_a_stack() -> None:
     run = add_stacks(Run(), gpu01=[rank(0, WAITS), rank(1, [], state="T")], gpu02=[rank(2, WAITS), rank(3, WAITS)])
     found = verdict(run)

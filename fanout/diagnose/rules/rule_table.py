@@ -62,6 +62,8 @@ RULES = (
          "only in logs: the kernel of one host OOM-killed a Python process, and nothing else is known about the host"),
     Rule("apart", "absence", outlier.find_outlier,
          "nearly all ranks were at one place, or waited in a collective, and one rank (or host) was somewhere else"),
+    Rule("pointed", "absence", timeouts.find_noticed_mismatch,
+         "other hosts lost one host, and one of its ranks noticed a mismatch between two ranks"),
     Rule("early", "absence", absent_hosts.find_early_exit, "hosts exited with 0 while the others still worked with them"),
     Rule("cut-off", "absence", absent_hosts.find_unreachable_host,
          "one host was unreachable for the launcher when the others began to fail"),

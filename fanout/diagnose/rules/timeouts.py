@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from fanout.diagnose import last_lines, stack_groups
 from fanout.diagnose.evidence import LogMatch
-from fanout.diagnose.evidence_order import ORDER, PARTIAL, TWO_HOSTS
+from fanout.diagnose.evidence_order import NOTICED, ORDER, PARTIAL, TWO_HOSTS
 from fanout.diagnose.process_evidence import NEAR_SECONDS
 from fanout.diagnose.rule_context import RuleContext, RuleResult
 from fanout.diagnose.rules import first_failure
@@ -76,6 +76,20 @@ _SILENT = "reported no error while the others timed out"
 
 def find_lost_failure(case: RuleContext) -> RuleResult | None:
     """Return the error of the host that the others lost, if the error may be a cause or a consequence."""
+    found = _find_error_of_sink(case)
+    return None if found is None or NOTICED in found.doubts else found
+
+
+def find_noticed_mismatch(case: RuleContext) -> RuleResult | None:
+    """Return the mismatch that a rank of the lost host noticed. Another rank of the host may be the wrong one.
+
+    Rules about the places of the ranks come first.
+    """
+    found = _find_error_of_sink(case)
+    return found if found is not None and NOTICED in found.doubts else None
+
+
+def _find_error_of_sink(case: RuleContext) -> RuleResult | None:
     host, _ = _find_sink(case)
     if host is None:
         return None
