@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 class SplitCommandLine:
     """Words of a command line, by their role. ``literal``: ``--`` stands before the words of the task.
 
-    ``head`` has the flags with their values, in order; ``flags`` are the flags alone. A HOSTS that is left out is "".
+    ``head`` has the flags with their values, in order; ``flags`` are the flags alone. ``options`` has the same for
+    argparse: each value is attached to its flag, because it may begin with a dash. A HOSTS that is left out is "".
     """
 
     def __init__(self) -> None:
         self.head: list[str] = []
         self.flags: list[str] = []
+        self.options: list[str] = []
         self.positionals: list[str] = []
         self.tail: list[str] = []
         self.literal = False
@@ -69,8 +71,16 @@ def _take_flag(line: SplitCommandLine, word: str, rest: list[str], takes: dict[s
     """Move a flag, and its value if it takes one, to the flags of fanout."""
     line.flags.append(word)
     line.head.append(word)
-    if "=" not in word and takes.get(normalize_flag(word), False) and rest:
-        line.head.append(rest.pop(0))
+    flag = normalize_flag(word)
+    line.options.append(flag)
+    if "=" in word or not takes.get(flag, False) or not rest:
+        return
+    value = rest.pop(0)
+    line.head.append(value)
+    if flag.startswith("--"):
+        line.options[-1] = f"{flag}={value}"
+    else:
+        line.options.append(value)
 
 
 def normalize_flag(word: str) -> str:

@@ -7,7 +7,6 @@ from fanout.cli.command_line import (
     SplitCommandLine,
     check_flags,
     check_stray_flags,
-    normalize_flag,
     split_command_line,
 )
 from fanout.cli.command_table import COMMANDS, Command
@@ -56,7 +55,7 @@ def parse_arguments(argv: Sequence[str], *, columns: int = 100) -> Request:
     notes = () if command.flags_after or line.literal else check_stray_flags(command, line)
     from fanout.cli.help_parser import build_parser  # a help page does not pay for argparse
 
-    words = [*map(normalize_flag, line.head), *line.positionals]
+    words = [*line.options, *line.positionals]
     chosen = build_parser(command)
     values = chosen.parse_args(words) if command.most_positionals is not None else chosen.parse_intermixed_args(words)
     return _build_request(command, vars(values), line, notes)

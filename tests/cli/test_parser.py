@@ -157,3 +157,11 @@ def test_flags_may_stand_between_hosts_and_task() -> None:
         assert request.flags["nproc_per_node"] == 2
     request = parse_arguments(["stop", "some-run", "--grace", "5", "hosts.txt"])
     assert (request.given["run"], request.hosts) == ("some-run", "hosts.txt")
+
+
+@pytest.mark.parametrize("value", ["--resume", "--train.load_checkpoint_path auto", "-r", "--a_b=c_d", ""])
+def test_the_value_of_a_flag_may_begin_with_dashes_and_arrives_unchanged(value: str) -> None:
+    for words in (["--resume-args", value], ["--resume_args", value], [f"--resume_args={value}"]):
+        request = parse_arguments(["run", *words, "hosts.txt", "task.py"])
+        assert request.flags["resume_args"] == value
+        assert request.task == ("task.py",)
