@@ -1,7 +1,7 @@
 """Block-diffusion fine-tuning of a LLaDA2-style model: ``train_llada2_bd.py CONFIG.yaml [--section.field VALUE ...]``.
 
-Started by torchrun (``train.sh``) on every host, or alone as one process. Exit codes: 0 done (or saved and stopped by
-SIGUSR1), 2 a mistake in a file or an option (one line names it), 130/143 saved and stopped by SIGINT/SIGTERM.
+Started by torchrun (``train.sh``) on every host, or alone as one process. Exit codes: 0 done, 2 a mistake in a file
+or an option (one line names it), 75 saved after SIGUSR1, restart it, 130/143 saved and stopped by SIGINT/SIGTERM.
 """
 
 from __future__ import annotations

@@ -231,6 +231,9 @@ def introduce(run: Run) -> None:
     """Print what the run will do, on rank 0."""
     count = sum(parameter.numel() for parameter in parallel.bare(run.model).parameters())
     c, world, reporter = run.config, run.world, run.reporter
+    if os.environ.get("FANOUT_ATTEMPT", "0") != "0":
+        reason = os.environ.get("FANOUT_RESTART_REASON", "unknown")
+        reporter.print_line(f"attempt {os.environ['FANOUT_ATTEMPT']} of this run (the one before: {reason})")
     for warning in run.warnings:
         reporter.print_line(f"warning: {warning}")
     reporter.print_line(

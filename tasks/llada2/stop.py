@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 from types import FrameType
 
+RESTART_CODE = 75  # "saved, restart me": EX_TEMPFAIL of sysexits.h, as fanout and schedulers read it
+
 # The order is the order of precedence if ranks received different signals.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
@@ -36,5 +38,5 @@ class StopRequest:
 
 
 def exit_code(number: signal.Signals) -> int:
-    """Return 0 for SIGUSR1, a request that was carried out; the others end as signals do (128 + n)."""
-    return 0 if number == signal.SIGUSR1 else 128 + number
+    """Return RESTART_CODE for SIGUSR1, a request to save and start again; the others end as signals do (128 + n)."""
+    return RESTART_CODE if number == signal.SIGUSR1 else 128 + number

@@ -58,7 +58,7 @@ def test_a_signal_is_remembered_and_every_rank_reads_the_same_from_the_sum() -> 
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    assert [stop.exit_code(number) for number in stop.SIGNALS] == [130, 143, 0]
+    assert [stop.exit_code(number) for number in stop.SIGNALS] == [130, 143, 75]
 
 
 def test_a_steps_line_reads_as_promised() -> None:

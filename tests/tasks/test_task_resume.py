@@ -67,7 +67,7 @@ def writer(forker: RankForker, output: Path, *overrides: str) -> Rank:
     return rank
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGUSR1, 0), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGUSR1, 75), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_also_in_the_middle_of_a_checkpoint_saves_and_stops_and_the_oldest_go(
     number: signal.Signals, code: int, forker: RankForker, tmp_path: Path
 ) -> None:
