@@ -126,7 +126,8 @@ _ROWS = (
         "ps", "[FLAGS] [HOSTS]", "List runs, on HOSTS or launched from this machine.", "fanout.commands.ps:run_ps",
         section="watch", positionals=(PS_HOSTS,), groups=(SELECTION, CONNECTION),
         epilog="With HOSTS, fanout asks each host for your runs, from whichever machine they were launched. Without HOSTS, it "
-        "lists the runs that were launched from this machine. Exit status: 0, or 255 if a host could not be asked.",
+        "lists the active runs that were launched from this machine, and the last 5 that have ended. "
+        "Exit status: 0, 255 if a host could not be asked, 130 after Ctrl-C.",
     ),
     Command(
         "attach", "[FLAGS] [RUN] [HOSTS]", "Return to a run and follow it to its end.",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
+import select
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, fields
 from typing import Any
 
 from fanout.model.attempt_plan import split_attempt_id
@@ -13,24 +14,33 @@ from fanout.model.errors import UsageError
 from fanout.model.exit_status import ExitStatus
 from fanout.model.hosts import fold_names
 from fanout.model.request import Request
-from fanout.record import writer_lock
-from fanout.record.index import HANDLE_FILE, find_last_attempt
-from fanout.record.run_reader import RunReader
+from fanout.record.run_summary import RunSummary, list_run_summaries
 from fanout.run import host_query
 from fanout.run.command_context import CommandContext, load_command_context
 from fanout.run.host_query import HostRuns, RunOnHost, format_time
 from fanout.run.process_context import ProcessContext
+from fanout.run.recorded_progress import add_progress
 from fanout.run.run_context import load_run_context
 from fanout.text.paint import Painter, paint_run_table
 from fanout.text.sanitize import to_single_line
 from fanout.text.table import format_table
 from fanout.text.units import count_noun, format_duration
 from fanout.ui.display_mode import choose_text_style
+from fanout.ui.refreshed_output import choose_refreshed_output
+from fanout.ui.run_table import render_run_tables
+
+RECENT_RUNS = 5  # ended runs that are listed without --all
+WATCH_SECONDS = 2.0  # between two refreshes of --watch
 
 
 def run_ps(request: Request, process: ProcessContext) -> int:
-    """Run the command; return 0, or 255 if a host could not be asked."""
+    """Run the command; return 0, 255 if a host could not be asked, or 130 after Ctrl-C. Raises UsageError."""
     if request.hosts:
+        if request.given["watch"]:
+            raise UsageError(
+                "--watch lists the runs that are recorded on this machine, and HOSTS asks the hosts",
+                hint="fanout ps --watch",
+            )
         return _list_runs_on_hosts(request, process)
     return _list_recorded_runs(request, process)
 
@@ -40,11 +50,10 @@ def _find_table_width(process: ProcessContext) -> int | None:
     return max(80, process.columns) if process.stdout.isatty() else None
 
 
-def _print_table(lines: Sequence[str], context: CommandContext) -> None:
-    """Print a table of runs, with colours if the terminal and the settings allow them."""
+def _choose_colours(context: CommandContext) -> Painter:
+    """Return the painter for stdout, with colours if the terminal and the settings allow them."""
     process = context.process
-    paint = Painter(choose_text_style(process.environ, process.stdout, context.settings).colour)
-    process.stdout.write("\n".join(paint_run_table(lines, paint)) + "\n")
+    return Painter(choose_text_style(process.environ, process.stdout, context.settings).colour)
 
 
 # -- from the hosts
@@ -55,12 +64,14 @@ def _list_runs_on_hosts(request: Request, process: ProcessContext) -> int:
     answers = host_query.ask_hosts(context)
     silent = [answer for answer in answers if answer.error]
     if request.given["as_json"]:
-        process.stdout.write(json.dumps([_answer_to_dict(answer) for answer in answers], indent=2) + "\n")
+        objects = [each for answer in answers for each in _answer_to_dicts(answer)]
+        process.stdout.write(json.dumps(objects, indent=2) + "\n")
         return ExitStatus.UNREACHABLE if silent else ExitStatus.SUCCESS
     rows = [_build_row(run) for answer in answers for run in answer.runs]
     header = ("HOST", "RUN", "STATE", "BY", "SINCE", "RANKS", "PID", "PORT", "GPUS", "LAUNCHER")
     if rows:
-        _print_table(format_table(rows, header=header, whole=frozenset({1}), width=_find_table_width(process)), context)
+        table = format_table(rows, header=header, whole=frozenset({1}), width=_find_table_width(process))
+        process.stdout.write("".join(f"{line}\n" for line in paint_run_table(table, _choose_colours(context))))
     for answer in answers:
         for orphan in answer.orphan_processes:
             process.stdout.write(f"{answer.host}: left behind: {describe_orphan(orphan)}\n")
@@ -117,95 +128,92 @@ def describe_orphan(orphan: Any) -> str:
     return f"pid {orphan['pid']} of run {orphan['run']}{age}{gpu}: {to_single_line(str(orphan['cmd']))}"
 
 
-def _answer_to_dict(answer: HostRuns) -> dict[str, Any]:
+def _answer_to_dicts(answer: HostRuns) -> list[dict[str, Any]]:
+    """Return what the host answered, as objects with the keys of a recorded run: each run, and each orphan process.
+
+    A host that could not be asked is one object without a run.
+    """
     if answer.error:
-        return {"host": answer.host, "error": answer.error}
+        return [_build_dict(answer.host, state="unreachable", cause=to_single_line(answer.error))]
     runs = [
-        {"run": run.run, "node": run.node, "state": run.state, "launcher": run.launcher, "ranks": format_ranks(run)}
-        | dict(run.entry)
+        _build_dict(
+            run.host,
+            run=run.run,
+            state=run.state,
+            active=run.is_alive,
+            launcher=run.launcher,
+            attempt=split_attempt_id(run.run)[1],
+            since=run.run_info.get("since"),
+            exit_code=(run.entry.get("exited") or {}).get("code"),
+            details={"node": run.node, "ranks": format_ranks(run)} | dict(run.entry),
+        )
         for run in answer.runs
     ]
-    return {
-        "host": answer.host,
-        "searched": list(answer.searched),
-        "runs": runs,
-        "left_behind": list(answer.orphan_processes),
-    }
+    orphans = [
+        _build_dict(answer.host, run=orphan["run"], state="left behind", details=dict(orphan))
+        for orphan in answer.orphan_processes
+    ]
+    return runs + orphans
 
 
-# -- from our own records
+def _build_dict(host: str, **known: Any) -> dict[str, Any]:
+    """Return an object with the keys of a recorded run; what a host does not know is null."""
+    unknown: dict[str, Any] = {field.name: None for field in fields(RunSummary)}
+    return unknown | {"active": False, "hosts": [host], "details": None} | known
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Record:
-    run: str
-    name: str
-    state: str
-    going: bool
-    launcher: str
-    since: float
-    hosts: tuple[str, ...]
-    title: str
+# -- from the records on this machine
 
 
 def _list_recorded_runs(request: Request, process: ProcessContext) -> int:
     context = load_command_context(request, process)
     root = context.find_runs_directory()
-    records = [
-        record for name in _list_directories(root) if (record := _read_record(os.path.join(root, name))) is not None
-    ]
-    shown = [record for record in records if record.going or request.given["all"]]
+    if request.given["watch"]:
+        return _watch_recorded_runs(root, context)
+    runs, every = _select_runs(root, all_runs=request.given["all"])
     if request.given["as_json"]:
-        told = [{name: getattr(record, name) for name in _Record.__slots__} for record in records]
-        process.stdout.write(json.dumps(told, indent=2) + "\n")
+        process.stdout.write(json.dumps([_summary_to_dict(run) for run in runs], indent=2) + "\n")
         return ExitStatus.SUCCESS
-    named = any(r.name for r in shown)
-    rows: list[tuple[str, ...]] = [
-        (r.run, *([r.name] if named else []), r.state, format_time(r.since), fold_names(r.hosts), r.launcher, r.title)
-        for r in shown
-    ]
-    if rows:
-        header = ("RUN", *(["NAME"] if named else []), "STATE", "SINCE", "HOSTS", "LAUNCHER", "TASK")
-        _print_table(format_table(rows, header=header, whole=frozenset({0}), width=_find_table_width(process)), context)
-    ended = len(records) - len(shown)
-    also = f"; {ended} {'has' if ended == 1 else 'have'} ended (--all shows them)" if ended else ""
-    runs = count_noun(len(records), "run")
-    process.print_message(f"{runs} recorded in {root}{also}; to ask hosts:  fanout ps HOSTS")
+    lines = render_run_tables(runs, time.time(), width=_find_table_width(process), paint=_choose_colours(context))
+    process.stdout.write("".join(f"{line}\n" for line in lines))
+    process.print_message(f"{_describe_counts(runs, every)}; recorded in {root}; to ask hosts:  fanout ps HOSTS")
     return ExitStatus.SUCCESS
 
 
-def _list_directories(root: str) -> list[str]:
-    try:
-        return sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
-    except OSError:
-        return []
+def _select_runs(root: str, *, all_runs: bool) -> tuple[list[RunSummary], list[RunSummary]]:
+    """Return the runs to list, with their progress, and all recorded runs: without ``all_runs``, the last ended ones."""
+    every = list_run_summaries(root)
+    ended = sorted((run for run in every if not run.active), key=lambda run: (run.ended or run.since or 0.0, run.run))
+    chosen = [run for run in every if run.active] + (ended if all_runs else ended[-RECENT_RUNS:])
+    return [add_progress(run) for run in chosen], every
 
 
-def _read_record(path: str) -> _Record | None:
+def _describe_counts(runs: Sequence[RunSummary], every: Sequence[RunSummary]) -> str:
+    """Return how many runs are active, and how many of those that have ended are listed."""
+    active = sum(run.active for run in every)
+    shown, ended = sum(not run.active for run in runs), sum(not run.active for run in every)
+    text = f"{count_noun(active, 'active run') if active else 'no active run'}, {ended} ended"
+    return f"{text} (the last {shown} are shown; all: fanout ps --all)" if shown < ended else text
+
+
+def _watch_recorded_runs(root: str, context: CommandContext) -> int:
+    """List the runs again and again until Ctrl-C; return 130."""
+    process, given = context.process, context.request.given
+    screen = choose_refreshed_output(process.stdout, process.environ)
+    paint = _choose_colours(context)
     try:
-        recorded = RunReader(path := find_last_attempt(path))
-    except UsageError:
-        return None  # some other directory
-    run, attempt = split_attempt_id(recorded.heading.run_id)
-    result, living = recorded.read_result(), writer_lock.read_owner(path)
-    launcher = "-"
-    if living is not None:
-        how = living.user if living.ending else "detached" if living.detached else "attached"
-        launcher = f"{how} (pid {living.pid} on {living.machine})"
-        state = "running" if not living.ending else "ending" if result is None else f"ended ({result['exit_code']})"
-    elif result is not None:
-        state = f"ended ({result['exit_code']})"
-    elif os.path.exists(os.path.join(path, HANDLE_FILE)):
-        state, launcher = "not known", "lost"
-    else:
-        state = "not launched"
-    return _Record(
-        run=run,
-        name=recorded.heading.name,
-        state=f"{state}, attempt {attempt}" if attempt else state,
-        going=living is not None or launcher == "lost",
-        launcher=launcher,
-        since=recorded.began_at,
-        hosts=recorded.heading.hosts,
-        title=recorded.heading.title,
-    )
+        while True:
+            runs, every = _select_runs(root, all_runs=given["all"])
+            if given["as_json"]:
+                process.stdout.write(json.dumps([_summary_to_dict(run) for run in runs]) + "\n")
+                process.stdout.flush()
+            else:
+                lines = render_run_tables(runs, time.time(), width=screen.columns, paint=paint)
+                screen.show_lines([*lines, f"fanout: {_describe_counts(runs, every)}"])
+            select.select([], [], [], WATCH_SECONDS)
+    except KeyboardInterrupt:
+        return ExitStatus.INTERRUPTED
+
+
+def _summary_to_dict(run: RunSummary) -> dict[str, Any]:
+    return asdict(run) | {"details": None}

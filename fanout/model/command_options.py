@@ -22,7 +22,8 @@ COMMAND_OPTIONS: tuple[Option, ...] = (
         "--ssh", "show how fanout logs in to each host, and the source of each value",
         kind=bool, default=False, commands=("hosts",),
     ),
-    Option("-a --all", "without HOSTS: also list runs that have ended", kind=bool, default=False, commands=("ps",)),
+    Option("-a --all", "without HOSTS: list all runs that have ended, not only the last 5", kind=bool, default=False, commands=("ps",)),
+    Option("--watch", "without HOSTS: refresh the list until Ctrl-C", kind=bool, default=False, commands=("ps",)),
     Option("-f --follow", "also print new lines until the run ends", kind=bool, default=False, commands=("logs",)),
     Option(
         "-n --lines", "print only the last N lines",
@@ -92,7 +93,7 @@ COMMAND_OPTIONS: tuple[Option, ...] = (
         help_of={
             "check": "print one JSON object",
             "hosts": "print a JSON list, one object per host",
-            "ps": "print one JSON list",
+            "ps": "print one JSON list; docs/detached.md explains its keys",
             "stacks": "print every rank's stack as one JSON object",
         },
     ),

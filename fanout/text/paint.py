@@ -13,8 +13,8 @@ _SYMBOL = re.compile(r"(?P<before> {0,2})(?P<symbol>✓|✗|ok|x|!)(?P<after> {1
 _SYMBOL_COLOURS = {"✓": GREEN, "ok": GREEN, "✗": RED, "x": RED, "!": YELLOW}
 _HEADINGS = {"FAILED": BOLD_RED, "WARNINGS": f"{BOLD};{YELLOW}"}
 _HEADING = re.compile(r"[A-Z]{3,}(?: [A-Z]{2,})*(?= \S|$)")
-_STATES = ((re.compile(r"\brunning\b|\bended \(0\)"), GREEN), (re.compile(r"\bended \(\d+\)"), RED),
-           (re.compile(r"\bnot (?:known|launched)\b|\bending\b|\blost\b"), YELLOW))  # fmt: skip
+_STATES = ((re.compile(r"running|succeeded|ended \((?:exit )?0\)"), GREEN), (re.compile(r"(?:failed|ended)(?: \([^()]+\))?|hung|died"), RED),
+           (re.compile(r"launcher lost|not launched|stopped|stopping|restarting|ending|stuck|unkillable"), YELLOW))  # fmt: skip
 
 
 class Painter:
@@ -54,12 +54,14 @@ def paint_run_table(lines: Sequence[str], paint: Painter) -> list[str]:
     """Return a table of runs with a bold header and coloured states."""
     if not paint.colour or not lines:
         return list(lines)
-    return [paint(BOLD, lines[0]), *(_paint_state(line, paint) for line in lines[1:])]
+    at = max(0, lines[0].find("STATE"))
+    return [paint(BOLD, lines[0]), *(_paint_state(line, at, paint) for line in lines[1:])]
 
 
-def _paint_state(line: str, paint: Painter) -> str:
+def _paint_state(line: str, at: int, paint: Painter) -> str:
+    """Paint the state, which begins at this position."""
     for pattern, code in _STATES:
-        found = pattern.search(line)
+        found = pattern.match(line, at)
         if found is not None:
-            return line[: found.start()] + paint(code, found[0]) + line[found.end() :]
+            return line[:at] + paint(code, found[0]) + line[found.end() :]
     return line

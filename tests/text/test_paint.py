@@ -40,13 +40,17 @@ def test_symbols_and_headings_of_a_check_have_the_colour_of_their_level() -> Non
 
 
 @pytest.mark.parametrize(
-    ("state", "code"), [("running", 32), ("ended (0)", 32), ("ended (137)", 31), ("not known", 33), ("ending", 33)]
+    ("state", "code"),
+    [
+        *((state, 32) for state in ("running", "running, attempt 1", "succeeded", "ended (exit 0)")),
+        *((state, 31) for state in ("failed (137)", "ended (exit 1)", "hung", "died")),
+        *((state, 33) for state in ("stopped", "stopping", "launcher lost", "not launched")),
+    ],
 )
-def test_the_state_of_a_run_has_a_colour(state: str, code: int) -> None:
-    assert paint_run_table(["RUN", f"7f3a  {state}  x"], Painter(True)) == [
-        "\x1b[1mRUN\x1b[0m",
-        f"7f3a  \x1b[{code}m{state}\x1b[0m  x",
-    ]
+def test_the_state_of_a_run_has_a_colour_and_its_name_has_none(state: str, code: int) -> None:
+    head, row = paint_run_table(["RUN   NAME     STATE", f"7f3a  running  {state}  x"], Painter(True))
+    assert (head, strip_escapes(row)) == ("\x1b[1mRUN   NAME     STATE\x1b[0m", f"7f3a  running  {state}  x")
+    assert row.startswith(f"7f3a  running  \x1b[{code}m{state[:4]}")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -1,0 +1,162 @@
+"""Run summary: the state, times and cause of a recorded run, from the small files of its directory, for ``fanout ps``."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fanout.model.attempt_plan import split_attempt_id
+from fanout.model.errors import FanoutError
+from fanout.model.exit_status import ExitStatus
+from fanout.record import writer_lock
+from fanout.record.index import ATTEMPTS_FILE, HANDLE_FILE, find_last_attempt
+from fanout.record.run_reader import RunReader
+from fanout.record.writer_lock import LockOwner
+from fanout.text.sanitize import to_single_line
+
+VERDICT_FILE = "verdict.json"
+ACTIVE_STATES = ("running", "restarting", "stopping", "launcher lost")
+_LONGEST = 1 << 20  # bytes of a file that are read
+_ASIDE = re.compile(r"(?:, without a known error)? \([^()]* [^()]*\)$")  # a place in a file has no space
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSummary:
+    """One run. Times are Unix times; None: not known, or not yet. ``dir`` is the record of the last attempt.
+
+    ``state`` is running, restarting, stopping or launcher lost; of a run that has ended, it is succeeded, failed, hung,
+    stopped or not launched. ``cause`` is a short phrase.
+    """
+
+    run: str
+    name: str
+    attempt: int
+    state: str
+    active: bool
+    launcher: str
+    since: float | None
+    ended: float | None
+    progress: str
+    step: int | None
+    total: int | None
+    exit_code: int | None
+    cause: str
+    hosts: tuple[str, ...]
+    title: str
+    dir: str
+
+
+def list_run_summaries(root: str) -> list[RunSummary]:
+    """Return the runs recorded in a directory, the oldest first, without their progress."""
+    try:
+        paths = sorted(entry.path for entry in os.scandir(root) if entry.is_dir())
+    except OSError:
+        return []
+    return [summary for path in paths if (summary := _read_summary(path)) is not None]
+
+
+def _read_summary(root: str) -> RunSummary | None:
+    try:
+        first = RunReader(root)
+        path = find_last_attempt(root)
+        recorded = RunReader(path)
+    except FanoutError:
+        return None  # some other directory
+    run, attempt = split_attempt_id(recorded.heading.run_id)
+    result = recorded.read_result()
+    owner = writer_lock.read_owner(path) or writer_lock.read_owner(root)
+    state = _find_state(path, result, owner, restarts=_is_restarted(root, attempt))
+    active = state in ACTIVE_STATES
+    ended = None if active or result is None else result
+    return RunSummary(
+        run=run,
+        name=recorded.heading.name,
+        attempt=attempt,
+        state=state,
+        active=active,
+        launcher="lost" if state == "launcher lost" else _describe_owner(owner),
+        since=first.began_at,
+        ended=None if ended is None else _find_end(path, recorded.began_at, ended),
+        progress="",
+        step=None,
+        total=None,
+        exit_code=None if ended is None else ended["exit_code"],
+        cause="" if ended is None or not ended["exit_code"] else _describe_cause(path, ended),
+        hosts=recorded.heading.hosts,
+        title=recorded.heading.title,
+        dir=path,
+    )
+
+
+def _find_state(path: str, result: Mapping[str, Any] | None, owner: LockOwner | None, *, restarts: bool) -> str:
+    was_launched = os.path.exists(os.path.join(path, HANDLE_FILE))
+    if owner is not None and (result is None or restarts):
+        return "stopping" if owner.ending else "restarting" if result is not None else "running"
+    if result is None:
+        return "launcher lost" if was_launched else "not launched"
+    if result["exit_code"] == ExitStatus.SUCCESS:
+        return "succeeded"
+    if result.get("hung") is True:
+        return "hung"
+    if result.get("origin") == "user" or result["headline"].startswith("stopped"):
+        return "stopped"
+    return "failed" if was_launched else "not launched"
+
+
+def _is_restarted(root: str, attempt: int) -> bool:
+    """Return whether another attempt follows this one: the last line of attempts.jsonl decides on it."""
+    lines = _read_text(os.path.join(root, ATTEMPTS_FILE)).splitlines()
+    last = _parse_object(lines[-1]) if lines else {}
+    following = last.get("next")
+    return last.get("attempt") == attempt and isinstance(following, dict) and following.get("action") == "restart"
+
+
+def _describe_owner(owner: LockOwner | None) -> str:
+    if owner is None:
+        return "-"
+    how = owner.user if owner.ending else "detached" if owner.detached else "attached"
+    return f"{how} (pid {owner.pid} on {owner.machine})"
+
+
+def _find_end(path: str, began_at: float, result: Mapping[str, Any]) -> float | None:
+    seconds = result.get("seconds")
+    if isinstance(seconds, (int, float)):
+        return began_at + max(0.0, seconds)
+    try:
+        return os.stat(os.path.join(path, "result.json")).st_mtime
+    except OSError:
+        return None
+
+
+def _describe_cause(path: str, result: Mapping[str, Any]) -> str:
+    """Return the first cause in one short phrase: ``rank 13: ran out of GPU memory``; without a verdict, the headline."""
+    cause = _parse_object(_read_text(os.path.join(path, VERDICT_FILE))).get("cause")
+    headline = str(result["headline"]).removeprefix("stopped: ").removeprefix("stopped ")
+    headline = headline.replace("by SIGINT", "by Ctrl-C")
+    stopped_by_user = result.get("origin") == "user" and result.get("hung") is not True
+    if stopped_by_user or not isinstance(cause, dict) or not isinstance(cause.get("says"), str):
+        return to_single_line(headline)
+    says = _ASIDE.sub("", cause["says"].removeprefix("ended with "))
+    rank, host = cause.get("rank"), cause.get("host")
+    who = f"rank {rank}: " if isinstance(rank, int) else f"{host} " if isinstance(host, str) else ""
+    return to_single_line(who + says)
+
+
+def _read_text(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(_LONGEST)
+    except OSError:
+        return ""
+
+
+def _parse_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
