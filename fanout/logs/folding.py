@@ -2,7 +2,8 @@
 
 A line waits 0.3 s for equal lines of other streams; the order within each stream is kept. With a single stream, no line
 waits. No line is lost: unfolding gives every stream all its lines. ``similar`` also folds lines that differ only in
-their numbers, and shows the range of each number in its place: ``7 of 8 ranks (not 5) | took 35.1–41.8 s``.
+their numbers, and shows the range of each number in its place: ``7 of 8 ranks (not 5) | took 35.1–41.8 s``. Lines of different
+training steps do not fold.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fanout.logs.demux import LogLine, split_block
+from fanout.logs.metric_line import may_have_metrics, parse_step
 from fanout.model.hosts import fold_names, fold_numbers
 
 WINDOW_SECONDS = 0.3
@@ -99,7 +101,7 @@ class LineFolding:
 
     def _add_line(self, log_line: LogLine, now: float) -> None:
         key = (log_line.host, log_line.stream)
-        mask = _NUMBER.sub(_NUMBER_MARK, log_line.text) if self.mode == "similar" else log_line.text
+        mask = _build_mask(log_line.text) if self.mode == "similar" else log_line.text
         peers = self._open.setdefault(mask, [])
         if peers and peers[0].number <= self._shown:
             peers[:] = peers[bisect_right(peers, self._shown, key=_get_number) :]
@@ -150,6 +152,13 @@ class LineFolding:
             group = describe_group(labels, self._hosts, self._parts)
             self._labels[streams] = (host, format_speakers(labels, self._parts), group)
         return self._labels[streams]
+
+
+def _build_mask(text: str) -> str:
+    """Return the text without its numbers, but with its training step: lines of different steps do not fold."""
+    step = parse_step(text) if may_have_metrics(text) else None
+    mask = _NUMBER.sub(_NUMBER_MARK, text)
+    return mask if step is None else f"{mask}\n{step}"
 
 
 def _get_number(waiting: _WaitingLine) -> int:

@@ -128,6 +128,18 @@ def test_a_folded_line_of_most_ranks_has_its_ranges_and_its_missing_rank() -> No
     assert label_folded_line(line._replace(level="error"), 20).speaker == "a:*,b:[4,6-7]"
 
 
+def test_lines_of_different_steps_stay_apart_although_a_host_is_one_step_behind() -> None:
+    folding = LineFolding(("h1", "h2", "h3"), {}, how="similar")
+    lines = [("h1", 6), ("h3", 6), ("h1", 7), ("h2", 6), ("h3", 7), ("h1", 8), ("h2", 7)]
+    shown = folding.fold_lines(says(*((host, f"step {step}/90 loss 0.{step}") for host, step in lines)), 0.0)
+    shown += folding.take_rest()
+    assert [(line.text, line.voices) for line in shown] == [
+        ("step 6/90 loss 0.6", 3),
+        ("step 7/90 loss 0.7", 3),
+        ("step 8/90 loss 0.8", 1),
+    ]
+
+
 def test_lines_that_differ_in_a_word_stay_apart() -> None:
     folding = LineFolding(("h1", "h2", "h3"), {}, how="similar")
     folding.fold_lines(says(("h1", "seen 5 ok"), ("h2", "seen 7 ok"), ("h3", "seen 7 bad")), 0.0)
