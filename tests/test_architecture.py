@@ -182,6 +182,7 @@ def test_only_live_screens_and_progress_lines_move_the_cursor() -> None:
         "fanout/commands/check.py",
         "fanout/ui/refreshed_output.py",
         "fanout/ui/safe_writer.py",
+        "fanout/ui/waiting_line.py",
     )
     for module in launcher_modules():
         if module.path != "fanout/cli/main.py":

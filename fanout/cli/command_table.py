@@ -193,7 +193,8 @@ _ROWS = (
         positionals=(HOSTS,), takes_task=True, groups=(SELECTION, CONNECTION),
         missing_task=("no command given", "fanout exec HOSTS -- nvidia-smi -L"),
         epilog="The login shell of each host runs the command line, so quote what the hosts must expand. fanout merges stdout "
-        "and stderr. Ctrl-C closes the command's stdin, sends it SIGTERM, and names the hosts where it may still run.",
+        "and stderr. Ctrl-C closes the command's stdin, sends it SIGTERM, and names the hosts where it has ended and those "
+        "where it may still run.",
     ),
     Command(
         "clean", "[FLAGS] HOSTS", "List what finished runs left on hosts; remove it after a yes.",

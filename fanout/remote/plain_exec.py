@@ -30,10 +30,10 @@ def follow_command(host: Host, channel: Channel, clock: Callable[[], float], han
     code = channel.exit_status() if not why else None
     if code is not None and not 0 <= code <= 255:
         code, why = None, f"the transport reported exit status {code}, which no command can have"
-    why = why or ("" if code is not None else "the connection was lost, or a signal ended the command")
-    handle(
-        Exited(at=clock(), host=name, code=code, signal=None, reason="unknown" if code is None else "ended", why=why)
-    )
+    ended = code is not None or (not why and channel.has_reported_end())
+    if not why and code is None:
+        why = "a signal ended the command" if ended else "the connection was lost, or a signal ended the command"
+    handle(Exited(at=clock(), host=name, code=code, signal=None, reason="ended" if ended else "unknown", why=why))
     handle(CleanedUp(at=clock(), host=name, killed=0))
     handle(Released(at=clock(), host=name))
     channel.close()

@@ -1,18 +1,16 @@
 """Grouped output, the view of ``fanout exec``: show equal output of several hosts once, when all have ended.
 
----------------
-gpu[01-03,05]
----------------
-Linux 6.8.0
----------------
-gpu04  exit 1
----------------
-uname: command not found
+If no host printed more than one line, each group is one line:
+
+gpu[01-03,05] (4)  Linux 6.8.0
+gpu04              exit 127: uname: command not found
+
+Otherwise each group is a block: its hosts between two rules, then its lines.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
@@ -24,10 +22,13 @@ from fanout.model.state import RunState
 from fanout.model.subscriber import TextView
 from fanout.text.paint import BOLD, BOLD_RED, Painter
 from fanout.text.sanitize import sanitize_line, sanitize_lines, sanitize_text
+from fanout.text.table import count_columns
 from fanout.ui.safe_writer import TextWriter
 from fanout.ui.status_messages import StatusReporter, describe_exit
 
 KEEP_BYTES = 4 * 1024 * 1024  # of each host; the view reports the number of cut bytes
+NO_OUTPUT = "(no output)"
+MOST_LABEL = 40  # columns of the names of hosts before the only line of their output
 _RULE = "-" * 15
 
 
@@ -59,11 +60,27 @@ def group_outputs(message: Iterable[HostOutput]) -> list[OutputGroup]:
 
 def format_group(group: OutputGroup, paint: Painter) -> str:
     """Format a group: its hosts between two rules, then its lines. The title of a failure is red."""
-    title = fold_names(group.hosts) + (f" ({len(group.hosts)})" if len(group.hosts) > 1 else "")
-    title += f"  {group.end}" if group.end else ""
+    title = _format_hosts(group) + (f"  {group.end}" if group.end else "")
     title = paint(BOLD_RED if group.end else BOLD, title)
-    lines = group.lines or ("(no output)",)
+    lines = group.lines or (NO_OUTPUT,)
     return "\n".join([_RULE, title, _RULE, *lines]) + "\n"
+
+
+def format_groups(groups: Sequence[OutputGroup], paint: Painter) -> str:
+    """Format all groups: as one line each if every group has at most one, else as blocks."""
+    if any(len(group.lines) > 1 for group in groups):
+        return "".join(format_group(group, paint) for group in groups)
+    labels = [_format_hosts(group) for group in groups]
+    width = min(MOST_LABEL, max(map(count_columns, labels), default=0))
+    return "".join(
+        paint(BOLD_RED if group.end else BOLD, label + " " * (width - count_columns(label)))
+        + f"  {': '.join(filter(None, (group.end, *group.lines))) or NO_OUTPUT}\n"
+        for group, label in zip(groups, labels, strict=True)
+    )
+
+
+def _format_hosts(group: OutputGroup) -> str:
+    return fold_names(group.hosts) + (f" ({len(group.hosts)})" if len(group.hosts) > 1 else "")
 
 
 class GroupedOutput(TextView):
@@ -103,8 +120,7 @@ class GroupedOutput(TextView):
             self._build_output(host, self._state) for host in self._hosts if self._state.hosts[host].exit is not None
         ]
         self._state = None
-        for group in group_outputs(message):
-            self._out.write(sanitize_text(format_group(group, Painter(self._colour))))
+        self._out.write(sanitize_text(format_groups(group_outputs(message), Painter(self._colour))))
 
     def _build_output(self, host: str, state: RunState) -> HostOutput:
         assembler = LineAssembler(limit=KEEP_BYTES)  # the only copy of the command's output

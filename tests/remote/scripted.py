@@ -113,6 +113,9 @@ class ScriptedChannel:
     def exit_status(self) -> int | None:
         return self._far.status
 
+    def has_reported_end(self) -> bool:
+        return False
+
 
 class ScriptedTransport:
     """``choose(host, attempt)`` gives the script of each connection, or raises a TransportError."""

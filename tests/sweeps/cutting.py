@@ -119,6 +119,9 @@ class CutChannel:
     def exit_status(self) -> int | None:
         return None
 
+    def has_reported_end(self) -> bool:
+        return False
+
 
 class CutTransport:
     """The first connection is cut, the later ones are not."""

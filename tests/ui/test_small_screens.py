@@ -23,6 +23,7 @@ from fanout.model.errors import UsageError
 from fanout.model.settings import Settings
 from fanout.model.subscriber import View
 from fanout.record.run_writer import RunWriter
+from fanout.text.paint import Painter
 from fanout.text.table import count_columns, format_table
 from fanout.text.units import (
     count_noun,
@@ -34,10 +35,11 @@ from fanout.text.units import (
     format_size,
 )
 from fanout.ui.display_mode import choose_display_mode
-from fanout.ui.grouped_output import GroupedOutput, HostOutput, group_outputs
+from fanout.ui.grouped_output import GroupedOutput, HostOutput, OutputGroup, format_groups, group_outputs
 from fanout.ui.json_lines import JsonLines
 from fanout.ui.live_view import LiveView
 from fanout.ui.plain_view import PlainView
+from fanout.ui.waiting_line import WaitingLine
 from tests.histories import History
 from tests.ui.goldens import build_heading
 
@@ -232,12 +234,42 @@ def test_equal_output_is_printed_once() -> None:
     assert out.getvalue() == ""
     view.close()
     view.close()
-    rule = "-" * 15
-    assert out.getvalue().splitlines() == [
-        rule, "h[1-3] (3)", rule, "Linux 6.8.0",
-        rule, "h4  exit 127", rule, "uname: not found",
-    ]  # fmt: skip
+    assert out.getvalue() == "h[1-3] (3)  Linux 6.8.0\nh4          exit 127: uname: not found\n"
     assert err.getvalue() == ""
+
+
+def test_output_of_several_lines_is_a_block_for_every_group() -> None:
+    groups = [
+        OutputGroup(hosts=("h1", "h2"), lines=("a", "b"), end=""),
+        OutputGroup(hosts=("h3",), lines=(), end="exit 1"),
+    ]
+    rule = "-" * 15
+    lines = [rule, "h[1-2] (2)", rule, "a", "b", rule, "h3  exit 1", rule, "(no output)"]
+    assert format_groups(groups, Painter(False)).splitlines() == lines
+    assert format_groups(groups[1:], Painter(False)) == "h3  exit 1\n"
+
+
+def test_a_terminal_shows_which_hosts_exec_waits_for() -> None:
+    """The line appears after a second, and is gone before the view prints a message and at the end."""
+    terminal = TerminalStream()
+    line = WaitingLine(terminal, 80)
+    run = History("gpu01", "gpu02", "gpu03").link().start()
+    run.play(line)
+    assert terminal.getvalue() == ""
+    run.end("gpu01").wait(14.0).play(line)
+    assert re.search(r"\r\x1b\[K1/3 hosts have ended, \d+ s; waiting for gpu\[02-03\]$", terminal.getvalue())
+    line.clear()
+    assert terminal.getvalue().endswith("\r\x1b[K")
+    piped = io.StringIO()
+    run.play(WaitingLine(piped, 80), WaitingLine(terminal, 80, shown=False))
+    assert piped.getvalue() == ""
+
+
+class TerminalStream(io.StringIO):
+    """Stream that is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 def test_every_view_is_a_view(tmp_path: Path) -> None:

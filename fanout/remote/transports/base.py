@@ -52,6 +52,9 @@ class Channel(Protocol):
     def exit_status(self) -> int | None:
         """Return the command's exit status after ``read`` returned b"", None if it is unknown."""
 
+    def has_reported_end(self) -> bool:
+        """Return whether the host ended the channel itself: if the exit status is unknown, a signal ended the command."""
+
 
 class Transport(Protocol):
     """A way to run one command on a host. ``open_files``: how many files of this process a connection keeps open."""

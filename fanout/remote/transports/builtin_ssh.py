@@ -119,6 +119,9 @@ class SshChannel:
         code = self._channel.exit_status
         return code if code >= 0 else None  # -1: a signal or a lost connection; paramiko does not distinguish them
 
+    def has_reported_end(self) -> bool:
+        return bool(self._channel.eof_received and self._logins[-1].connection.transport.is_active())
+
 
 def _end_transport(transport: paramiko.Transport) -> None:
     """Close the transport. Shut the socket down first: this wakes a thread that sleeps in it at once."""

@@ -186,6 +186,10 @@ class PipeChannel:
         code = self._child.returncode
         return code if code >= 0 else 128 - code
 
+    def has_reported_end(self) -> bool:
+        """Return False: without an exit status, the child still runs, or ssh did not report how the command ended."""
+        return False
+
     @contextlib.contextmanager
     def _in_use(self) -> Iterator[bool]:
         """Keep the descriptors open inside the ``with`` block. Yield False if they are closed already."""
