@@ -167,9 +167,11 @@ DIAL_RESULT = {
     "outcome": Text(40), "text?": _T, "errno?": _LINE, "seconds?": _SECONDS, "peer?": _LINE, "resolve?": _SECONDS, "source?": _LINE,
     "connect?": _SECONDS, "first?": _T, "bulk?": _SECONDS, "sent?": _COUNT, "resent?": _COUNT,
 }  # fmt: skip
+_LAUNCHER_FILE = {"path": _T, "values": _TEXTS, "lines": _COUNT, "error?": _T}
 _REHEARSAL = {
     "status": Nullable(Integer()), "seconds": _SECONDS, "count": _COUNT, "words": _T,
-    "calls": ListOf({"program": _T, "argv": ListOf(_T), "cwd": _T, "python": _T, "env": _TEXTS, "real?": _T}),
+    "calls": ListOf({"program": _T, "argv": ListOf(_T), "cwd": _T, "python": _T, "env": _TEXTS, "real?": _T, "file?": _LAUNCHER_FILE}),
+    "detached?": ListOf({"program": _T, "argv": ListOf(_T), "background": _B}), "left?": ListOf(_T),
     "errors?": ListOf(_T),
 }  # fmt: skip
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from fanout.checks.engine.definition import Check, CheckContext, is_check_selected
+from fanout.checks.rehearsal.launchers import describe_launchers
 from fanout.model.credentials import hide_values
 from fanout.model.hosts import Host
 from fanout.model.plan import LaunchPlan, NodePlan
@@ -97,6 +98,7 @@ def rehearse_script(case: CheckContext, asker: Asker, plan: Callable[[], LaunchP
             "env": protocol.encode_environment(node),
             "cwd": node.cwd,
             "task": made.task[0],
+            "launchers": describe_launchers(),
         }
         asks.append(ProbeRequest(host=name, what="rehearse", args=args, timeout=_REHEARSAL_SECONDS))
     answers: dict[str, ProbeAnswer] = dict(zip(names, asker.ask(asks), strict=True))

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from fanout.checks.rehearsal.launcher_command import parse_launcher_call
+from fanout.checks.rehearsal.launchers import describe_launchers
 from fanout.model.rpc import ProbeRequest
 from tests.agent.agents import wait_for
 from tests.checks.kit import ForkingAsker
@@ -30,7 +32,14 @@ def run_rehearsal(asker: ForkingAsker, folder: Path, script: str, **more: Any) -
     (folder / "train.sh").write_text(script + "\n")
     (folder / "task.py").touch()
     argv = ["bash", "-o", "pipefail", "train.sh", "task.py", "cfg.yaml"]
-    args = {"cwd": str(folder), "argv": argv, "task": "task.py", "env": GIVEN, **more}
+    args = {
+        "cwd": str(folder),
+        "argv": argv,
+        "task": "task.py",
+        "env": GIVEN,
+        "launchers": describe_launchers(),
+        **more,
+    }
     (answer,) = asker.ask([ProbeRequest(host="gpu01", what="rehearse", args=args, timeout=30)])
     if answer.reason == "no-sandbox":
         skip("namespaces", answer.error)
@@ -117,6 +126,71 @@ def test_error_lines_of_the_shell_about_the_script_are_kept(
     assert len(errors) >= bool(error)
     assert error in " ".join(errors)
     assert bool(errors) is bool(error)
+
+
+ACCELERATE = "--num_machines $NNODES --machine_rank $NODE_RANK"
+
+
+@pytest.mark.parametrize(
+    ("script", "program"),
+    [
+        (f'python3 -m accelerate.commands.launch {ACCELERATE} "$@"', "accelerate"),
+        (f'accelerate env; accelerate launch {ACCELERATE} "$@"', "accelerate"),
+        ('python3 -u -m deepspeed.launcher.runner --num_gpus 4 "$@"', "deepspeed"),
+        ('FORCE_TORCHRUN=1 llamafactory-cli train "$@"', "llamafactory-cli"),
+        ("until ray status; do sleep 1; done; ray start --block --address=$MASTER_ADDR:$MASTER_PORT", "ray"),
+        ('mpirun -np 2 python3 "$@"', "mpirun"),
+    ],
+)
+def test_each_launcher_is_recorded_under_its_own_name(
+    asker: ForkingAsker, tmp_path: Path, script: str, program: str
+) -> None:
+    """Subcommands that start no ranks are not calls."""
+    played = run_rehearsal(asker, tmp_path, script)
+    assert [call["program"] for call in played["calls"]] == [program], played
+    assert played["status"] == 86
+    assert parse_launcher_call(played["calls"][0]) is not None
+
+
+def test_values_of_the_launcher_s_file_are_read_and_no_others(asker: ForkingAsker, tmp_path: Path) -> None:
+    """The script may write the file itself, and a DeepSpeed hostfile is counted."""
+    script = "printf 'num_machines: 2\\nmachine_rank: %s\\nsecret: 1\\n' $NODE_RANK > a.yaml; accelerate launch --config_file=a.yaml task.py"
+    (call,) = run_rehearsal(asker, tmp_path, script)["calls"]
+    assert call["file"]["values"] == {"num_machines": "2", "machine_rank": "1"}
+    (call,) = run_rehearsal(asker, tmp_path, "accelerate launch --config_file none.yaml task.py")["calls"]
+    assert call["file"]["error"] == "it does not exist"
+    (tmp_path / "hosts").write_text("# two\ngpu01 slots=8\ngpu02 slots=8\n")
+    (call,) = run_rehearsal(asker, tmp_path, "deepspeed --hostfile hosts task.py")["calls"]
+    assert call["file"]["lines"] == 2
+
+
+@pytest.mark.parametrize(
+    ("script", "left", "detached"),
+    [
+        (f"nohup {PLAIN} > out.log 2>&1 &\necho started", True, ["nohup"]),
+        (f"{PLAIN} & disown\necho started", True, ["disown"]),
+        (f"setsid {PLAIN}", False, ["setsid"]),
+        (f"ssh gpu02 true || true\n{PLAIN}", False, ["ssh"]),
+        (f"tmux new -d 'torchrun task.py'\n{PLAIN}", False, ["tmux"]),
+        (f"{PLAIN} &\nwait $!", False, []),
+        (f"(sleep 0.1; true) &\n{PLAIN}", False, []),
+        (f"{PLAIN} | tee log.txt", False, []),
+    ],
+    ids=["nohup", "disown", "setsid", "ssh", "tmux", "wait", "helper", "tee"],
+)
+def test_ranks_that_leave_the_foreground_of_the_script_are_seen(
+    asker: ForkingAsker, tmp_path: Path, script: str, left: bool, detached: list[str]
+) -> None:
+    """A script that waits for its launcher, or has a helper in the background, is correct."""
+    played = run_rehearsal(asker, tmp_path, script)
+    assert played["calls"], played
+    assert (bool(played["left"]), [row["program"] for row in played["detached"]]) == (left, detached)
+
+
+def test_import_errors_of_a_helper_are_kept(asker: ForkingAsker, tmp_path: Path) -> None:
+    """The error is a finding although no line of the shell names it."""
+    played = run_rehearsal(asker, tmp_path, f"set -e\npython3 -c 'import no_such_module'\n{PLAIN}")
+    assert played["errors"] == ["ModuleNotFoundError: No module named 'no_such_module'"]
 
 
 def test_other_effects_of_the_script_stay_in_the_sandbox(asker: ForkingAsker, tmp_path: Path) -> None:

@@ -183,6 +183,7 @@ SOFTWARE = Scene(
         Fault(check="script-starts", level="fail", host="h9", inject=write_on_host("site.sh", "prepare-my-data || exit\n")),
         Fault(check="passes-on", level="fail", host="h10", inject=write_on_host("site.sh", "NNODES=1 MASTER_ADDR=localhost\n")),
         Fault(check="exit-status", level="warn", host="h11", inject=write_on_host("site.sh", "trap 'exit 0' EXIT\n")),
+        Fault(check="script-waits", level="warn", host="h18", inject=write_on_host("site.sh", "ssh h2 true || :\n")),
         Fault(
             check="script-python", level="info", host="h12",
             inject=run_on_host(f"cp -r {HOME}/venv {HOME}/other && echo 'PATH={HOME}/other/bin:$PATH' > {HOME}/site.sh"),

@@ -8,7 +8,7 @@ from fanout.checks.engine.definition import GROUPS, Check
 from fanout.checks.files import batch_size, config_paths, input_files, source_code, storage
 from fanout.checks.gpu import accelerators, gpu_health, gpu_links
 from fanout.checks.network import infiniband, interfaces, master_port, mesh, packet_loss
-from fanout.checks.rehearsal import train_sh
+from fanout.checks.rehearsal import detached, train_sh
 from fanout.checks.software import programs, task_modules
 from fanout.checks.ssh import access, invalid_answers
 from fanout.checks.system import failure_evidence, limits, machine, services
@@ -36,6 +36,7 @@ _ALL_CHECKS = (
     + services.CHECKS
     + failure_evidence.CHECKS
     + train_sh.CHECKS
+    + detached.CHECKS
     + batch_size.CHECKS
     + torch_start.CHECKS
     + torch_speed.CHECKS

@@ -164,7 +164,7 @@ class CheckContext:
 
 
 #: Reasons of a skip that leave the start of torchrun unverified.
-SkipReason: TypeAlias = Literal["", "no-sandbox", "unknown-path"]
+SkipReason: TypeAlias = Literal["", "no-sandbox", "unknown-path", "unseen-call"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,23 +12,25 @@ from typing import Any
 
 from fanout.checks.engine.comparison import find_outlier_groups
 from fanout.checks.engine.definition import Check, CheckContext, CheckRequest, CheckResult, fail, info, ok, skip, warn
-from fanout.checks.network.addresses import find_interface
-from fanout.checks.rehearsal.torchrun_command import TorchrunCall, parse_torchrun_call
+from fanout.checks.rehearsal.launcher_command import parse_launcher_call
+from fanout.checks.rehearsal.process_group import judge_group, list_launcher_calls
 
 _OFFLINE = re.compile(
     r"(?i)resolv|network is unreachable|connection (?:refused|timed out|error)|no route to host|name or service not known"
     r"|temporary failure|cannot connect|could not connect|unable to access|read-only file system|operation not permitted"
 )
+_HIDDEN = re.compile(r"(?: |^|')(?:/run|/var/run|/dev/shm)/")  # empty in the sandbox
 _PASSED_ON = ("NNODES", "NODE_RANK", "MASTER_ADDR")
-_CALL = "torchrun --nnodes=$NNODES --node-rank=$NODE_RANK --nproc-per-node=$NPROC_PER_NODE --rdzv-endpoint=$MASTER_ADDR:$MASTER_PORT"
-
-
-def _iterate_torchrun_calls(case: CheckContext) -> Iterator[tuple[str, Mapping[str, Any], TorchrunCall]]:
-    """Yield (host, its rehearsal, its last call of torchrun) for each host whose train.sh called torchrun."""
-    for name, rehearsal in case.get_section("rehearsal").items():
-        if rehearsal["calls"] and rehearsal["calls"][-1]["program"] == "torchrun":
-            last = rehearsal["calls"][-1]
-            yield name, rehearsal, parse_torchrun_call(last["argv"], last["env"])
+_FILE_ERROR = re.compile(
+    r"No such file or directory|can't open file|ModuleNotFoundError: |ImportError: |FileNotFoundError: |NotADirectoryError: "
+)
+_ACTIVATION = re.compile(
+    r"\b(?:conda|mamba|micromamba|module|ml|pyenv|workon): (?:command )?not found|Run 'conda init'"
+)
+_ACTIVATE = (
+    "a login without a terminal has no such function: name the environment with  --venv DIR, or read its file first:  "
+    "source DIR/etc/profile.d/conda.sh"
+)
 
 
 def _judge_starts(case: CheckContext) -> Iterator[CheckResult]:
@@ -39,7 +41,9 @@ def _judge_starts(case: CheckContext) -> Iterator[CheckResult]:
         program = rehearsal["calls"][-1]["program"]
         by = f" by {rehearsal['calls'][-1]['python']}" if rehearsal["calls"][-1]["python"] else ""
         errors = rehearsal.get("errors", ())
-        if errors:
+        if activation := next((error for error in errors if _ACTIVATION.search(error)), ""):
+            yield warn(name, f"{case.request.script} does not activate its environment: {activation}", _ACTIVATE)
+        elif errors:
             yield info(
                 name,
                 f"{case.request.script} continues after an error: {errors[0]}",
@@ -58,130 +62,100 @@ def _judge_missing_call(case: CheckContext, name: str, rehearsal: Mapping[str, A
     offline = _OFFLINE.search(rehearsal["words"])
     if status is None:
         return skip(
-            name, f"the rehearsal was stopped after {rehearsal['seconds']:.0f} s, before {script} called torchrun"
+            name,
+            f"the rehearsal was stopped after {rehearsal['seconds']:.0f} s, before {script} called torchrun",
+            "unseen-call",
         )
     if not status:
-        return skip(name, _explain_missing_call(case, name))
+        return skip(name, _explain_missing_call(case, name), "unseen-call")
     saw = f"{script} ends with status {status} before it calls torchrun: {errors[0] if errors else words or '(it prints nothing)'}"
-    if offline or not (errors or status in (2, 126, 127)):
-        return skip(name, f"without a network {saw}")
+    lacks_file = _FILE_ERROR.search(rehearsal["words"]) and not _HIDDEN.search(rehearsal["words"])
+    if offline or not (errors or lacks_file or status in (2, 126, 127)):
+        where = "without a network" if offline else "in the sandbox"
+        return skip(name, f"{where} {saw}", "unseen-call")
     is_certain = status == 127 or "syntax error" in saw
-    if status == 2 or "syntax error" in saw:
+    if _ACTIVATION.search(saw):
+        cure = _ACTIVATE
+    elif lacks_module := re.search(r"(?:ModuleNotFound|Import)Error: .*", rehearsal["words"]):
+        saw = f"{script} ends with status {status} before it calls torchrun: {lacks_module[0][:160]}"
+        cure = "install the module there, or use an environment that has it:  --venv DIR"
+    elif (status == 2 and "can't open file" not in saw) or "syntax error" in saw:
         cure = f"see the line:  {case.format_remote_command(name, f'cd {quote(case.get_workdir(name))} && bash -n {quote(script)}')}"
-    elif "No such file" in saw:
+    elif lacks_file or "No such file" in saw:
         cure = f"copy the file there, or fix the line in {script}; if it activates an environment:  --venv DIR"
     else:
         cure = "install the missing program there, or use an environment that has it:  --venv DIR"
     return (fail if is_certain else warn)(name, saw, cure)
 
 
-def _skip_unseen_calls(case: CheckContext, hosts: Iterable[str], else_: str) -> Iterator[CheckResult]:
-    """Yield a skip for each host without a call of torchrun, with the same reason in every check."""
+def _skip_unseen_calls(case: CheckContext, hosts: Iterable[str]) -> Iterator[CheckResult]:
+    """Yield a skip for each host without a call of a launcher, with the same reason in every check."""
     for name in hosts:
-        yield skip(name, _explain_missing_call(case, name) or else_)
+        yield skip(name, _explain_missing_call(case, name))
 
 
 def _explain_missing_call(case: CheckContext, name: str) -> str:
-    """Return why the rehearsal saw no call of torchrun; "" if it saw one."""
-    rehearsal = case.facts[name]["rehearsal"]
-    if rehearsal["calls"]:
-        return ""
-    return f"{case.request.script} {'does' if rehearsal['status'] == 0 else 'did'} not call torchrun"
+    """Return why the rehearsal saw no ranks started by a launcher: what the script did instead."""
+    rehearsal, script = case.facts[name].get("rehearsal"), case.request.script
+    if rehearsal is None:
+        return case.missing.get(name, {}).get("rehearsal", f"{script} was not rehearsed")
+    if rehearsal["status"] is None and not rehearsal["calls"]:
+        return f"the rehearsal was stopped after {rehearsal['seconds']:.0f} s, before {script} called a launcher"
+    if not rehearsal["calls"]:
+        return f"{script} {'does' if rehearsal['status'] == 0 else 'did'} not call torchrun or another launcher"
+    last = rehearsal["calls"][-1]
+    if last["program"] == "task":
+        return f"{script} starts the task without a launcher"
+    if parse_launcher_call(last) is not None:
+        return f"the Python of {last['program']} is not known"
+    return f"{script} calls {last['program']}, which starts no ranks in this form"
 
 
 def _judge_passed_variables(case: CheckContext) -> Iterator[CheckResult]:
-    """Yield failures for calls that do not form one group of all hosts, and warnings for other differences from the plan."""
-    quiet = set(case.hosts)
-    for name, rehearsal, seen in _iterate_torchrun_calls(case):
-        quiet.discard(name)
-        given = rehearsal["given"]
-        wrong = list(_find_group_errors(case, seen, given)) if len(case.request.hosts) > 1 else []
-        if wrong:
-            yield fail(
-                name,
-                f"{case.request.script} calls torchrun with {', '.join(wrong)}",
-                f"pass the exported variables to torchrun:  {_CALL}",
-            )
-            continue
-        deviations = list(_find_deviations(case, seen, given))
-        if deviations:
-            yield warn(
-                name,
-                f"{case.request.script} {', '.join(deviations)}",
-                f'pass the exported variables to torchrun:  {_CALL} "$@"',
-            )
-        else:
-            yield ok(
-                name,
-                f"{case.request.script} passes NNODES={given['NNODES']}, MASTER_ADDR, MASTER_PORT and its rank to torchrun",
-            )
-    yield from _skip_unseen_calls(case, order_hosts(case, quiet), "it did not end")
+    yield from judge_group(case)
+    quiet = set(case.hosts) - {call.host for call in list_launcher_calls(case)}
+    for name in order_hosts(case, quiet):
+        yield _judge_quiet_host(case, name)
+
+
+def _judge_quiet_host(case: CheckContext, name: str) -> CheckResult:
+    """Return the verdict on a host whose train.sh called no launcher."""
+    rehearsal, script = case.facts[name].get("rehearsal", {}), case.request.script
+    others = [call for call in list_launcher_calls(case) if call.seen.launcher.reach == "host"]
+    if others and not rehearsal.get("calls") and rehearsal.get("status") == 0:
+        saw = f"{script} ends without a call of {others[0].program} here, but calls it on {others[0].host}"
+        return warn(name, saw, f"call it on every host:  {others[0].seen.launcher.example}")
+    if rehearsal.get("calls") and len(case.request.hosts) > 1 and rehearsal["calls"][-1]["program"] == "task":
+        saw = f"{script} starts the task without a launcher: the check cannot see whether the hosts form one group"
+        return info(name, saw, "let the task itself read NNODES, NODE_RANK, MASTER_ADDR and MASTER_PORT")
+    return skip(name, _explain_missing_call(case, name))
 
 
 def order_hosts(case: CheckContext, names: set[str]) -> tuple[str, ...]:
     return tuple(name for name in case.hosts if name in names)
 
 
-def _find_group_errors(case: CheckContext, seen: TorchrunCall, given: Mapping[str, str]) -> Iterator[str]:
-    if seen.nnodes != given["NNODES"]:
-        how = "--standalone" if seen.is_standalone else f"--nnodes={seen.nnodes}"
-        yield f"{how} where NNODES={given['NNODES']}"
-    elif seen.is_static and seen.options["node_rank"] != given["NODE_RANK"]:
-        yield f"--node-rank={seen.options['node_rank']} where NODE_RANK={given['NODE_RANK']}"
-    address = seen.endpoint[0]
-    if not seen.is_standalone and not _is_host_0(case, address, given["MASTER_ADDR"]):
-        yield f"the rendezvous at {address} where MASTER_ADDR={given['MASTER_ADDR']}"
-
-
-def _is_host_0(case: CheckContext, address: str, master: str) -> bool:
-    """Return whether ``address`` is a name or address of host 0."""
-    first = case.request.first_host
-    plain = address.strip("[]")
-    facts = case.facts.get(first.name, {})
-    names = {master, first.name, first.hostname, first.addr, facts.get("identity", {}).get("hostname")}
-    return plain in names or bool(
-        find_interface([row for row in facts.get("interfaces", ()) if not row["loopback"]], plain)
-    )
-
-
-def _find_deviations(case: CheckContext, seen: TorchrunCall, given: Mapping[str, str]) -> Iterator[str]:
-    port = seen.endpoint[1]
-    if len(case.request.hosts) > 1 and port and port != given["MASTER_PORT"]:
-        yield f"uses port {port} and ignores MASTER_PORT (the check tested {given['MASTER_PORT']})"
-    count = seen.options["nproc_per_node"]
-    if count.isdigit() and given.get("NPROC_PER_NODE", count) != count:
-        yield f"starts {count} process{'es' * (count != '1')} where NPROC_PER_NODE={given['NPROC_PER_NODE']}"
-    if seen.script and given["task"][0] not in (seen.script, *seen.words):
-        yield f"starts {seen.script} instead of {given['task'][0]}"
-    elif lost := [word for word in given["task"][1:] if word not in seen.words and " " not in word]:
-        yield f"drops the argument{'s' * (len(lost) > 1)} {' '.join(lost[:3])}"
-
-
 def _judge_status(case: CheckContext) -> Iterator[CheckResult]:
     quiet = set(case.hosts)
-    for name, rehearsal, _ in _iterate_torchrun_calls(case):
-        if rehearsal["status"] is None:
-            continue
-        quiet.discard(name)
-        if rehearsal["status"] == 0:
+    for call in list_launcher_calls(case):
+        quiet.discard(call.host)
+        if call.rehearsal["status"] is None:
+            yield skip(call.host, f"the rehearsal was stopped after {call.rehearsal['seconds']:.0f} s")
+        elif call.rehearsal["status"] == 0:
             yield warn(
-                name,
-                f"{case.request.script} ends with status 0 although torchrun failed",
-                "a failed run would look successful: make torchrun the last command, or end with its status (set -e, or "
-                "exit $?)",
+                call.host,
+                f"{case.request.script} ends with status 0 although {call.program} failed",
+                f"a failed run would look successful: make {call.program} the last command, or end with its status "
+                "(set -e, or exit $?)",
             )
         else:
-            yield ok(name, "if torchrun fails, train.sh fails")
-    yield from _skip_unseen_calls(case, order_hosts(case, quiet), "it did not end")
+            yield ok(call.host, f"if {call.program} fails, train.sh fails")
+    yield from _skip_unseen_calls(case, order_hosts(case, quiet))
 
 
 def _judge_python(case: CheckContext) -> Iterator[CheckResult]:
     """Yield notes if train.sh runs another Python than the software checks examined."""
-    used = {
-        name: rehearsal["calls"][-1]["python"]
-        for name, rehearsal, _ in _iterate_torchrun_calls(case)
-        if rehearsal["calls"][-1]["python"]
-    }
+    used = {call.host: call.recorded["python"] for call in list_launcher_calls(case) if call.recorded["python"]}
     for deviations in find_outlier_groups(used):
         yield info(
             deviations.hosts, f"train.sh runs {deviations.format_difference()}", "use the same path on all hosts"
@@ -198,9 +172,7 @@ def _judge_python(case: CheckContext) -> Iterator[CheckResult]:
                 f"train.sh activates its own environment: {python}; the checks of torch and packages used {checked_python}",
                 f"make the checks use it:  --venv {python.rpartition('/bin/')[0]}",
             )
-    yield from _skip_unseen_calls(
-        case, order_hosts(case, set(case.hosts) - set(used)), "no python was seen in the rehearsal"
-    )
+    yield from _skip_unseen_calls(case, order_hosts(case, set(case.hosts) - set(used)))
 
 
 def _judge_script_text(case: CheckContext) -> Iterator[CheckResult]:
@@ -233,22 +205,23 @@ def _get_missing_task_reason(request: CheckRequest) -> str:
 CHECKS = (
     Check(
         name="script-starts", group="rehearsal", worst="fail", needs=("rehearsal",), unless=_get_missing_task_reason,
-        verifies="train.sh calls torchrun, in a rehearsal in a sandbox that changes nothing. No file or program that it needs is missing.",
+        verifies="train.sh calls torchrun or another launcher, in a rehearsal in a sandbox that changes nothing. No file or program that it needs is missing.",
         why="A missing program or a syntax error would otherwise show only after the whole set-up.",
         fix="Run bash -n train.sh, and install the program that the message names.",
         judge=_judge_starts,
     ),
     Check(
         name="passes-on", group="rehearsal", worst="fail", needs=("rehearsal",), unless=_get_missing_task_reason,
-        verifies="train.sh passes NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT, NPROC_PER_NODE, the task and its arguments to torchrun.",
+        verifies="train.sh passes NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT, NPROC_PER_NODE, the task and its arguments to torchrun or "
+        "another launcher: accelerate, deepspeed, llamafactory-cli, mpirun, srun, colossalai, ray.",
         why="With fixed values, train.sh starts a separate run on every host, or all hosts wait for a wrong one. Separate "
         "runs stay unnoticed until the results are poor.",
-        fix="Pass the exported variables to torchrun.",
+        fix="Pass the exported variables to the launcher.",
         judge=_judge_passed_variables,
     ),
     Check(
         name="exit-status", group="rehearsal", worst="warn", needs=("rehearsal",), unless=_get_missing_task_reason,
-        verifies="If torchrun fails, train.sh fails (under bash -o pipefail, as fanout runs it).",
+        verifies="If the launcher fails, train.sh fails (under bash -o pipefail, as fanout runs it).",
         why="A script that continues after torchrun, or ends in `|| true`, reports every failure as success.",
         fix="Add set -e at the top, or exit $? after torchrun.",
         judge=_judge_status,
