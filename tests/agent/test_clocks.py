@@ -26,6 +26,7 @@ WALL = {
     "commands/logs.py": "--since",
     "run/launch.py": "since when it holds the record, for people",
     "commands/run.py": "ages of records",
+    "commands/ps.py": "ages of runs",
 }
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launcher:
-    """Row of the table. ``source`` names the file and version in which the flags were read.
+    """Row of the table. ``source`` names the file and version in which the flags were read. "Not read" marks flags from experience.
 
     ``modules`` are its names for ``python -m``. ``starts`` are the subcommands that start ranks, if it has subcommands.
     ``names`` gives the common name of a flag, and ``switches`` are the flags without a value. ``variables`` gives the
@@ -127,38 +127,38 @@ TABLE = (
     *(
         Launcher(
             program=program,
-            source="mpirun(1) of Open MPI 5, mpiexec of MPICH 4 and Intel MPI 2021",
+            source="not read: mpirun(1) of Open MPI 5, mpiexec of MPICH 4 and Intel MPI 2021",
             example="torchrun --nnodes=$NNODES --node-rank=$NODE_RANK --nproc-per-node=$NPROC_PER_NODE --rdzv-endpoint=$MASTER_ADDR:$MASTER_PORT",
             names={
                 "np": "nproc", "n": "nproc", "c": "nproc", "hostfile": "file", "machinefile": "file", "default-hostfile": "file", "f": "file",
                 "host": "hosts", "H": "hosts", "hosts": "hosts",
             },
             reach="all",
-            without_hosts="without --host or --hostfile",
+            without_hosts="without --host or --hostfile: each host starts a group of its own",
         )
         for program in ("mpirun", "mpiexec")
     ),
     Launcher(
         program="srun",
-        source="srun(1), Slurm 24.05",
+        source="not read: srun(1), Slurm 24.05",
         example="torchrun --nnodes=$NNODES --node-rank=$NODE_RANK --nproc-per-node=$NPROC_PER_NODE --rdzv-endpoint=$MASTER_ADDR:$MASTER_PORT",
         variables={"SLURM_JOB_ID": "hosts"},
         reach="all",
-        without_hosts="outside a Slurm job",
+        without_hosts="outside a Slurm job: every host asks Slurm for a job of its own, or fails",
     ),
     Launcher(
         program="colossalai",
-        source="colossalai/cli/launcher, ColossalAI 0.4",
+        source="not read: colossalai/cli/launcher, ColossalAI 0.4",
         example="torchrun --nnodes=$NNODES --node-rank=$NODE_RANK --nproc-per-node=$NPROC_PER_NODE --rdzv-endpoint=$MASTER_ADDR:$MASTER_PORT",
         starts=("run",),
         names={"host": "hosts", "H": "hosts", "hostfile": "file", "nproc_per_node": "nproc_per_node", "master_addr": "master_addr", "master_port": "master_port"},
         switches=frozenset({"m"}),
         reach="all",
-        without_hosts="without --host or --hostfile",
+        without_hosts="without --host or --hostfile: each host starts a group of its own",
     ),
     Launcher(
         program="ray",
-        source="ray/scripts/scripts.py, Ray 2.40",
+        source="not read: ray/scripts/scripts.py, Ray 2.40",
         example='if [ "$NODE_RANK" = 0 ]; then ray start --head --port=$MASTER_PORT && python task.py; else ray start --block '
         "--address=$MASTER_ADDR:$MASTER_PORT; fi",
         modules=("ray.scripts.scripts",),

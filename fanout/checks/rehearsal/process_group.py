@@ -88,7 +88,7 @@ def _judge_call_for_all(case: CheckContext, call: RecordedCall, count: int) -> C
     script = f"{case.request.script} calls {call.program}"
     use = f"start the ranks of one host in {case.request.script}:  {call.seen.launcher.example}"
     if not call.lists_hosts and call.seen.launcher.without_hosts:
-        saw = f"{script} {call.seen.launcher.without_hosts}: each host starts a group of its own"
+        saw = f"{script} {call.seen.launcher.without_hosts}"
         is_sure = call.program not in ("mpirun", "mpiexec")  # such a task may itself compute its rank from NODE_RANK
         return (fail if is_sure else warn)(call.host, saw, use)
     if count > 1:
