@@ -119,6 +119,13 @@ _ROWS = (
         "After TASK, fanout warns about its own flags and refuses --dry-run; put -- before TASK to allow them.",
     ),
     Command(
+        "rerun", "[FLAGS] [RUN]", "Repeat a recorded run with its own command line.",
+        "fanout.commands.rerun:rerun_training", section="launch", positionals=(LATEST_RUN,), needs_parser=True,
+        groups=(LAUNCH, TIMEOUTS, RECOVERY, SELECTION, CONNECTION, OUTPUT, RECORD), main_flags=("--env",),
+        epilog="Flags take precedence over those of the recorded run. Values of --env are not recorded: give them again. "
+        "fanout reads the hostfile, the config and the code as they are now.",
+    ),
+    Command(
         "demo", "[FLAGS]", "Simulate hosts on this machine and train on them.", "fanout.commands.demo:run_demo",
         section="launch", groups=(OUTPUT,), needs_parser=True, epilog="demo needs no root and no ssh server.",
     ),

@@ -31,7 +31,7 @@ class ByteSize(int):
 class Option:
     """One option of the command line. Its value describes one call, so no file and no environment variable sets it.
 
-    ``group``: every command with this group has the option; with ``only``, just that command.
+    ``group``: every command with this group has the option; with ``only``, just these commands.
     ``commands``: these commands have the option outside of a group.
     ``help_of``: the help text for one command, where it differs. ``{default}`` in a help text is the default.
     ``text`` is the help text. ``bounds``: the least and the greatest value. ``words``: values that are not numbers;
@@ -91,7 +91,7 @@ class Option:
 
     def is_in_group(self, group: str, command: str) -> bool:
         """Return whether the command shows this option in the group."""
-        return self.group == group and self.only in ("", command)
+        return self.group == group and (not self.only or command in self.only.split())
 
 
 class Setting(Option):

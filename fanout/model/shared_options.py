@@ -24,15 +24,15 @@ LAUNCH_OPTIONS = (
     Option(
         "-n --dry-run",
         "print what each host would run; contact no host",
-        kind=bool, default=False, group=LAUNCH, only="run",
+        kind=bool, default=False, group=LAUNCH, only="run rerun",
     ),
     Option(
         "-d --detach",
         "return when all hosts have started; see fanout attach",
-        kind=bool, default=False, group=LAUNCH, only="run",
+        kind=bool, default=False, group=LAUNCH, only="run rerun",
     ),
     # "" is the launcher's own working directory
-    Option("--name", "name the run; commands accept NAME like the run id", metavar="NAME", group=LAUNCH, only="run"),
+    Option("--name", "name the run; commands accept NAME like the run id", metavar="NAME", group=LAUNCH, only="run rerun"),
     # HOSTS of the command line takes precedence
     Setting("", name="hosts"),
     Setting("-C --chdir", "work in DIR on the hosts (default: this directory)", metavar="DIR", group=LAUNCH),
@@ -83,9 +83,9 @@ LAUNCH_OPTIONS = (
     Setting(
         "--force",
         "launch even if a check failed; let --env set reserved names",
-        kind=bool, default=False, in_files=False, group=LAUNCH, only="run",
+        kind=bool, default=False, in_files=False, group=LAUNCH, only="run rerun",
     ),
-    Setting("--skip-check", "do not check the hosts first", kind=bool, default=False, group=LAUNCH, only="run"),
+    Setting("--skip-check", "do not check the hosts first", kind=bool, default=False, group=LAUNCH, only="run rerun"),
 )  # fmt: skip
 
 TIMEOUT_OPTIONS = (
@@ -146,22 +146,22 @@ RECOVERY_OPTIONS = (
     Setting(
         "--max-restarts",
         "restart a failed run up to N times without progress (default: {default})",
-        kind=int, default=0, metavar="N", bounds=(0, 1000), group=RECOVERY, only="run",
+        kind=int, default=0, metavar="N", bounds=(0, 1000), group=RECOVERY, only="run rerun",
     ),
     Setting(
         "--resume-args",
         "append ARGS to the task's arguments from the first restart on",
-        metavar="ARGS", group=RECOVERY, only="run",
+        metavar="ARGS", group=RECOVERY, only="run rerun",
     ),
     Setting(
         "--restart-codes",
         "exit statuses with which the task saved its state and asks for a restart (default: {default})",
-        default="75", metavar="CODES", group=RECOVERY, only="run",
+        default="75", metavar="CODES", group=RECOVERY, only="run rerun",
     ),
     Setting(
         "--allow-from-scratch",
         "restart a task that does not resume from a checkpoint",
-        kind=bool, default=False, group=RECOVERY, only="run",
+        kind=bool, default=False, group=RECOVERY, only="run rerun",
     ),
 )  # fmt: skip
 

@@ -18,6 +18,7 @@ from fanout.model.events import Event
 from fanout.model.exit_status import status_of_signal
 from fanout.model.hosts import Host, fold_names
 from fanout.model.state import RunState
+from fanout.record.command_record import COMMAND_FILE, build_command_record
 from fanout.record.index import ATTEMPTS_FILE, create_run_directory, make_run_id
 from fanout.recovery import attempt_report
 from fanout.recovery.attempt import AttemptEnd, Fleet
@@ -28,6 +29,7 @@ from fanout.run import detach
 from fanout.run.attempt_end import build_attempt_end
 from fanout.run.connections import route_signals
 from fanout.run.launch import Launch
+from fanout.run.launcher_host import describe_launcher_host
 from fanout.run.recovery_options import build_recovery_options
 from fanout.run.run_context import RunContext
 from fanout.run.spare_check import check_spares
@@ -53,8 +55,9 @@ class AttemptLoop:
 
     def run(self, parent_pipe: detach.ParentPipe | None = None) -> int:
         """Run all attempts; return the exit status of the last one. With a ``parent_pipe``, the user can detach."""
-        self._check_spares()
+        self._warn_of_hosts()
         self._make_directory()
+        self._write_command()
         once = parent_pipe.deliver_once if parent_pipe is not None else None
         launch, holder = self.first, _ClaimHolder()
         with ExitStack() as locks, route_signals(once=once) as router:
@@ -68,7 +71,11 @@ class AttemptLoop:
                 before = holder.keep(launch)
                 launch = self._build_next(launch, before, decision)
 
-    def _check_spares(self) -> None:
+    def _warn_of_hosts(self) -> None:
+        """Warn about a launcher that fails with a host, and about spares that cannot take part."""
+        warning = describe_launcher_host(self.context) if self.options.max_restarts else ""
+        if warning:
+            self.context.process.print_message(warning)
         if self.options.max_restarts and self.context.spares and not self.context.settings.skip_check:
             for warning in check_spares(self.context, self.files):
                 self.context.process.print_message(f"warning: {warning}")
@@ -80,6 +87,16 @@ class AttemptLoop:
         while not create_run_directory(self.first.directory):
             self.run_id = make_run_id()
             self.first = self._build_launch(self.context.hosts, self.first.attempt)
+
+    def _write_command(self) -> None:
+        """Record the command line for ``fanout rerun``."""
+        process = self.context.process
+        command = build_command_record(self.context.request, process.environ, process.cwd)
+        try:
+            with open(os.path.join(self.first.directory, COMMAND_FILE), "x", encoding="utf-8") as file:
+                file.write(command.to_json())
+        except OSError as error:
+            process.print_message(f"cannot write {COMMAND_FILE}: {error.strerror}")
 
     def _build_launch(self, hosts: Sequence[Host], attempt: AttemptPlan, *, left: bool = False) -> Launch:
         settings = replace(self.context.settings, master_port=self._port)

@@ -42,7 +42,9 @@ def format_groups() -> Iterator[str]:
         yield ""
         yield from HEADER
         for row in rows:
-            yield format_row(row, row.only or users[-1], f" (`{row.only}` only)" if row.only and len(users) > 1 else "")
+            only = row.only.split()
+            note = f" ({', '.join(f'`{name}`' for name in only)} only)" if only and set(only) != set(users) else ""
+            yield format_row(row, (only or users)[0 if only else -1], note)
         yield ""
 
 

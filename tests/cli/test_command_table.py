@@ -34,7 +34,7 @@ def test_every_option_belongs_to_a_command() -> None:
         row for name, command in COMMANDS.items() for group in ("", *command.groups) for row in options_of(name, group)
     ]
     assert not [row.name for row in OPTIONS if row.flags and row not in used]
-    named = {name for row in OPTIONS for name in (*row.commands, *row.help_of, *((row.only,) if row.only else ()))}
+    named = {name for row in OPTIONS for name in (*row.commands, *row.help_of, *row.only.split())}
     assert named <= set(COMMANDS)
 
 
