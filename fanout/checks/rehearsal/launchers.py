@@ -110,7 +110,7 @@ TABLE = (
         defaults={"rdzv_backend": "static", "master_addr": "127.0.0.1", "master_port": "29500"},
         file_default="/job/hostfile",
         reach="all",
-        without_hosts="without a hostfile",
+        without_hosts="without a hostfile: each host starts a group of its own",
     ),
     Launcher(
         program="llamafactory-cli",
