@@ -114,9 +114,9 @@ def test_a_run_reports_its_hosts_load_although_the_tool_hangs(tmp_path: Path) ->
     write_tool(tmp_path, "nvidia-smi", f"echo $$ > {tmp_path}/pid; exec sleep 600")
     with Agent(tmp_path / "state", PATH=f"{tmp_path}:{os.environ['PATH']}") as agent:
         agent.start_run("exec sleep 600", tmp_path)
-        while not (beat := agent.receive_message("heartbeat")).get("load"):
+        while not (heartbeat := agent.receive_message("heartbeat")).get("load"):
             pass
-        assert beat["load"]["gpu_error"] == "nvidia-smi does not answer"
+        assert heartbeat["load"]["gpu_error"] == "nvidia-smi does not answer"
         agent.send_operation("kill")
         assert agent.receive_message("exited")["signal"] in (signal.SIGTERM, signal.SIGKILL)
         agent.receive_message("cleaned_up")

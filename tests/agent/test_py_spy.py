@@ -70,10 +70,10 @@ def test_both_ways_name_the_same_place(tmp_path: Path) -> None:
     """A rank that answers our signal and one that py-spy read are grouped together."""
     with start_rank(tmp_path, number=0) as one, start_rank(tmp_path, "-I", number=1) as two:
         found = probes_stacks._sample(str(tmp_path), os.getpid(), {})["ranks"]
-        told = list(failure_facts.parse_stacks("gpu01", found))
-        assert {each.pid: each.way for each in told} == {one: "faulthandler", two: "py-spy"}
-        assert stack_groups.describe_stacks(told) == ("ranks 0-1 (gpu01) are in inner (<string>:5)",)
-        assert stack_groups.describe_readers(told) == ("rank 1 (gpu01): read by py-spy from outside the process",)
+        parsed = list(failure_facts.parse_stacks("gpu01", found))
+        assert {each.pid: each.way for each in parsed} == {one: "faulthandler", two: "py-spy"}
+        assert stack_groups.describe_stacks(parsed) == ("ranks 0-1 (gpu01) are in inner (<string>:5)",)
+        assert stack_groups.describe_readers(parsed) == ("rank 1 (gpu01): read by py-spy from outside the process",)
 
 
 @pytest.mark.usefixtures("py_spy_path")
@@ -120,8 +120,8 @@ def test_a_stack_that_cannot_be_read_has_a_reason(tmp_path: Path, py_spy_path: s
     sleep = subprocess.Popen([bare, "60"], env={"PATH": "/nowhere"})
     with sleep:
         _has_environment(sleep.pid)
-        told = py_spy.dump_stacks([sleep.pid], seconds=20.0)
-        assert told == {sleep.pid: {"untold": "py-spy is not installed there"}}
+        dumps = py_spy.dump_stacks([sleep.pid], seconds=20.0)
+        assert dumps == {sleep.pid: {"untold": "py-spy is not installed there"}}
         sleep.kill()
 
 
@@ -133,6 +133,6 @@ def test_a_py_spy_that_hangs_is_killed(tmp_path: Path) -> None:
     sleep = subprocess.Popen(["/bin/sleep", "60"], env={"PATH": str(tmp_path)})
     with sleep:
         _has_environment(sleep.pid)
-        told = py_spy.dump_stacks([sleep.pid], seconds=0.3)[sleep.pid]["untold"]
-        assert told.startswith("py-spy gave no answer within ")
+        reason = py_spy.dump_stacks([sleep.pid], seconds=0.3)[sleep.pid]["untold"]
+        assert reason.startswith("py-spy gave no answer within ")
         sleep.kill()

@@ -55,8 +55,8 @@ def test_every_rank_has_its_own_stream_and_the_rest_is_the_main_stream(state: Pa
         names = {message["stream"]: message["name"] for message in agent.received if message["t"] == "stream_opened"}
     assert (exited["code"], gone["left"]) == (0, [])
     assert output == b"torchrun speaks\n"
-    said = {names[number]: data for number, data in agent.output.items() if number}
-    assert said == {
+    outputs = {names[number]: data for number, data in agent.output.items() if number}
+    assert outputs == {
         "rank 7": b"out of 7\n",
         "rank 6": b"out of 6\n",
         "rank 7 err": b"half a line of 7, the rest\n",

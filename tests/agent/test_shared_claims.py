@@ -55,9 +55,9 @@ def test_the_refusal_names_the_holder_of_the_claim() -> None:
     first = start_user(FIRST, "run-1")
     assert read_line(first) == "held"
     second = start_user(SECOND, "run-2")
-    told = read_line(second)
+    refusal = read_line(second)
     end_user(first, second)
-    assert f"'run': 'run-1', 'by': 'uid {FIRST}', 'pid': {first.pid}" in told
+    assert f"'run': 'run-1', 'by': 'uid {FIRST}', 'pid': {first.pid}" in refusal
 
 
 @ROOT

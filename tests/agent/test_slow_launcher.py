@@ -19,7 +19,7 @@ X = "x" * 99
 TRAIN_SH = f"""\
 head -n {FLOOD} <(yes {X})
 for ((i = 0; i < {DRIPS}; i++)); do echo {X}; read -t 0.001 <> <(:); done
-until [[ -e heard ]]; do sleep 0.05; done
+until [[ -e received ]]; do sleep 0.05; done
 echo the end
 """
 
@@ -50,11 +50,11 @@ def test_a_flood_arrives_whole_after_its_launcher_was_stopped(tmp_path: Path) ->
                 assert time.monotonic() < until, "train.sh did not get its output written"
                 time.sleep(0.05)
             assert run.stdout is not None
-            heard = 0
-            while heard < LINES * len(X) and (line := run.stdout.readline()):
-                heard += line.count(b"x")
+            received = 0
+            while received < LINES * len(X) and (line := run.stdout.readline()):
+                received += line.count(b"x")
                 assert b"not shown" not in line
-            (tmp_path / "heard").touch()
+            (tmp_path / "received").touch()
             assert run.stdout.readline().endswith(b"| the end\n")
         except BaseException:
             end_process(run)

@@ -113,6 +113,6 @@ def test_a_rank_that_was_killed_has_left_its_stack(tmp_path: Path, number: int, 
     with start_waiting(tmp_path, RANK="5", LOCAL_RANK="1") as child:
         child.send_signal(number)
         assert child.wait(30) == -number
-        (told,) = stacks.read_last_stacks(str(tmp_path))
-        assert (told["rank"], told["local_rank"], told["pid"], told["crash"]) == (5, 1, child.pid, crash)
-        assert [frame[2] for frame in told["stack"][-3:]] == ["inner", "outer", "<module>"]
+        (dump,) = stacks.read_last_stacks(str(tmp_path))
+        assert (dump["rank"], dump["local_rank"], dump["pid"], dump["crash"]) == (5, 1, child.pid, crash)
+        assert [frame[2] for frame in dump["stack"][-3:]] == ["inner", "outer", "<module>"]

@@ -45,7 +45,7 @@ def _replace_value(value: Any, path: tuple[Any, ...], new: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("path", "new", "told"),
+    ("path", "new", "reason"),
     [
         (("memory", "total"), "x", "facts.memory.total: is text, not a whole number"),
         (("memory", "total"), -1, "facts.memory.total: is -1, not between 0 and"),
@@ -58,16 +58,16 @@ def _replace_value(value: Any, path: tuple[Any, ...], new: Any) -> Any:
         (("programs", "found", "bash"), 5, "facts.programs.found.bash: is a number, not text"),
     ],
 )
-def test_an_invalid_section_is_removed_and_its_field_named(path: tuple[Any, ...], new: Any, told: str) -> None:
+def test_an_invalid_section_is_removed_and_its_field_named(path: tuple[Any, ...], new: Any, reason: str) -> None:
     value, error = answers.check_answer("facts", _replace_value(build_healthy_facts(1), path, new))
     assert error == ""
     assert path[0] not in value
-    assert value[answers.INVALID][path[0]].startswith(told)
-    assert value["missing"][path[0]].startswith(f"its answer is invalid ({told}")
+    assert value[answers.INVALID][path[0]].startswith(reason)
+    assert value["missing"][path[0]].startswith(f"its answer is invalid ({reason}")
 
 
 @pytest.mark.parametrize(
-    ("what", "value", "told"),
+    ("what", "value", "reason"),
     [
         ("clock", {}, "clock.time: is missing"),
         ("clock", {"time": float("inf"), "pid": 1}, "clock.time: is a number that is too large or not finite"),
@@ -78,8 +78,8 @@ def test_an_invalid_section_is_removed_and_its_field_named(path: tuple[Any, ...]
         ("dial", {"results": [{"outcome": 5}]}, "dial.results[0].outcome: is a number, not text"),
     ],
 )
-def test_an_invalid_answer_is_an_error_that_names_the_field(what: str, value: Any, told: str) -> None:
-    assert answers.check_answer(what, value) == (None, f"its answer is invalid ({told})")
+def test_an_invalid_answer_is_an_error_that_names_the_field(what: str, value: Any, reason: str) -> None:
+    assert answers.check_answer(what, value) == (None, f"its answer is invalid ({reason})")
 
 
 def test_endless_nesting_is_invalid() -> None:

@@ -46,10 +46,12 @@ class Torch:
         step = args["step"]
         workers = []
         for own in step["each"]:
-            said = {**step["all"], **own}
-            usual = USUAL.get(said["do"], {})
-            everybody = said["do"] == "sum" and said["world"] > 2
-            workers.append(self._odd.get((host, "all" if everybody else ""), self._odd.get((host, said["do"]), usual)))
+            request = {**step["all"], **own}
+            usual = USUAL.get(request["do"], {})
+            needs_all = request["do"] == "sum" and request["world"] > 2
+            workers.append(
+                self._odd.get((host, "all" if needs_all else ""), self._odd.get((host, request["do"]), usual))
+            )
         return ProbeAnswer(value={"workers": workers})
 
     def list_steps(self) -> list[tuple[str, str, str]]:

@@ -25,8 +25,8 @@ def select_findings(findings: tuple[CheckFinding, ...]) -> Iterator[CheckFinding
 def test_one_fault_causes_exactly_the_finding_of_its_check(fault: Fault) -> None:
     """The finding has that level and those hosts, the observation and the advice. No other check has one."""
     findings = list(select_findings(judge_all_checks(CATALOGUE, fault.change(build_healthy_case()))))
-    said = {(finding.check, finding.level) for finding in findings}
-    assert said == {(fault.check, fault.level)}
+    reported = {(finding.check, finding.level) for finding in findings}
+    assert reported == {(fault.check, fault.level)}
     assert tuple(dict.fromkeys(host for finding in findings for host in finding.hosts)) == fault.hosts
     assert fault.saw in findings[0].saw
     assert fault.advice in findings[0].advice

@@ -89,8 +89,8 @@ def read_services(folder: Path, monkeypatch: pytest.MonkeyPatch, units: str, syn
 @pytest.mark.process
 def test_active_services_are_grouped_by_their_purpose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The clock's state is that of timedatectl; an unknown value is no answer."""
-    told = read_services(tmp_path, monkeypatch, "firewalld|chrony|earlyoom", "no")
-    assert told == {"firewall": ["firewalld"], "time": ["chrony"], "killer": ["earlyoom"], "synchronised": False}
+    services = read_services(tmp_path, monkeypatch, "firewalld|chrony|earlyoom", "no")
+    assert services == {"firewall": ["firewalld"], "time": ["chrony"], "killer": ["earlyoom"], "synchronised": False}
     assert read_services(tmp_path, monkeypatch, "none", "Unknown command verb show.")["synchronised"] is None
 
 

@@ -22,13 +22,15 @@ def test_the_task_s_python_is_examined_and_nothing_imported(tmp_path: Path) -> N
 
 @pytest.mark.process
 @pytest.mark.parametrize(
-    ("source", "told"),
+    ("source", "expected"),
     [("x = 1\nif x\n    y\n", "line 2: expected ':'"), ("print('hi')\n", ""), ("return 1\n", ""), (None, "")],
 )
-def test_a_task_that_cannot_be_parsed_is_reported_with_its_line(tmp_path: Path, source: str | None, told: str) -> None:
+def test_a_task_that_cannot_be_parsed_is_reported_with_its_line(
+    tmp_path: Path, source: str | None, expected: str
+) -> None:
     """The task's own Python parses it and runs nothing; another check reports a missing Python."""
     if source is not None:
         (tmp_path / "task.py").write_text(source)
     args = {"workdir": str(tmp_path), "paths": {"task": "task.py"}}
     syntax = python_env.finish_python(python_env.start_python(args))["syntax"]
-    assert syntax.partition(":")[0] == told.partition(":")[0]
+    assert syntax.partition(":")[0] == expected.partition(":")[0]

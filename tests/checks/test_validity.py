@@ -51,8 +51,8 @@ def run_check_with_answer(value: Mapping[str, Any]) -> run_checks.Preflight:
     """Run a check of three hosts in which gpu02 gives this answer to the first question."""
 
     def facts(host: str, args: Mapping[str, Any]) -> ProbeAnswer:
-        told = value if host == "gpu02" else build_healthy_facts(int(host[-1]))
-        kept, error = answers.check_answer("facts", told)
+        answer = value if host == "gpu02" else build_healthy_facts(int(host[-1]))
+        kept, error = answers.check_answer("facts", answer)
         return ProbeAnswer(value=kept, error=error)
 
     return run_checks.run(build_request(3), ScriptedAsker(build_healthy_script(facts=facts)), clock=lambda: 0.0)

@@ -31,9 +31,9 @@ def test_a_value_becomes_its_name() -> None:
 def test_a_finding_about_an_interface_names_the_variable_alone(variable: str, value: str) -> None:
     case = build_healthy_case()
     case = replace(case, request=replace(case.request, env={variable: value}))
-    told = [finding for finding in judge_all_checks(CATALOGUE, case) if variable in finding.saw]
-    assert told
-    assert SECRET not in str(told)
+    named = [finding for finding in judge_all_checks(CATALOGUE, case) if variable in finding.saw]
+    assert named
+    assert SECRET not in str(named)
 
 
 def test_script_output_in_the_rehearsal_contains_no_value() -> None:

@@ -80,8 +80,8 @@ def test_missing_standard_streams_cause_no_traceback(project: Path, streams: str
         ["bash", "-c", f"exec 9>&{write}; {script}"], capture_output=True, check=False, timeout=200, pass_fds=[write]
     )
     os.close(write)
-    with open(read, encoding="ascii") as told:
-        codes = dict(zip(QUICK, map(int, told.read().split()), strict=True))
+    with open(read, encoding="ascii") as output:
+        codes = dict(zip(QUICK, map(int, output.read().split()), strict=True))
     assert b"Traceback" not in done.stdout + done.stderr
     assert b"Exception ignored" not in done.stderr
     full = streams.startswith(">/dev/full")
@@ -188,13 +188,13 @@ def test_a_deleted_working_directory_is_reported(project: Path, words: str, stat
 def test_a_user_id_without_an_entry_in_passwd(project: Path, home: bool) -> None:
     """Containers may start with an unknown user id; if HOME is not set either, fanout demands a directory."""
     (project / "go").touch()
-    as_nobody = "unshare --user --map-user=54321 --map-group=54321 env -u USER -u LOGNAME -u LNAME -u USERNAME"
+    without_entry = "unshare --user --map-user=54321 --map-group=54321 env -u USER -u LOGNAME -u LNAME -u USERNAME"
     unset = "-u XDG_STATE_HOME " + ("" if home else "-u HOME")
-    done = run_bash(f"{as_nobody} {unset} {RUN}")
+    done = run_bash(f"{without_entry} {unset} {RUN}")
     assert b"Traceback" not in done.stderr
     assert done.returncode == (0 if home else 2), done
     assert home or b"set HOME, or choose a directory with --log-dir DIR" in done.stderr
-    assert run_bash(f"{as_nobody} {unset} {FANOUT} hosts localhost").returncode == 0
+    assert run_bash(f"{without_entry} {unset} {FANOUT} hosts localhost").returncode == 0
 
 
 def test_the_record_of_a_run_contains_no_value_of_the_user(project: Path) -> None:

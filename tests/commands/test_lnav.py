@@ -82,6 +82,6 @@ def test_the_real_lnav_reads_a_record(tmp_path: Path, monkeypatch: pytest.Monkey
         check=True,
     )
     read = [line.split(",") for line in done.stdout.splitlines()[1:] if line]
-    told = [entry["type"] for entry in read_records(tmp_path / "run")]
-    assert sorted(row[1] for row in read) == sorted(told)
+    recorded = [entry["type"] for entry in read_records(tmp_path / "run")]
+    assert sorted(row[1] for row in read) == sorted(recorded)
     assert ["info", "exited", "gpu02"] in read

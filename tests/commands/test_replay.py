@@ -67,10 +67,10 @@ def test_a_replay_prints_what_the_run_printed(tmp_path: Path, capsys: pytest.Cap
     run.play(view)
     view.close()
     write_run(tmp_path / "run", run)
-    again, said = replay_run(tmp_path, capsys)
+    again, printed = replay_run(tmp_path, capsys)
     assert again == out.getvalue()
-    assert said.startswith(err.getvalue())
-    assert "FAILED" in said
+    assert printed.startswith(err.getvalue())
+    assert "FAILED" in printed
 
 
 def test_json_equals_that_of_the_run_and_ends_with_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,7 +96,7 @@ def test_a_replay_from_a_moment_shows_only_later_events_and_whole_lines(
 def test_every_event_comes_at_its_time_with_ticks_between(tmp_path: Path) -> None:
     run = histories.good_run(steps=3)
     write_run(tmp_path / "run", run)
-    told = list(RunReader(str(tmp_path / "run")).iter_states())
+    recorded = list(RunReader(str(tmp_path / "run")).iter_states())
     clock, slept = [0.0], []
 
     def pass_time(seconds: float) -> None:
@@ -104,12 +104,12 @@ def test_every_event_comes_at_its_time_with_ticks_between(tmp_path: Path) -> Non
         clock[0] += seconds
 
     seen, due = [], 0.0
-    for event, state in replay._pace_events(told, 2.0, lambda: clock[0], pass_time):
-        due = max(due, (event.at - told[0][0].at) / 2.0)
+    for event, state in replay._pace_events(recorded, 2.0, lambda: clock[0], pass_time):
+        due = max(due, (event.at - recorded[0][0].at) / 2.0)
         assert clock[0] == pytest.approx(due, abs=1e-6)
         assert state.now >= event.at - 1e-6
         seen.append(event)
-    assert [event for event in seen if not isinstance(event, Tick)] == [event for event, _ in told]
+    assert [event for event in seen if not isinstance(event, Tick)] == [event for event, _ in recorded]
     assert any(isinstance(event, Tick) for event in seen)
     assert max(slept) <= replay.TICK_SECONDS
 

@@ -63,11 +63,11 @@ def main() -> None:
         (project / "train.sh").write_text(SCRIPT)
         (project / "task.py").write_text("import json\n")
         os.environ["FANOUT_STATE"] = folder
-        told, messages = _replace_names(str(project))
-        kept = {"answers": told, "messages": messages}
+        answers, messages = _replace_names(str(project))
+        kept = {"answers": answers, "messages": messages}
         text = _neutralize_text(json.dumps(kept, indent=1), folder)
     RECORDED.write_text(text + "\n")
-    print(f"{len(told)} answers, {len(messages)} messages, {len(text)} bytes")
+    print(f"{len(answers)} answers, {len(messages)} messages, {len(text)} bytes")
 
 
 def _replace_names(project: str) -> tuple[list[tuple[str, Any]], list[Any]]:
@@ -83,9 +83,9 @@ def _replace_names(project: str) -> tuple[list[tuple[str, Any]], list[Any]]:
         return kept(decoder, message)
 
     protocol.FrameDecoder._decode_message = event  # type: ignore[method-assign, assignment]
-    fan = ConnectionPool(hosts, lambda host: LocalTransport(), ConnectionOptions(by="ann@pc"), Clock())
-    fan.start()
-    session = Session(fan, HOSTS, [])
+    pool = ConnectionPool(hosts, lambda host: LocalTransport(), ConnectionOptions(by="ann@pc"), Clock())
+    pool.start()
+    session = Session(pool, HOSTS, [])
     session.connect_hosts()
     recorder = Recorder(session)
     asked = CheckRequest(hosts=tuple(hosts), workdir=project, task="task.py", script="train.sh", imports=("json",))
@@ -96,22 +96,22 @@ def _replace_names(project: str) -> tuple[list[tuple[str, Any]], list[Any]]:
     )
     run_checks.run(asked, recorder, planner=planner)
     recorder.ask([ProbeRequest(host="a", what="runs")])
-    fan.close()
+    pool.close()
     recorder.kept += _record_answers(hosts[:1], project)
     return _shorten_tables(recorder.kept), messages
 
 
 def _record_answers(hosts: list[Host], project: str) -> list[tuple[str, Any]]:
     """Return the answers of a failed host to the questions about its run."""
-    fan = ConnectionPool(hosts, lambda host: LocalTransport(), ConnectionOptions(by="ann@pc"), Clock())
-    fan.start()
-    session = Session(fan, HOSTS[:1], [])
+    pool = ConnectionPool(hosts, lambda host: LocalTransport(), ConnectionOptions(by="ann@pc"), Clock())
+    pool.start()
+    session = Session(pool, HOSTS[:1], [])
     session.connect_hosts()
     planner = Planner(
         hosts=hosts, task=("task.py",), settings=Settings(), run_id="r1", directory=project, has_script=True
     )
     made = planner.make_plan(HostFacts())
-    told: list[tuple[str, Any]] = []
+    recorded: list[tuple[str, Any]] = []
     policy = Policy(last_words=1.0, grace=5.0, hang_timeout="0.2")
     while not session.state.is_over:
         for action in decide_actions(policy, session.state):
@@ -120,9 +120,9 @@ def _record_answers(hosts: list[Host], project: str) -> list[tuple[str, Any]]:
     for host in session.state.all_hosts:
         for question, _ in host.examined:
             answer = session.state.answers.get((host.name, question.ask))
-            told += [(question.what, answer.value)] if answer is not None and not answer.error else []
-    fan.close()
-    return told
+            recorded += [(question.what, answer.value)] if answer is not None and not answer.error else []
+    pool.close()
+    return recorded
 
 
 def _shorten_tables(kept: list[tuple[str, Any]]) -> list[tuple[str, Any]]:

@@ -137,8 +137,8 @@ def test_origin_is_the_line_of_the_entry() -> None:
 )
 def test_an_ambiguous_line_has_a_note(text: str, note: str) -> None:
     """The note is printed once, for a line with a second meaning or with an unused part."""
-    (told,) = parse_hostfile(text.encode(), file="hosts.txt").notes
-    assert told.startswith(note)
+    (found,) = parse_hostfile(text.encode(), file="hosts.txt").notes
+    assert found.startswith(note)
 
 
 def test_passwords_of_an_inventory_are_not_kept() -> None:

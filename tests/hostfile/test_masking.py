@@ -51,9 +51,9 @@ REFUSED = [
 
 @pytest.mark.parametrize("text", REFUSED)
 def test_a_refusal_quotes_the_line_without_its_secret(text: str) -> None:
-    said = read_refusal(text)
-    assert SECRET not in said
-    assert SECRET[:7] not in said
+    refusal = read_refusal(text)
+    assert SECRET not in refusal
+    assert SECRET[:7] not in refusal
 
 
 @pytest.mark.parametrize(

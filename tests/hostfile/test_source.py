@@ -113,8 +113,8 @@ def test_explain_accepts_the_result_of_load(tmp_path: Path) -> None:
     file = tmp_path / "h.txt"
     file.write_text("worker-1:8\n# c\n")
     source = load_source(str(file), stdin=io.BytesIO().read, environ={})
-    told = explain_lines(source.data, read_host_list(str(file), stdin=io.BytesIO().read, environ={}))
-    assert told.splitlines() == [
+    explanation = explain_lines(source.data, read_host_list(str(file), stdin=io.BytesIO().read, environ={}))
+    assert explanation.splitlines() == [
         f"{file}:1: worker-1:8",
         "  read as    'worker-1' (8 slots)  [MPICH]",
         "  DeepSpeed: refused",

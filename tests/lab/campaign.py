@@ -160,9 +160,9 @@ def list_launcher_scenes() -> Iterator[Scene]:
             fault = "SIGKILL with its guardian"
             yield Scene(fault=fault, phase=phase, where="launcher", promise=lease, flags=SHORT, slow=True)
     yield Scene(fault="frozen 3 s", phase="running", where="launcher", promise=GOES_ON)
-    told = Promise(codes=(137, 255), words="no launcher for", logs="whole")  # 137: killed after the grace
+    promise = Promise(codes=(137, 255), words="no launcher for", logs="whole")  # 137: killed after the grace
     fault = "frozen beyond the lease"
-    yield Scene(fault=fault, phase="running", where="launcher", promise=told, flags=SHORT, slow=True)
+    yield Scene(fault=fault, phase="running", where="launcher", promise=promise, flags=SHORT, slow=True)
 
 
 def list_scenes() -> list[Scene]:

@@ -179,9 +179,9 @@ def main() -> int:
             seen = play_flood(lab, flood)
             broken += bool(seen.broken)
             peaks = " ".join(f"{peak:.0f}" for peak in seen.peaks)
-            told = "; ".join(seen.broken) or "every byte arrived"
+            result = "; ".join(seen.broken) or "every byte arrived"
             print(
-                f"{flood.name:40} | {seen.mb} MB in {seen.seconds:.0f} s | launcher, relay, keeper: {peaks} MiB | {told}",
+                f"{flood.name:40} | {seen.mb} MB in {seen.seconds:.0f} s | launcher, relay, keeper: {peaks} MiB | {result}",
                 flush=True,
             )
     return 1 if broken else 0

@@ -187,13 +187,13 @@ class Machine:
         write_file(SSHD_CONFIG, self.spec["sshd"])
         argv = [self.spec["sshd_path"], "-D", "-e", "-f", SSHD_CONFIG]
         self.sshd = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd="/")
-        said, pipe = b"", self._sshd_stderr()
-        while said.count(b"Server listening") < 2:
+        output, pipe = b"", self._sshd_stderr()
+        while output.count(b"Server listening") < 2:
             chunk = os.read(pipe, 65536)
             if not chunk:
-                raise OSError(f"sshd did not start: {said.decode(errors='replace').strip()}")
-            said += chunk
-        self._write_log(said)
+                raise OSError(f"sshd did not start: {output.decode(errors='replace').strip()}")
+            output += chunk
+        self._write_log(output)
 
     def _sshd_stderr(self) -> int:
         assert self.sshd is not None
@@ -257,9 +257,9 @@ class Machine:
         elif self.sshd and self.sshd.stderr:
             self.sshd.stderr.close()
 
-    def _write_log(self, said: bytes) -> None:
+    def _write_log(self, output: bytes) -> None:
         with open(f"{LAB_DIR}/sshd.log", "ab") as file:
-            file.write(said)
+            file.write(output)
 
 
 def receive_line(control: socket.socket, lines: bytes) -> tuple[str, bytes]:

@@ -32,7 +32,7 @@ class Node:
         self.address, self.address6, self.port = self.addresses[0].v4, self.addresses[0].v6, spec.port
         self._init: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
-        self._heard = b""
+        self._received = b""
         self._children: set[subprocess.Popen[bytes]] = set()
         self._silenced = self._filtered = False
 
@@ -61,7 +61,7 @@ class Node:
             self._init = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, cwd="/", pass_fds=[theirs.fileno()], start_new_session=True
             )
-        self._control, self._heard = ours, b""
+        self._control, self._received = ours, b""
         ours.settimeout(_PATIENCE)
         self.send_line(json.dumps(order))
 
@@ -76,15 +76,15 @@ class Node:
 
     def expect_line(self, expected: str) -> None:
         assert self._control is not None
-        while b"\n" not in self._heard:
+        while b"\n" not in self._received:
             try:
                 chunk = self._control.recv(65536)
             except TimeoutError:
                 raise LabError(f"{self.name} did not say {expected!r} within {_PATIENCE:g} s") from None
             if not chunk:
                 raise LabError(f"{self.name} died before it said {expected!r}")
-            self._heard += chunk
-        line, _, self._heard = self._heard.partition(b"\n")
+            self._received += chunk
+        line, _, self._received = self._received.partition(b"\n")
         if line.decode() != expected:
             raise LabError(f"{self.name}: {line.decode()}")
 

@@ -59,6 +59,6 @@ def assert_clean(lab: Lab, *, grace: float = 2.0, allow: Sequence[str] = ()) -> 
     ]
     if not wait_quiet(lab, 0.0 if left else grace):
         left = left or leftover_processes(lab)
-    said = [f"{node.name}: process left: {process}" for node, process in left]
-    said += [f"{node.name}: directory left: {path}" for node, path in leftover_directories(lab, allow)]
-    assert not said, "the machines are not clean:\n  " + "\n  ".join(said)
+    leftovers = [f"{node.name}: process left: {process}" for node, process in left]
+    leftovers += [f"{node.name}: directory left: {path}" for node, path in leftover_directories(lab, allow)]
+    assert not leftovers, "the machines are not clean:\n  " + "\n  ".join(leftovers)

@@ -58,9 +58,9 @@ class Promise:
 
     @property
     def text(self) -> str:
-        said = f", says {self.words!r}" if self.words else ""
+        words = f", says {self.words!r}" if self.words else ""
         starts = "/".join(map(str, self.starts))
-        return f"exit {'/'.join(map(str, self.codes))}, {starts} start, log {self.logs}, nothing left{said}"
+        return f"exit {'/'.join(map(str, self.codes))}, {starts} start, log {self.logs}, nothing left{words}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -90,7 +90,7 @@ def run_python(code: str, *, user: str = "root", env: Mapping[str, str] | None =
     def inject(node: Node) -> None:
         child = node.start_program([sys.executable, "-c", code], user=user, env=env, stdout=subprocess.PIPE)
         assert child.stdout is not None
-        with child.stdout as said:
-            assert said.readline() == b"up\n"
+        with child.stdout as stdout:
+            assert stdout.readline() == b"up\n"
 
     return inject

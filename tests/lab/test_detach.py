@@ -214,8 +214,8 @@ def test_a_keeper_that_is_stopped_is_named_and_left_alone(project: Project, lab4
     assert re.search(rf"^h2 +{run} +stuck ", seen.out, re.MULTILINE), seen.all
     assert len(re.findall(r" running ", seen.out)) == 3, seen.all
     done = project.run_fanout("clean", "--yes", "hosts.txt")
-    told = f"h2: kept run {run}: its keeper (pid {keeper.inner}, state T) does not answer; on that host: kill -CONT"
-    assert told in done.out, done.all
+    message = f"h2: kept run {run}: its keeper (pid {keeper.inner}, state T) does not answer; on that host: kill -CONT"
+    assert message in done.out, done.all
     os.kill(keeper.pid, signal.SIGCONT)
     project.write_file("go", "")
     assert project.run_fanout("attach", run).code == 7

@@ -22,6 +22,6 @@ for address in ("198.51.100.7", "127.0.0.1", "127.0.0.9", "198.51.100.8", "192.0
 def test_a_machine_that_may_bind_any_address_has_only_its_own() -> None:
     """As keepalived and HAProxy set it up: net.ipv4.ip_nonlocal_bind."""
     argv = ["unshare", "--net", "sh", "-c", _SETTING_UP, sys.executable]
-    told = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
-    assert told.returncode == 0, told.stderr
-    assert [line.rsplit(" ", 1)[1] for line in told.stdout.splitlines()] == ["True"] * 3 + ["False"] * 4
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [line.rsplit(" ", 1)[1] for line in done.stdout.splitlines()] == ["True"] * 3 + ["False"] * 4

@@ -66,9 +66,11 @@ def test_another_user_of_the_host_sees_nothing_of_a_run(project: Project, lab4: 
     project.write_train_script("echo started; until [ -e stop ]; do sleep 0.05; done\n")
     run = project.begin_training()
     run.wait_for_output(*(rf"h{number} .*started" for number in range(1, 5)))
-    nobody = "setpriv --reuid 65534 --regid 65534 --clear-groups sh -c"
+    as_other_user = "setpriv --reuid 65534 --regid 65534 --clear-groups sh -c"
     for host in lab4.hosts:
-        seen = host.run_program(["sh", "-c", f"{nobody} 'cat /var/tmp/fanout-47001/*/* /var/tmp/fanout-47001/*'"])
+        seen = host.run_program(
+            ["sh", "-c", f"{as_other_user} 'cat /var/tmp/fanout-47001/*/* /var/tmp/fanout-47001/*'"]
+        )
         assert seen.stdout == ""
         assert "Permission denied" in seen.stderr
     assert run_ssh(lab4, "h1", "stat -c %a /var/tmp/fanout-47001 /var/tmp/fanout-47001/*.0 | sort -u") == "700"

@@ -204,9 +204,9 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("words", "said"), MISTAKES, ids=[said for _, said in MISTAKES])
+@pytest.mark.parametrize(("words", "message"), MISTAKES, ids=[message for _, message in MISTAKES])
 def test_a_mistake_is_reported_before_any_connection(
-    apart: Project, lab: Lab, words: tuple[str, ...], said: str
+    apart: Project, lab: Lab, words: tuple[str, ...], message: str
 ) -> None:
     """Exit 2 with the place of the mistake, no traceback, no login, no record."""
     apart.write_file("empty.txt", "# nobody\n")
@@ -217,7 +217,7 @@ def test_a_mistake_is_reported_before_any_connection(
     before = [host.sshd_log() for host in lab.hosts]
     done = apart.run_fanout("run", *words)
     assert (done.code, done.out) == (2, ""), done.all
-    assert said in done.err
+    assert message in done.err
     assert "Traceback" not in done.err
     assert apart.list_records() == []
     assert [host.sshd_log() for host in lab.hosts] == before

@@ -17,17 +17,17 @@ from fanout.model.settings import Settings, merge_settings
 PLACES = ("command line", "FANOUT_GRACE", "near.toml", "home.toml")
 
 
-@pytest.mark.parametrize("said", [said for n in range(5) for said in itertools.combinations(PLACES, n)])
-def test_the_most_specific_source_wins(said: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("sources", [sources for n in range(5) for sources in itertools.combinations(PLACES, n)])
+def test_the_most_specific_source_wins(sources: tuple[str, ...]) -> None:
     """The order is: command line, environment, the nearest file, the user's file, the default."""
     values = {place: 1.0 + at for at, place in enumerate(PLACES)}
     loaded = merge_settings(
-        {"grace": values["command line"] if "command line" in said else None},
-        {"FANOUT_GRACE": str(values["FANOUT_GRACE"])} if "FANOUT_GRACE" in said else {},
-        [(place, {"grace": values[place]} if place in said else {}) for place in PLACES[2:]],
+        {"grace": values["command line"] if "command line" in sources else None},
+        {"FANOUT_GRACE": str(values["FANOUT_GRACE"])} if "FANOUT_GRACE" in sources else {},
+        [(place, {"grace": values[place]} if place in sources else {}) for place in PLACES[2:]],
     )
-    assert loaded.settings.grace == (values[said[0]] if said else Settings().grace)
-    assert loaded.origins == ({"grace": said[0]} if said else {})
+    assert loaded.settings.grace == (values[sources[0]] if sources else Settings().grace)
+    assert loaded.origins == ({"grace": sources[0]} if sources else {})
 
 
 def test_settings_without_files_are_the_defaults() -> None:

@@ -39,7 +39,7 @@ class Viewer:
     def close(self) -> None: ...
 
 
-class Teller(Viewer):
+class MessageCollector(Viewer):
     spoke_at: int | None = None  # how many events it had seen when it was to speak
 
     def start_reporting(self, state: RunState) -> None:
@@ -63,18 +63,18 @@ def write_history(record: RunWriter, history: History) -> None:
         record(event, state)
 
 
-def watch_record(path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Viewer, Teller]:
+def watch_record(path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Viewer, MessageCollector]:
     monkeypatch.setattr(follow, "GUARDIAN_SECONDS", 0.0)
-    viewer, teller = Viewer(), Teller()
-    follow.follow_record(RunReader(str(path)), viewer, reporters=[teller])
-    return viewer, teller
+    viewer, reporter = Viewer(), MessageCollector()
+    follow.follow_record(RunReader(str(path)), viewer, reporters=[reporter])
+    return viewer, reporter
 
 
 def test_a_viewer_from_the_start_gets_every_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tellers speak from the first event on, although none was there to be counted."""
     record = record_history(tmp_path / "run", History("a"))
     later = History("a").link().start()
-    viewer, teller = Viewer(), Teller()
+    viewer, reporter = Viewer(), MessageCollector()
     looked = 0
 
     def left() -> bool:
@@ -86,9 +86,9 @@ def test_a_viewer_from_the_start_gets_every_event(tmp_path: Path, monkeypatch: p
 
     hold = writer_lock.acquire_lock(record.path, writer_lock.LockOwner(pid=1, user="u", machine="m", since=0.0))
     assert hold is not None
-    follow.follow_record(RunReader(record.path), viewer, left, reporters=[teller])
+    follow.follow_record(RunReader(record.path), viewer, left, reporters=[reporter])
     hold.release_lock()
-    assert teller.spoke_at == 0
+    assert reporter.spoke_at == 0
     assert len(viewer.shown) == len(later.events)
 
 
@@ -101,7 +101,7 @@ def test_late_viewer_gets_the_end_of_every_stream(
     for number in range(60):
         history.wait(1.0).say("a", b"step %d\n" % number)
     record_history(tmp_path / "run", history, damage).close()
-    viewer, teller = watch_record(tmp_path / "run", monkeypatch)
+    viewer, reporter = watch_record(tmp_path / "run", monkeypatch)
     assert sum(isinstance(event, StreamOpened) for event in viewer.shown) == 1
     assert 0 < len(viewer.shown) <= follow.SHOWN_BEFORE + 1
-    assert teller.spoke_at == len(teller.shown)
+    assert reporter.spoke_at == len(reporter.shown)

@@ -124,9 +124,9 @@ def make_checkpoint(path: Path, first: str) -> Path:
 
 def test_old_runs_are_deleted_and_one_line_reports_it(tmp_path: Path) -> None:
     first, second, third = make_runs(tmp_path, 3)
-    (said,) = retention.prune_runs(str(tmp_path), RetentionBounds(count=1), NOW)
-    assert said.startswith("removed the record of 2 old runs (")
-    assert "\n" not in said
+    (message,) = retention.prune_runs(str(tmp_path), RetentionBounds(count=1), NOW)
+    assert message.startswith("removed the record of 2 old runs (")
+    assert "\n" not in message
     assert (first.exists(), second.exists(), third.exists()) == (False, False, True)
     assert retention.prune_runs(str(tmp_path), RetentionBounds(count=1), NOW) == []
 

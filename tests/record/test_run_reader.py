@@ -22,7 +22,7 @@ from tests.record.test_run_writer import read_records, write_run
 from tests.ui.goldens import build_heading
 
 
-def told_bytes(events: list[Event]) -> dict[tuple[str, int], bytes]:
+def join_output(events: list[Event]) -> dict[tuple[str, int], bytes]:
     """Return the bytes of every stream from the events, which must be without gap or repetition."""
     found: dict[tuple[str, int], bytes] = {}
     for event in events:
@@ -46,7 +46,7 @@ def test_a_truncated_record_gives_its_whole_lines_and_every_byte_in_the_files(cu
         torn = list(RunReader(str(path.parent)).iter_events())
     others = [event for event in torn if not isinstance(event, Chunk)]
     assert others == [event for event in whole if not isinstance(event, Chunk)][: len(others)]
-    assert told_bytes(torn) == told_bytes(whole)
+    assert join_output(torn) == join_output(whole)
 
 
 @given(holes=st.sets(st.integers(1, 40), max_size=20), name=st.sampled_from(sorted(histories.TYPICAL)))
@@ -81,7 +81,7 @@ def test_any_chunking_gives_files_with_exactly_the_bytes_that_were_written(
     with tempfile.TemporaryDirectory() as place:
         write_run(Path(place, "run"), run)
         assert all(file.read_bytes() == data for file in Path(place, "run/logs").iterdir())
-        again = told_bytes(list(RunReader(f"{place}/run").iter_events()))
+        again = join_output(list(RunReader(f"{place}/run").iter_events()))
     assert again == {("h1", 0): data, ("h1", 1): data, ("h2", 0): data}
 
 
@@ -93,7 +93,7 @@ def test_a_live_run_is_read_up_to_its_last_byte(tmp_path: Path) -> None:
     run.play(log)
     assert not any(entry["type"] == "chunk" for entry in read_records(tmp_path / "run"))
     recorded = RunReader(str(tmp_path / "run"))
-    assert told_bytes(list(recorded.iter_events())) == {("h1", 0): b"first\n"}
+    assert join_output(list(recorded.iter_events())) == {("h1", 0): b"first\n"}
     assert not recorded.has_outcome
     log.close()
 
@@ -107,8 +107,8 @@ def test_the_guardians_events_after_the_launchers_death_are_read_too(tmp_path: P
     with (tmp_path / "run/logs/h1.log").open("ab") as file:
         file.write(b"after\n")
     (tmp_path / "run/logs/h2.log").write_bytes(b"never recorded\n")
-    told = told_bytes(list(RunReader(str(tmp_path / "run")).iter_events()))
-    assert told == {("h1", 0): b"before\nafter\n", ("h2", 0): b"never recorded\n"}
+    output = join_output(list(RunReader(str(tmp_path / "run")).iter_events()))
+    assert output == {("h1", 0): b"before\nafter\n", ("h2", 0): b"never recorded\n"}
 
 
 def test_a_host_that_was_abandoned_and_retried_is_read_to_its_end(tmp_path: Path) -> None:
@@ -121,9 +121,9 @@ def test_a_host_that_was_abandoned_and_retried_is_read_to_its_end(tmp_path: Path
     for event in later.events:
         log(event, RunState.initial(later.hosts, at=later.at))
     log.close()
-    told = list(RunReader(str(tmp_path)).iter_states())
-    assert {host.name: host.phase for host in told[-1][1].all_hosts} == {"h1": Phase.RELEASED, "h2": Phase.RELEASED}
-    assert told[-1][1].hosts["h2"].trouble is None
+    states = list(RunReader(str(tmp_path)).iter_states())
+    assert {host.name: host.phase for host in states[-1][1].all_hosts} == {"h1": Phase.RELEASED, "h2": Phase.RELEASED}
+    assert states[-1][1].hosts["h2"].trouble is None
 
 
 def test_the_next_launcher_begins_a_line_of_its_own_after_a_torn_one(tmp_path: Path) -> None:

@@ -121,11 +121,11 @@ def test_a_full_disk_is_recorded_and_reported_once(tmp_path: Path) -> None:
     os.symlink("/dev/full", tmp_path / "run/logs/h1.log")
     run = History("h1", "h2").link().start()
     run.say("h1", b"1234").say("h2", b"fine").say("h1", b"5678")
-    told: list[str] = []
-    log = write_run(tmp_path / "run", run, warn=told.append)
+    messages: list[str] = []
+    log = write_run(tmp_path / "run", run, warn=messages.append)
     assert [(p.file, p.start, p.end) for p in log.record_gaps] == [("logs/h1.log", 0, 8)]
-    assert len(told) == 1
-    assert "No space left" in told[0]
+    assert len(messages) == 1
+    assert "No space left" in messages[0]
     assert (tmp_path / "run/logs/h2.log").read_bytes() == b"fine"
     assert json.loads((tmp_path / "run/result.json").read_text())["problems"][0]["end"] == 8
 
@@ -142,13 +142,13 @@ def files_of_at_most(size: int) -> Iterator[None]:
 
 
 def test_lines_that_a_full_disk_refused_are_written_when_it_has_space(tmp_path: Path) -> None:
-    told: list[str] = []
-    log = RunWriter(str(tmp_path / "run"), build_heading(("h1",)), warn=told.append)
+    messages: list[str] = []
+    log = RunWriter(str(tmp_path / "run"), build_heading(("h1",)), warn=messages.append)
     log.begin(T0)
     with files_of_at_most((tmp_path / "run/events.jsonl").stat().st_size + 10):
         for number in range(75):
             log.note(f"note {number}")
-    assert len(told) == 1
+    assert len(messages) == 1
     log.note("room again")
     log.close()
     notes = [entry["text"] for entry in read_records(tmp_path / "run") if entry["type"] == "note"]

@@ -257,7 +257,8 @@ def test_every_order_of_failures_ends_within_the_limits(
 ) -> None:
     options = RecoveryOptions(max_restarts=max_restarts, min_hosts=min_hosts, allow_from_scratch=scratch)
     names = tuple(f"spare{number}" for number in range(spares))
-    hosts, gone, clock = HOSTS, set[str](), 0.0
+    hosts: tuple[str, ...] = HOSTS
+    gone, clock = set[str](), 0.0
     history: list[AttemptEnd] = []
     for number, end in enumerate(ends):
         lost = tuple(dict.fromkeys(hosts[index % len(hosts)] for index in end["lost"]))

@@ -31,7 +31,7 @@ class Node:
     def __init__(self, far: Far) -> None:
         self.far = far
         self._splitter = frames.FrameSplitter()
-        self._told: list[dict[str, Any]] = []
+        self._messages: list[dict[str, Any]] = []
         nonce = far.command.split()[-1]
         far.write_bytes(f"motd\n\n@{nonce} READY 3.11\n".encode())
         data = b""
@@ -49,14 +49,14 @@ class Node:
 
     def expect_operation(self, op: str) -> dict[str, Any]:
         while True:
-            for message in self._told:
+            for message in self._messages:
                 if message["op"] == op:
-                    self._told.remove(message)
+                    self._messages.remove(message)
                     return message
                 if message["op"] == "release":  # sent home before that
                     self.send_message(t="released")
                     raise Cut
-            self._told += self._splitter.feed(self.far.read_bytes())
+            self._messages += self._splitter.feed(self.far.read_bytes())
 
     def start_run(self) -> None:
         self.expect_operation("prepare")
@@ -114,23 +114,23 @@ def run_scripts(
     """Run all steps, as ``fanout run --skip-check`` does."""
     transport = ScriptedTransport(lambda one, attempt: hosts[one.name](one, attempt))
     known = [build_host(name, slots=1) for name in hosts]
-    fan = ConnectionPool(known, lambda one: transport, ConnectionOptions(connect_timeout=timeout, by="me@pc"), Clock())
-    outcome, seen = run_over(fan, known)
+    pool = ConnectionPool(known, lambda one: transport, ConnectionOptions(connect_timeout=timeout, by="me@pc"), Clock())
+    outcome, seen = run_over(pool, known)
     return outcome, seen, transport
 
 
-def run_over(fan: ConnectionPool, known: list[Host]) -> tuple[RunOutcome, Seen]:
+def run_over(pool: ConnectionPool, known: list[Host]) -> tuple[RunOutcome, Seen]:
     """Run all steps over the test's own connection pool."""
     planner = Planner(hosts=known, task=("task.py",), settings=Settings(), run_id="r1", directory="/p", has_script=True)
     plan = planner.make_plan(HostFacts(master_addr="10.0.0.1"))
     seen = Seen()
-    session = Session(fan, [one.name for one in known], [seen])
-    fan.start()
+    session = Session(pool, [one.name for one in known], [seen])
+    pool.start()
     try:
         session.connect_hosts()
         return session.run_plan(POLICY, plan), seen
     finally:
-        fan.close()
+        pool.close()
 
 
 def run_well(data: bytes = b"hello\n", code: int = 0) -> Script:

@@ -39,8 +39,8 @@ def test_fanout_connects_as_ssh_does(row: Row, lab: SshLab, tmp_path: Path, monk
             assert theirs.got_in is row.gets_in, theirs.error
         for transport in row.transports:
             ours = lab.by_fanout(row, config, transport)
-            told = f"{transport}: {ours.error}\nssh: {theirs.error}"
-            assert ours.got_in is (theirs.got_in or bool(row.unlike_ssh)), told
-            assert ours.visits == theirs.visits or row.unlike_ssh, told
+            errors = f"{transport}: {ours.error}\nssh: {theirs.error}"
+            assert ours.got_in is (theirs.got_in or bool(row.unlike_ssh)), errors
+            assert ours.visits == theirs.visits or row.unlike_ssh, errors
             for words in row.says if transport == "ssh" else row.program_says:
                 assert lab.fill_text(words) in ours.error

@@ -33,16 +33,16 @@ def ask_hosts(
 ) -> tuple[list[ProbeAnswer], Session]:
     """Ask these questions in a session; return the answers and the session."""
     transport = ScriptedTransport(lambda one, attempt: hosts[one.name](one, attempt))
-    fan = ConnectionPool(
+    pool = ConnectionPool(
         [build_host(name) for name in hosts], lambda one: transport, ConnectionOptions(connect_timeout=5.0), Clock()
     )
-    session = Session(fan, list(hosts), [])
-    fan.start()
+    session = Session(pool, list(hosts), [])
+    pool.start()
     try:
         session.connect_hosts()
         return session.ask(asks), session
     finally:
-        fan.close()
+        pool.close()
 
 
 def test_returning_link_does_not_block_questions_to_other_hosts() -> None:
@@ -118,15 +118,15 @@ def test_resources_of_a_host_end_with_its_connection() -> None:
 
     hosts = {"a": choose_scripts(listens, answer_all)}
     transport = ScriptedTransport(lambda one, attempt: hosts[one.name](one, attempt))
-    fan = ConnectionPool([build_host("a")], lambda one: transport, ConnectionOptions(connect_timeout=5.0), Clock())
-    session = Session(fan, ["a"], [])
-    fan.start()
+    pool = ConnectionPool([build_host("a")], lambda one: transport, ConnectionOptions(connect_timeout=5.0), Clock())
+    session = Session(pool, ["a"], [])
+    pool.start()
     session.connect_hosts()
     (listener,) = session.ask([ProbeRequest(host="a", what="listen", holds=True)])
     assert session.is_still_open("a", listener.handle)
     session.ask([ProbeRequest(host="a", what="clock")])
     assert not session.is_still_open("a", listener.handle)
-    fan.close()
+    pool.close()
 
 
 def test_a_flood_of_messages_is_held_back_at_its_host() -> None:
@@ -142,15 +142,15 @@ def test_a_flood_of_messages_is_held_back_at_its_host() -> None:
         return 0
 
     transport = ScriptedTransport(lambda one, attempt: floods)
-    fan = ConnectionPool([build_host("a")], lambda one: transport, ConnectionOptions(connect_timeout=5.0), Clock())
-    fan.start()
-    session = Session(fan, ["a"], [])
+    pool = ConnectionPool([build_host("a")], lambda one: transport, ConnectionOptions(connect_timeout=5.0), Clock())
+    pool.start()
+    session = Session(pool, ["a"], [])
     session.connect_hosts()
     assert sent.wait(20)
-    assert fan._queue.qsize() <= MESSAGES_IN_QUEUE + 8
+    assert pool._queue.qsize() <= MESSAGES_IN_QUEUE + 8
     seen = 0
     while seen < 9000:
         seen += isinstance(session.run_step(1.0), Heartbeat)
-    assert fan._queue.qsize() <= MESSAGES_IN_QUEUE + 8
+    assert pool._queue.qsize() <= MESSAGES_IN_QUEUE + 8
     session.release_hosts()
-    fan.close()
+    pool.close()

@@ -31,13 +31,13 @@ class _Stuck:
 
 def test_many_stuck_children_are_ended_at_the_same_time() -> None:
     hosts = [Host(name=f"h{number}", origin=Origin(file="x", line=1)) for number in range(MANY)]
-    fan = ConnectionPool(hosts, lambda host: _Stuck(), ConnectionOptions(command="x"), Clock())
-    fan.start()
+    pool = ConnectionPool(hosts, lambda host: _Stuck(), ConnectionOptions(command="x"), Clock())
+    pool.start()
     linked = 0
     while linked < MANY:
-        linked += isinstance(fan.next_event(1.0), Connected)
+        linked += isinstance(pool.next_event(1.0), Connected)
     began = time.monotonic()
-    fan.close()
+    pool.close()
     assert time.monotonic() - began < MANY * 2 / 2  # two seconds each, if it were one after the other
 
 

@@ -184,21 +184,21 @@ def test_one_host_that_breaks_the_protocol_ends_the_run_and_not_the_launcher(bad
 
 def test_late_frames_of_an_abandoned_host_are_dropped() -> None:
     transport = ScriptedTransport(lambda one, attempt: obey_stop)
-    fan = ConnectionPool([build_host("a")], lambda one: transport, ConnectionOptions(), Clock())
-    session = Session(fan, ["a"], [])
-    fan.start()
+    pool = ConnectionPool([build_host("a")], lambda one: transport, ConnectionOptions(), Clock())
+    session = Session(pool, ["a"], [])
+    pool.start()
     session.connect_hosts()
     session.release_hosts()
     assert session.state.is_over
     before = session.state.hosts["a"]
-    fan.post_event(Exited(at=fan.clock(), host="a", code=0, signal=None))
+    pool.post_event(Exited(at=pool.clock(), host="a", code=0, signal=None))
     session.run_step()
-    fan.close()
+    pool.close()
     assert session.state.hosts["a"] == before
 
 
 @pytest.mark.parametrize(
-    ("said", "status", "says"),
+    ("output", "status", "says"),
     [
         (b"sh: 1: exec: python3: not found\n", 127, "no python3 there: sh: 1: exec: python3: not found"),
         (
@@ -215,9 +215,11 @@ def test_late_frames_of_an_abandoned_host_are_dropped() -> None:
         (b"", 0, "the login, or its python3, ended before the agent started (exit status 0)"),
     ],
 )
-def test_a_login_that_does_not_reach_the_agent_is_reported_with_its_output(said: bytes, status: int, says: str) -> None:
+def test_a_login_that_does_not_reach_the_agent_is_reported_with_its_output(
+    output: bytes, status: int, says: str
+) -> None:
     def script(far: Far) -> int:
-        far.write_bytes(said)
+        far.write_bytes(output)
         return status
 
     outcome, seen, _ = run_scripts({"a": choose_scripts(script)})
@@ -272,14 +274,14 @@ def test_no_more_logins_are_in_flight_than_the_option_allows() -> None:
 
     def choose(one: Host) -> ScriptedTransport:
         nonlocal most
-        flying = sum(link._login_runner.opening is not None for link in fan.connections.values())
+        flying = sum(link._login_runner.opening is not None for link in pool.connections.values())
         most = max(most, flying)
         return transport
 
-    fan = ConnectionPool(known, choose, ConnectionOptions(dials=3), Clock())
-    session = Session(fan, [one.name for one in known], [])
-    fan.start()
+    pool = ConnectionPool(known, choose, ConnectionOptions(dials=3), Clock())
+    session = Session(pool, [one.name for one in known], [])
+    pool.start()
     session.connect_hosts()
     assert all(one.phase is Phase.CONNECTED for one in session.state.all_hosts)
-    fan.close()
+    pool.close()
     assert 1 <= most <= 3

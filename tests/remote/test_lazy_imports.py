@@ -24,8 +24,8 @@ def test_fabric_comes_without_mocks_asyncio_and_a_yaml_of_its_own() -> None:
 @pytest.mark.process
 def test_paramiko_knows_its_version_all_the_same() -> None:
     code = "import fanout.remote.transports.builtin_ssh, paramiko; from importlib import metadata as m; print(paramiko.__version__, m.version('paramiko'))"
-    ours, told = in_a_new_process(code).split()
-    assert ours == told
+    ours, printed = in_a_new_process(code).split()
+    assert ours == printed
 
 
 def test_lazy_module_is_imported_on_its_first_call() -> None:
@@ -42,10 +42,10 @@ def test_lazy_module_is_imported_on_its_first_call() -> None:
 
 @pytest.mark.process
 def test_later_imports_get_the_real_module() -> None:
-    told = in_a_new_process(
+    printed = in_a_new_process(
         "import fanout.remote.transports.builtin_ssh, unittest.mock; print(unittest.mock.Mock()(1))"
     )
-    assert told.startswith("<Mock name=")
+    assert printed.startswith("<Mock name=")
 
 
 def test_imported_module_is_left_unchanged() -> None:

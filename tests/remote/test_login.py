@@ -40,18 +40,18 @@ class Hanging:
 def test_unkillable_login_is_abandoned_after_its_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(login, "HUNG_SECONDS", 0.2)
     hanging = Hanging(ScriptedTransport(lambda one, attempt: run_well()), on=1)
-    fan = ConnectionPool(
+    pool = ConnectionPool(
         [build_host("a")], lambda one: hanging, ConnectionOptions(connect_timeout=0.3, dials=1), Clock()
     )
-    fan.start()
+    pool.start()
     try:
-        events: list[Event] = [fan.next_event(5.0)]
+        events: list[Event] = [pool.next_event(5.0)]
         while not isinstance(events[-1], ConnectFailed):
-            events.append(fan.next_event(5.0))
+            events.append(pool.next_event(5.0))
         assert events[-1].message == "the login did not finish within 0.3 s: it still waits for the name server"
     finally:
         hanging.let_go.set()
-        fan.close()
+        pool.close()
 
 
 def test_hanging_reconnect_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,7 +59,7 @@ def test_hanging_reconnect_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(login, "HUNG_SECONDS", 0.2)
     hanging = Hanging(ScriptedTransport(choose_scripts(cut_after(5, breaks=True), resume_run(5))), on=2)
     known = [build_host("a", slots=1)]
-    fan = ConnectionPool(known, lambda one: hanging, ConnectionOptions(connect_timeout=0.3, dials=1), Clock())
-    outcome, seen = run_over(fan, known)
+    pool = ConnectionPool(known, lambda one: hanging, ConnectionOptions(connect_timeout=0.3, dials=1), Clock())
+    outcome, seen = run_over(pool, known)
     assert (outcome.exit_code, seen.join_output("a"), hanging.calls) == (0, TEXT, 3)
     hanging.let_go.set()

@@ -128,22 +128,29 @@ LONG = st.binary(min_size=1, max_size=40).map(
     lambda piece: piece * (frames.DEFLATE_MIN_BYTES // len(piece) + 1)
 )  # sent deflated
 CHUNKS = st.lists(st.tuples(st.integers(0, 65535), st.integers(0, 1 << 40), st.binary(max_size=40) | LONG), max_size=4)
-SAID = st.lists(st.sampled_from([message for message, _ in MESSAGES if message["t"] != "answer"]), max_size=5)
+CONTROL_MESSAGES = st.lists(
+    st.sampled_from([message for message, _ in MESSAGES if message["t"] != "answer"]), max_size=5
+)
 
 
-@given(noise=st.binary(max_size=60), said=SAID, chunks=CHUNKS, cuts=st.lists(st.integers(0, 1 << 16), max_size=12))
+@given(
+    noise=st.binary(max_size=60),
+    messages=CONTROL_MESSAGES,
+    chunks=CHUNKS,
+    cuts=st.lists(st.integers(0, 1 << 16), max_size=12),
+)
 def test_any_cut_of_the_bytes_gives_the_same_events(
-    noise: bytes, said: list[dict[str, Any]], chunks: list[tuple[int, int, bytes]], cuts: list[int]
+    noise: bytes, messages: list[dict[str, Any]], chunks: list[tuple[int, int, bytes]], cuts: list[int]
 ) -> None:
     data = (
         noise
         + READY
-        + b"".join(map(frames.pack_control, said))
+        + b"".join(map(frames.pack_control, messages))
         + b"".join(frames.pack_data(*chunk) for chunk in chunks)
     )
     whole, one = feed_decoder(data, [])
     assert feed_decoder(data, cuts)[0] == whole
-    assert len(whole) == len(said) + len(chunks) + bool(noise.strip())
+    assert len(whole) == len(messages) + len(chunks) + bool(noise.strip())
     assert whole[len(whole) - len(chunks) :] == [
         Chunk(at=7.0, host="h", stream=stream, offset=offset, data=data) for stream, offset, data in chunks
     ]

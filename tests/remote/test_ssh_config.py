@@ -63,7 +63,7 @@ def test_jumps_in_a_circle_are_an_error_that_names_them(tmp_path: Path, text: st
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("Host a\n Port abc\n", "line 2: Bad port 'abc'"),
         ("Host a\n HostName\n", "line 2: no argument after keyword"),
@@ -71,8 +71,8 @@ def test_jumps_in_a_circle_are_an_error_that_names_them(tmp_path: Path, text: st
         ("Host a\n IdentityFile /k/${NOT_SET_HERE}\n", "no variable NOT_SET_HERE"),
     ],
 )
-def test_a_broken_configuration_is_an_error_with_file_and_line(tmp_path: Path, text: str, told: str) -> None:
-    with pytest.raises(UsageError, match=told) as raised:
+def test_a_broken_configuration_is_an_error_with_file_and_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as raised:
         config_of(tmp_path, text).resolve_host(build_host("a"))
     assert "\n" not in str(raised.value)
 
@@ -124,7 +124,7 @@ def test_a_machine_without_ssh_reads_the_files_by_itself(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("Host a\n Port 9\nMatch exec true\n", "config:3: Match exec"),
         ("Host b\nHost a\n Colour blue\n", "config:3: colour is not a keyword of OpenSSH"),
@@ -132,8 +132,8 @@ def test_a_machine_without_ssh_reads_the_files_by_itself(tmp_path: Path) -> None
         ("Host a\n CanonicalizeHostname yes\n", "config:2: canonicalizehostname"),
     ],
 )
-def test_without_ssh_a_line_that_only_ssh_can_read_is_an_error(tmp_path: Path, text: str, told: str) -> None:
-    with pytest.raises(UsageError, match=told) as raised:
+def test_without_ssh_a_line_that_only_ssh_can_read_is_an_error(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as raised:
         config_of(tmp_path, text, program=str(tmp_path / "no-ssh")).resolve_host(build_host("a"))
     assert "OpenSSH" in raised.value.hint
 
@@ -165,20 +165,20 @@ def test_an_entry_of_proxy_jump_that_names_no_host_is_refused(spec: str) -> None
 @pytest.mark.parametrize("exec_", ["", "Match exec true\n Compression yes\n"], ids=["read here", "asked of ssh"])
 @pytest.mark.parametrize("transport", ["auto", "ssh", "openssh"])
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("Host h7\n ProxyJump j\nHost j\n ProxyJump h7\n", "loop|its own jump host"),
         ("Host h7\n IdentityFile /k/${NOT_SET_HERE}\n", "h7.*NOT_SET_HERE|NOT_SET_HERE.*h7"),
     ],
 )
 def test_a_wrong_line_for_one_host_of_many_is_found_before_any_login(
-    tmp_path: Path, text: str, told: str, transport: str, exec_: str
+    tmp_path: Path, text: str, message: str, transport: str, exec_: str
 ) -> None:
     path = tmp_path / "config"
     path.write_text(f"{exec_}{text}")
     picker = TransportSelector(Settings(transport=transport, ssh_config=str(path)), user="me", agent=False)
     picker.check_config([build_host(f"h{number}") for number in range(7)])
-    with pytest.raises(UsageError, match=told):
+    with pytest.raises(UsageError, match=message):
         picker.check_config([build_host(f"h{number}") for number in range(9)])
 
 

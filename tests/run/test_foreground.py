@@ -120,9 +120,9 @@ def test_a_signal_counts_once_whichever_of_the_two_it_reaches(tmp_path: Path, wh
         run.until_told(b"ended")
         assert run.told == b"ended 143\n"
         assert run.cooked
-    told = (find_record(tmp_path) / "events.jsonl").read_text()
-    assert told.count('"type":"interrupted"') == 1, told
-    assert '"code":9' in told
+    recorded = (find_record(tmp_path) / "events.jsonl").read_text()
+    assert recorded.count('"type":"interrupted"') == 1, recorded
+    assert '"code":9' in recorded
 
 
 def test_the_terminal_is_in_order_after_a_launcher_that_was_killed(tmp_path: Path) -> None:

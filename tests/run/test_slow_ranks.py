@@ -20,45 +20,45 @@ def add_steps(run: History, first: int, last: int, slow: float = 0.6) -> History
 
 def test_a_slow_rank_is_reported_once_and_not_at_first() -> None:
     """Ten steps make a pace, two looks make it last."""
-    said: list[str] = []
-    teller = SlowRankReporter(said.append)
+    messages: list[str] = []
+    reporter = SlowRankReporter(messages.append)
     run = add_steps(History(*HOSTS).link().start(), 1, 60)
-    state = play(run.hosts, run.events, teller)
-    assert said == [WORDS]
-    assert teller.slow_hosts() == {"gpu03": "3.0x"}
-    assert teller.list_step_times()[-1] == {"host": "gpu03", "rank": None, "seconds": 0.6}
-    teller.start_reporting(state)
-    assert said == [WORDS]
+    state = play(run.hosts, run.events, reporter)
+    assert messages == [WORDS]
+    assert reporter.slow_hosts() == {"gpu03": "3.0x"}
+    assert reporter.list_step_times()[-1] == {"host": "gpu03", "rank": None, "seconds": 0.6}
+    reporter.start_reporting(state)
+    assert messages == [WORDS]
 
 
 def test_a_host_that_has_caught_up_is_not_slow_any_more() -> None:
     """The row of the live view is about now; the report lists what lasted a good part of the run."""
-    teller = SlowRankReporter()
+    reporter = SlowRankReporter()
     run = add_steps(add_steps(History(*HOSTS).link().start(), 1, 40), 40, 100, slow=0.2)
-    play(run.hosts, run.events, teller)
-    assert teller.slow_hosts() == {}
-    (text,) = teller.list_slow_ranks()
+    play(run.hosts, run.events, reporter)
+    assert reporter.slow_hosts() == {}
+    (text,) = reporter.list_slow_ranks()
     assert text.startswith("gpu03 reports 0.6 s per step, 3.0 times as long as the others (0.2 s); not at the end")
     brief = add_steps(add_steps(History(*HOSTS).link().start(), 1, 40), 40, 400, slow=0.2)
-    teller = SlowRankReporter()
-    play(brief.hosts, brief.events, teller)
-    assert teller.list_slow_ranks() == ()
+    reporter = SlowRankReporter()
+    play(brief.hosts, brief.events, reporter)
+    assert reporter.list_slow_ranks() == ()
 
 
 def test_a_later_viewer_gets_the_present_slow_ranks() -> None:
     """Nothing while the record is caught up with."""
-    said: list[str] = []
-    teller = SlowRankReporter(said.append, muted=True)
+    messages: list[str] = []
+    reporter = SlowRankReporter(messages.append, muted=True)
     run = add_steps(History(*HOSTS).link().start(), 1, 60)
-    state = play(run.hosts, run.events, teller)
-    assert said == []
-    teller.start_reporting(state)
-    assert said == [WORDS]
+    state = play(run.hosts, run.events, reporter)
+    assert messages == []
+    reporter.start_reporting(state)
+    assert messages == [WORDS]
 
 
 def test_a_pause_of_all_ranks_blames_no_rank() -> None:
     """An evaluation or a checkpoint holds all of them up."""
-    said: list[str] = []
+    messages: list[str] = []
     run = add_steps(History(*HOSTS).link().start(), 1, 30, slow=0.2).wait(10 * EVERY_SECONDS)
-    play(run.hosts, add_steps(run, 30, 60, slow=0.2).events, SlowRankReporter(said.append))
-    assert said == []
+    play(run.hosts, add_steps(run, 30, 60, slow=0.2).events, SlowRankReporter(messages.append))
+    assert messages == []

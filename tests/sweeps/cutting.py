@@ -167,7 +167,7 @@ class WarmHost:
         """Run all steps, as ``fanout run --skip-check`` does."""
         transport = CutTransport(self._path, cut)
         known = [build_host("a", slots=1)]
-        fan = ConnectionPool(known, lambda one: transport, ConnectionOptions(connect_timeout=3.0, by="me@pc"), Clock())
+        pool = ConnectionPool(known, lambda one: transport, ConnectionOptions(connect_timeout=3.0, by="me@pc"), Clock())
         cwd = str(self.directory)
         planner = Planner(
             hosts=known, task=("task.py",), settings=Settings(), run_id=run_id, directory=cwd, has_script=True
@@ -176,13 +176,13 @@ class WarmHost:
         nodes = tuple(replace(node, claims=()) for node in plan.nodes)  # many runs side by side on one host
         plan = replace(plan, nodes=nodes)
         seen = Seen()
-        session = Session(fan, ["a"], [seen])
-        fan.start()
+        session = Session(pool, ["a"], [seen])
+        pool.start()
         try:
             session.connect_hosts()
             outcome = session.run_plan(policy, plan)
         finally:
-            fan.close()
+            pool.close()
             for channel in transport.channels:
                 channel.dispose()
         ran = self.directory / f"ran.{run_id}"

@@ -30,15 +30,17 @@ STAYS = BEGIN + "trap 'exit 0' TERM; sleep 1009 & wait\n"
 
 def _find_false_reports(result: Result, code: int) -> list[str]:
     """Return false reports; ``code`` is the status of a run without a fault."""
-    said = result.outcome.exit_code
+    status = result.outcome.exit_code
     lies = []
     if result.starts > 1:
         lies.append(f"started {result.starts} times")
-    if said not in (code, 125, 255, 137):  # 137: PDEATHSIG was quicker than the keeper's own record
-        lies.append(f"exit {said}")
-    own = said == code and said != 124  # the time limit is the launcher's own action, independent of the host's result
+    if status not in (code, 125, 255, 137):  # 137: PDEATHSIG was quicker than the keeper's own record
+        lies.append(f"exit {status}")
+    own = (
+        status == code and status != 124
+    )  # the time limit is the launcher's own action, independent of the host's result
     if own and (result.starts != 1 or (True in result.whole and not result.output.startswith(OUTPUT))):
-        lies.append(f"exit {said} with {result.starts} starts and the log {result.output!r}")
+        lies.append(f"exit {status} with {result.starts} starts and the log {result.output!r}")
     if not (OUTPUT.startswith(result.output) or result.output.startswith(OUTPUT)):
         lies.append(f"the log {result.output!r}")
     if result.outcome.hosts[0].left != 0 and result.starts and result.outcome.hosts[0].verdict != "lost":

@@ -60,20 +60,20 @@ def run_over(transport: Transport, directory: Path) -> Result:
     """Run ``SCRIPT`` once, from the first connection to the end."""
     run_id = f"cut-{secrets.token_hex(6)}"
     known = [build_host("lab", slots=1)]
-    fan = ConnectionPool(known, lambda one: transport, ConnectionOptions(connect_timeout=30.0, by="me@pc"), Clock())
+    pool = ConnectionPool(known, lambda one: transport, ConnectionOptions(connect_timeout=30.0, by="me@pc"), Clock())
     planner = Planner(
         hosts=known, task=("t.py",), settings=Settings(), run_id=run_id, directory=str(directory), has_script=True
     )
     plan = planner.make_plan(HostFacts(master_addr="127.0.0.1"))
     plan = replace(plan, nodes=tuple(replace(node, claims=()) for node in plan.nodes))
     seen = Seen()
-    session = Session(fan, ["lab"], [seen])
-    fan.start()
+    session = Session(pool, ["lab"], [seen])
+    pool.start()
     try:
         session.connect_hosts()
         outcome = session.run_plan(POLICY, plan)
     finally:
-        fan.close()
+        pool.close()
     ran = directory / f"ran.{run_id}"
     return Result(
         starts=ran.read_text().count("x") if ran.exists() else 0,

@@ -39,19 +39,19 @@ def free_port() -> int:
 
 def train(output: Path, *overrides: str) -> list[str]:
     """Return the command of the task with the shipped configuration, a line for every step, and metrics.jsonl."""
-    told = ["--train.output_dir", str(output), "--train.log_steps", "1", "--train.metrics_jsonl", "true"]
-    return [TRAIN, YAML, *told, *overrides]
+    options = ["--train.output_dir", str(output), "--train.log_steps", "1", "--train.metrics_jsonl", "true"]
+    return [TRAIN, YAML, *options, *overrides]
 
 
 def read_until(stream: IO[str] | None, text: str) -> str:
     """Read up to and with the first line that holds ``text``."""
-    said = ""
+    output = ""
     assert stream is not None
     for line in stream:
-        said += line
+        output += line
         if text in line:
-            return said
-    raise AssertionError(f"it ended without {text!r}:\n{said}")
+            return output
+    raise AssertionError(f"it ended without {text!r}:\n{output}")
 
 
 def curve(output: Path) -> Curve:
@@ -97,9 +97,9 @@ def launch(nodes: int, per_node: int, task: list[str], patience: float = 100) ->
             stack.enter_context(started(["bash", "train.sh", *task], NODE_RANK=str(rank), **exports))
             for rank in range(nodes)
         ]
-        said = [process.communicate(timeout=patience)[0] for process in hosts]
-        assert [process.returncode for process in hosts] == [0] * nodes, said
-        return said[0]
+        outputs = [process.communicate(timeout=patience)[0] for process in hosts]
+        assert [process.returncode for process in hosts] == [0] * nodes, outputs
+        return outputs[0]
 
 
 # Forked from a process that has imported everything, with what torchrun would have exported.

@@ -14,16 +14,16 @@ pytestmark = pytest.mark.process
 @pytest.mark.parametrize(("nodes", "per_node"), [(1, 2), (2, 1)])
 def test_hello_shows_every_rank_and_checks_a_sum(nodes: int, per_node: int, forker: RankForker) -> None:
     """Each rank has one line of its own, whatever the topology."""
-    said = forker.launch(nodes, per_node, [HELLO])
-    assert said.count("hello from rank 0/2") == said.count("hello from rank 1/2") == 1
-    assert "gave [1, 2], expected [1, 2]: right" in said
+    output = forker.launch(nodes, per_node, [HELLO])
+    assert output.count("hello from rank 0/2") == output.count("hello from rank 1/2") == 1
+    assert "gave [1, 2], expected [1, 2]: right" in output
 
 
 def test_hello_works_without_torchrun(forker: RankForker) -> None:
     """It prints that it is alone."""
-    said = forker.alone([HELLO])
-    assert "not started by torchrun: alone" in said
-    assert "gave [0, 1], expected [0, 1]: right" in said
+    output = forker.alone([HELLO])
+    assert "not started by torchrun: alone" in output
+    assert "gave [0, 1], expected [0, 1]: right" in output
 
 
 def test_allreduce_has_a_row_for_every_size_with_its_sum_checked(forker: RankForker) -> None:
@@ -42,6 +42,6 @@ def test_allreduce_prints_its_usage(forker: RankForker) -> None:
     if not torch.cuda.is_available():
         wrong.append((["--backend", "nccl"], {"MASTER_ADDR": "127.0.0.1"}, "error: --backend nccl: torch sees no GPU"))
     for options, exports, words in wrong:
-        said = forker.start([ALLREDUCE, *options], **exports).finish(2)
-        assert said.startswith(words)
-        assert said.count("\n") == 1
+        output = forker.start([ALLREDUCE, *options], **exports).finish(2)
+        assert output.startswith(words)
+        assert output.count("\n") == 1

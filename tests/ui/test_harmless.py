@@ -60,7 +60,7 @@ def assert_harmless(text: str) -> None:
     assert acting is None, f"{acting[0]!r} in {text[max(0, acting.start() - 60) : acting.end() + 60]!r}"
 
 
-def told_by(bad: str, host: str) -> History:
+def run_with_text(bad: str, host: str) -> History:
     """Return a run in which every text that a host can send is hostile."""
     run = History("h1", host, "h3", "h4", "h5").link().start("h1", host)
     run.add(LoginOutput(at=run.at, host="h1", data=bad.encode("utf-8", "replace")))
@@ -91,7 +91,7 @@ def add_heading(run: History, bad: str) -> RunInfo:
 @given(stranger, name, st.booleans(), st.booleans())
 @settings(max_examples=20, deadline=None)
 def test_views_steer_the_terminal_only_by_themselves(bad: str, host: str, colour: bool, unicode: bool) -> None:
-    run = told_by(bad, host)
+    run = run_with_text(bad, host)
     heading = add_heading(run, bad)
     plain, errors, live, folded, lines = (io.StringIO() for _ in range(5))
     clock = iter(range(1_000_000))
@@ -127,7 +127,7 @@ def test_views_steer_the_terminal_only_by_themselves(bad: str, host: str, colour
 @given(stranger, name, st.booleans())
 @settings(max_examples=30, deadline=None)
 def test_the_report_prints_everything_and_controls_nothing(bad: str, host: str, colour: bool) -> None:
-    run = told_by(bad, host)
+    run = run_with_text(bad, host)
     heading, tails = add_heading(run, bad), LogTails()
     state = run.play(tails)
     end = outcome.outcome_of(state)
@@ -150,7 +150,7 @@ def test_commands_on_an_untrusted_record_control_no_terminal(bad: str, host: str
     """A record is a few files that may come from another user: its names and texts are untrusted too."""
     place = Path(tempfile.mkdtemp())
     try:
-        run = told_by(bad, host)
+        run = run_with_text(bad, host)
         write_run(place / "runs" / "r1", run)
         result = json.loads((place / "runs/r1/result.json").read_text())
         (place / "runs/r1/result.json").write_text(json.dumps(result | {"headline": bad, "title": bad}))

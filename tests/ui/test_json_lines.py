@@ -94,8 +94,8 @@ def test_the_verdict_is_an_event_before_the_end_and_its_keys_are_in_the_document
     view.finish(outcome.outcome_of(run.play(view)), "", verdict)
     entry, end = [json.loads(line) for line in out.getvalue().splitlines()][-2:]
     assert (entry["type"], entry["v"], entry["cause"]["rank"], end["type"]) == ("verdict", 1, 3, "end")
-    told = split_row(ROWS["verdict"])
-    assert (set(entry) - COMMON) | set(entry["cause"]) | set(entry["victims"][0]) <= told
+    documented = split_row(ROWS["verdict"])
+    assert (set(entry) - COMMON) | set(entry["cause"]) | set(entry["victims"][0]) <= documented
 
 
 def test_a_line_that_looks_like_an_error_has_its_level() -> None:

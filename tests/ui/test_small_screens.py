@@ -217,9 +217,9 @@ def test_sizes_in_powers_of_1024_have_one_letter() -> None:
 
 
 @given(st.dictionaries(st.sampled_from([f"h{n}" for n in range(20)]), st.lists(st.sampled_from("ab"), max_size=3)))
-def test_folding_loses_no_host_and_no_line(said: dict[str, list[str]]) -> None:
-    groups = group_outputs(HostOutput(host=host, lines=tuple(lines)) for host, lines in said.items())
-    assert {host: list(group.lines) for group in groups for host in group.hosts} == said
+def test_folding_loses_no_host_and_no_line(outputs: dict[str, list[str]]) -> None:
+    groups = group_outputs(HostOutput(host=host, lines=tuple(lines)) for host, lines in outputs.items())
+    assert {host: list(group.lines) for group in groups for host in group.hosts} == outputs
     assert len({group.lines for group in groups}) == len(groups)
 
 

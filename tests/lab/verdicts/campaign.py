@@ -78,8 +78,8 @@ def inject_fault(project: Project, kind: Kind, place: str) -> Result:
             sentence="",
         )
     if kind.slow:
-        told = json.loads(project.run_fanout("report", "--json").out)["slow"]
-        return judge_pace(kind, place, rank, host.name, told, done.err, time.monotonic() - began)
+        reported = json.loads(project.run_fanout("report", "--json").out)["slow"]
+        return judge_pace(kind, place, rank, host.name, reported, done.err, time.monotonic() - began)
     return judge_verdict(kind, place, rank, host.name, project.list_records()[-1], time.monotonic() - began)
 
 
@@ -114,10 +114,12 @@ def judge_verdict(kind: Kind, place: str, rank: int, host: str, record: Path, se
     )
 
 
-def judge_pace(kind: Kind, place: str, rank: int, host: str, told: Sequence[str], said: str, seconds: float) -> Result:
+def judge_pace(
+    kind: Kind, place: str, rank: int, host: str, reported: Sequence[str], printed: str, seconds: float
+) -> Result:
     """Compare the report on slow ranks with the truth; it counts only if the run reported it too."""
     truth = f"rank {rank} on {host}" if kind.of == "rank" else host
-    names = [name for name in (_SLOW.sub("", each) for each in told) if f"fanout: slow: {name} " in said]
+    names = [name for name in (_SLOW.sub("", each) for each in reported) if f"fanout: slow: {name} " in printed]
     fits = [name in (truth, f"rank {rank} on {host}") for name in names]
     mark = "undetermined" if not names else "wrong" if not any(fits) else "right" if all(fits) else "among"
     return Result(
@@ -130,7 +132,7 @@ def judge_pace(kind: Kind, place: str, rank: int, host: str, told: Sequence[str]
         signature="",
         confidence="-",
         seconds=seconds,
-        sentence="; ".join(told),
+        sentence="; ".join(reported),
     )
 
 
