@@ -199,7 +199,7 @@ class _Heartbeats:
 
     def __init__(self, agent: Agent, seconds: float) -> None:
         self._agent, self._seconds, self._over = agent, seconds, threading.Event()
-        self._thread = threading.Thread(target=self._beat)
+        self._thread = threading.Thread(target=self._send_heartbeats)
 
     def __enter__(self) -> None:
         self._thread.start()
@@ -208,7 +208,7 @@ class _Heartbeats:
         self._over.set()
         join_threads(self._thread)
 
-    def _beat(self) -> None:
+    def _send_heartbeats(self) -> None:
         while not self._over.wait(self._seconds):
             self._agent.send_operation("heartbeat")
 

@@ -20,18 +20,26 @@ pytestmark = pytest.mark.browser
 
 def build_failed_run() -> History:
     """Return a run of two hosts of two ranks each; one prints hostile text, then fails."""
-    run = History("gpu01", "gpu02").link().start()
+    run = History("gpu01", "gpu02").connect_hosts().start_hosts()
     for node, host in enumerate(run.hosts):
         for local in (0, 1):
-            run.add(StreamOpened(at=run.at, host=host, stream=local + 1, name=f"rank {2 * node + local}"))
+            run.add_events(StreamOpened(at=run.at, host=host, stream=local + 1, name=f"rank {2 * node + local}"))
     for step in range(1, 400):
         for node, host in enumerate(run.hosts):
             for local in (0, 1):
                 loss = 4 - step / 150 + (2 * node + local) / 100
-                run.say(host, f"step {step}/400 loss {loss:.4f}\n".encode(), stream=local + 1)
-        run.wait(0.5)
-    run.say("gpu02", f"WARNING: {EVIL}\n".encode(), stream=1).say("gpu02", histories.TRACEBACK, stream=2).wait(1)
-    return run.end("gpu02", code=3).tidy("gpu02").end("gpu01", code=None, signal=15).tidy("gpu01").wait(1)
+                run.add_output(host, f"step {step}/400 loss {loss:.4f}\n".encode(), stream=local + 1)
+        run.pass_time(0.5)
+    run.add_output("gpu02", f"WARNING: {EVIL}\n".encode(), stream=1).add_output(
+        "gpu02", histories.TRACEBACK, stream=2
+    ).pass_time(1)
+    return (
+        run.end_hosts("gpu02", code=3)
+        .release_hosts("gpu02")
+        .end_hosts("gpu01", code=None, signal=15)
+        .release_hosts("gpu01")
+        .pass_time(1)
+    )
 
 
 @pytest.fixture(scope="module")

@@ -38,12 +38,12 @@ def set_request(**more: Any) -> Change:
 
 
 def combine_changes(*changes: Change) -> Change:
-    def apply(case: CheckContext) -> CheckContext:
+    def apply_change(case: CheckContext) -> CheckContext:
         for change in changes:
             case = change(case)
         return case
 
-    return apply
+    return apply_change
 
 
 def lose_host(case: CheckContext) -> CheckContext:
@@ -62,12 +62,12 @@ def silence_host(case: CheckContext) -> CheckContext:
 
 
 def set_dial(outcome: str, **more: Any) -> Change:
-    def apply(case: CheckContext) -> CheckContext:
+    def apply_change(case: CheckContext) -> CheckContext:
         assert case.port is not None
         dials = {**case.port.dials, ("gpu03", "10.0.0.1"): {"outcome": outcome, **more}}
         return replace(case, port=replace(case.port, dials=dials, chosen=""))
 
-    return apply
+    return apply_change
 
 
 def set_stale_name(case: CheckContext) -> CheckContext:
@@ -94,7 +94,7 @@ def take_port(case: CheckContext) -> CheckContext:
 
 
 def set_mesh(outcome: str, where: Callable[[str, str], bool]) -> Change:
-    def apply(case: CheckContext) -> CheckContext:
+    def apply_change(case: CheckContext) -> CheckContext:
         assert case.mesh is not None
         dials = {
             pair: {"outcome": outcome, "seconds": 3.0} if where(*pair) else dial
@@ -102,20 +102,20 @@ def set_mesh(outcome: str, where: Callable[[str, str], bool]) -> Change:
         }
         return replace(case, mesh=replace(case.mesh, dials=dials))
 
-    return apply
+    return apply_change
 
 
 def set_pace(what: str, there: float, elsewhere: float) -> Change:
     """Set the time ``what`` of all pairs: ``there`` for pairs with gpu03, ``elsewhere`` for the others."""
 
-    def apply(case: CheckContext) -> CheckContext:
+    def apply_change(case: CheckContext) -> CheckContext:
         assert case.mesh is not None
         dials = {
             pair: {**dial, what: there if "gpu03" in pair else elsewhere} for pair, dial in case.mesh.dials.items()
         }
         return replace(case, mesh=replace(case.mesh, dials=dials))
 
-    return apply
+    return apply_change
 
 
 def lose_packets(case: CheckContext) -> CheckContext:
@@ -178,10 +178,10 @@ def put_vpn_first(case: CheckContext) -> CheckContext:
 def separate_directory(name: str) -> Change:
     """Give the host a directory of its own that the other hosts do not share."""
 
-    def apply(case: CheckContext) -> CheckContext:
+    def apply_change(case: CheckContext) -> CheckContext:
         for other in case.hosts:
             seen = [name] if other == name else [host for host in case.hosts if host != name]
             case = change_fact(case, other, "share/hosts", seen)
         return case
 
-    return apply
+    return apply_change

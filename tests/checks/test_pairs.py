@@ -37,11 +37,11 @@ def blame_of(names: list[str], figure: Figure) -> list[tuple[str, ...]]:
 def draw_figure(data: st.DataObject, slow: Callable[[Pair], bool]) -> Figure:
     """Draw about 1 GB/s, 20 % more or less; a tenth of it for ``slow`` pairs."""
 
-    def figure(pair: Pair) -> PairMeasurement:
+    def draw_pair(pair: Pair) -> PairMeasurement:
         noise = data.draw(st.floats(0.8, 1.2))
         return PairMeasurement(bandwidth=noise * (1e8 if slow(pair) else 1e9), size=1 << 24)
 
-    return figure
+    return draw_pair
 
 
 @given(st.integers(2, 40))
@@ -103,12 +103,12 @@ def test_a_busy_moment_has_no_finding() -> None:
     """A slow pair is measured again, and the better figure counts."""
     seen: set[Pair] = set()
 
-    def figure(pair: Pair) -> PairMeasurement:
+    def measure_pair(pair: Pair) -> PairMeasurement:
         slow = "h2" in pair and pair not in seen
         seen.add(pair)
         return PairMeasurement(bandwidth=1e8 if slow else 1e9, size=1 << 24)
 
-    assert blame_of(list_hosts(4), figure) == []
+    assert blame_of(list_hosts(4), measure_pair) == []
 
 
 def test_isolated_host_is_named_without_a_retry() -> None:

@@ -47,7 +47,7 @@ def open_listener(port: int = 0, key: str = KEY) -> Iterator[dict[str, Any]]:
 def start_server(reply: bytes) -> Iterator[int]:
     """Start another server that answers: it sends ``reply`` to its first client, and closes the connection."""
 
-    def serve() -> None:
+    def serve_client() -> None:
         peer, _ = listening.accept()
         with peer:
             peer.recv(200)
@@ -56,7 +56,7 @@ def start_server(reply: bytes) -> Iterator[int]:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
-        thread = threading.Thread(target=serve)
+        thread = threading.Thread(target=serve_client)
         thread.start()
         yield listening.getsockname()[1]
         join_threads(thread)

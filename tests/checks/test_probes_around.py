@@ -126,11 +126,11 @@ def test_a_ras_service_is_read_within_its_timeout(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(services, "RAS_PORT", door.getsockname()[1])
         guests = []
 
-        def serve() -> None:
+        def serve_client() -> None:
             guests.append(door.accept()[0])
             guests[0].sendall(b"NCCL version 2.27.5\n")
 
-        thread = threading.Thread(target=serve)
+        thread = threading.Thread(target=serve_client)
         thread.start()
         assert services.query_ras(0.3) == ["NCCL version 2.27.5"]
         join_threads(thread)

@@ -39,23 +39,23 @@ def test_a_host_that_makes_a_judge_fail_is_unknown_and_the_others_are_judged() -
 
 
 def test_a_judge_that_always_fails_passes_no_host() -> None:
-    def broken(case: CheckContext) -> Iterator[CheckResult]:
+    def raise_error(case: CheckContext) -> Iterator[CheckResult]:
         raise RuntimeError("a fault of the judge")
         yield  # pragma: no cover
 
-    (finding,) = {finding.level for finding in judge_check(replace(READS, judge=broken), build_healthy_case(3))}
+    (finding,) = {finding.level for finding in judge_check(replace(READS, judge=raise_error), build_healthy_case(3))}
     assert finding == "fail"
 
 
 def run_check_with_answer(value: Mapping[str, Any]) -> run_checks.Preflight:
     """Run a check of three hosts in which gpu02 gives this answer to the first question."""
 
-    def facts(host: str, args: Mapping[str, Any]) -> ProbeAnswer:
+    def answer_facts(host: str, args: Mapping[str, Any]) -> ProbeAnswer:
         answer = value if host == "gpu02" else build_healthy_facts(int(host[-1]))
         kept, error = answers.check_answer("facts", answer)
         return ProbeAnswer(value=kept, error=error)
 
-    return run_checks.run(build_request(3), ScriptedAsker(build_healthy_script(facts=facts)), clock=lambda: 0.0)
+    return run_checks.run(build_request(3), ScriptedAsker(build_healthy_script(facts=answer_facts)), clock=lambda: 0.0)
 
 
 def test_a_section_that_is_invalid_fails_the_check_in_one_row() -> None:

@@ -19,11 +19,11 @@ from tests.record.test_run_writer import write_run
 @pytest.fixture
 def ranks(tmp_path: Path) -> Path:
     """Record a run of two hosts; the first has one stream for each rank, the second one stream for all."""
-    run = History("gpu01", "gpu02").link().start()
+    run = History("gpu01", "gpu02").connect_hosts().start_hosts()
     for rank in (0, 1):
-        run.add(StreamOpened(at=run.at, host="gpu01", stream=rank + 1, name=f"rank {rank}"))
-        run.say("gpu01", f"step 1 of {rank}\nnote of {rank}\n".encode(), stream=rank + 1)
-    run.say("gpu02", b"step 1 of all\n").end("gpu01").end("gpu02")
+        run.add_events(StreamOpened(at=run.at, host="gpu01", stream=rank + 1, name=f"rank {rank}"))
+        run.add_output("gpu01", f"step 1 of {rank}\nnote of {rank}\n".encode(), stream=rank + 1)
+    run.add_output("gpu02", b"step 1 of all\n").end_hosts("gpu01").end_hosts("gpu02")
     write_run(tmp_path / "runs" / "r1", run)
     return tmp_path / "runs"
 

@@ -64,7 +64,7 @@ def test_a_replay_prints_what_the_run_printed(tmp_path: Path, capsys: pytest.Cap
     run = histories.second_host_fails()
     out, err = io.StringIO(), io.StringIO()
     view = PlainView(build_heading(run.hosts, log_dir=str(tmp_path / "run")), stdout=out, stderr=err)
-    run.play(view)
+    run.play_events(view)
     view.close()
     write_run(tmp_path / "run", run)
     again, printed = replay_run(tmp_path, capsys)
@@ -83,8 +83,15 @@ def test_json_equals_that_of_the_run_and_ends_with_its_end(tmp_path: Path, capsy
 def test_a_replay_from_a_moment_shows_only_later_events_and_whole_lines(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = History("h1", "h2").link().start().say("h1", b"old\nbegun ").wait(10).say("h1", b"and ended\n")
-    run.end(*run.hosts).tidy(*run.hosts)
+    run = (
+        History("h1", "h2")
+        .connect_hosts()
+        .start_hosts()
+        .add_output("h1", b"old\nbegun ")
+        .pass_time(10)
+        .add_output("h1", b"and ended\n")
+    )
+    run.end_hosts(*run.hosts).release_hosts(*run.hosts)
     write_run(tmp_path / "run", run)
     out, err = replay_run(tmp_path, capsys, "--at", "5")
     assert out == "h1 | begun\nh1 + and ended\n"  # as the run itself showed a line that took ten seconds

@@ -100,11 +100,11 @@ def test_stdin_comes_back_unchanged(lab: embedded_lab.DemoLab) -> None:
     with log_in(lab) as transport:
         channel = start_command(transport, "cat")
 
-        def write() -> None:
+        def write_data() -> None:
             channel.sendall(data)
             channel.shutdown_write()
 
-        writer = threading.Thread(target=write)
+        writer = threading.Thread(target=write_data)
         writer.start()
         assert read_all(channel) == data
         join_threads(writer)

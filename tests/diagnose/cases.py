@@ -33,7 +33,7 @@ def exits(code: int = 3, guilty: int = 1) -> History:
 def unmarked_exception() -> History:
     """Fail before the process group exists: torch puts no mark before a line, but torchrun's report has the pid."""
     run = Run().raises(3, "KeyError: 'input_ids'", mark=False).torchrun("gpu02", (3, 1), (2, -15))
-    run.wait(12.0)
+    run.pass_time(12.0)
     return run.raises(0, STORE.format(rank=3), mark=False).torchrun("gpu01", (0, 1), (1, -15))
 
 
@@ -64,7 +64,7 @@ def victim_with_a_word_of_its_own() -> History:
 
 def nccl_timeout_one_silent() -> History:
     run = Run()
-    run.wait(600.0)
+    run.pass_time(600.0)
     for rank in (0, 1, 3):
         run.out(rank, NCCL.format(rank=rank))
     return run.torchrun("gpu01", (0, -6), (1, -6)).torchrun("gpu02", (3, -6), (2, -15))
@@ -72,7 +72,7 @@ def nccl_timeout_one_silent() -> History:
 
 def gloo_timeout_one_silent() -> History:
     run = Run()
-    run.wait(12.0)
+    run.pass_time(12.0)
     run.victims(0, 1, 2, text=TIMED_OUT)
     return run.torchrun("gpu01", (0, 1), (1, 1)).torchrun("gpu02", (2, 1), (3, -15))
 
@@ -87,7 +87,7 @@ def partition_in_which_one_is_slower() -> History:
     """Let three ranks time out and end; the fourth detects the end of one before its own timeout."""
     run = Run(hosts=4, each=1)
     run.victims(0, 2, 3, text=TIMED_OUT)
-    run.wait(0.2)
+    run.pass_time(0.2)
     run.victims(1, peer="10.0.0.3")
     return run.torchrun("gpu03", (2, 1)).torchrun("gpu04", (3, 1)).torchrun("gpu02", (1, 1)).torchrun("gpu01", (0, 1))
 
@@ -111,7 +111,7 @@ def missing_module() -> History:
     for rank in (2, 3):
         run.raises(rank, "ModuleNotFoundError: No module named 'flash_attn'", mark=False)
     run.torchrun("gpu02", (2, 1), (3, 1))
-    run.wait(12.0)
+    run.pass_time(12.0)
     return run.raises(0, STORE.format(rank=2), mark=False).torchrun("gpu01", (0, 1), (1, -15))
 
 
@@ -128,19 +128,29 @@ def port_in_use() -> History:
         "port: 29500, useIpv6: false, code: -98, name: EADDRINUSE, message: address already in use"
     )
     run = Run().raises(0, text, mark=False)
-    return run.end("gpu01", code=1).stop("gpu01 failed", "gpu02").wait(1.0).end("gpu02", code=None, signal=15)
+    return (
+        run.end_hosts("gpu01", code=1)
+        .stop_hosts("gpu01 failed", "gpu02")
+        .pass_time(1.0)
+        .end_hosts("gpu02", code=None, signal=15)
+    )
 
 
 def unreachable_master() -> History:
     line = "[E1122 15:45:15.7 socket.cpp:1028] [c10d] The client socket has timed out after 60000ms while trying to connect to (10.0.0.1, 29500)."
     run = Run()
-    run.wait(60.0)
+    run.pass_time(60.0)
     run.out(2, line).raises(
         2,
         "torch.distributed.DistNetworkError: The client socket has timed out after 60000ms while trying to connect to (10.0.0.1, 29500).",
         mark=False,
     )
-    return run.end("gpu02", code=1).stop("gpu02 failed", "gpu01").wait(1.0).end("gpu01", code=None, signal=15)
+    return (
+        run.end_hosts("gpu02", code=1)
+        .stop_hosts("gpu02 failed", "gpu01")
+        .pass_time(1.0)
+        .end_hosts("gpu01", code=None, signal=15)
+    )
 
 
 def wrong_world_size() -> History:
@@ -153,16 +163,16 @@ def wrong_world_size() -> History:
 
 def lost_host() -> History:
     run = Run()
-    run.add(Disconnected(at=run.at, host="gpu02", why="no heartbeat for 15 s"))
-    run.wait(5.0)
-    run.victims(0, 1, text=TIMED_OUT).torchrun("gpu01", (0, 1), (1, 1)).wait(300.0)
-    return run.add(HostLost(at=run.at, host="gpu02", why="no connection for 370 s"))
+    run.add_events(Disconnected(at=run.at, host="gpu02", why="no heartbeat for 15 s"))
+    run.pass_time(5.0)
+    run.victims(0, 1, text=TIMED_OUT).torchrun("gpu01", (0, 1), (1, 1)).pass_time(300.0)
+    return run.add_events(HostLost(at=run.at, host="gpu02", why="no connection for 370 s"))
 
 
 def blamed_host() -> History:
     """Lose the third host on two hosts; it reports nothing and is stopped with the rest."""
     run = Run(hosts=3, each=1).victims(0, 1, peer="10.0.0.3").torchrun("gpu01", (0, 1)).torchrun("gpu02", (1, 1))
-    return run.stop("gpu01 failed", "gpu03").wait(1.0).end("gpu03", code=None, signal=15)
+    return run.stop_hosts("gpu01 failed", "gpu03").pass_time(1.0).end_hosts("gpu03", code=None, signal=15)
 
 
 def cut_short() -> History:
@@ -174,8 +184,8 @@ def cut_short() -> History:
 
 def no_command() -> History:
     run = Run()
-    run.say("gpu02", b"train.sh: line 12: torchrun: command not found\n").end("gpu02", code=127)
-    return run.stop("gpu02 failed", "gpu01").wait(1.0).end("gpu01", code=None, signal=15)
+    run.add_output("gpu02", b"train.sh: line 12: torchrun: command not found\n").end_hosts("gpu02", code=127)
+    return run.stop_hosts("gpu02 failed", "gpu01").pass_time(1.0).end_hosts("gpu01", code=None, signal=15)
 
 
 def thread() -> History:

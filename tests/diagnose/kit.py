@@ -40,10 +40,10 @@ class Run(History):
         super().__init__(*list(ADDRESS)[:hosts])
         self.each = each
         self.split = split  # one stream a rank
-        self.link().start()
+        self.connect_hosts().start_hosts()
         for rank in range(hosts * each):
             self.out(rank, f"step 1 loss {4 - rank * 0.1:.3f}")
-        self.wait(5.0)
+        self.pass_time(5.0)
 
     def host(self, rank: int) -> str:
         return self.hosts[rank // self.each]
@@ -53,7 +53,7 @@ class Run(History):
 
     def out(self, rank: int, *lines: str) -> Run:
         text = "".join(f"{line}\n" for line in lines).encode()
-        self.say(self.host(rank), text)
+        self.add_output(self.host(rank), text)
         return self
 
     def raises(self, rank: int, error: str, *, mark: bool = True, after: float = 0.0) -> Run:
@@ -82,8 +82,8 @@ class Run(History):
         for number, (rank, each) in enumerate(others, 1):
             lines += self._entry(number, rank, each)
         lines += ["-" * 60, "Root Cause (first observed failure):", *self._entry(0, first, code), "=" * 60]
-        self.say(host, "".join(f"{line}\n" for line in lines).encode())
-        self.end(host, code=1)
+        self.add_output(host, "".join(f"{line}\n" for line in lines).encode())
+        self.end_hosts(host, code=1)
         return self
 
     def _entry(self, number: int, rank: int, code: int) -> list[str]:

@@ -29,11 +29,11 @@ def test_a_host_that_ends_with_0_before_the_others_is_named() -> None:
     for step in range(1, 15):
         for rank in range(4):
             run.out(rank, f"[rank{rank}]: step {step}/60 loss 2.0")
-        run.wait(0.2)
+        run.pass_time(0.2)
     for rank in (0, 1):
         run.out(rank, f"[rank{rank}]: step 15/60 loss 2.0")
         lose_peer(run, rank, CLOSED.format(peer="10.0.0.2"))
-    run.end("gpu02", code=0)
+    run.end_hosts("gpu02", code=0)
     run.torchrun("gpu01", (0, 1), (1, 1))
     found = verdict(run)
     assert found.cause is not None
@@ -48,7 +48,9 @@ def test_the_advice_for_a_host_that_left_before_the_stop_is_not_dmesg_first() ->
     for rank in (0, 1):
         lose_peer(run, rank, CLOSED.format(peer="10.0.0.3"))
     run.torchrun("gpu01", (0, 1)).torchrun("gpu02", (1, 1))
-    found = verdict(run.stop("gpu01 failed", "gpu03").wait(1.0).end("gpu03", code=None, signal=15), each=1)
+    found = verdict(
+        run.stop_hosts("gpu01 failed", "gpu03").pass_time(1.0).end_hosts("gpu03", code=None, signal=15), each=1
+    )
     assert found.cause is not None
     assert (found.rule, found.confidence, found.cause.host) == ("blamed", "medium", "gpu03")
     assert found.cause.says == (
@@ -60,21 +62,21 @@ def test_the_advice_for_a_host_that_left_before_the_stop_is_not_dmesg_first() ->
 def test_an_error_of_its_own_comes_before_an_early_end() -> None:
     run = Run()
     run.raises(0, "ValueError: bad sample 7")
-    run.end("gpu02", code=0)
+    run.end_hosts("gpu02", code=0)
     found = verdict(run.torchrun("gpu01", (0, 1), (1, -15)))
     assert found.cause is not None
     assert (found.rule, found.cause.rank) == ("first", 0)
 
 
 def freeze_host(run: Run, host: str, seconds: float, *, boot: str = "one") -> Run:
-    run.add(Disconnected(at=run.at + 15.0, host=host, why="silent for 15 s", silent_for=15.0))
+    run.add_events(Disconnected(at=run.at + 15.0, host=host, why="silent for 15 s", silent_for=15.0))
     run.at += 30.0
     for rank in (0, 1):
         lose_peer(run, rank, TIMED_OUT)
     run.torchrun("gpu01", (0, 1), (1, 1))
     run.at += seconds - 30.0
-    run.add(Connecting(at=run.at, host=host, attempt=2))
-    run.add(Connected(at=run.at, host=host, attempt=2, took=0.1, hello={"boot_id": boot, "hostname": host}))
+    run.add_events(Connecting(at=run.at, host=host, attempt=2))
+    run.add_events(Connected(at=run.at, host=host, attempt=2, took=0.1, hello={"boot_id": boot, "hostname": host}))
     return run
 
 
@@ -90,7 +92,7 @@ def test_a_host_that_was_frozen_when_the_others_timed_out_is_named() -> None:
     run = freeze_host(add_boot_ids(Run()), "gpu02", 60.0)
     for rank in (2, 3):
         lose_peer(run, rank, CLOSED.format(peer="10.0.0.1"))
-    run.stop("gpu01 failed", "gpu02").wait(1.0)
+    run.stop_hosts("gpu01 failed", "gpu02").pass_time(1.0)
     run.torchrun("gpu02", (2, 1), (3, 1))
     found = verdict(run)
     assert found.cause is not None
@@ -102,11 +104,11 @@ def test_a_host_that_was_frozen_when_the_others_timed_out_is_named() -> None:
 
 def test_a_short_break_of_a_link_has_no_finding() -> None:
     run = add_boot_ids(Run())
-    run.add(
+    run.add_events(
         Disconnected(at=run.at, host="gpu02", why="connection reset"), Connecting(at=run.at, host="gpu02", attempt=2)
     )
-    run.add(Connected(at=run.at + 1.0, host="gpu02", attempt=2, took=0.1, hello={"boot_id": "one"}))
-    run.wait(2.0)
+    run.add_events(Connected(at=run.at + 1.0, host="gpu02", attempt=2, took=0.1, hello={"boot_id": "one"}))
+    run.pass_time(2.0)
     for rank in range(4):
         lose_peer(run, rank, TIMED_OUT)
     found = verdict(run.torchrun("gpu01", (0, 1), (1, 1)).torchrun("gpu02", (2, 1), (3, 1)))
@@ -116,11 +118,11 @@ def test_a_short_break_of_a_link_has_no_finding() -> None:
 def test_all_hosts_silent_at_once_are_not_taken_for_an_isolated_host() -> None:
     run = add_boot_ids(Run())
     for host in run.hosts:
-        run.add(Disconnected(at=run.at, host=host, why="silent for 15 s", silent_for=15.0))
-    run.wait(20.0)
+        run.add_events(Disconnected(at=run.at, host=host, why="silent for 15 s", silent_for=15.0))
+    run.pass_time(20.0)
     for host in run.hosts:
-        run.add(Connecting(at=run.at, host=host, attempt=2))
-        run.add(Connected(at=run.at, host=host, attempt=2, took=0.1, hello={"boot_id": "one"}))
+        run.add_events(Connecting(at=run.at, host=host, attempt=2))
+        run.add_events(Connected(at=run.at, host=host, attempt=2, took=0.1, hello={"boot_id": "one"}))
     for rank in range(4):
         lose_peer(run, rank, TIMED_OUT)
     found = verdict(run.torchrun("gpu01", (0, 1), (1, 1)).torchrun("gpu02", (2, 1), (3, 1)))
@@ -130,9 +132,11 @@ def test_all_hosts_silent_at_once_are_not_taken_for_an_isolated_host() -> None:
 def test_a_host_that_was_rebooted_is_recognised_by_its_boot_id() -> None:
     """Its keeper died without a record: that is a failure of its own, even if all hosts were stopped meanwhile."""
     run = add_boot_ids(Run())
-    run.stop("gpu01 failed", "gpu02")
+    run.stop_hosts("gpu01 failed", "gpu02")
     run = freeze_host(run, "gpu02", 90.0, boot="two")
-    run.add(Exited(at=run.at, host="gpu02", code=None, signal=None, why="the keeper on the host died without a record"))
+    run.add_events(
+        Exited(at=run.at, host="gpu02", code=None, signal=None, why="the keeper on the host died without a record")
+    )
     found = verdict(run)
     assert found.cause is not None
     assert (found.cause.host, found.confidence) == ("gpu02", "high")

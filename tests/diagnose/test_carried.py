@@ -52,9 +52,9 @@ def test_the_exception_of_a_data_loaders_worker_is_the_cause(mark: str) -> None:
 @pytest.mark.parametrize("blank", ["", " "])
 def test_the_exception_of_a_spawned_rank_is_the_cause_and_its_peers_are_victims(blank: str) -> None:
     run = Run()
-    run.say("gpu01", SPAWN.format(blank=blank, local=0, error=CLOSED.format(peer="10.0.0.2")).encode())
-    run.say("gpu02", SPAWN.format(blank=blank, local=1, error="ValueError: held out").encode())
-    run.end("gpu01", "gpu02", code=1)
+    run.add_output("gpu01", SPAWN.format(blank=blank, local=0, error=CLOSED.format(peer="10.0.0.2")).encode())
+    run.add_output("gpu02", SPAWN.format(blank=blank, local=1, error="ValueError: held out").encode())
+    run.end_hosts("gpu01", "gpu02", code=1)
     found = verdict(run)
     assert found.cause is not None
     assert (found.cause.host, found.cause.rank) == ("gpu02", 3)

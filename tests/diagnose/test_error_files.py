@@ -43,8 +43,8 @@ Root Cause (first observed failure):
 def test_a_traceback_in_torchruns_report_only_belongs_to_its_rank() -> None:
     """The streams of the ranks went elsewhere (``--redirects``), and the ranks are decorated with ``@record``."""
     run = Run()
-    run.say("gpu01", REPORT.encode())
-    found = verdict(run.end("gpu01", code=1))
+    run.add_output("gpu01", REPORT.encode())
+    found = verdict(run.end_hosts("gpu01", code=1))
     assert found.cause is not None
     assert (found.cause.signature, found.cause.rank, found.confidence) == ("python-exception", 1, "high")
     assert found.cause.traceback[-1] == "ValueError: bad sample 1234"
@@ -52,9 +52,9 @@ def test_a_traceback_in_torchruns_report_only_belongs_to_its_rank() -> None:
 
 
 def test_an_error_that_a_rank_printed_is_not_counted_again_in_torchruns_quote() -> None:
-    run = Run().raises(1, "ValueError: bad sample 1234", mark=False).wait(1.0)
-    run.say("gpu01", REPORT.encode())
-    found = verdict(run.end("gpu01", code=1))
+    run = Run().raises(1, "ValueError: bad sample 1234", mark=False).pass_time(1.0)
+    run.add_output("gpu01", REPORT.encode())
+    found = verdict(run.end_hosts("gpu01", code=1))
     assert found.cause is not None
     assert (found.cause.rank, found.cause.line, found.confidence) == (1, 8, "high")
     assert "it is the only failure that no other failure explains" in found.evidence
@@ -65,15 +65,17 @@ def test_an_error_in_an_error_file_only_belongs_to_its_rank() -> None:
     error: dict[str, Any] = {"local_rank": 1, "message": "ValueError: bad sample 1234", "age": 2.0, "path": "/var/tmp/error.json",
              "stack": 'Traceback (most recent call last):\n  File "train.py", line 13\nValueError: bad sample 1234'}  # fmt: skip
     run = Run().victims(0, 1, 2).torchrun("gpu02", (3, 1), (2, -15))
-    run.add(ActionSent(at=run.at, action=Inspect(host="gpu02", ask=9, what="aftermath")))
-    run.add(Answered(at=run.at, host="gpu02", ask=9, value={"errors": [error]}, error=""))
+    run.add_events(ActionSent(at=run.at, action=Inspect(host="gpu02", ask=9, what="aftermath")))
+    run.add_events(Answered(at=run.at, host="gpu02", ask=9, value={"errors": [error]}, error=""))
     found = verdict(run)
     assert found.cause is not None
     assert (found.cause.rank, found.cause.file, found.confidence) == (3, "/var/tmp/error.json", "high")
     assert found.cause.says == "ended with ValueError: bad sample 1234"
     said = Run().raises(3, error["message"]).victims(0, 1, 2).torchrun("gpu02", (3, 1), (2, -15))
-    said.add(ActionSent(at=said.at, action=Inspect(host="gpu02", ask=9, what="aftermath")))
-    said.add(Answered(at=said.at, host="gpu02", ask=9, value={"errors": [error, None, {"message": 3}]}, error=""))
+    said.add_events(ActionSent(at=said.at, action=Inspect(host="gpu02", ask=9, what="aftermath")))
+    said.add_events(
+        Answered(at=said.at, host="gpu02", ask=9, value={"errors": [error, None, {"message": 3}]}, error="")
+    )
     assert (
         verdict(said).cause
         == verdict(Run().raises(3, error["message"]).victims(0, 1, 2).torchrun("gpu02", (3, 1), (2, -15))).cause

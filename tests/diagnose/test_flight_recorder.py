@@ -28,8 +28,8 @@ def build_timed_out(place: Path, dumps: Dumps, *, each: int = 2, missing: tuple[
     for number, host in enumerate(run.hosts):
         mine = {rank: dumps[rank] for rank in dumps if run.host(rank) == host}
         found = [flight_dump.read_dump(path) for path in write_dumps(place / host, mine)]
-        run.add(ActionSent(at=run.at, action=Inspect(host=host, ask=number, what="aftermath")))
-        run.add(Answered(at=run.at, host=host, ask=number, value={"flights": found}, error=""))
+        run.add_events(ActionSent(at=run.at, action=Inspect(host=host, ask=number, what="aftermath")))
+        run.add_events(Answered(at=run.at, host=host, ask=number, value={"flights": found}, error=""))
     return run
 
 
@@ -205,6 +205,6 @@ def test_gloo_reports_no_states_and_the_newest_collective_decides(tmp_path: Path
 )  # fmt: skip
 def test_an_answer_of_a_wrong_shape_is_no_dump(value: Any) -> None:
     run = Run()
-    run.add(ActionSent(at=run.at, action=Inspect(host="gpu01", ask=9, what="aftermath")))
-    run.add(Answered(at=run.at, host="gpu01", ask=9, value={"flights": value}, error=""))
+    run.add_events(ActionSent(at=run.at, action=Inspect(host="gpu01", ask=9, what="aftermath")))
+    run.add_events(Answered(at=run.at, host="gpu01", ask=9, value={"flights": value}, error=""))
     assert verdict(run).cause is None

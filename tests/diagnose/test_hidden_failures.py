@@ -19,7 +19,7 @@ def told(run: Run) -> tuple[outcome.RunOutcome, Verdict | None, str]:
     ranks = {host: (node, 2) for node, host in enumerate(run.hosts)}
     heading = RunInfo(run_id="7f3a", title="t", hosts=run.hosts, ranks=ranks)
     witness = diagnosis.build_collector(heading, load_builtin())
-    state: RunState = run.play(witness)
+    state: RunState = run.play_events(witness)
     ended, verdict = diagnosis.diagnose_run(witness, state, outcome.outcome_of(state))
     shown, blamed = diagnosis.render_verdict(verdict), diagnosis.find_blamed_rank(verdict)
     return ended, verdict, build_report(heading, state, ended, {}, diagnosis=shown, blamed=blamed)
@@ -28,7 +28,7 @@ def told(run: Run) -> tuple[outcome.RunOutcome, Verdict | None, str]:
 def replace_status(run: Run, code: int) -> Run:
     """Replace the exit status of train.sh."""
     run.events = [replace(event, code=code) if isinstance(event, Exited) else event for event in run.events]
-    run.wait(0.5).tidy(*run.hosts).wait(0.5)
+    run.pass_time(0.5).release_hosts(*run.hosts).pass_time(0.5)
     return run
 
 
@@ -53,7 +53,7 @@ def test_a_script_that_starts_torchrun_again_has_hidden_nothing() -> None:
     for step in range(2, 9):
         for rank in range(4):
             run.out(rank, f"[rank{rank}]: step {step} loss 2.0")
-        run.wait(1.0)
+        run.pass_time(1.0)
     ended, verdict, text = told(replace_status(run, 0))
     assert (ended.is_success, verdict) == (True, None)
     assert "all 2 hosts succeeded" in text

@@ -25,7 +25,7 @@ from fanout.run.process_context import ProcessContext
 from fanout.ui.footer import build_footer, get_run_status
 from fanout.ui.host_rows import DisplayData
 from tests.diagnose.kit import CLOSED, Run
-from tests.histories import T0, play
+from tests.histories import T0, play_events
 
 WAITS = [
     ["/opt/venv/lib/python3.11/site-packages/torch/distributed/distributed_c10d.py", 2806, "all_reduce"],
@@ -42,8 +42,8 @@ def rank_entry(rank: int, *, odd: int, moved: bool = False) -> dict[str, object]
 def build_hanging(odd: int = 2, *, moved: bool = False) -> Run:
     """Return a run of two hosts with two ranks each: silent for 20 s, and all stacks are known."""
     run = Run()
-    run.wait(20.0)
-    run.add(
+    run.pass_time(20.0)
+    run.add_events(
         *(
             ActionSent(at=run.at, action=Inspect(host=host, ask=1_000_000, what="stacks", since=20.0))
             for host in run.hosts
@@ -51,25 +51,25 @@ def build_hanging(odd: int = 2, *, moved: bool = False) -> Run:
     )
     for number, host in enumerate(run.hosts):
         ranks = [rank_entry(rank, odd=odd, moved=moved) for rank in (2 * number, 2 * number + 1)]
-        run.add(Answered(at=run.at + 2.0, host=host, ask=1_000_000, value={"ranks": ranks, "busy": 0}, error=""))
-    run.wait(4.0)
+        run.add_events(Answered(at=run.at + 2.0, host=host, ask=1_000_000, value={"ranks": ranks, "busy": 0}, error=""))
+    run.pass_time(4.0)
     return run
 
 
 def interrupt_run(run: Run, signal: int = 2) -> Run:
     """Stop the run by the user's interrupt; the ranks then print what victims print."""
-    run.add(Interrupted(at=run.at, signal=signal)).stop("interrupted", *run.hosts)
+    run.add_events(Interrupted(at=run.at, signal=signal)).stop_hosts("interrupted", *run.hosts)
     run.victims(0, text=CLOSED, peer="10.0.0.2", after=0.3)
     run.torchrun("gpu01", (0, 1), (1, -15)).torchrun("gpu02", (2, -15), (3, -15))
-    run.wait(1.0)
-    run.tidy(*run.hosts)
+    run.pass_time(1.0)
+    run.release_hosts(*run.hosts)
     return run
 
 
 def judge_run(run: Run) -> tuple[outcome.RunOutcome, Verdict | None, RunState]:
     ranks = {host: (node, 2) for node, host in enumerate(run.hosts)}
     witness = diagnosis.build_collector(RunInfo(run_id="1", title="t", hosts=run.hosts, ranks=ranks), load_builtin())
-    state = run.play(witness)
+    state = run.play_events(witness)
     return *diagnosis.diagnose_run(witness, state, outcome.outcome_of(state)), state
 
 
@@ -85,9 +85,9 @@ def test_a_hang_that_the_user_stops_keeps_its_verdict() -> None:
 
 def test_a_time_limit_that_ends_a_hang_keeps_its_verdict() -> None:
     run = build_hanging()
-    run.stop("time limit", *run.hosts, reason="time-limit").wait(1.0).end(*run.hosts, code=None, signal=15).tidy(
-        *run.hosts
-    )
+    run.stop_hosts("time limit", *run.hosts, reason="time-limit").pass_time(1.0).end_hosts(
+        *run.hosts, code=None, signal=15
+    ).release_hosts(*run.hosts)
     ended, verdict, _ = judge_run(run)
     assert (ended.exit_code, ended.headline) == (124, "hung, stopped: time limit")
     assert verdict is not None
@@ -97,9 +97,9 @@ def test_ctrl_c_in_the_grace_after_a_failure_keeps_the_diagnosis() -> None:
     """The failure came first: the user only did not wait for the others."""
     run = Run().raises(3, "ValueError: bad sample 1234").victims(2)
     run.torchrun("gpu02", (3, 1), (2, -15))
-    run.wait(0.5)
-    run.add(Interrupted(at=run.at, signal=2)).stop("interrupted", "gpu01").wait(0.3)
-    run.end("gpu01", code=None, signal=15).tidy(*run.hosts)
+    run.pass_time(0.5)
+    run.add_events(Interrupted(at=run.at, signal=2)).stop_hosts("interrupted", "gpu01").pass_time(0.3)
+    run.end_hosts("gpu01", code=None, signal=15).release_hosts(*run.hosts)
     ended, verdict, _ = judge_run(run)
     assert (ended.exit_code, ended.first, ended.hung) == (1, "gpu02", False)
     assert verdict is not None
@@ -111,7 +111,7 @@ def test_ctrl_c_in_the_grace_after_a_failure_keeps_the_diagnosis() -> None:
 def test_a_healthy_run_that_the_user_stops_has_no_verdict(what: str) -> None:
     run = build_hanging(moved=what == "moves")
     if what == "spoke since":
-        run.out(0, "step 2 loss 3.1").wait(0.5)
+        run.out(0, "step 2 loss 3.1").pass_time(0.5)
     ended, verdict, _ = judge_run(interrupt_run(run))
     assert (ended.headline, ended.hung, verdict) == ("stopped by SIGINT", False, None)
 
@@ -122,7 +122,7 @@ def test_report_and_json_and_record_agree(tmp_path: Path) -> None:
     heading = RunInfo(run_id="7f3a", title="train.py", hosts=run.hosts, log_dir=str(tmp_path / "7f3a"), ranks=ranks)
     record = RunWriter(str(tmp_path / "7f3a"), heading)
     record.begin(run.began_at)
-    state = run.play(record)
+    state = run.play_events(record)
     record.finish(outcome.outcome_of(state), "")
     record.close()
     for words in ([], ["--json"], ["--html", "page.html"]):
@@ -156,7 +156,7 @@ def test_the_view_shows_the_hang() -> None:
     heading = RunInfo(run_id="1", title="t", hosts=run.hosts, ranks=ranks)
     witness = diagnosis.build_collector(heading, load_builtin())
     teller = diagnosis.HangReporter(witness)
-    state = run.play(witness, teller)
+    state = run.play_events(witness, teller)
     hung = teller.hung_hosts(state)
     assert hung is not None
     assert list(hung) == ["gpu02"]
@@ -177,17 +177,17 @@ def test_the_view_shows_the_hang() -> None:
 
 def test_the_view_runs_again_once_a_line_comes() -> None:
     run = build_hanging()
-    run.out(0, "step 2 loss 3.1").wait(0.5)
+    run.out(0, "step 2 loss 3.1").pass_time(0.5)
     witness = diagnosis.build_collector(RunInfo(run_id="1", title="t", hosts=run.hosts), load_builtin())
     teller = diagnosis.HangReporter(witness)
-    state = run.play(witness, teller)
+    state = run.play_events(witness, teller)
     assert teller.hung_hosts(state) is None
     assert get_run_status(state, DisplayData(lines={}, readings={}, progress=RunProgress())) == "RUNNING"
 
 
 def test_output_during_the_stop_does_not_end_the_hang() -> None:
     run = interrupt_run(build_hanging())
-    state = play(run.hosts, run.events, began_at=T0)
+    state = play_events(run.hosts, run.events, began_at=T0)
     assert state.output_at is not None
     assert state.ending_at is not None
     assert state.output_at < state.ending_at

@@ -12,7 +12,7 @@ WHY = "no launcher for 300 s: the lease expired"
 
 def end_by_lease(run: Run, *hosts: str, signal: int = 15) -> Run:
     for host in hosts:
-        run.add(
+        run.add_events(
             Exited(at=run.at, host=host, code=None, signal=signal, reason="lease-expired", why=WHY, silent_for=300.0)
         )
     return run
@@ -20,17 +20,17 @@ def end_by_lease(run: Run, *hosts: str, signal: int = 15) -> Run:
 
 def part_hosts(run: Run, seconds: float, *hosts: str) -> Run:
     """Break the links of these hosts, let time pass for an awake launcher, and connect them again."""
-    run.add(*(Disconnected(at=run.at, host=host, why="silent for 15 s", silent_for=15.0) for host in hosts))
+    run.add_events(*(Disconnected(at=run.at, host=host, why="silent for 15 s", silent_for=15.0) for host in hosts))
     for _ in range(round(seconds)):
-        run.wait(1.0)
-    run.add(*(Connected(at=run.at, host=host, attempt=2, took=0.1, hello={}) for host in hosts))
+        run.pass_time(1.0)
+    run.add_events(*(Connected(at=run.at, host=host, attempt=2, took=0.1, hello={}) for host in hosts))
     return run
 
 
 @pytest.mark.parametrize("signal", [15, 9])
 def test_a_launcher_that_slept_is_the_cause_and_no_host_is(signal: int) -> None:
     """A laptop was closed: its clock continues, but the launcher saw no event."""
-    run = Run(hosts=3, each=1).wait(0.1).wait(1860.0)
+    run = Run(hosts=3, each=1).pass_time(0.1).pass_time(1860.0)
     assert isinstance(run, Run)
     found = verdict(end_by_lease(part_hosts(run, 2, *run.hosts), *run.hosts, signal=signal), each=1)
     assert found.cause is not None
@@ -56,10 +56,10 @@ def test_a_launcher_that_was_killed_is_reported_by_the_next_that_takes_the_run_o
     run = Run(hosts=3, each=1)
     run.events = [event for event in run.events if not isinstance(event, Tick)]
     run.at += 700.0
-    run.say("gpu01", b"step 2\n")
+    run.add_output("gpu01", b"step 2\n")
     alone = verdict(end_by_lease(copy(run), *run.hosts), each=1)
     assert alone.sentence == "the launcher could not reach the hosts for longer than the lease"
-    run.wait(2700.0)
+    run.pass_time(2700.0)
     found = verdict(end_by_lease(run, *run.hosts), each=1)
     assert found.sentence.startswith("the launcher was away for 45 min (stopped, killed, or its machine slept)")
 
@@ -73,9 +73,9 @@ def copy(run: Run) -> Run:
 def test_a_launcher_whose_network_was_down_is_the_cause_too() -> None:
     """This holds also if one of the hosts did not come back at all."""
     run = Run(hosts=3, each=1)
-    run.add(Disconnected(at=run.at, host="gpu03", why="silent for 15 s", silent_for=15.0))
+    run.add_events(Disconnected(at=run.at, host="gpu03", why="silent for 15 s", silent_for=15.0))
     part_hosts(run, 320, "gpu01", "gpu02")
-    end_by_lease(run, "gpu01", "gpu02").add(HostLost(at=run.at, host="gpu03", why="not heard of for 370 s"))
+    end_by_lease(run, "gpu01", "gpu02").add_events(HostLost(at=run.at, host="gpu03", why="not heard of for 370 s"))
     found = verdict(run, each=1)
     assert found.sentence == "the launcher could not reach the hosts for longer than the lease"
     assert found.confidence == "high"
@@ -100,13 +100,13 @@ def test_one_unreachable_host_is_named() -> None:
 
 def test_an_error_of_a_rank_is_stronger_evidence_than_a_lease() -> None:
     """A rank that failed while the launcher slept is the cause: no launcher could end the others."""
-    run = Run(hosts=3, each=1).wait(0.1).wait(1860.0)
+    run = Run(hosts=3, each=1).pass_time(0.1).pass_time(1860.0)
     assert isinstance(run, Run)
     run.raises(1, "ValueError: no such token").torchrun("gpu02", (1, 1))
     found = verdict(end_by_lease(run, "gpu01", "gpu03"), each=1)
     assert found.cause is not None
     assert (found.cause.host, found.cause.rank, found.rule) == ("gpu02", 1, "first")
-    run = Run(hosts=2, each=1).wait(0.1).wait(1860.0)
+    run = Run(hosts=2, each=1).pass_time(0.1).pass_time(1860.0)
     assert isinstance(run, Run)
     run.raises(1, "ValueError: no such token")
     found = verdict(end_by_lease(run, "gpu01", "gpu02"), each=1)
@@ -125,8 +125,8 @@ def test_a_host_that_was_ended_from_outside_is_the_cause(why: str) -> None:
     """A shutdown, an administrator or systemd ended it: its reason is as good as an error."""
     run = Run(hosts=3, each=1)
     signal = 15 if "SIGTERM" in why else None
-    run.add(Exited(at=run.at, host="gpu02", code=None, signal=signal, why=why)).wait(3.0)
-    run.stop("gpu02 failed", "gpu01", "gpu03").end("gpu01", "gpu03", signal=15, code=None)
+    run.add_events(Exited(at=run.at, host="gpu02", code=None, signal=signal, why=why)).pass_time(3.0)
+    run.stop_hosts("gpu02 failed", "gpu01", "gpu03").end_hosts("gpu01", "gpu03", signal=15, code=None)
     found = verdict(run, each=1)
     assert (found.sentence, found.confidence) == (f"gpu02 ended: {why}", "high")
     assert found.advice[0].startswith("on gpu02: `last -x | head`")

@@ -14,11 +14,11 @@ from tests.diagnose.kit import Run, verdict
 
 def ended(code: int | None, signal: int | None, *, oom: bool) -> Run:
     run = Run()
-    run.end("gpu01", "gpu02", code=code, signal=signal)
+    run.end_hosts("gpu01", "gpu02", code=code, signal=signal)
     run.events = [
         replace(each, oom=oom) if isinstance(each, Exited) and each.host == "gpu01" else each for each in run.events
     ]
-    run.wait(0.5).tidy(*run.hosts)
+    run.pass_time(0.5).release_hosts(*run.hosts)
     return run
 
 
@@ -31,7 +31,7 @@ def ended(code: int | None, signal: int | None, *, oom: bool) -> Run:
 def test_the_end_of_a_host_mentions_memory_only_if_that_ended_it(
     code: int | None, signal: int | None, oom: bool, reason: str
 ) -> None:
-    state = ended(code, signal, oom=oom).play()
+    state = ended(code, signal, oom=oom).play_events()
     assert outcome.outcome_of(state).hosts[0].reason == reason
     assert ("out of memory" in describe_exit(state.hosts["gpu01"])) is ("memory" in reason)
 

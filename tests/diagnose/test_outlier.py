@@ -28,8 +28,8 @@ def rank(number: int, stack: list[list[Any]], **more: Any) -> dict[str, Any]:
 def add_stacks(run: Run, **stacks_of: list[dict[str, Any]]) -> Run:
     """Return the run with the stacks that all hosts returned."""
     for host in run.hosts:
-        run.add(ActionSent(at=run.at, action=Inspect(host=host, ask=7, what="stacks")))
-        run.add(Answered(at=run.at, host=host, ask=7, value={"ranks": stacks_of[host]}, error=""))
+        run.add_events(ActionSent(at=run.at, action=Inspect(host=host, ask=7, what="stacks")))
+        run.add_events(Answered(at=run.at, host=host, ask=7, value={"ranks": stacks_of[host]}, error=""))
     return run
 
 
@@ -109,11 +109,11 @@ def test_a_host_with_a_wrong_number_is_detected(key: str, node: int) -> None:
     """Only node 1 waits for assigned_ranks/1, and only node 0 for the role_info of all nodes."""
     run = Run(hosts=3, each=1)
     text = "torch.distributed.DistStoreError: wait timeout after 25000ms, keys: /none/torchelastic/"
-    run.wait(25.0)
+    run.pass_time(25.0)
     for number, own in enumerate(("role_info/0", "assigned_ranks/1", key)):
         run.raises(number, text + own, mark=False)
     for host in run.hosts:
-        run.end(host, code=1)
+        run.end_hosts(host, code=1)
     found = verdict(run, each=1)
     assert found.cause is not None
     assert (found.cause.signature, found.cause.host, found.confidence) == ("node-rank", "gpu03", "high")
@@ -137,7 +137,7 @@ def test_a_host_that_waits_for_too_many_has_another_nnodes(want: int, named: str
         "    f()",
         f"torch.distributed.DistStoreError: Timed out after 26 seconds waiting for clients. 4/{want} clients joined.",
     )
-    run.wait(1.0).end("gpu01", code=1).wait(4.0)
+    run.pass_time(1.0).end_hosts("gpu01", code=1).pass_time(4.0)
     found = verdict(run)
     assert (found.rule == "numbers") == (named is not None)
     assert (found.cause.host if found.cause is not None else None) == named
@@ -175,8 +175,8 @@ def test_the_kernel_log_about_a_rank_is_a_proof() -> None:
     """Its pid is that of a rank that SIGKILL ended; a line about another process proves nothing."""
     line = "[ 12.5] Out of memory: Killed process 20002 (python3) total-vm:8kB, anon-rss:6kB"
     run = Run().victims(0, 1, 3).torchrun("gpu02", (2, -9), (3, 1)).torchrun("gpu01", (0, 1), (1, -15))
-    run.add(ActionSent(at=run.at, action=Inspect(host="gpu02", ask=9, what="aftermath")))
-    run.add(Answered(at=run.at, host="gpu02", ask=9, value={"kernel": [line]}, error=""))
+    run.add_events(ActionSent(at=run.at, action=Inspect(host="gpu02", ask=9, what="aftermath")))
+    run.add_events(Answered(at=run.at, host="gpu02", ask=9, value={"kernel": [line]}, error=""))
     found = verdict(run)
     assert found.cause is not None
     assert (found.rule, found.cause.rank, found.confidence) == ("proof", 2, "high")

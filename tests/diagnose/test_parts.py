@@ -72,8 +72,8 @@ def test_a_progress_bar_longer_than_the_limit_keeps_the_line_numbers_and_hides_n
     """tqdm rewrites one line of the file thousands of times; an error can follow in the same line."""
     run = Run()
     for step in range(400):
-        run.say("gpu01", f"\rEpoch 1: {step}/400 [00:12<00:28,  2.50it/s]".encode())
-    run.say("gpu01", b"\rRuntimeError: CUDA error: out of memory\n" + b"ok\n")
+        run.add_output("gpu01", f"\rEpoch 1: {step}/400 [00:12<00:28,  2.50it/s]".encode())
+    run.add_output("gpu01", b"\rRuntimeError: CUDA error: out of memory\n" + b"ok\n")
     run.out(0, "[rank0]: ValueError: bad label")
     collector = EvidenceCollector(run.hosts)
     for event in run.events:

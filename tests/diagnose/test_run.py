@@ -31,7 +31,7 @@ def write_record(run: History, root: Path, each: int = 2) -> None:
     heading = RunInfo(run_id="7f3a", title="train.py", hosts=run.hosts, log_dir=str(root / "7f3a"), ranks=ranks)
     record = RunWriter(str(root / "7f3a"), heading)
     record.begin(run.began_at)
-    state = run.play(record)
+    state = run.play_events(record)
     record.finish(outcome.outcome_of(state), "")
     record.close()
 
@@ -89,7 +89,7 @@ def test_the_report_of_a_good_run_has_no_diagnosis(tmp_path: Path) -> None:
 def test_no_verdict_if_the_headline_has_all(name: str) -> None:
     run = histories.TYPICAL[name]()
     witness = diagnosis.build_collector(RunInfo(run_id="1", title="t", hosts=run.hosts), load_builtin())
-    state = run.play(witness)
+    state = run.play_events(witness)
     assert diagnosis.diagnose_run(witness, state, outcome.outcome_of(state)) == (outcome.outcome_of(state), None)
 
 

@@ -35,8 +35,8 @@ def print_on_all_ranks(lines: list[str], code: int, *, split: bool) -> Run:
     for rank in range(4):
         text = "".join(f"{line.format(rank=rank) if '{rank}' in line else line}\n" for line in lines).encode()
         if split:
-            run.add(StreamOpened(at=run.at, host=run.host(rank), stream=1 + rank % 2, name=f"rank {rank} err"))
-        run.say(run.host(rank), text, stream=1 + rank % 2 if split else 0)
+            run.add_events(StreamOpened(at=run.at, host=run.host(rank), stream=1 + rank % 2, name=f"rank {rank} err"))
+        run.add_output(run.host(rank), text, stream=1 + rank % 2 if split else 0)
     return run.torchrun("gpu01", (1, code), (0, -15)).torchrun("gpu02", (2, code), (3, code))
 
 
@@ -57,8 +57,8 @@ def test_the_one_line_is_the_cause(name: str, split: bool) -> None:
 def test_such_a_line_of_a_program_beside_the_task_is_no_cause() -> None:
     """train.sh runs a program that complains; later a rank fails with an error of its own."""
     run = Run()
-    run.say("gpu01", b"nvidia-smi: error: unrecognized arguments: --foo\n")
-    run.wait(30.0)
+    run.add_output("gpu01", b"nvidia-smi: error: unrecognized arguments: --foo\n")
+    run.pass_time(30.0)
     run.raises(3, "ValueError: bad sample 7").victims(0, 1, 2)
     found = verdict(run.torchrun("gpu02", (3, 1), (2, -15)).torchrun("gpu01", (0, 1), (1, -15)))
     assert found.cause is not None
@@ -77,9 +77,9 @@ def test_such_a_line_of_a_run_that_was_killed_is_no_cause() -> None:
 def test_for_any_rule_the_last_lines_of_the_blamed_rank_are_quoted(split: bool) -> None:
     run = Run()
     if split:
-        run.add(StreamOpened(at=run.at, host="gpu01", stream=2, name="rank 1 err"))
+        run.add_events(StreamOpened(at=run.at, host="gpu01", stream=2, name="rank 1 err"))
     mark = b"" if split else b"[rank1]: "
-    run.say("gpu01", mark + b"licence server said no\n" + mark + b"giving up\n", stream=2 if split else 0)
+    run.add_output("gpu01", mark + b"licence server said no\n" + mark + b"giving up\n", stream=2 if split else 0)
     run.victims(0, 2, 3, peer="10.0.0.1")
     found = verdict(run.torchrun("gpu01", (1, 3), (0, -15)).torchrun("gpu02", (2, 1), (3, -15), after=1.0))
     assert found.cause is not None

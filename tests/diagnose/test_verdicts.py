@@ -78,18 +78,18 @@ def test_a_kill_that_is_reported_late_may_be_older_than_an_unknown_error() -> No
 def test_a_broken_link_makes_its_hosts_times_doubtful() -> None:
     """Output that arrives after a reconnect may be from any time during the break."""
     run = Run().raises(0, "ValueError: left").torchrun("gpu01", (0, 1), (1, -15))
-    run.add(Disconnected(at=run.at - 30, host="gpu02", why="reset")).wait(2.0)
-    run.add(Connected(at=run.at, host="gpu02", attempt=2, took=0.4, hello={}))
+    run.add_events(Disconnected(at=run.at - 30, host="gpu02", why="reset")).pass_time(2.0)
+    run.add_events(Connected(at=run.at, host="gpu02", attempt=2, took=0.4, hello={}))
     found = verdict(run.raises(3, "IndexError: right").torchrun("gpu02", (3, 1), (2, -15)))
     assert found.confidence == "low"
     assert len(found.also) == 1
 
 
 def test_no_evidence_is_undetermined() -> None:
-    run = Run().end("gpu01", code=1).end("gpu02", code=1)
+    run = Run().end_hosts("gpu01", code=1).end_hosts("gpu02", code=1)
     found = verdict(run)
     assert (found.cause, found.confidence) == (None, "undetermined")
-    silent_run = Run().stop("interrupted", "gpu01", "gpu02").end("gpu01", "gpu02", code=None, signal=15)
+    silent_run = Run().stop_hosts("interrupted", "gpu01", "gpu02").end_hosts("gpu01", "gpu02", code=None, signal=15)
     assert verdict(silent_run).cause is None
     assert verdict(silent_run).confidence == "undetermined"
 
@@ -114,7 +114,7 @@ def test_an_error_about_others_is_weaker_than_an_error_of_the_rank_itself() -> N
 def test_an_error_after_which_training_goes_on_is_no_cause() -> None:
     run = Run().out(2, "OSError: [Errno 28] No space left on device")
     for step in range(2, 30):
-        run.wait(1.0)
+        run.pass_time(1.0)
         run.out(2, f"step {step} loss 2.0")
     run.victims(0, 1, 3)
     found = verdict(run.torchrun("gpu02", (2, -9), (3, -15)).torchrun("gpu01", (0, 1), (1, -15)))
@@ -125,7 +125,7 @@ def test_an_error_after_which_training_goes_on_is_no_cause() -> None:
 def test_a_handled_error_long_before_is_not_blamed() -> None:
     """The program only logged a traceback at the start (no attention kernel, say), and was really killed an hour later."""
     run = Run().raises(3, "ImportError: libflash.so: cannot open shared object file: No such file or directory")
-    run.wait(3600.0)
+    run.pass_time(3600.0)
     run.victims(0, 1, 3).torchrun("gpu01", (0, 1), (1, -15)).torchrun("gpu02", (2, -9), (3, -15))
     found = verdict(run)
     assert found.cause is not None
@@ -134,8 +134,8 @@ def test_a_handled_error_long_before_is_not_blamed() -> None:
 
 def test_an_error_long_before_the_end_is_a_hint_without_other_evidence() -> None:
     run = Run().raises(3, "KeyError: 3")
-    run.wait(3600.0)
-    found = verdict(run.end("gpu02", code=1))
+    run.pass_time(3600.0)
+    found = verdict(run.end_hosts("gpu02", code=1))
     assert found.cause is not None
     assert (found.cause.rank, found.confidence) == (3, "low")
 
@@ -151,10 +151,10 @@ def test_torchruns_summaries_that_disagree_do_not_decide() -> None:
 def test_ranks_with_their_own_streams_are_identified_by_them() -> None:
     run = Run()
     for rank in range(4):
-        run.add(StreamOpened(at=run.at, host=run.host(rank), stream=rank + 1, name=f"rank {rank}"))
+        run.add_events(StreamOpened(at=run.at, host=run.host(rank), stream=rank + 1, name=f"rank {rank}"))
     error = b'Traceback (most recent call last):\n  File "train.py", line 1, in <module>\nKeyError: 3\n'
-    run.say("gpu02", error, stream=4)
-    run.wait(0.3)
+    run.add_output("gpu02", error, stream=4)
+    run.pass_time(0.3)
     found = verdict(run.torchrun("gpu02", (3, 1), (2, -15)))
     assert found.cause is not None
     assert (found.cause.rank, found.confidence) == (3, "high")

@@ -75,14 +75,14 @@ def _replace_names(project: str) -> tuple[list[tuple[str, Any]], list[Any]]:
     messages: list[Any] = []
     kept = protocol.FrameDecoder._decode_message
 
-    def event(decoder: protocol.FrameDecoder, message: Any) -> Any:
+    def record_message(decoder: protocol.FrameDecoder, message: Any) -> Any:
         if decoder._host == "a" and isinstance(message, tuple):
             messages.append({"data": [message[0], message[1], message[2].decode("latin-1")]})
         elif decoder._host == "a" and message.get("t") != "answer":
             messages.append(message)
         return kept(decoder, message)
 
-    protocol.FrameDecoder._decode_message = event  # type: ignore[method-assign, assignment]
+    protocol.FrameDecoder._decode_message = record_message  # type: ignore[method-assign, assignment]
     pool = ConnectionPool(hosts, lambda host: LocalTransport(), ConnectionOptions(by="ann@pc"), Clock())
     pool.start()
     session = Session(pool, HOSTS, [])
@@ -128,12 +128,12 @@ def _record_answers(hosts: list[Host], project: str) -> list[tuple[str, Any]]:
 def _shorten_tables(kept: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
     """Shorten long tables of one kind: the mutations concern the shape."""
 
-    def cut(value: Any) -> Any:
+    def shorten_value(value: Any) -> Any:
         if isinstance(value, Mapping):
-            return {key: cut(item) for key, item in list(value.items())[:40]}
-        return [cut(item) for item in value[:3]] if isinstance(value, list) else value
+            return {key: shorten_value(item) for key, item in list(value.items())[:40]}
+        return [shorten_value(item) for item in value[:3]] if isinstance(value, list) else value
 
-    return [(what, cut(value)) for what, value in kept]
+    return [(what, shorten_value(value)) for what, value in kept]
 
 
 def _neutralize_text(text: str, folder: str) -> str:

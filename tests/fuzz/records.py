@@ -47,19 +47,19 @@ VERBS = (
 
 def make_record(path: Path) -> None:
     """Write the whole record of a run that failed."""
-    run = History("a", "b").link().start()
-    run.add(StreamOpened(at=run.at, host="a", stream=1, name="rank 0"))
-    run.say("a", b"step 1/3 loss 2.5\n", stream=1).say("b", b"hello\n").wait(1.0)
+    run = History("a", "b").connect_hosts().start_hosts()
+    run.add_events(StreamOpened(at=run.at, host="a", stream=1, name="rank 0"))
+    run.add_output("a", b"step 1/3 loss 2.5\n", stream=1).add_output("b", b"hello\n").pass_time(1.0)
     for number, (what, value) in enumerate(pair for pair in RECORDED["answers"] if pair[0] in ("stacks", "aftermath")):
-        run.add(ActionSent(at=run.at, action=Inspect(host="a", ask=number, what=what)))
-        run.add(Answered(at=run.at, host="a", ask=number, value=value, error=""))
-    run.say("a", TRACEBACK, stream=1).end("a", code=1).stop("a failed", "b").end("b", code=None, signal=15).tidy(
-        "a", "b"
-    )
+        run.add_events(ActionSent(at=run.at, action=Inspect(host="a", ask=number, what=what)))
+        run.add_events(Answered(at=run.at, host="a", ask=number, value=value, error=""))
+    run.add_output("a", TRACEBACK, stream=1).end_hosts("a", code=1).stop_hosts("a failed", "b").end_hosts(
+        "b", code=None, signal=15
+    ).release_hosts("a", "b")
     heading = RunInfo(run_id="r1", title="task.py", hosts=run.hosts, ranks={"a": (0, 1), "b": (1, 1)})
     record = RunWriter(str(path), heading)
     record.begin(run.began_at)
-    state = run.play(record)
+    state = run.play_events(record)
     hosts = tuple(Host(name=name, origin=Origin(file="hosts.txt", line=1), slots=1) for name in run.hosts)
     record.write_file(
         "order.json",

@@ -22,12 +22,12 @@ class Launcher(Node):
     device = "br0"
     has_sshd = False
 
-    def wiring(self) -> str:
+    def list_link_commands(self) -> str:
         options = "type bridge forward_delay 0 mcast_snooping 0"
         return f"link add {self.device} address 02:4c:00:00:00:01 {options}\n"
 
-    def environment(self, user: str) -> dict[str, str]:
-        basic = super().environment(user)
+    def build_environment(self, user: str) -> dict[str, str]:
+        basic = super().build_environment(user)
         return basic | {"PATH": f"{os.path.dirname(sys.executable)}:{basic['PATH']}"}
 
 

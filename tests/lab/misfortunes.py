@@ -214,36 +214,36 @@ TEMPORARY = ("/var/tmp", "/tmp", "/dev/shm")
 
 
 def _build_remount(options: str, *places: str) -> Act:
-    def strike(host: Host) -> None:
+    def remount_places(host: Host) -> None:
         for place in places:
             host.run_program(["mount", "-o", f"remount,{options}", place], check=True)
             if options != "exec":  # the kernel lists no option for what it allows anyway
                 proofs.assert_mounted(host, place, options)
 
-    return strike
+    return remount_places
 
 
 def _build_fill(*places: str) -> Act:
     """Limit the file system to little more than its present size, and fill the rest."""
 
-    def strike(host: Host) -> None:
+    def fill_places(host: Host) -> None:
         for place in places:
             host.run_program(["mount", "-o", "remount,size=1m", place], check=True)
             filled = host.run_program(["sh", "-c", f"cat /dev/zero > {place}/fill"])
             if "No space left" not in filled.stderr:
                 raise ns.LabError(f"{host.name}: {place} is not full: {filled.stderr}")
 
-    return strike
+    return fill_places
 
 
 def _build_empty(*places: str) -> Act:
-    def undo(host: Host) -> None:
+    def empty_places(host: Host) -> None:
         for place in places:
             host.run_program(
                 ["sh", "-c", f"rm -f {place}/fill; mount -o remount,size={host.spec.tmp_mb}m {place}"], check=True
             )
 
-    return undo
+    return empty_places
 
 
 # --- the network

@@ -55,7 +55,9 @@ class Node:
     def start_machine(self) -> None:
         """Power on. What follows is a conversation: "apart" (own namespaces) - "plugged" - "up" (sshd listens)."""
         ours, theirs = socket.socketpair()
-        order = boot_order(self.plan, self.spec, device=self.device, before=self.wiring(), sshd=self.has_sshd)
+        order = boot_order(
+            self.plan, self.spec, device=self.device, before=self.list_link_commands(), sshd=self.has_sshd
+        )
         argv = [sys.executable, "-I", "-S", _INIT, str(theirs.fileno())]
         with theirs, ns.children_born_in(None):
             self._init = subprocess.Popen(
@@ -65,7 +67,7 @@ class Node:
         ours.settimeout(_PATIENCE)
         self.send_line(json.dumps(order))
 
-    def wiring(self) -> str:
+    def list_link_commands(self) -> str:
         """Commands for ``ip -batch`` that come before the addresses."""
         return ""
 
@@ -111,7 +113,7 @@ class Node:
 
     # --- programs ---
 
-    def environment(self, user: str) -> dict[str, str]:
+    def build_environment(self, user: str) -> dict[str, str]:
         home = "/root" if user == "root" else f"/home/{user}"
         basic = {"HOME": home, "USER": user, "LOGNAME": user, "SHELL": self.spec.shell}
         return basic | {"PATH": ns.SEARCH_PATH, "LANG": "C.UTF-8"}
@@ -130,7 +132,7 @@ class Node:
         start_new_session: bool = True,
     ) -> subprocess.Popen[bytes]:
         """Start a program inside. It is a direct child: pid, ``send_signal`` and ``wait`` mean the program itself."""
-        environment = self.environment(user) | dict(env or {})
+        environment = self.build_environment(user) | dict(env or {})
         uid = {"root": 0, USER: UID}[user]
         command = ns.build_enter_command(self.pid, argv, uid=uid, cwd=cwd or environment["HOME"])
         with ns.children_born_in(self.pid):

@@ -72,7 +72,7 @@ def find_problems(marks: list[list[str]]) -> list[str]:
     return problems
 
 
-def compare(scene: Scene, seen: Observed) -> list[str]:
+def compare_run(scene: Scene, seen: Observed) -> list[str]:
     """Return how the observed run differs from the expected one."""
     wrong = list(seen.problems)
     if seen.code != scene.code:

@@ -40,27 +40,27 @@ class Scene:
 
 
 def _power_off(*names: str) -> Act:
-    def act(project: Project, lab: Lab, run: Running) -> None:
+    def power_off_hosts(project: Project, lab: Lab, run: Running) -> None:
         run.wait_for_output(r"step 25/", timeout=60.0)
         for name in names:
             lab[name].power_off()
 
-    return act
+    return power_off_hosts
 
 
-def _reboot(project: Project, lab: Lab, run: Running) -> None:
+def _reboot_host(project: Project, lab: Lab, run: Running) -> None:
     run.wait_for_output(r"step 25/", timeout=60.0)
     lab["h2"].reboot_machine()
 
 
 def _pull_cable(seconds: float) -> Act:
-    def act(project: Project, lab: Lab, run: Running) -> None:
+    def pull_cable(project: Project, lab: Lab, run: Running) -> None:
         run.wait_for_output(r"step 25/", timeout=60.0)
         lab["h2"].link_down()
         time.sleep(seconds)  # the fault itself lasts this long
         lab["h2"].link_up()
 
-    return act
+    return pull_cable
 
 
 def _interrupt_in_wait(project: Project, lab: Lab, run: Running) -> None:
@@ -185,7 +185,9 @@ SCENES = (
         last=("h1", "h3"),
         prints=("without h2, on 2 hosts",),
     ),
-    Scene(name="reboot", act=_reboot, env=("TOY_STEPS=200",), flags=("--lease", "10"), prints=("on the same hosts",)),
+    Scene(
+        name="reboot", act=_reboot_host, env=("TOY_STEPS=200",), flags=("--lease", "10"), prints=("on the same hosts",)
+    ),
     Scene(
         name="cable-out-for-less-than-the-lease",
         act=_pull_cable(18.0),

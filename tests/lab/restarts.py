@@ -10,7 +10,7 @@ import time
 from tests.lab.drive import Project
 from tests.lab.lab import Lab
 from tests.lab.oracle import assert_clean
-from tests.lab.restart_play import compare, play_scene
+from tests.lab.restart_play import compare_run, play_scene
 from tests.lab.restart_scenes import SCENES
 
 
@@ -29,7 +29,7 @@ def main() -> int:
             try:
                 with contextlib.closing(Project(lab)) as project:
                     seen = play_scene(project, lab, scene)
-                    wrong = compare(scene, seen)
+                    wrong = compare_run(scene, seen)
                 assert_clean(lab)
             except AssertionError as error:
                 seen, wrong = None, [str(error)]

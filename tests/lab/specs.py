@@ -100,7 +100,7 @@ class Plan:
     prefix: tuple[int, int]
     binds: tuple[Bind, ...]
 
-    def of(self, spec: HostSpec) -> list[Address]:
+    def list_addresses(self, spec: HostSpec) -> list[Address]:
         return [self.addresses[name] for name in spec.names]
 
     def etc_hosts(self, spec: HostSpec) -> str:
@@ -109,7 +109,7 @@ class Plan:
         return "".join(f"{line}\n" for line in spec.etc_hosts) + own + table
 
     def known_hosts(self) -> str:
-        keys = {a.name: make_key(f"host {spec.name}").public for spec in self.hosts for a in self.of(spec)}
+        keys = {a.name: make_key(f"host {spec.name}").public for spec in self.hosts for a in self.list_addresses(spec)}
         return "".join(self.addresses[name].known_host(public) for name, public in keys.items())
 
 
@@ -183,7 +183,7 @@ def _build_home(plan: Plan, spec: HostSpec) -> dict[str, tuple[str, int]]:
 
 def _build_network(plan: Plan, spec: HostSpec, device: str) -> str:
     lines = ["link set lo up"]
-    for address in plan.of(spec):
+    for address in plan.list_addresses(spec):
         lines.append(f"addr add {address.v4}/{plan.prefix[0]} dev {device}")
         lines.append(f"addr add {address.v6}/{plan.prefix[1]} dev {device} nodad")
     return "\n".join([*lines, f"link set {device} up", ""])

@@ -40,7 +40,7 @@ class Scene:
     everywhere: tuple[tuple[str, str], ...] = ()  # (check, level) that this scene makes all hosts speak of
     ready: str = ""  # shell, as root, that every host needs before its fault
 
-    def lab(self) -> Lab:
+    def open_lab(self) -> Lab:
         count = max(int(fault.host[1:]) for fault in self.faults)
         names = [f"h{number}" for number in range(1, count + 1)]
         return Lab([self.hosts.get(name, HostSpec(name=name)) for name in names], shared=self.shared)
@@ -77,20 +77,20 @@ def add_rc_line(line: str) -> Inject:
 
 
 def inject_all(*injects: Inject) -> Inject:
-    def inject(node: Node) -> None:
+    def inject_faults(node: Node) -> None:
         for one in injects:
             one(node)
 
-    return inject
+    return inject_faults
 
 
 def run_python(code: str, *, user: str = "root", env: Mapping[str, str] | None = None) -> Inject:
     """Return a fault that starts a Python program; it prints a line once it is ready."""
 
-    def inject(node: Node) -> None:
+    def start_child(node: Node) -> None:
         child = node.start_program([sys.executable, "-c", code], user=user, env=env, stdout=subprocess.PIPE)
         assert child.stdout is not None
         with child.stdout as stdout:
             assert stdout.readline() == b"up\n"
 
-    return inject
+    return start_child

@@ -64,10 +64,10 @@ def test_healthy_hosts_have_no_finding(lab: Lab) -> None:
 
 
 def block_traffic(node: str, *rule: str) -> Callable[[Lab], None]:
-    def fault(lab: Lab) -> None:
+    def add_rule(lab: Lab) -> None:
         lab[node].run_iptables("-A", *rule)
 
-    return fault
+    return add_rule
 
 
 def without_directory(lab: Lab) -> None:

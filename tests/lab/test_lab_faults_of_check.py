@@ -51,7 +51,7 @@ def format_findings(rows: list[dict[str, Any]]) -> str:
 def test_each_fault_of_a_scene_fails_exactly_its_check(name: str) -> None:
     """All faults of a scene at once, each on its host: the findings are the expected ones, and no others."""
     scene = SCENES[name]
-    with scene.lab() as lab:
+    with scene.open_lab() as lab:
         for node in lab.nodes:
             scene.furnish_node(node)
         for fault in scene.faults:

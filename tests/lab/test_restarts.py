@@ -6,11 +6,11 @@ import pytest
 
 from tests.lab.drive import Project
 from tests.lab.lab import Lab
-from tests.lab.restart_play import compare, play_scene
+from tests.lab.restart_play import compare_run, play_scene
 from tests.lab.restart_scenes import SCENES, Scene
 
 
 @pytest.mark.parametrize("scene", [scene for scene in SCENES if scene.quick], ids=lambda scene: scene.name)
 def test_scene_ends_as_expected(project: Project, lab4: Lab, scene: Scene) -> None:
     seen = play_scene(project, lab4, scene)
-    assert not compare(scene, seen), seen.text
+    assert not compare_run(scene, seen), seen.text

@@ -22,7 +22,7 @@ pause = float(os.environ.get("TOY_PAUSE", "0.03"))
 resumes = os.environ.get("TOY_RESUME", "1") == "1"
 
 
-def mark(what: str) -> None:
+def write_mark(what: str) -> None:
     with open("marks", "a") as file:
         file.write(f"{what} {attempt} {rank} {host} {time.monotonic():.3f}\n")
 
@@ -37,7 +37,7 @@ def find_fault(step: int) -> str:
     return ""
 
 
-def fail(how: str, step: int) -> None:
+def fail_rank(how: str, step: int) -> None:
     """Fail as a real rank does."""
     if how in SIGNALS:
         os.kill(os.getpid(), SIGNALS[how])
@@ -67,21 +67,21 @@ def wait_for_others(step: int) -> None:
 
 
 start = 0
-mark("start")
+write_mark("start")
 if resumes and os.path.exists("checkpoint.json"):
     with open("checkpoint.json") as file:
         start = json.load(file)["step"]
-fail(find_fault(0), 0)
+fail_rank(find_fault(0), 0)
 for step in range(start + 1, total + 1):
     time.sleep(pause)
     with open(f"at.{attempt}.{rank}.new", "w") as file:
         file.write(str(step))
     os.replace(f"at.{attempt}.{rank}.new", f"at.{attempt}.{rank}")
     wait_for_others(step)
-    mark("step")
+    write_mark("step")
     print(f"step {step}/{total} loss {5 / step:.4f}", flush=True)
     if rank == 0 and step % every == 0:
         with open("checkpoint.json.new", "w") as file:
             json.dump({"step": step}, file)
         os.replace("checkpoint.json.new", "checkpoint.json")
-    fail(find_fault(step), step)
+    fail_rank(find_fault(step), step)

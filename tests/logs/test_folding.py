@@ -180,11 +180,11 @@ def test_labels_of_many_are_short() -> None:
 
 
 def test_the_plain_view_folds_on_request() -> None:
-    run = History("a1", "a2").link().start()
+    run = History("a1", "a2").connect_hosts().start_hosts()
     for host in run.hosts:
         for rank in (0, 1):
-            run.add(StreamOpened(at=T0, host=host, stream=rank + 1, name=f"rank {rank}"))
-            run.say(host, b"NCCL version 2\n", stream=rank + 1)
+            run.add_events(StreamOpened(at=T0, host=host, stream=rank + 1, name=f"rank {rank}"))
+            run.add_output(host, b"NCCL version 2\n", stream=rank + 1)
     out = io.StringIO()
     view = PlainView(
         build_heading(run.hosts),
@@ -192,7 +192,7 @@ def test_the_plain_view_folds_on_request() -> None:
         stderr=io.StringIO(),
         filters=parse_display_filters(Settings(show="all", fold="exact")),
     )
-    run.say("a2", b"only here\n", stream=2).wait(0.1).play(view)
+    run.add_output("a2", b"only here\n", stream=2).pass_time(0.1).play_events(view)
     assert out.getvalue() == ""  # the window is not over
     view.close()
     assert out.getvalue() == "a[1-2]:* | NCCL version 2  ×4\na2:1 | only here\n"

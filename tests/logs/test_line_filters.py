@@ -17,17 +17,17 @@ from tests.ui.goldens import build_heading
 
 def under_torchrun(*hosts: str, ranks: int = 2) -> History:
     """Return streams for every rank: 1 to ``ranks`` on each host."""
-    run = History(*hosts).link().start()
+    run = History(*hosts).connect_hosts().start_hosts()
     for node, host in enumerate(hosts):
         for local in range(ranks):
-            run.add(StreamOpened(at=T0, host=host, stream=local + 1, name=f"rank {node * ranks + local}"))
+            run.add_events(StreamOpened(at=T0, host=host, stream=local + 1, name=f"rank {node * ranks + local}"))
     return run
 
 
 def shown(run: History, wished: DisplayFilters | None = None) -> tuple[list[str], str]:
     out, err = io.StringIO(), io.StringIO()
     view = PlainView(build_heading(run.hosts), stdout=out, stderr=err, filters=wished)
-    run.play(view)
+    run.play_events(view)
     view.close()
     return out.getvalue().splitlines(), err.getvalue()
 
@@ -36,8 +36,8 @@ def test_the_default_is_rank_0_in_full_and_error_lines_of_all() -> None:
     run = under_torchrun("a", "b")
     for host in run.hosts:
         for stream in (1, 2):
-            run.say(host, b"step 1\n", stream=stream)
-    run.say("b", b"UserWarning: not writable\n" + TRACEBACK, stream=2)
+            run.add_output(host, b"step 1\n", stream=stream)
+    run.add_output("b", b"UserWarning: not writable\n" + TRACEBACK, stream=2)
     lines, err = shown(run)
     assert lines[:2] == ["a:0 | step 1", "b:3 | UserWarning: not writable"]
     assert lines[2:] == [f"b:3 | {line}" for line in TRACEBACK.decode().splitlines()]
@@ -45,7 +45,7 @@ def test_the_default_is_rank_0_in_full_and_error_lines_of_all() -> None:
 
 
 def test_a_script_without_torchrun_is_shown_in_full_on_every_host() -> None:
-    run = History("a", "b").link().start().say("a", b"one\n").say("b", b"other\n")
+    run = History("a", "b").connect_hosts().start_hosts().add_output("a", b"one\n").add_output("b", b"other\n")
     lines, err = shown(run)
     assert lines == ["a | one", "b | other"]
     assert "not shown" not in err
@@ -55,47 +55,49 @@ def test_the_rank_that_prints_the_metrics_is_shown_if_rank_0_prints_none() -> No
     """Megatron prints its losses on the last rank."""
     run = under_torchrun("a")
     for step in range(10):
-        run.say("a", b"waiting\n", stream=1).say("a", f"iteration {step}/ 9 | lm loss: 2.0\n".encode(), stream=2).wait(
-            1.0
-        )
+        run.add_output("a", b"waiting\n", stream=1).add_output(
+            "a", f"iteration {step}/ 9 | lm loss: 2.0\n".encode(), stream=2
+        ).pass_time(1.0)
     lines, _ = shown(run)
     assert [line for line in lines if "lm loss" in line][-1] == "a:1 | iteration 9/ 9 | lm loss: 2.0"
     run = under_torchrun("a")
     for step in range(10):
-        run.say("a", b"step 1 loss 2\n", stream=1).say("a", f"step {step} loss 2.0\n".encode(), stream=2).wait(1.0)
+        run.add_output("a", b"step 1 loss 2\n", stream=1).add_output(
+            "a", f"step {step} loss 2.0\n".encode(), stream=2
+        ).pass_time(1.0)
     assert {line[:3] for line in shown(run)[0]} == {"a:0"}
 
 
 def test_ranks_are_global_and_errors_of_torchrun_stay() -> None:
-    run = under_torchrun("a", "b").say("b", b"setting up\nE1122 14:06:51.204 failed (exitcode: 1)\n")
+    run = under_torchrun("a", "b").add_output("b", b"setting up\nE1122 14:06:51.204 failed (exitcode: 1)\n")
     for host in run.hosts:
         for stream in (1, 2):
-            run.say(host, b"x\n", stream=stream)
+            run.add_output(host, b"x\n", stream=stream)
     lines, _ = shown(run, parse_display_filters(Settings(show="1-2")))
     assert lines == ["b   | E1122 14:06:51.204 failed (exitcode: 1)", "a:1 | x", "b:2 | x"]
 
 
 def test_without_streams_of_ranks_a_rank_selects_its_host() -> None:
-    run = History("a", "b").link().start().say("a", b"x\n").say("b", b"y\n")
+    run = History("a", "b").connect_hosts().start_hosts().add_output("a", b"x\n").add_output("b", b"y\n")
     assert shown(run, parse_display_filters(Settings(show="9")))[0] == ["b | y"]  # eight ranks a host
 
 
 def test_grep_searches_all_ranks_and_hide_removes_lines() -> None:
     run = under_torchrun("a")
     for stream in (1, 2):
-        run.say("a", b"apple 1\npear 2\n", stream=stream)
+        run.add_output("a", b"apple 1\npear 2\n", stream=stream)
     assert shown(run, parse_display_filters(Settings(grep="app.e")))[0] == ["a:0 | apple 1", "a:1 | apple 1"]
     assert shown(run, parse_display_filters(Settings(hide=r"\d$", show="all")))[0] == []
     assert shown(run, parse_display_filters(Settings(hide="pear")))[0] == ["a:0 | apple 1"]
 
 
 def test_stdout_and_stderr_of_a_rank_are_one_source() -> None:
-    run = under_torchrun("a", ranks=1).add(StreamOpened(at=T0, host="a", stream=9, name="rank 0 err"))
-    assert shown(run.say("a", b"x\n", stream=9))[0] == ["a:0 | x"]
+    run = under_torchrun("a", ranks=1).add_events(StreamOpened(at=T0, host="a", stream=9, name="rank 0 err"))
+    assert shown(run.add_output("a", b"x\n", stream=9))[0] == ["a:0 | x"]
 
 
 def test_a_prefix_of_the_users_choice() -> None:
-    run = under_torchrun("a").say("a", b"x\n", stream=1)
+    run = under_torchrun("a").add_output("a", b"x\n", stream=1)
     assert shown(run, parse_display_filters(Settings(prefix="<{host} {rank}> ")))[0] == ["<a 0> x"]
     assert shown(run, parse_display_filters(Settings(prefix="")))[0] == ["x"]
 

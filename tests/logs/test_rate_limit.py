@@ -42,12 +42,12 @@ def test_every_line_of_a_flood_is_shown_whole_or_counted(pieces: list[bytes]) ->
 
 
 def test_a_flood_on_screen_is_bounded_and_has_a_count_of_hidden_lines() -> None:
-    run = History("h1").link().start()
+    run = History("h1").connect_hosts().start_hosts()
     for number in range(50):
-        run.say("h1", b"".join(b"line %d\n" % (number * 10_000 + each) for each in range(10_000)))
+        run.add_output("h1", b"".join(b"line %d\n" % (number * 10_000 + each) for each in range(10_000)))
     out = io.StringIO()
     view = LiveView(build_heading(("h1",)), stdout=out, colour=False, size=lambda: (100, 30))
-    run.play(view)
+    run.play_events(view)
     view.close()
     shown = out.getvalue()
     assert "lines not shown" in shown

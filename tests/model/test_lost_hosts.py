@@ -21,25 +21,27 @@ from fanout.model.events import (
 )
 from fanout.model.policy import ALONE_SECONDS, Policy, decide_actions, hosts_waited_for
 from fanout.model.state import Phase, RunState, apply_event
-from tests.model.test_policy import POLICY, host, running, state, stop
+from tests.model.test_policy import POLICY, build_host, build_running_host, build_state, build_stop
 
 
-def alone(seconds: float, **facts: Any) -> RunState:
+def build_disconnected_run(seconds: float, **facts: Any) -> RunState:
     """Return a state: a has been without a link for so long; b has ended with an error, and is inspected."""
     lost = 1000.0 - seconds
-    stopped = {"stop": stop("a", "host-failed", "b failed"), "stop_at": 995.0} if facts.get("failures") != () else {}
-    dead = running(
+    stopped = (
+        {"stop": build_stop("a", "host-failed", "b failed"), "stop_at": 995.0} if facts.get("failures") != () else {}
+    )
+    dead = build_running_host(
         connected=False, disconnected_at=lost, last_message_at=lost - 1, disconnect_reason="silence", **stopped
     )
-    ended = host(
+    ended = build_host(
         Phase.RELEASED, prepare_at=0.0, go_at=0.0, connected=False, exit=Exited(at=1.0, host="b", code=0, signal=None)
     )
-    return state(dead, ended, **{"failures": (("b", 990.0 - seconds),), **facts})
+    return build_state(dead, ended, **{"failures": (("b", 990.0 - seconds),), **facts})
 
 
 def test_the_launcher_does_not_wait_for_the_lease_of_a_dead_host_when_all_others_have_ended() -> None:
-    assert decide_actions(POLICY, alone(ALONE_SECONDS)) == ()
-    (given_up,) = decide_actions(POLICY, alone(ALONE_SECONDS + 1))
+    assert decide_actions(POLICY, build_disconnected_run(ALONE_SECONDS)) == ()
+    (given_up,) = decide_actions(POLICY, build_disconnected_run(ALONE_SECONDS + 1))
     assert isinstance(given_up, Abandon)
     ends = time.strftime("%H:%M:%S", time.localtime(999.0 - ALONE_SECONDS - 1 + POLICY.lease))
     assert (
@@ -48,27 +50,29 @@ def test_the_launcher_does_not_wait_for_the_lease_of_a_dead_host_when_all_others
 
 
 def test_a_host_without_a_lease_is_reported_as_running_on() -> None:
-    (given_up,) = decide_actions(Policy(lease=0.0), alone(ALONE_SECONDS + 1))
+    (given_up,) = decide_actions(Policy(lease=0.0), build_disconnected_run(ALONE_SECONDS + 1))
     assert isinstance(given_up, Abandon)
     assert given_up.why.endswith("it may still run, because it has no lease")
 
 
 def test_healthy_run_waits_for_a_disconnected_host() -> None:
     """The others ended with 0: the host may have done so too, and its link may come back."""
-    assert decide_actions(POLICY, alone(ALONE_SECONDS + 100, failures=())) == ()
+    assert decide_actions(POLICY, build_disconnected_run(ALONE_SECONDS + 100, failures=())) == ()
 
 
 def test_a_host_that_is_still_being_ended_keeps_the_lease_for_all() -> None:
-    dead = running(connected=False, disconnected_at=900.0, disconnect_reason="silence")
-    left = running(stop_at=999.0, stop=stop("b", "host-failed", "a failed"))
-    before = state(dead, left, failures=(("b", 998.0),), ending_at=999.0)
+    dead = build_running_host(connected=False, disconnected_at=900.0, disconnect_reason="silence")
+    left = build_running_host(stop_at=999.0, stop=build_stop("b", "host-failed", "a failed"))
+    before = build_state(dead, left, failures=(("b", 998.0),), ending_at=999.0)
     assert not any(isinstance(action, Abandon) for action in decide_actions(POLICY, before))
 
 
 def test_waited_hosts_have_a_deadline() -> None:
-    assert hosts_waited_for(POLICY, alone(10.0)) == {"a": 990.0 + ALONE_SECONDS}
-    assert hosts_waited_for(POLICY, alone(10.0, failures=())) == {}
-    assert hosts_waited_for(POLICY, state(running(), running(), failures=(("a", 1.0),))) == {}
+    assert hosts_waited_for(POLICY, build_disconnected_run(10.0)) == {"a": 990.0 + ALONE_SECONDS}
+    assert hosts_waited_for(POLICY, build_disconnected_run(10.0, failures=())) == {}
+    assert (
+        hosts_waited_for(POLICY, build_state(build_running_host(), build_running_host(), failures=(("a", 1.0),))) == {}
+    )
 
 
 def both_run() -> RunState:

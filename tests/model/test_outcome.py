@@ -22,11 +22,11 @@ from tests.histories import TYPICAL, History
 
 
 def build_running(*hosts: str) -> History:
-    return History(*hosts).link().start().wait(1.0)
+    return History(*hosts).connect_hosts().start_hosts().pass_time(1.0)
 
 
 def compute_outcome(history: History) -> RunOutcome:
-    return outcome.outcome_of(history.play())
+    return outcome.outcome_of(history.play_events())
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def compute_outcome(history: History) -> RunOutcome:
     [*((code, None, code) for code in (0, 1, 3, 126, 127, 255)), (None, 9, 137), (None, 11, 139), (None, 15, 143)],
 )
 def test_the_status_is_the_scripts_own(code: int | None, signal: int | None, status: int) -> None:
-    result = compute_outcome(build_running("a").end("a", code=code, signal=signal).tidy("a"))
+    result = compute_outcome(build_running("a").end_hosts("a", code=code, signal=signal).release_hosts("a"))
     assert (result.exit_code, result.origin) == (status, "script")
     assert result.first == (None if status == 0 else "a")
     assert result.is_success == (status == 0)
@@ -52,23 +52,28 @@ def test_the_first_failure_counts_and_not_the_most_visible() -> None:
 def test_the_users_signal_is_the_status_whatever_the_hosts_report(number: int, status: int) -> None:
     history = (
         build_running("a", "b")
-        .add(Interrupted(at=0.0, signal=number))
-        .stop("interrupted", "a", "b", reason="interrupted")
+        .add_events(Interrupted(at=0.0, signal=number))
+        .stop_hosts("interrupted", "a", "b", reason="interrupted")
     )
-    result = compute_outcome(history.end("a", "b", code=None, signal=15).tidy("a", "b"))
+    result = compute_outcome(history.end_hosts("a", "b", code=None, signal=15).release_hosts("a", "b"))
     assert (result.exit_code, result.origin, result.first) == (status, "user", None)
 
 
 def test_the_time_limit_is_124() -> None:
-    history = build_running("a", "b").stop("time limit", "a", "b", reason="time-limit").wait(1.0)
-    history.end("a", "b", code=None, signal=15).tidy("a", "b")
+    history = build_running("a", "b").stop_hosts("time limit", "a", "b", reason="time-limit").pass_time(1.0)
+    history.end_hosts("a", "b", code=None, signal=15).release_hosts("a", "b")
     assert (compute_outcome(history).exit_code, compute_outcome(history).origin) == (124, "fanout")
 
 
 def test_the_time_limit_is_124_if_the_script_saves_and_exits_0() -> None:
     """As with timeout(1), a run that was stopped did not end by itself."""
     history = (
-        build_running("a").wait(5.0).stop("time limit", "a", reason="time-limit").wait(1.0).end("a", code=0).tidy("a")
+        build_running("a")
+        .pass_time(5.0)
+        .stop_hosts("time limit", "a", reason="time-limit")
+        .pass_time(1.0)
+        .end_hosts("a", code=0)
+        .release_hosts("a")
     )
     assert compute_outcome(history).exit_code == 124
 
@@ -76,13 +81,13 @@ def test_the_time_limit_is_124_if_the_script_saves_and_exits_0() -> None:
 def test_a_failure_before_the_time_limit_keeps_its_status() -> None:
     history = (
         build_running("a", "b")
-        .end("a", code=3)
-        .wait(1.0)
-        .stop("time limit", "b", reason="time-limit")
-        .wait(1.0)
-        .end("b", code=0)
+        .end_hosts("a", code=3)
+        .pass_time(1.0)
+        .stop_hosts("time limit", "b", reason="time-limit")
+        .pass_time(1.0)
+        .end_hosts("b", code=0)
     )
-    assert compute_outcome(history.tidy("a", "b")).exit_code == 3
+    assert compute_outcome(history.release_hosts("a", "b")).exit_code == 3
 
 
 def test_an_unreachable_host_is_255() -> None:
@@ -93,70 +98,83 @@ def test_an_unreachable_host_is_255() -> None:
 
 
 def test_a_host_that_refuses_is_125_and_nothing_is_left_there() -> None:
-    history = History("a").link()
+    history = History("a").connect_hosts()
     result = compute_outcome(
-        history.add(Refused(at=history.at, host="a", kind="busy", message="busy: run X", hint="wait"))
+        history.add_events(Refused(at=history.at, host="a", kind="busy", message="busy: run X", hint="wait"))
     )
     assert (result.exit_code, result.origin, result.hosts[0].left) == (125, "fanout", 0)
 
 
 def test_a_lost_host_is_255_and_what_is_left_there_is_not_known() -> None:
-    history = build_running("a", "b").add(HostLost(at=2e9, host="b", why="no connection for 370 s"))
-    result = compute_outcome(history.end("a").tidy("a"))
+    history = build_running("a", "b").add_events(HostLost(at=2e9, host="b", why="no connection for 370 s"))
+    result = compute_outcome(history.end_hosts("a").release_hosts("a"))
     assert (result.exit_code, result.first, result.hosts[1].left) == (255, "b", None)
     assert not result.is_clean
 
 
 def test_a_host_that_is_lost_after_a_good_exit_is_not_success() -> None:
     """It is not verified that nothing of the run is left there, nor that all of its log is here."""
-    history = build_running("a").end("a").wait(1).add(HostLost(at=2e9, host="a", why="no connection for 370 s"))
+    history = (
+        build_running("a")
+        .end_hosts("a")
+        .pass_time(1)
+        .add_events(HostLost(at=2e9, host="a", why="no connection for 370 s"))
+    )
     assert (compute_outcome(history).exit_code, compute_outcome(history).origin) == (255, "ssh")
 
 
 def test_an_unknown_end_is_never_success() -> None:
-    history = build_running("a").add(Exited(at=2e9, host="a", code=None, signal=None, why="the keeper died")).tidy("a")
+    history = (
+        build_running("a")
+        .add_events(Exited(at=2e9, host="a", code=None, signal=None, why="the keeper died"))
+        .release_hosts("a")
+    )
     assert (compute_outcome(history).exit_code, compute_outcome(history).hosts[0].verdict) == (255, "lost")
 
 
 def test_leftovers_are_counted() -> None:
     stuck = Leftover(pid=9, state="D", wchan="nfs_wait", command="python train.py")
-    result = compute_outcome(build_running("a").end("a").tidy("a", left=(stuck,)))
+    result = compute_outcome(build_running("a").end_hosts("a").release_hosts("a", left=(stuck,)))
     assert result.hosts[0].left == 1
     assert not result.is_clean
 
 
 def test_victims_of_a_stop_without_a_guilty_host_are_not_the_cause() -> None:
     """One host never started: the launcher stopped the others, and their SIGTERM explains nothing."""
-    history = build_running("a", "b").stop("b did not start within 120 s", "a", "b").wait(1)
-    result = compute_outcome(history.end("a", "b", code=None, signal=15).tidy("a", "b"))
+    history = build_running("a", "b").stop_hosts("b did not start within 120 s", "a", "b").pass_time(1)
+    result = compute_outcome(history.end_hosts("a", "b", code=None, signal=15).release_hosts("a", "b"))
     assert (result.exit_code, result.origin, result.first) == (125, "fanout", None)
     assert "did not start" in result.headline
 
 
 def test_a_run_that_never_started_is_no_success() -> None:
     """A host that rolled back by itself (no contact for a minute) ended without an exit."""
-    history = History("a").link().add(Prepared(at=2e9, host="a", pid=1), CleanedUp(at=2e9, host="a", killed=0))
-    assert compute_outcome(history.tidy("a")).exit_code == 125
+    history = (
+        History("a")
+        .connect_hosts()
+        .add_events(Prepared(at=2e9, host="a", pid=1), CleanedUp(at=2e9, host="a", killed=0))
+    )
+    assert compute_outcome(history.release_hosts("a")).exit_code == 125
 
 
 def test_memory_and_reasons_are_reported() -> None:
-    history = build_running("a").add(Exited(at=2e9, host="a", code=None, signal=9, oom=True, why="killed"))
+    history = build_running("a").add_events(Exited(at=2e9, host="a", code=None, signal=9, oom=True, why="killed"))
     assert (
-        compute_outcome(history.tidy("a")).hosts[0].reason
+        compute_outcome(history.release_hosts("a")).hosts[0].reason
         == "killed by SIGKILL (out of memory: the kernel killed a process of this run): killed"
     )
 
 
 def test_a_failed_start_has_the_shells_status() -> None:
-    history = History("a").link()
-    history.add(Prepared(at=history.at, host="a", pid=1), ActionSent(at=history.at, action=Go(host="a")))
-    history.add(Exited(at=history.at, host="a", code=127, signal=None, why="train.sh: not found"))
-    assert compute_outcome(history.tidy("a")).exit_code == 127
+    history = History("a").connect_hosts()
+    history.add_events(Prepared(at=history.at, host="a", pid=1), ActionSent(at=history.at, action=Go(host="a")))
+    history.add_events(Exited(at=history.at, host="a", code=127, signal=None, why="train.sh: not found"))
+    assert compute_outcome(history.release_hosts("a")).exit_code == 127
 
 
 def test_a_host_without_a_connection_in_time_is_unreachable() -> None:
-    history = History("a").link()
-    history.add(
+    history = History("a").connect_hosts()
+    history.add_events(
         ConnectFailed(at=history.at, host="a", kind="AgentRefused", message="no python3 there", hint="install it")
     )
     assert compute_outcome(history).hosts[0].verdict == "unreached"
@@ -170,7 +188,7 @@ def test_signals_have_linux_names(number: int, name: str) -> None:
 def test_exit_0_of_a_script_that_its_host_stopped_is_no_success() -> None:
     """The lease expired, the script saved its state and exited 0: it did not train to its end."""
     lease = "no launcher for 5 s: the lease expired"
-    history = build_running("a").add(Exited(at=2e9, host="a", code=0, signal=None, why=lease)).tidy("a")
+    history = build_running("a").add_events(Exited(at=2e9, host="a", code=0, signal=None, why=lease)).release_hosts("a")
     outcome = compute_outcome(history)
     assert (outcome.exit_code, outcome.first, outcome.hosts[0].verdict) == (255, "a", "failed")
     assert lease in outcome.headline
@@ -178,26 +196,26 @@ def test_exit_0_of_a_script_that_its_host_stopped_is_no_success() -> None:
 
 def test_a_signal_after_a_failure_changes_neither_the_status_nor_the_cause() -> None:
     """The user presses Ctrl-C during the grace of a run that had failed already."""
-    history = build_running("a", "b").end("a", code=3).wait(1.0).stop("a failed", "b")
-    history.add(Interrupted(at=history.at, signal=2))
-    result = compute_outcome(history.end("b", code=None, signal=15).tidy("a", "b"))
+    history = build_running("a", "b").end_hosts("a", code=3).pass_time(1.0).stop_hosts("a failed", "b")
+    history.add_events(Interrupted(at=history.at, signal=2))
+    result = compute_outcome(history.end_hosts("b", code=None, signal=15).release_hosts("a", "b"))
     assert (result.exit_code, result.origin, result.first, result.headline) == (3, "script", "a", "a: exit 3")
 
 
 def test_a_signal_after_the_time_limit_leaves_its_status() -> None:
     history = (
         build_running("a")
-        .wait(5.0)
-        .stop("time limit", "a", reason="time-limit")
-        .wait(1.0)
-        .add(Interrupted(at=2e9, signal=2))
+        .pass_time(5.0)
+        .stop_hosts("time limit", "a", reason="time-limit")
+        .pass_time(1.0)
+        .add_events(Interrupted(at=2e9, signal=2))
     )
-    assert compute_outcome(history.end("a", code=None, signal=15).tidy("a")).exit_code == 124
+    assert compute_outcome(history.end_hosts("a", code=None, signal=15).release_hosts("a")).exit_code == 124
 
 
 def test_a_failure_after_the_signal_is_its_victim() -> None:
-    history = build_running("a", "b").wait(1.0)
-    history.add(Interrupted(at=history.at, signal=2)).wait(1.0).end("a", code=1).stop(
+    history = build_running("a", "b").pass_time(1.0)
+    history.add_events(Interrupted(at=history.at, signal=2)).pass_time(1.0).end_hosts("a", code=1).stop_hosts(
         "interrupted", "b", reason="interrupted"
     )
-    assert compute_outcome(history.end("b", code=None, signal=15).tidy("a", "b")).exit_code == 130
+    assert compute_outcome(history.end_hosts("b", code=None, signal=15).release_hosts("a", "b")).exit_code == 130

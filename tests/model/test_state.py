@@ -109,7 +109,7 @@ def test_every_phase_can_be_reached_and_the_last_ones_are_never_left() -> None:
 
 @pytest.mark.parametrize("name", TYPICAL)
 def test_a_typical_run_reaches_its_end(name: str) -> None:
-    state = TYPICAL[name]().play()
+    state = TYPICAL[name]().play_events()
     assert state.is_over
     assert state.now == TYPICAL[name]().at
 
@@ -120,9 +120,11 @@ def test_time_never_runs_backwards() -> None:
 
 
 def test_failures_are_in_the_order_of_their_arrival_and_once_each() -> None:
-    history = History("a", "b", "c").link().start()
-    history.wait(1).end("b", code=3).wait(1).end("c", code=None, signal=9).end("b", code=3).wait(1).end("a")
-    state = history.play()
+    history = History("a", "b", "c").connect_hosts().start_hosts()
+    history.pass_time(1).end_hosts("b", code=3).pass_time(1).end_hosts("c", code=None, signal=9).end_hosts(
+        "b", code=3
+    ).pass_time(1).end_hosts("a")
+    state = history.play_events()
     assert [name for name, _ in state.failures] == ["b", "c"]
     assert state.failures[1][1] - state.failures[0][1] == pytest.approx(1.0)
 
@@ -180,7 +182,7 @@ def test_every_interrupt_is_recorded() -> None:
 
 
 def test_actions_are_recorded_and_the_first_stop_gives_the_reason() -> None:
-    state = History("a", "b").link().start().play()
+    state = History("a", "b").connect_hosts().start_hosts().play_events()
     assert all(host.prepare_at is not None and host.go_at is not None for host in state.all_hosts)
     for moment, host, why in ((1e10, "b", "first"), (2e10, "a", "second"), (3e10, "b", "third")):
         state = apply_event(

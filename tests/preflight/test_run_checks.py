@@ -240,16 +240,21 @@ def test_one_broken_pair_among_many_blames_the_target_and_names_the_other() -> N
 def test_nccl_takes_infiniband_first_and_bridges_last() -> None:
     """This is the order of NCCL's own search; interfaces that are down or without address are skipped."""
 
-    def row(name: str, **more: Any) -> dict[str, Any]:
+    def build_row(name: str, **more: Any) -> dict[str, Any]:
         return {"name": name, "up": True, "running": True, "addresses": ["10.0.0.1/24"], **more}
 
-    assert predict_nccl_interface([row("lo"), row("docker0"), row("eth0"), row("ib0")]) == "ib0"
-    assert predict_nccl_interface([row("lo"), row("docker0"), row("veth1"), row("eth0")]) == "veth1"
+    assert predict_nccl_interface([build_row("lo"), build_row("docker0"), build_row("eth0"), build_row("ib0")]) == "ib0"
     assert (
-        predict_nccl_interface([row("lo"), row("docker0"), row("eth0", running=False), row("eth1", addresses=[])])
+        predict_nccl_interface([build_row("lo"), build_row("docker0"), build_row("veth1"), build_row("eth0")])
+        == "veth1"
+    )
+    assert (
+        predict_nccl_interface(
+            [build_row("lo"), build_row("docker0"), build_row("eth0", running=False), build_row("eth1", addresses=[])]
+        )
         == "docker0"
     )
-    assert predict_nccl_interface([row("lo")]) == "lo"
+    assert predict_nccl_interface([build_row("lo")]) == "lo"
 
 
 def test_paths_of_a_config_are_distinguished_from_names() -> None:

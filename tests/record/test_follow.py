@@ -73,11 +73,11 @@ def watch_record(path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Viewer, M
 def test_a_viewer_from_the_start_gets_every_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tellers speak from the first event on, although none was there to be counted."""
     record = record_history(tmp_path / "run", History("a"))
-    later = History("a").link().start()
+    later = History("a").connect_hosts().start_hosts()
     viewer, reporter = Viewer(), MessageCollector()
     looked = 0
 
-    def left() -> bool:
+    def has_left() -> bool:
         nonlocal looked
         looked += 1
         if looked == 1:  # after the first tick
@@ -86,7 +86,7 @@ def test_a_viewer_from_the_start_gets_every_event(tmp_path: Path, monkeypatch: p
 
     hold = writer_lock.acquire_lock(record.path, writer_lock.LockOwner(pid=1, user="u", machine="m", since=0.0))
     assert hold is not None
-    follow.follow_record(RunReader(record.path), viewer, left, reporters=[reporter])
+    follow.follow_record(RunReader(record.path), viewer, has_left, reporters=[reporter])
     hold.release_lock()
     assert reporter.spoke_at == 0
     assert len(viewer.shown) == len(later.events)
@@ -96,10 +96,10 @@ def test_a_viewer_from_the_start_gets_every_event(tmp_path: Path, monkeypatch: p
 def test_late_viewer_gets_the_end_of_every_stream(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: bytes
 ) -> None:
-    history = History("a").link().start()
-    history.add(StreamOpened(at=history.at, host="a", stream=1, name="rank 0"))
+    history = History("a").connect_hosts().start_hosts()
+    history.add_events(StreamOpened(at=history.at, host="a", stream=1, name="rank 0"))
     for number in range(60):
-        history.wait(1.0).say("a", b"step %d\n" % number)
+        history.pass_time(1.0).add_output("a", b"step %d\n" % number)
     record_history(tmp_path / "run", history, damage).close()
     viewer, reporter = watch_record(tmp_path / "run", monkeypatch)
     assert sum(isinstance(event, StreamOpened) for event in viewer.shown) == 1

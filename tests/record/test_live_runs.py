@@ -13,7 +13,7 @@ from fanout.record.run_lookup import find_active_run, find_run
 from tests.record.test_retention import NOW, make_runs
 
 
-def held(path: Path) -> writer_lock.RecordLock:
+def hold_record(path: Path) -> writer_lock.RecordLock:
     """Let a launcher live: it holds the record, which has no end yet."""
     (path / "result.json").unlink()
     (path / "order.json").write_text("{}")
@@ -24,7 +24,7 @@ def held(path: Path) -> writer_lock.RecordLock:
 
 def test_the_one_live_run_is_meant_although_a_newer_one_ended(tmp_path: Path) -> None:
     old, new = make_runs(tmp_path, 2)
-    hold = held(old)
+    hold = hold_record(old)
     assert find_active_run("", str(tmp_path), "stop") == str(old)
     assert find_run("", str(tmp_path)) == str(new)
     assert find_active_run("latest", str(tmp_path), "stop") == str(new)
@@ -33,16 +33,16 @@ def test_the_one_live_run_is_meant_although_a_newer_one_ended(tmp_path: Path) ->
 
 def test_a_run_whose_launcher_died_goes_on_unless_another_is_held(tmp_path: Path) -> None:
     lost, other, _ = make_runs(tmp_path, 3)
-    held(lost).release_lock()
+    hold_record(lost).release_lock()
     assert find_active_run("", str(tmp_path), "attach") == str(lost)
-    hold = held(other)
+    hold = hold_record(other)
     assert find_active_run("", str(tmp_path), "attach") == str(other)
     hold.release_lock()
 
 
 def test_several_live_runs_need_an_explicit_choice(tmp_path: Path) -> None:
     first, second, _ = make_runs(tmp_path, 3)
-    holds = [held(first), held(second)]
+    holds = [hold_record(first), hold_record(second)]
     with pytest.raises(UsageError) as caught:
         find_active_run("", str(tmp_path), "stop")
     assert caught.value.exit_code == 2
@@ -69,7 +69,7 @@ def test_an_active_run_has_no_outcome_to_report(
 ) -> None:
     """The report of its events so far would state that it was stopped."""
     (run,) = make_runs(tmp_path, 1)
-    hold = held(run)
+    hold = hold_record(run)
     assert main(["report", *flags, "--log-dir", str(tmp_path), run.name]) == 2
     out, err = capsys.readouterr()
     assert out == ""

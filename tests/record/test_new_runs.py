@@ -23,11 +23,11 @@ def test_concurrent_creation_of_one_directory_has_one_winner(tmp_path: Path) -> 
     path, made = str(tmp_path / "runs" / "20260101-000000-aa"), []
     start = threading.Barrier(100)
 
-    def launch() -> None:
+    def create_directory() -> None:
         start.wait(20)
         made.append(index.create_run_directory(path))
 
-    threads = [threading.Thread(target=launch) for _ in range(100)]
+    threads = [threading.Thread(target=create_directory) for _ in range(100)]
     for thread in threads:
         thread.start()
     join_threads(*threads)

@@ -106,7 +106,7 @@ def record_run(path: Path) -> None:
     run = histories.good_run()
     log = RunWriter(str(path), replace(build_heading(run.hosts), run_id=path.name))
     log.begin(histories.T0)
-    state = run.play(log)
+    state = run.play_events(log)
     log(StreamOpened(at=run.at, host=run.hosts[0], stream=1, name="rank 0"), state)
     log(Chunk(at=run.at, host=run.hosts[0], stream=1, offset=0, data=b"step 1\n"), state)
     log.finish(outcome.outcome_of(state), "the report")

@@ -10,7 +10,7 @@ import pytest
 from fanout.cli.main import main
 from fanout.model.errors import UsageError
 from fanout.record.run_lookup import check_run_name, find_active_run, find_run
-from tests.record.test_live_runs import held
+from tests.record.test_live_runs import hold_record
 from tests.record.test_retention import make_runs
 
 
@@ -42,10 +42,10 @@ def test_a_name_means_the_latest_run_with_it_or_the_active_one(tmp_path: Path) -
         give_name(path, "lr3e-4")
     assert find_run("lr3e-4", str(tmp_path)) == str(third)
     assert find_active_run("lr3e-4", str(tmp_path), "stop") == str(third)
-    hold = held(second)
+    hold = hold_record(second)
     assert find_run("lr3e-4", str(tmp_path)) == str(third)
     assert find_active_run("lr3e-4", str(tmp_path), "stop") == str(second)
-    other = held(first)
+    other = hold_record(first)
     with pytest.raises(UsageError, match="stop: 2 runs are active"):
         find_active_run("lr3e-4", str(tmp_path), "stop")
     hold.release_lock()

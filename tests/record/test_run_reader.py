@@ -17,7 +17,7 @@ from fanout.model.state import Phase, RunState
 from fanout.record.run_reader import RunReader
 from fanout.record.run_writer import RunWriter
 from tests import histories
-from tests.histories import T0, History, play
+from tests.histories import T0, History, play_events
 from tests.record.test_run_writer import read_records, write_run
 from tests.ui.goldens import build_heading
 
@@ -71,13 +71,13 @@ def test_whatever_records_are_missing_the_rest_folds(holes: set[int], name: str)
 def test_any_chunking_gives_files_with_exactly_the_bytes_that_were_written(
     data: bytes, cuts: list[int], pause: float
 ) -> None:
-    run = History("h1", "h2").link().start()
-    run.add(StreamOpened(at=run.at, host="h1", stream=1, name="rank 0"))
+    run = History("h1", "h2").connect_hosts().start_hosts()
+    run.add_events(StreamOpened(at=run.at, host="h1", stream=1, name="rank 0"))
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     for begin, end in itertools.pairwise(edges):
         for host, stream in (("h1", 0), ("h1", 1), ("h2", 0)):
-            run.say(host, data[begin:end], stream=stream)
-        run.wait(pause)
+            run.add_output(host, data[begin:end], stream=stream)
+        run.pass_time(pause)
     with tempfile.TemporaryDirectory() as place:
         write_run(Path(place, "run"), run)
         assert all(file.read_bytes() == data for file in Path(place, "run/logs").iterdir())
@@ -87,10 +87,10 @@ def test_any_chunking_gives_files_with_exactly_the_bytes_that_were_written(
 
 def test_a_live_run_is_read_up_to_its_last_byte(tmp_path: Path) -> None:
     """The record names the place of bytes a moment after the files have them."""
-    run = History("h1").link().start().say("h1", b"first\n")
+    run = History("h1").connect_hosts().start_hosts().add_output("h1", b"first\n")
     log = RunWriter(str(tmp_path / "run"), build_heading(run.hosts))
     log.begin(T0)
-    run.play(log)
+    run.play_events(log)
     assert not any(entry["type"] == "chunk" for entry in read_records(tmp_path / "run"))
     recorded = RunReader(str(tmp_path / "run"))
     assert join_output(list(recorded.iter_events())) == {("h1", 0): b"first\n"}
@@ -100,7 +100,7 @@ def test_a_live_run_is_read_up_to_its_last_byte(tmp_path: Path) -> None:
 
 def test_the_guardians_events_after_the_launchers_death_are_read_too(tmp_path: Path) -> None:
     """It writes to the log files alone."""
-    run = History("h1", "h2").link().start().say("h1", b"before\n")
+    run = History("h1", "h2").connect_hosts().start_hosts().add_output("h1", b"before\n")
     write_run(tmp_path / "run", run)
     path = tmp_path / "run/events.jsonl"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))  # it had no time for its last words
@@ -113,10 +113,18 @@ def test_the_guardians_events_after_the_launchers_death_are_read_too(tmp_path: P
 
 def test_a_host_that_was_abandoned_and_retried_is_read_to_its_end(tmp_path: Path) -> None:
     """By the guardian, or by ``fanout stop``, which write on in the same record."""
-    run = History("h1", "h2").link().start().wait(1.0)
-    run.add(HostLost(at=run.at, host="h2", why="abandoned by the user")).end("h1").tidy("h1").wait(1.0)
+    run = History("h1", "h2").connect_hosts().start_hosts().pass_time(1.0)
+    run.add_events(HostLost(at=run.at, host="h2", why="abandoned by the user")).end_hosts("h1").release_hosts(
+        "h1"
+    ).pass_time(1.0)
     write_run(tmp_path, run)
-    later = History("h1", "h2", at=run.at).link("h2").start("h2").end("h2", code=None, signal=9).tidy("h2")
+    later = (
+        History("h1", "h2", at=run.at)
+        .connect_hosts("h2")
+        .start_hosts("h2")
+        .end_hosts("h2", code=None, signal=9)
+        .release_hosts("h2")
+    )
     log = RunWriter(str(tmp_path), build_heading(later.hosts))
     for event in later.events:
         log(event, RunState.initial(later.hosts, at=later.at))
@@ -136,7 +144,7 @@ def test_the_next_launcher_begins_a_line_of_its_own_after_a_torn_one(tmp_path: P
     last, note = path.read_text().splitlines()[-2:]
     assert not last.endswith("}")
     assert "taken up again" in note
-    assert play(("gpu01", "gpu02"), RunReader(str(tmp_path / "run")).iter_events()).is_over
+    assert play_events(("gpu01", "gpu02"), RunReader(str(tmp_path / "run")).iter_events()).is_over
 
 
 @pytest.mark.parametrize("name", ["events.jsonl", "logs/gpu01.log"])

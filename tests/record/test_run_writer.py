@@ -37,7 +37,7 @@ from fanout.record.run_reader import RunReader
 from fanout.record.run_writer import RunWriter
 from fanout.ui.plain_view import PlainView
 from tests import histories
-from tests.histories import T0, History, play
+from tests.histories import T0, History, play_events
 from tests.ui.goldens import build_heading
 
 
@@ -48,24 +48,24 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 def write_run(path: Path, run: History, *, metric: str | None = None, **options: Any) -> RunWriter:
     log = RunWriter(str(path), build_heading(run.hosts), **options)
     log.begin(T0, argv=["fanout", "run"], metric=metric)
-    state = run.play(log)
+    state = run.play_events(log)
     log.finish(outcome.outcome_of(state), "the report")
     log.close()
     return log
 
 
 def test_the_log_is_exactly_what_the_host_wrote(tmp_path: Path) -> None:
-    run = History("h1").link().start()
+    run = History("h1").connect_hosts().start_hosts()
     for data in (b"a\r\xff\x00", b"", b"\x1b[2Jb\n" * 1000):
-        run.say("h1", data)
+        run.add_output("h1", data)
     write_run(tmp_path / "run", run)
     assert (tmp_path / "run/logs/h1.log").read_bytes() == b"a\r\xff\x00" + b"\x1b[2Jb\n" * 1000
 
 
 def test_every_stream_has_a_file_of_its_own(tmp_path: Path) -> None:
-    run = History("h1").link().start()
-    run.add(StreamOpened(at=run.at, host="h1", stream=1, name="rank 5"))
-    run.say("h1", b"main\n").say("h1", b"five\n", stream=1)
+    run = History("h1").connect_hosts().start_hosts()
+    run.add_events(StreamOpened(at=run.at, host="h1", stream=1, name="rank 5"))
+    run.add_output("h1", b"main\n").add_output("h1", b"five\n", stream=1)
     log = write_run(tmp_path / "run", run)
     assert (tmp_path / "run/logs/h1.rank-5.log").read_bytes() == b"five\n"
     assert Path(log.get_log_path("h1")).read_bytes() == b"main\n"
@@ -85,7 +85,7 @@ def test_the_record_folds_to_the_same_outcome(tmp_path: Path, name: str) -> None
     recorded = RunReader(str(tmp_path / "run"))
     assert recorded.has_outcome
     assert recorded.heading.hosts == run.hosts
-    again, before = play(run.hosts, recorded.iter_events(), began_at=recorded.began_at), run.play()
+    again, before = play_events(run.hosts, recorded.iter_events(), began_at=recorded.began_at), run.play_events()
     for host in run.hosts:
         assert again.hosts[host].received == before.hosts[host].received
         assert again.hosts[host].phase == before.hosts[host].phase
@@ -95,9 +95,9 @@ def test_the_record_folds_to_the_same_outcome(tmp_path: Path, name: str) -> None
 
 
 def test_time_never_goes_back_in_the_record_of_chunks(tmp_path: Path) -> None:
-    run = History("h1", "h2").link().start()
+    run = History("h1", "h2").connect_hosts().start_hosts()
     for _ in range(20):
-        run.say("h1", b"x").wait(0.05).say("h2", b"y")
+        run.add_output("h1", b"x").pass_time(0.05).add_output("h2", b"y")
     write_run(tmp_path / "run", run)
     times = [entry["t"] for entry in read_records(tmp_path / "run") if entry["type"] == "chunk"]
     assert times == sorted(times)
@@ -105,9 +105,9 @@ def test_time_never_goes_back_in_the_record_of_chunks(tmp_path: Path) -> None:
 
 
 def test_the_chunk_records_cover_every_byte_once(tmp_path: Path) -> None:
-    run = History("h1").link().start()
+    run = History("h1").connect_hosts().start_hosts()
     for number in range(50):
-        run.say("h1", b"z" * number).wait(0.03)
+        run.add_output("h1", b"z" * number).pass_time(0.03)
     write_run(tmp_path / "run", run)
     chunks = [entry for entry in read_records(tmp_path / "run") if entry["type"] == "chunk"]
     ends = [0, *(entry["offset"] + entry["length"] for entry in chunks)]
@@ -119,8 +119,8 @@ def test_a_full_disk_is_recorded_and_reported_once(tmp_path: Path) -> None:
     """The run goes on; the hole has a range; the other host's log is whole."""
     (tmp_path / "run/logs").mkdir(parents=True)
     os.symlink("/dev/full", tmp_path / "run/logs/h1.log")
-    run = History("h1", "h2").link().start()
-    run.say("h1", b"1234").say("h2", b"fine").say("h1", b"5678")
+    run = History("h1", "h2").connect_hosts().start_hosts()
+    run.add_output("h1", b"1234").add_output("h2", b"fine").add_output("h1", b"5678")
     messages: list[str] = []
     log = write_run(tmp_path / "run", run, warn=messages.append)
     assert [(p.file, p.start, p.end) for p in log.record_gaps] == [("logs/h1.log", 0, 8)]
@@ -194,10 +194,10 @@ def test_an_unwritable_directory_is_reported_before_anything_runs(tmp_path: Path
 def test_more_streams_than_descriptors_are_no_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_writer, "OPEN_FILES", 2)
     hosts = tuple(f"h{n}" for n in range(9))
-    run = History(*hosts).link().start()
+    run = History(*hosts).connect_hosts().start_hosts()
     for word in (b"one", b"two"):
         for host in hosts:
-            run.say(host, word)
+            run.add_output(host, word)
     write_run(tmp_path / "run", run)
     assert {path.read_bytes() for path in (tmp_path / "run/logs").iterdir()} == {b"onetwo"}
 
@@ -290,14 +290,16 @@ def test_notes_and_beats_with_load_are_in_the_record(tmp_path: Path) -> None:
 
 def test_a_recorded_run_looks_as_it_did(tmp_path: Path) -> None:
     """Lines of all streams, whatever they hold, are the same from the record."""
-    run = History("h1").link().start()
-    run.add(StreamOpened(at=run.at, host="h1", stream=1, name="rank 0"))
-    run.say("h1", b"\xff\x00 odd\n").say("h1", b"rank\n", stream=1).wait(1.0).end("h1").tidy("h1")
+    run = History("h1").connect_hosts().start_hosts()
+    run.add_events(StreamOpened(at=run.at, host="h1", stream=1, name="rank 0"))
+    run.add_output("h1", b"\xff\x00 odd\n").add_output("h1", b"rank\n", stream=1).pass_time(1.0).end_hosts(
+        "h1"
+    ).release_hosts("h1")
     write_run(tmp_path / "run", run)
     shown = []
     for events in (run.events, RunReader(str(tmp_path / "run")).iter_events()):
         out = io.StringIO()
-        play(run.hosts, events, PlainView(build_heading(run.hosts), stdout=out, stderr=io.StringIO()))
+        play_events(run.hosts, events, PlainView(build_heading(run.hosts), stdout=out, stderr=io.StringIO()))
         shown.append(out.getvalue())
     assert shown[0] == shown[1] != ""
 

@@ -99,13 +99,13 @@ class Seen:
 def choose_scripts(*each: Script | TransportError) -> Callable[[Host, int], Script]:
     """Give the first connection the first script, and so on; errors are raised instead."""
 
-    def choose(host: Host, attempt: int) -> Script:
+    def choose_script(host: Host, attempt: int) -> Script:
         script = each[min(attempt, len(each)) - 1]
         if isinstance(script, TransportError):
             raise script
         return script
 
-    return choose
+    return choose_script
 
 
 def run_scripts(
@@ -134,21 +134,21 @@ def run_over(pool: ConnectionPool, known: list[Host]) -> tuple[RunOutcome, Seen]
 
 
 def run_well(data: bytes = b"hello\n", code: int = 0) -> Script:
-    def script(far: Far) -> int:
+    def play_script(far: Far) -> int:
         node = Node(far)
         node.start_run()
         node.send_log(0, data)
         node.end_run(data, code)
         return 0
 
-    return script
+    return play_script
 
 
 TEXT = b"0123456789" * 100
 
 
 def cut_after(sent: int, *, breaks: bool) -> Script:
-    def script(far: Far) -> int:
+    def play_script(far: Far) -> int:
         node = Node(far)
         node.start_run()
         node.send_log(0, TEXT[:sent])
@@ -156,13 +156,13 @@ def cut_after(sent: int, *, breaks: bool) -> Script:
             far.break_connection(ConnectionResetError("reset by peer"))
         return 255
 
-    return script
+    return play_script
 
 
 def resume_run(repeated: int) -> Script:
     """Go on where the launcher is, or send some bytes again, as a host may that missed an answer."""
 
-    def script(far: Far) -> int:
+    def play_script(far: Far) -> int:
         node = Node(far)
         asked = node.expect_operation("attach")
         assert (asked["run"], asked["node"]) == ("r1", 0)
@@ -173,4 +173,4 @@ def resume_run(repeated: int) -> Script:
         node.end_run(TEXT, 0)
         return 0
 
-    return script
+    return play_script

@@ -49,12 +49,12 @@ def test_returning_link_does_not_block_questions_to_other_hosts() -> None:
     """The question went down with the first connection; it is put again on the second."""
     may_answer = threading.Event()
 
-    def cut(far: Far) -> int:
+    def cut_link(far: Far) -> int:
         Node(far).expect_operation("ask")
         far.break_connection(ConnectionResetError("reset by peer"))
         return 255
 
-    def back(far: Far) -> int:
+    def answer_after_return(far: Far) -> int:
         node = Node(far)
         question = node.expect_operation("ask")
         may_answer.set()
@@ -62,7 +62,7 @@ def test_returning_link_does_not_block_questions_to_other_hosts() -> None:
         node.expect_operation("release")
         return 0
 
-    def slow(far: Far) -> int:
+    def answer_slowly(far: Far) -> int:
         node = Node(far)
         question = node.expect_operation("ask")
         assert may_answer.wait(20)
@@ -71,7 +71,9 @@ def test_returning_link_does_not_block_questions_to_other_hosts() -> None:
         return 0
 
     asks = (ProbeRequest(host="a", what="clock"), ProbeRequest(host="b", what="clock"))
-    answers, _ = ask_hosts({"a": choose_scripts(cut, back), "b": choose_scripts(slow)}, *asks)
+    answers, _ = ask_hosts(
+        {"a": choose_scripts(cut_link, answer_after_return), "b": choose_scripts(answer_slowly)}, *asks
+    )
     assert [(answer.value, answer.error) for answer in answers] == [
         ({"time": 2.0, "pid": 1}, ""),
         ({"time": 3.0, "pid": 1}, ""),
@@ -81,16 +83,16 @@ def test_returning_link_does_not_block_questions_to_other_hosts() -> None:
 def test_a_question_that_is_never_answered_costs_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pending_question, "TRANSIT_SECONDS", 0.2)
 
-    def mute(far: Far) -> int:
+    def answer_nothing(far: Far) -> int:
         Node(far).expect_operation("release")
         return 0
 
-    answers, _ = ask_hosts({"a": choose_scripts(mute)}, ProbeRequest(host="a", what="clock", timeout=0.1))
+    answers, _ = ask_hosts({"a": choose_scripts(answer_nothing)}, ProbeRequest(host="a", what="clock", timeout=0.1))
     assert answers[0].error.startswith("no answer within 0.3")
 
 
 def test_answers_that_were_not_asked_for_are_dropped_and_settled_ones_are_not_kept() -> None:
-    def talkative(far: Far) -> int:
+    def send_unasked_answers(far: Far) -> int:
         node = Node(far)
         for number in range(1000, 1200):
             node.send_message(t="answer", id=number, value=["x" * 1000], error="")
@@ -100,7 +102,7 @@ def test_answers_that_were_not_asked_for_are_dropped_and_settled_ones_are_not_ke
         node.expect_operation("release")
         return 0
 
-    answers, session = ask_hosts({"a": choose_scripts(talkative)}, ProbeRequest(host="a", what="clock"))
+    answers, session = ask_hosts({"a": choose_scripts(send_unasked_answers)}, ProbeRequest(host="a", what="clock"))
     assert answers[0].value == {"time": 1.0, "pid": 1}
     assert not session.state.answers
 
@@ -108,7 +110,7 @@ def test_answers_that_were_not_asked_for_are_dropped_and_settled_ones_are_not_ke
 def test_resources_of_a_host_end_with_its_connection() -> None:
     """A listener whose connection broke is gone: who cannot reach it has no fault."""
 
-    def listens(far: Far) -> int:
+    def hold_port(far: Far) -> int:
         node = Node(far)
         question = node.expect_operation("ask")
         node.send_message(t="answer", id=question["id"], value={"port": 4711}, error="")
@@ -116,7 +118,7 @@ def test_resources_of_a_host_end_with_its_connection() -> None:
         far.break_connection(ConnectionResetError("reset by peer"))
         return 255
 
-    hosts = {"a": choose_scripts(listens, answer_all)}
+    hosts = {"a": choose_scripts(hold_port, answer_all)}
     transport = ScriptedTransport(lambda one, attempt: hosts[one.name](one, attempt))
     pool = ConnectionPool([build_host("a")], lambda one: transport, ConnectionOptions(connect_timeout=5.0), Clock())
     session = Session(pool, ["a"], [])
@@ -133,7 +135,7 @@ def test_a_flood_of_messages_is_held_back_at_its_host() -> None:
     """The launcher is busy: what waits for it does not grow with what the host sends."""
     sent = threading.Event()
 
-    def floods(far: Far) -> int:
+    def flood_launcher(far: Far) -> int:
         node = Node(far)
         for _ in range(20):
             far.write_bytes(b"".join(frames.pack_control({"t": "heartbeat"}) for _ in range(500)))
@@ -141,7 +143,7 @@ def test_a_flood_of_messages_is_held_back_at_its_host() -> None:
         node.expect_operation("release")
         return 0
 
-    transport = ScriptedTransport(lambda one, attempt: floods)
+    transport = ScriptedTransport(lambda one, attempt: flood_launcher)
     pool = ConnectionPool([build_host("a")], lambda one: transport, ConnectionOptions(connect_timeout=5.0), Clock())
     pool.start()
     session = Session(pool, ["a"], [])

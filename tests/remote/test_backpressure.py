@@ -10,12 +10,12 @@ from fanout.remote.backpressure import ChunkLimiter
 def add_pieces(backlog: ChunkLimiter, pieces: int) -> tuple[threading.Thread, list[int]]:
     added: list[int] = []
 
-    def add() -> None:
+    def add_all() -> None:
         for number in range(pieces):
             backlog.wait_for_place()
             added.append(number)
 
-    thread = threading.Thread(target=add, daemon=True)
+    thread = threading.Thread(target=add_all, daemon=True)
     thread.start()
     return thread, added
 

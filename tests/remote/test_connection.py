@@ -43,7 +43,7 @@ def test_one_failure_ends_all_with_its_code() -> None:
 
 
 def test_a_refusal_starts_nothing_anywhere() -> None:
-    def busy(far: Far) -> int:
+    def refuse_run(far: Far) -> int:
         node = Node(far)
         node.expect_operation("prepare")
         node.send_message(t="refused", kind="busy", message="busy: port-29500 is held", hint="wait")
@@ -60,7 +60,7 @@ def test_a_refusal_starts_nothing_anywhere() -> None:
         node.send_message(t="released")
         return 0
 
-    outcome, seen, _ = run_scripts({"a": choose_scripts(rolled_back), "b": choose_scripts(busy)})
+    outcome, seen, _ = run_scripts({"a": choose_scripts(rolled_back), "b": choose_scripts(refuse_run)})
     assert (outcome.exit_code, outcome.first, outcome.is_clean) == (125, "b", True)
     assert "Started" not in seen.list_kinds("a") + seen.list_kinds("b")
 
@@ -68,10 +68,10 @@ def test_a_refusal_starts_nothing_anywhere() -> None:
 def test_internal_error_ends_the_run_with_a_message() -> None:
     """A thread that died silently would leave everyone waiting for its host."""
 
-    def faulty(host: Host, attempt: int) -> Script:
+    def raise_key_error(host: Host, attempt: int) -> Script:
         raise KeyError("authentication")
 
-    outcome, seen, _ = run_scripts({"a": choose_scripts(obey_stop), "b": faulty})
+    outcome, seen, _ = run_scripts({"a": choose_scripts(obey_stop), "b": raise_key_error})
     assert (outcome.exit_code, outcome.first) == (255, "b")
     (lost,) = [event for event in seen.events if isinstance(event, HostLost)]
     assert "KeyError: 'authentication'" in lost.why
@@ -99,7 +99,7 @@ def test_a_run_goes_on_dialling_whatever_the_error() -> None:
 
 
 def test_log_hole_is_reported() -> None:
-    def holed(far: Far) -> int:
+    def send_log_with_hole(far: Far) -> int:
         node = Node(far)
         node.start_run()
         node.send_log(0, b"abc")
@@ -107,44 +107,44 @@ def test_log_hole_is_reported() -> None:
         node.expect_operation("release")
         return 0
 
-    outcome, seen, _ = run_scripts({"a": choose_scripts(holed)})
+    outcome, seen, _ = run_scripts({"a": choose_scripts(send_log_with_hole)})
     assert (outcome.exit_code, outcome.origin) == (255, "ssh")
     assert "left out bytes 3-5 of stream 0" in outcome.headline
     assert seen.join_output("a") == b"abc"
 
 
 def test_log_with_a_wrong_checksum_is_not_complete() -> None:
-    def wrong(far: Far) -> int:
+    def end_with_wrong_log(far: Far) -> int:
         node = Node(far)
         node.start_run()
         node.send_log(0, b"abc")
         node.end_run(b"abd")
         return 0
 
-    _, seen, _ = run_scripts({"a": choose_scripts(wrong)})
+    _, seen, _ = run_scripts({"a": choose_scripts(end_with_wrong_log)})
     assert [event.whole for event in seen.events if type(event).__name__ == "CleanedUp"] == [False]  # type: ignore[union-attr]
 
 
 def test_a_host_that_was_cleaned_is_lost() -> None:
-    def cleaned(far: Far) -> int:
+    def refuse_attach(far: Far) -> int:
         node = Node(far)
         node.expect_operation("attach")
         node.send_message(t="refused", kind="no-run", message="no record of run r1 on this host", hint="")
         return 0
 
-    outcome, _, _ = run_scripts({"a": choose_scripts(cut_after(5, breaks=True), cleaned)})
+    outcome, _, _ = run_scripts({"a": choose_scripts(cut_after(5, breaks=True), refuse_attach)})
     assert (outcome.exit_code, outcome.hosts[0].verdict) == (255, "lost")
     assert "rebooted or cleaned" in outcome.headline
 
 
 def test_a_host_with_a_run_of_another_version_is_lost() -> None:
-    def upgraded(far: Far) -> int:
+    def refuse_attach(far: Far) -> int:
         node = Node(far)
         node.expect_operation("attach")
         node.send_message(t="refused", kind="other-version", message="another version", hint="`kill 7`")
         return 0
 
-    outcome, _, _ = run_scripts({"a": choose_scripts(cut_after(5, breaks=True), upgraded)})
+    outcome, _, _ = run_scripts({"a": choose_scripts(cut_after(5, breaks=True), refuse_attach)})
     assert (outcome.exit_code, outcome.hosts[0].verdict) == (255, "lost")
     assert "another version: `kill 7`" in outcome.headline
 
@@ -218,11 +218,11 @@ def test_late_frames_of_an_abandoned_host_are_dropped() -> None:
 def test_a_login_that_does_not_reach_the_agent_is_reported_with_its_output(
     output: bytes, status: int, says: str
 ) -> None:
-    def script(far: Far) -> int:
+    def print_output(far: Far) -> int:
         far.write_bytes(output)
         return status
 
-    outcome, seen, _ = run_scripts({"a": choose_scripts(script)})
+    outcome, seen, _ = run_scripts({"a": choose_scripts(print_output)})
     assert outcome.exit_code == 255
     assert says in outcome.headline
     assert outcome.hosts[0].hint
@@ -230,21 +230,21 @@ def test_a_login_that_does_not_reach_the_agent_is_reported_with_its_output(
 
 
 def test_an_old_python_is_named() -> None:
-    def old(far: Far) -> int:
+    def report_old_python(far: Far) -> int:
         far.write_bytes(f"@{far.command.split()[-1]} READY 3.6\n".encode())
         far.read_bytes()
         return 0
 
-    outcome, _, _ = run_scripts({"a": choose_scripts(old)})
+    outcome, _, _ = run_scripts({"a": choose_scripts(report_old_python)})
     assert "its python3 is Python 3.6; fanout needs 3.8 or later" in outcome.headline
 
 
 def test_a_login_that_hangs_costs_the_time_out() -> None:
-    def silent(far: Far) -> int:
+    def send_nothing(far: Far) -> int:
         far.read_bytes()
         return 0
 
-    outcome, _, _ = run_scripts({"a": choose_scripts(silent)}, timeout=0.5)
+    outcome, _, _ = run_scripts({"a": choose_scripts(send_nothing)}, timeout=0.5)
     assert "did not start the agent within 0.5 s" in outcome.headline
 
 
@@ -272,13 +272,13 @@ def test_no_more_logins_are_in_flight_than_the_option_allows() -> None:
     known = [build_host(f"h{number}", slots=1) for number in range(12)]
     most = 0
 
-    def choose(one: Host) -> ScriptedTransport:
+    def choose_transport(one: Host) -> ScriptedTransport:
         nonlocal most
         flying = sum(link._login_runner.opening is not None for link in pool.connections.values())
         most = max(most, flying)
         return transport
 
-    pool = ConnectionPool(known, choose, ConnectionOptions(dials=3), Clock())
+    pool = ConnectionPool(known, choose_transport, ConnectionOptions(dials=3), Clock())
     session = Session(pool, [one.name for one in known], [])
     pool.start()
     session.connect_hosts()

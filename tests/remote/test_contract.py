@@ -98,13 +98,13 @@ def test_closing_wakes_a_reader(way: Way) -> None:
         assert channel.read(PATIENCE) == b"ready\n"
         came_back: list[object] = []
 
-        def reader() -> None:
+        def read_channel() -> None:
             try:
                 came_back.append(channel.read(600.0))
             except OSError as error:
                 came_back.append(error)
 
-        thread = threading.Thread(target=reader)
+        thread = threading.Thread(target=read_channel)
         thread.start()
         channel.close()
         channel.close()
@@ -129,11 +129,11 @@ def test_many_connections_at_a_time_do_not_mix(way: Way) -> None:
     data = [os.urandom(200_000) for _ in range(6)]
     back: dict[int, bytes] = {}
 
-    def one(number: int) -> None:
+    def echo_data(number: int) -> None:
         with way.open_channel(ECHO) as channel:
             back[number] = sent_and_read(channel, data[number])
 
-    threads = [threading.Thread(target=one, args=(number,)) for number in range(len(data))]
+    threads = [threading.Thread(target=echo_data, args=(number,)) for number in range(len(data))]
     for thread in threads:
         thread.start()
     join_threads(*threads)

@@ -27,10 +27,10 @@ def make(request: pytest.FixtureRequest) -> Make:
     """Make a transport of either kind for one ssh_config."""
     kind = SshTransport if request.param == "ssh" else OpensshTransport
 
-    def made(config: str, notices: Notices | None = None, *, accept_new: bool = False) -> Transport:
+    def build_transport(config: str, notices: Notices | None = None, *, accept_new: bool = False) -> Transport:
         return kind(SshConfig(file=config), accept_new_host_keys=accept_new, notices=notices)
 
-    return made
+    return build_transport
 
 
 def log_in(transport: Transport) -> bytes:

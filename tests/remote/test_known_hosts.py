@@ -215,12 +215,12 @@ def test_many_processes_that_accept_one_host_write_one_line(tmp_path: Path) -> N
     together = threading.Barrier(16)
     verdicts: list[HostKeyStatus] = []
 
-    def one() -> None:
+    def accept_host() -> None:
         files, expected = open_known_hosts(path, accept_new=True)
         together.wait(20)
         verdicts.append(files.verify_key(expected, format_key(1)))
 
-    threads = [threading.Thread(target=one) for _ in range(16)]
+    threads = [threading.Thread(target=accept_host) for _ in range(16)]
     for thread in threads:
         thread.start()
     join_threads(*threads)
@@ -273,11 +273,11 @@ def test_many_may_write_at_a_time(tmp_path: Path) -> None:
     path.write_text("old without an end")
     together = threading.Barrier(64)
 
-    def one(number: int) -> None:
+    def accept_host(number: int) -> None:
         together.wait(20)
         append_line(str(path), f"host{number} {build_text(number)}")
 
-    threads = [threading.Thread(target=one, args=(number,)) for number in range(64)]
+    threads = [threading.Thread(target=accept_host, args=(number,)) for number in range(64)]
     for thread in threads:
         thread.start()
     join_threads(*threads)

@@ -39,7 +39,7 @@ def open_listener(*, then: str) -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as server:
         kept = []
 
-        def accept() -> None:
+        def accept_clients() -> None:
             while True:
                 try:
                     client, _ = server.accept()
@@ -50,7 +50,7 @@ def open_listener(*, then: str) -> Iterator[int]:
                 else:
                     kept.append(client)
 
-        thread = threading.Thread(target=accept, daemon=True)
+        thread = threading.Thread(target=accept_clients, daemon=True)
         thread.start()
         yield server.getsockname()[1]
         server.shutdown(socket.SHUT_RDWR)

@@ -42,11 +42,11 @@ def start_clock(deadline: Deadline) -> Iterator[Deadline]:
     """Start the clock thread of a connection pool."""
     over = threading.Event()
 
-    def tick() -> None:
+    def close_overdue() -> None:
         while not over.wait(0.05):
             deadline.close_if_overdue()
 
-    thread = threading.Thread(target=tick, daemon=True)
+    thread = threading.Thread(target=close_overdue, daemon=True)
     thread.start()
     try:
         yield deadline

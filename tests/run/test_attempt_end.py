@@ -11,7 +11,14 @@ from fanout.model.outcome import outcome_of
 from fanout.recovery.attempt import AttemptEnd
 from fanout.run.attempt_end import build_attempt_end
 from fanout.run.step_progress import StepProgress
-from tests.histories import History, good_run, interrupted, play, second_host_fails, unreachable
+from tests.histories import (
+    History,
+    build_interrupted_run,
+    build_unreachable_run,
+    good_run,
+    play_events,
+    second_host_fails,
+)
 
 FRAMES = (
     'File "/opt/venv/lib/python3.11/site-packages/torch/nn/modules/module.py", line 1751, in _call_impl',
@@ -22,7 +29,7 @@ FRAMES = (
 
 def build_end(history: History, verdict: Verdict | None = None, *, steps: StepProgress | None = None) -> AttemptEnd:
     steps = steps or StepProgress()
-    state = play(history.hosts, history.events, steps)
+    state = play_events(history.hosts, history.events, steps)
     return build_attempt_end(2, state, outcome_of(state), verdict, steps)
 
 
@@ -52,22 +59,22 @@ def test_place_ignores_numbers_and_names_the_innermost_frame_of_the_user() -> No
 
 
 def test_interrupt_is_a_request_and_no_failure() -> None:
-    assert build_end(interrupted()).requested == "interrupted"
+    assert build_end(build_interrupted_run()).requested == "interrupted"
 
 
 def test_unreachable_host_is_not_lost() -> None:
-    assert build_end(unreachable()).lost == ()
+    assert build_end(build_unreachable_run()).lost == ()
 
 
 @pytest.mark.parametrize("burst", [False, True])
 def test_first_and_last_step_come_from_the_log_also_if_it_arrives_at_once(burst: bool) -> None:
     lines = [f"step {step}/100 loss {9 / step:.3f}\n".encode() for step in range(21, 60)]
-    history = History("gpu01", "gpu02").link().start()
+    history = History("gpu01", "gpu02").connect_hosts().start_hosts()
     for data in [b"".join(lines)] if burst else lines:
-        history.say("gpu01", data)
+        history.add_output("gpu01", data)
     steps = StepProgress()
     reported: list[int] = []
     steps.on_first = reported.append
-    end = build_end(history.end(), steps=steps)
+    end = build_end(history.end_hosts(), steps=steps)
     assert end.steps is not None
     assert (end.steps.first, end.steps.last, reported) == (21, 59, [21])

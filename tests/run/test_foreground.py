@@ -48,7 +48,7 @@ def test_d_gives_the_prompt_back_and_the_run_goes_on_to_its_true_end(tmp_path: P
         run.wait_for_text("line 50\r\n")
         run.wait_for_text("d detach")
         run.press_keys("d")
-        run.until_told(b"ended")
+        run.wait_for_word(b"ended")
         assert run.told == b"ended 0\n"
         assert run.cooked
         text = run.raw.decode()
@@ -73,7 +73,7 @@ def test_d_before_all_have_started_waits_for_that(tmp_path: Path) -> None:
     with fanout_on_a_terminal(tmp_path, COUNTING, "--setup", "sleep 1") as run:
         run.wait_for_text("d detach")
         run.press_keys("d")
-        run.until_told(b"ended")
+        run.wait_for_word(b"ended")
         (tmp_path / "go").touch()
         assert run.told == b"ended 0\n"
         assert b"detached: run" in run.raw
@@ -83,11 +83,11 @@ def test_d_before_all_have_started_waits_for_that(tmp_path: Path) -> None:
 def test_d_in_attach_leaves_the_run_alone(tmp_path: Path) -> None:
     """Leaving with the key that was made for it is no interrupt: 0."""
     with fanout_on_a_terminal(tmp_path, COUNTING, "-d") as run:
-        run.until_told(b"ended")
+        run.wait_for_word(b"ended")
     with fanout_on_a_terminal(tmp_path, COUNTING, verb=("attach",)) as run:
         run.wait_for_text("^C leave")
         run.press_keys("d")
-        run.until_told(b"ended")
+        run.wait_for_word(b"ended")
         assert run.told == b"ended 0\n"
         assert run.cooked
         assert b"left; the run goes on" in run.raw
@@ -101,7 +101,7 @@ def test_a_survived_hangup_leaves_no_process_waiting(tmp_path: Path) -> None:
         run.wait_for_text("line 5\r\n")
         run.wait_for_text("d detach")
         run.send_signal(signal.SIGHUP)
-        run.until_told(b"ended")
+        run.wait_for_word(b"ended")
         assert run.told == b"ended 0\n"
         assert run.cooked
         (tmp_path / "go").touch()
@@ -117,7 +117,7 @@ def test_a_signal_counts_once_whichever_of_the_two_it_reaches(tmp_path: Path, wh
             run.send_signal(signal.SIGTERM)
         else:
             os.kill(find_launcher(tmp_path) if whom == "launcher" else find_waiting(run), signal.SIGTERM)
-        run.until_told(b"ended")
+        run.wait_for_word(b"ended")
         assert run.told == b"ended 143\n"
         assert run.cooked
     recorded = (find_record(tmp_path) / "events.jsonl").read_text()
@@ -131,7 +131,7 @@ def test_the_terminal_is_in_order_after_a_launcher_that_was_killed(tmp_path: Pat
         wait_for_begin(run)
         assert not run.cooked
         os.kill(find_launcher(tmp_path), signal.SIGKILL)
-        run.until_told(b"ended")
+        run.wait_for_word(b"ended")
         assert run.told == b"ended 137\n"
         assert run.cooked
         assert b"its guardian stops the run" in run.raw
@@ -143,7 +143,7 @@ def test_run_ends_after_its_foreground_command_is_killed(tmp_path: Path) -> None
     with fanout_on_a_terminal(tmp_path, FOREVER) as run:
         wait_for_begin(run)
         os.kill(find_waiting(run), signal.SIGKILL)
-        run.until_told(b"ended")
+        run.wait_for_word(b"ended")
         code = run_fanout(tmp_path, "attach", "latest").returncode
     assert code in (128 + signal.SIGPIPE, 128 + signal.SIGHUP)  # the shell of this test ends with its job
     assert '"type":"cleaned_up","host":"localhost"' in (find_record(tmp_path) / "events.jsonl").read_text()

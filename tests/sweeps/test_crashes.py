@@ -52,14 +52,14 @@ def _crash_everywhere(warm: WarmHost, code: int, time_limit: float | None) -> in
     policy = replace(POLICY, time_limit=time_limit, start_timeout=5.0, lease=5.0)
     places = {number: place for number, place in crash.list_points().items() if number % STEP == 0}
 
-    def one(number: int) -> list[str]:
+    def crash_once(number: int) -> list[str]:
         run = f"crash-{number}"
         lies = _find_false_reports(warm.run_plan(run, Cut(trap=number), policy), code)
         wait_for(lambda: not processes.find_marked([f"FANOUT_RUN_ID={run}"]), f"{places[number]}: a process is left")
         return [f"killed at {places[number]} ({number}): {lie}" for lie in lies]
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        found = [lie for lies in pool.map(one, places) for lie in lies]
+        found = [lie for lies in pool.map(crash_once, places) for lie in lies]
     assert found == []
     wait_for(lambda: not list(warm.state.glob("*")), f"left: {list(warm.state.glob('*'))}")
     wait_for(lambda: len(list_processes_of(warm.state)) == 1, "an agent or a script is left")

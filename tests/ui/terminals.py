@@ -62,7 +62,7 @@ class Watched:
         """Read until this has been written since the run began."""
         self._read_while(lambda: text.encode() not in self.raw, text)
 
-    def until_told(self, word: bytes) -> None:
+    def wait_for_word(self, word: bytes) -> None:
         """Read until the shell reports that its job stopped or ended."""
         self._read_while(lambda: word not in self.told, word.decode())
 

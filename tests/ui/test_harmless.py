@@ -62,25 +62,29 @@ def assert_harmless(text: str) -> None:
 
 def run_with_text(bad: str, host: str) -> History:
     """Return a run in which every text that a host can send is hostile."""
-    run = History("h1", host, "h3", "h4", "h5").link().start("h1", host)
-    run.add(LoginOutput(at=run.at, host="h1", data=bad.encode("utf-8", "replace")))
-    run.add(Answered(at=run.at, host="h1", ask=1, value={bad: bad}, error=bad))
-    run.add(Heartbeat(at=run.at, host=host, load={"gpu_error": bad, "gpus": [{"util": 3, "name": bad}]}))
+    run = History("h1", host, "h3", "h4", "h5").connect_hosts().start_hosts("h1", host)
+    run.add_events(LoginOutput(at=run.at, host="h1", data=bad.encode("utf-8", "replace")))
+    run.add_events(Answered(at=run.at, host="h1", ask=1, value={bad: bad}, error=bad))
+    run.add_events(Heartbeat(at=run.at, host=host, load={"gpu_error": bad, "gpus": [{"util": 3, "name": bad}]}))
     for stream, speaker in ((1, f"rank 0 {bad}"), (2, bad)):
-        run.add(StreamOpened(at=run.at, host=host, stream=stream, name=speaker))
-        run.say(host, f"{bad}\nValueError: {bad}\n{bad}".encode("utf-8", "replace"), stream=stream).wait(0.6)
-    run.add(Disconnected(at=run.at, host="h1", why=bad)).wait(0.4)
-    run.add(
+        run.add_events(StreamOpened(at=run.at, host=host, stream=stream, name=speaker))
+        run.add_output(host, f"{bad}\nValueError: {bad}\n{bad}".encode("utf-8", "replace"), stream=stream).pass_time(
+            0.6
+        )
+    run.add_events(Disconnected(at=run.at, host="h1", why=bad)).pass_time(0.4)
+    run.add_events(
         Connected(at=run.at, host="h1", attempt=2, took=0.1, hello={"hostname": bad, "python": bad, "stale": [bad]})
     )
-    run.add(Refused(at=run.at, host="h3", kind="busy", message=bad, hint=bad))
-    run.add(HostLost(at=run.at, host="h4", why=bad), HostLost(at=run.at, host="h5", why=f"{bad} too")).wait(0.4)
-    run.add(
+    run.add_events(Refused(at=run.at, host="h3", kind="busy", message=bad, hint=bad))
+    run.add_events(HostLost(at=run.at, host="h4", why=bad), HostLost(at=run.at, host="h5", why=f"{bad} too")).pass_time(
+        0.4
+    )
+    run.add_events(
         Exited(at=run.at, host=host, code=3, signal=None, why=bad), Exited(at=run.at, host="h1", code=1, signal=None)
     )
     left = (Leftover(pid=7, state=bad, wchan=bad, command=bad),)
-    run.add(CleanedUp(at=run.at, host=host, killed=1, left=left)).tidy("h1")
-    return run.wait(1)
+    run.add_events(CleanedUp(at=run.at, host=host, killed=1, left=left)).release_hosts("h1")
+    return run.pass_time(1)
 
 
 def add_heading(run: History, bad: str) -> RunInfo:
@@ -114,7 +118,7 @@ def test_views_steer_the_terminal_only_by_themselves(bad: str, host: str, colour
             for size in (lambda: (200, 60), lambda: (40, 60))
         ),
     ]
-    run.play(*views)
+    run.play_events(*views)
     for view in views:
         view.note(bad)
         view.close()
@@ -129,7 +133,7 @@ def test_views_steer_the_terminal_only_by_themselves(bad: str, host: str, colour
 def test_the_report_prints_everything_and_controls_nothing(bad: str, host: str, colour: bool) -> None:
     run = run_with_text(bad, host)
     heading, tails = add_heading(run, bad), LogTails()
-    state = run.play(tails)
+    state = run.play_events(tails)
     end = outcome.outcome_of(state)
     text = build_report(
         heading,

@@ -29,7 +29,7 @@ def show_lines(run: History) -> list[dict[str, Any]]:
     out = io.StringIO()
     view = JsonLines(build_heading(run.hosts), stdout=out)
     view.begin(T0)
-    state = run.play(view)
+    state = run.play_events(view)
     view.finish(outcome.outcome_of(state))
     assert out.getvalue().isascii()
     return [json.loads(line) for line in out.getvalue().splitlines()]
@@ -68,8 +68,13 @@ def test_the_examples_in_the_document_are_of_its_kind() -> None:
 
 
 def test_lines_are_text_with_their_host_and_stream() -> None:
-    run = History("h").link().start().add(StreamOpened(at=T0 + 1, host="h", stream=1, name="rank 5"))
-    run.say("h", b"\x1b[31mred\n").say("h", b"five\xff\n", stream=1).say("h", b"no end")
+    run = (
+        History("h")
+        .connect_hosts()
+        .start_hosts()
+        .add_events(StreamOpened(at=T0 + 1, host="h", stream=1, name="rank 5"))
+    )
+    run.add_output("h", b"\x1b[31mred\n").add_output("h", b"five\xff\n", stream=1).add_output("h", b"no end")
     lines = [entry for entry in show_lines(run) if entry["type"] == "line"]
     assert [(line["stream"], line["text"]) for line in lines] == [
         ("", "\x1b[31mred"),
@@ -91,7 +96,7 @@ def test_the_verdict_is_an_event_before_the_end_and_its_keys_are_in_the_document
     )
     run, out = histories.second_host_fails(), io.StringIO()
     view = JsonLines(build_heading(run.hosts), stdout=out)
-    view.finish(outcome.outcome_of(run.play(view)), "", verdict)
+    view.finish(outcome.outcome_of(run.play_events(view)), "", verdict)
     entry, end = [json.loads(line) for line in out.getvalue().splitlines()][-2:]
     assert (entry["type"], entry["v"], entry["cause"]["rank"], end["type"]) == ("verdict", 1, 3, "end")
     documented = split_row(ROWS["verdict"])
@@ -99,13 +104,21 @@ def test_the_verdict_is_an_event_before_the_end_and_its_keys_are_in_the_document
 
 
 def test_a_line_that_looks_like_an_error_has_its_level() -> None:
-    run = History("h").link().start().say("h", b"ValueError: x\nUserWarning: y\nstep 1\n")
+    run = History("h").connect_hosts().start_hosts().add_output("h", b"ValueError: x\nUserWarning: y\nstep 1\n")
     assert [entry.get("level") for entry in show_lines(run) if entry["type"] == "line"] == ["error", "warning", None]
 
 
 def test_a_line_without_an_end_is_printed_when_its_host_is_done() -> None:
     """Not when train.sh exits: what it wrote may still be on its way then."""
-    run = History("h").link().start().say("h", b"last ").end("h").say("h", b"words").tidy("h")
+    run = (
+        History("h")
+        .connect_hosts()
+        .start_hosts()
+        .add_output("h", b"last ")
+        .end_hosts("h")
+        .add_output("h", b"words")
+        .release_hosts("h")
+    )
     entries = show_lines(run)
     assert [entry["text"] for entry in entries if entry["type"] == "line"] == ["last words"]
     assert [entry["type"] for entry in entries][-6:] == [

@@ -23,16 +23,16 @@ class Table:
         self.desk = KeyBindings(
             self.flow,
             note=self.notes.append,
-            last_error=self._repeat,
+            last_error=self._count_repeat,
             preview=lambda: ("gpu01 began it",),
-            detach=self._leave if detach else None,
+            detach=self._count_leave if detach else None,
             viewing=viewing,
         )
 
-    def _repeat(self) -> None:
+    def _count_repeat(self) -> None:
         self.repeated += 1
 
-    def _leave(self) -> None:
+    def _count_leave(self) -> None:
         self.left += 1
 
     def press_keys(self, keys: str) -> Table:
@@ -107,7 +107,7 @@ def test_d_is_a_key_only_where_a_run_can_be_left() -> None:
 def test_keys_e_p_and_q_report_and_silence() -> None:
     table = Table().press_keys("e")
     assert table.notes == ["no error so far"]
-    run = History("a", "b").link().start().say("a", b"ValueError: x\n")
+    run = History("a", "b").connect_hosts().start_hosts().add_output("a", b"ValueError: x\n")
     for event in run.events:
         table.flow.process_event(event)
     assert table.press_keys("e").repeated == 1

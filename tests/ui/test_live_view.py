@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import io
-import os
-import pty
 import re
-import select
-import termios
 from collections.abc import Callable
 
 import pytest
 
 from fanout.logs.line_filters import parse_display_filters
-from fanout.model.events import Chunk, Disconnected, Exited, StreamOpened, Tick
+from fanout.model.events import Disconnected, Exited, StreamOpened, Tick
 from fanout.model.settings import Settings
-from fanout.ui.frame_writer import FrameWriter
 from fanout.ui.host_rows import HOST_COLOURS, get_host_colour
 from fanout.ui.live_view import LiveView
-from fanout.ui.nonblocking_writer import NonblockingWriter
 from tests import histories
-from tests.histories import T0, History
+from tests.histories import History
 from tests.ui.goldens import Terminal, build_heading, same_as_golden
 
 
@@ -35,11 +29,11 @@ class Clock:
         return self.now
 
 
-def still() -> float:
+def freeze_clock() -> float:
     return 0.0
 
 
-def show(
+def show_run(
     run: History,
     columns: int = 100,
     rows: int = 30,
@@ -58,7 +52,7 @@ def show(
         colour=colour,
         unicode=unicode,
     )
-    run.play(live)
+    run.play_events(live)
     live.draw_frame(force=True)
     if close:
         live.close()
@@ -79,26 +73,26 @@ def upto_middle(run: History) -> History:
 @pytest.mark.parametrize("name", sorted(histories.TYPICAL))
 def test_screens(name: str, columns: int) -> None:
     """The whole screen, log above block, is what the golden file shows."""
-    terminal, _ = show(upto_middle(histories.TYPICAL[name]()), columns)
+    terminal, _ = show_run(upto_middle(histories.TYPICAL[name]()), columns)
     assert max(len(line) for line in terminal.seen if line.startswith(" ")) < columns
     same_as_golden(f"live-{name}-{columns}", terminal.text)
 
 
 def eight_ranks() -> History:
     """Return a run of two hosts with four ranks each: rank 5 prints less, and one line is of two ranks only."""
-    run = History("10.77.0.10", "10.77.0.11").link().start()
+    run = History("10.77.0.10", "10.77.0.11").connect_hosts().start_hosts()
     for rank in range(8):
-        run.add(StreamOpened(at=run.at, host=run.hosts[rank // 4], stream=rank % 4 + 1, name=f"rank {rank}"))
+        run.add_events(StreamOpened(at=run.at, host=run.hosts[rank // 4], stream=rank % 4 + 1, name=f"rank {rank}"))
     for step in (76, 77):
         for rank in range(8):
             if rank != 5 or step == 76:
                 text = f"step {step}/400 loss {1.84 + rank / 250:.4f} lr 3.00e-04 tok/s {9027 + 115 * rank}\n"
-                run.say(run.hosts[rank // 4], text.encode(), stream=rank % 4 + 1)
-        run.wait(0.5)
+                run.add_output(run.hosts[rank // 4], text.encode(), stream=rank % 4 + 1)
+        run.pass_time(0.5)
     for rank in (1, 6):
-        run.say(run.hosts[rank // 4], f"rank {rank}: grad norm is 12.5\n".encode(), stream=rank % 4 + 1)
-    run.say("10.77.0.10", b"saved a checkpoint\n", stream=1)
-    return run.wait(1.0)
+        run.add_output(run.hosts[rank // 4], f"rank {rank}: grad norm is 12.5\n".encode(), stream=rank % 4 + 1)
+    run.add_output("10.77.0.10", b"saved a checkpoint\n", stream=1)
+    return run.pass_time(1.0)
 
 
 @pytest.mark.parametrize("columns", [80, 100, 140])
@@ -108,7 +102,7 @@ def test_folded_lines_show_ranges_in_place_and_the_missing_rank(columns: int) ->
     out = io.StringIO()
     filters = parse_display_filters(Settings(show="all"))
     live = LiveView(build_heading(run.hosts), stdout=out, size=lambda: (columns, 30), clock=Clock(), filters=filters)
-    run.play(live)
+    run.play_events(live)
     live.draw_frame(force=True)
     terminal = Terminal(columns, 30)
     terminal.feed_text(out.getvalue())
@@ -118,16 +112,16 @@ def test_folded_lines_show_ranges_in_place_and_the_missing_rank(columns: int) ->
 
 def many_hosts() -> History:
     hosts = tuple(f"gpu{number:02d}" for number in range(1, 65))
-    run = History(*hosts).link().start()
+    run = History(*hosts).connect_hosts().start_hosts()
     for host in hosts:
-        run.say(host, b"step 1200/10000 loss 2.3300 tok/s 38200\n")
-    run.wait(1.0).add(Disconnected(at=run.at, host="gpu52", why="no heartbeat for 15 s")).wait(21.0)
+        run.add_output(host, b"step 1200/10000 loss 2.3300 tok/s 38200\n")
+    run.pass_time(1.0).add_events(Disconnected(at=run.at, host="gpu52", why="no heartbeat for 15 s")).pass_time(21.0)
     return run
 
 
 @pytest.mark.parametrize("columns", [80, 100, 160])
 def test_many_hosts_are_a_grid_and_the_odd_ones_have_rows(columns: int) -> None:
-    terminal, _ = show(many_hosts(), columns, clock=still)
+    terminal, _ = show_run(many_hosts(), columns, clock=freeze_clock)
     block = terminal.seen[next(at for at, line in enumerate(terminal.seen) if line.startswith(" fanout  run")) :]
     assert len(block) <= 10
     assert any("gpu52" in line and "link lost 21 s" in line for line in block)
@@ -140,19 +134,19 @@ NESTED = b"\rEpochs:  33%%|###   | 1/3\n\r  batch: %3d%%|####  | %d/40 [loss=%.2
 @pytest.mark.parametrize("columns", [80, 100, 160])
 def test_a_progress_bar_is_one_line_that_moves_in_the_block_and_none_in_the_log(columns: int) -> None:
     """Also nested ones; where there is no row to spare their figures must do."""
-    run = histories.History("gpu01", "gpu02").link().start()
+    run = histories.History("gpu01", "gpu02").connect_hosts().start_hosts()
     for step in range(40):
-        run.say("gpu02", NESTED % (step * 100 // 40, step, 3 - step / 40)).wait(0.2)
-    terminal, _ = show(run, columns)
+        run.add_output("gpu02", NESTED % (step * 100 // 40, step, 3 - step / 40)).pass_time(0.2)
+    terminal, _ = show_run(run, columns)
     (bar,) = [line for line in terminal.seen if "batch:" in line]
     assert bar.startswith(" gpu02 ~ Epochs:  33%|###   | 1/3  batch:  97%|####  | 39/40")
-    assert "batch:" not in show(run, columns, rows=12)[0].text
+    assert "batch:" not in show_run(run, columns, rows=12)[0].text
 
 
 def test_closing_leaves_the_log_and_nothing_else() -> None:
     """No row of the block, the cursor visible, every line of the log once."""
     run = histories.good_run()
-    terminal, raw = show(run, close=True)
+    terminal, raw = show_run(run, close=True)
     assert not any("fanout  run" in line for line in terminal.seen)
     assert sum("step" in line for line in terminal.seen) == 6
     assert not terminal.screen.cursor.hidden
@@ -161,15 +155,15 @@ def test_closing_leaves_the_log_and_nothing_else() -> None:
 
 def test_every_frame_leaves_the_cursor_visible() -> None:
     """A launcher that is killed between frames leaves a terminal that can be used."""
-    _, raw = show(histories.good_run())
+    _, raw = show_run(histories.good_run())
     frames = raw.split("\x1b[?2026h")[1:]
     assert frames
     assert all(frame.endswith("\x1b[?25h\x1b[?2026l") for frame in frames)
 
 
 def test_without_colour_no_colour_is_written() -> None:
-    run = History("gpu01").link().start().say("gpu01", b"\x1b[31mred\x1b[0m\n").wait(1.0)
-    _, raw = show(run, colour=False)
+    run = History("gpu01").connect_hosts().start_hosts().add_output("gpu01", b"\x1b[31mred\x1b[0m\n").pass_time(1.0)
+    _, raw = show_run(run, colour=False)
     assert "gpu01 | red" in raw
     assert not re.search(r"\x1b\[[0-9;]*m", raw)
 
@@ -177,50 +171,50 @@ def test_without_colour_no_colour_is_written() -> None:
 def test_traceback_head_and_error_are_highlighted() -> None:
     """In the colour of an error; where it came from stays plain, to be read."""
     traceback = b"Traceback (most recent call last):\n  File 'a.py', line 3\n    boom()\nValueError: no\n"
-    _, raw = show(History("gpu01").link().start().say("gpu01", traceback).wait(1.0))
+    _, raw = show_run(History("gpu01").connect_hosts().start_hosts().add_output("gpu01", traceback).pass_time(1.0))
     assert re.search(r"\x1b\[1;31mTraceback [^\x1b]*\x1b\[0m\n", raw)
     assert re.search(r"\x1b\[1;31mValueError: no\x1b\[0m\n", raw)
     assert re.search(r"\x1b\[0m     boom\(\)\n", raw)
 
 
 def test_many_talking_hosts_fit_and_all_failing_hosts_are_named() -> None:
-    run = History(*(f"gpu{number:02d}" for number in range(1, 41))).link().start()
+    run = History(*(f"gpu{number:02d}" for number in range(1, 41))).connect_hosts().start_hosts()
     for host in run.hosts[::2]:
-        run.say(host, b"loading\nUserWarning: old\n")
-    terminal, _ = show(run.wait(1.0))
+        run.add_output(host, b"loading\nUserWarning: old\n")
+    terminal, _ = show_run(run.pass_time(1.0))
     assert any(line.startswith("gpu[01,03,05,07,…]   | loading  ×20") for line in terminal.seen)
     assert any(",37,39] | UserWarning: old  ×20" in line for line in terminal.seen)
 
 
 def test_without_unicode_only_ascii_is_written() -> None:
-    _, raw = show(many_hosts(), unicode=False, clock=still)
+    _, raw = show_run(many_hosts(), unicode=False, clock=freeze_clock)
     assert raw.isascii()
 
 
 def test_a_block_is_drawn_once_however_the_log_grows() -> None:
     """Scrolling never leaves a copy of the block in the scrollback."""
-    run = History("gpu01", "gpu02").link().start()
+    run = History("gpu01", "gpu02").connect_hosts().start_hosts()
     for number in range(200):
-        run.say("gpu01", f"line {number}\n".encode()).wait(0.1)
-    terminal, _ = show(run.wait(0.5))
+        run.add_output("gpu01", f"line {number}\n".encode()).pass_time(0.1)
+    terminal, _ = show_run(run.pass_time(0.5))
     assert sum("fanout  run" in line for line in terminal.seen) == 1
     lines = [line for line in terminal.seen if "| line" in line]
     assert lines == [f"{'gpu01':<20} | line {number}" for number in range(200)]
 
 
 def test_a_slow_terminal_skips_lines_and_prints_their_count() -> None:
-    """Nothing waits for the terminal: with every frame slow, lines are left out, counted."""
+    """Nothing waits for the terminal: with every frame advance_clock, lines are left out, counted."""
     out, now = io.StringIO(), [0.0]
 
-    def slow() -> float:
+    def advance_clock() -> float:
         now[0] += 1.0
         return now[0]
 
-    run = History("gpu01").link().start()
+    run = History("gpu01").connect_hosts().start_hosts()
     for number in range(40):
-        run.say("gpu01", b"".join(b"%d.%d\n" % (number, line) for line in range(500)))
-    live = LiveView(build_heading(run.hosts), stdout=out, size=lambda: (100, 30), clock=slow)
-    run.play(live)
+        run.add_output("gpu01", b"".join(b"%d.%d\n" % (number, line) for line in range(500)))
+    live = LiveView(build_heading(run.hosts), stdout=out, size=lambda: (100, 30), clock=advance_clock)
+    run.play_events(live)
     live.close()
     skipped = sum(int(count) for count in re.findall(r"··· (\d+) lines not shown", out.getvalue()))
     shown = len(re.findall(r"\x1b\[0m \d+\.\d+\n", out.getvalue()))
@@ -230,10 +224,10 @@ def test_a_slow_terminal_skips_lines_and_prints_their_count() -> None:
 
 
 def test_a_fast_terminal_misses_nothing() -> None:
-    run = History("gpu01").link().start().say("gpu01", b"x\n" * 30_000).wait(1.0)
+    run = History("gpu01").connect_hosts().start_hosts().add_output("gpu01", b"x\n" * 30_000).pass_time(1.0)
     out = io.StringIO()
-    live = LiveView(build_heading(run.hosts), stdout=out, size=lambda: (100, 30), clock=still)
-    run.play(live)
+    live = LiveView(build_heading(run.hosts), stdout=out, size=lambda: (100, 30), clock=freeze_clock)
+    run.play_events(live)
     live.close()
     assert out.getvalue().count(" x\n") == 30_000
     assert "not shown" not in out.getvalue()
@@ -244,11 +238,11 @@ def test_a_narrower_terminal_is_redrawn_without_leftovers() -> None:
     width, out = [100], io.StringIO()
     run = histories.good_run()
     live = LiveView(build_heading(run.hosts), stdout=out, size=lambda: (width[0], 30), clock=Clock())
-    run.play(live)
+    run.play_events(live)
     out.seek(0)
     out.truncate()
     width[0] = 50
-    state = run.play()
+    state = run.play_events()
     live(Tick(at=run.at + 1), state)
     up = re.search(r"\r\x1b\[(\d+)A\x1b\[J", out.getvalue())
     assert up is not None
@@ -256,15 +250,22 @@ def test_a_narrower_terminal_is_redrawn_without_leftovers() -> None:
 
 
 def test_the_last_line_without_an_end_is_shown() -> None:
-    run = History("gpu01").link().start().say("gpu01", b"no newline").end("gpu01").wait(0.5)
-    terminal, _ = show(run, close=True)
+    run = (
+        History("gpu01")
+        .connect_hosts()
+        .start_hosts()
+        .add_output("gpu01", b"no newline")
+        .end_hosts("gpu01")
+        .pass_time(0.5)
+    )
+    terminal, _ = show_run(run, close=True)
     assert "gpu01 | no newline" in terminal.seen
 
 
 def test_a_bar_is_seen_in_the_block_and_not_in_the_log() -> None:
     bar = "\rEpoch 1/1:  30%|███       | 6/20 [00:10<00:24, 1.36s/it, loss: 10.24, grad_norm: 3.31]"
-    run = History("gpu01").link().start().say("gpu01", bar.encode()).wait(1.0)
-    terminal, _ = show(run)
+    run = History("gpu01").connect_hosts().start_hosts().add_output("gpu01", bar.encode()).pass_time(1.0)
+    terminal, _ = show_run(run)
     assert not any("| Epoch" in line for line in terminal.seen)
     assert any("gpu01" in line and "step 6" in line and "loss 10.2400" in line for line in terminal.seen)
 
@@ -278,70 +279,16 @@ def test_hosts_keep_their_colour_and_red_means_an_error() -> None:
 def test_a_hostile_line_cannot_leave_its_line() -> None:
     """Cursor movement, titles and clipboard writes of a host do nothing to the rest of the screen."""
     evil = b"\x1b[2J\x1b[H\x1b]0;owned\x07\x1b]52;c;eA==\x07\x1b[5Afake\x1bc\n"
-    run = History("gpu01").link().start().say("gpu01", b"first\n" + evil + b"last\n").wait(1.0).wait(1.0)
-    terminal, raw = show(run)
+    run = (
+        History("gpu01")
+        .connect_hosts()
+        .start_hosts()
+        .add_output("gpu01", b"first\n" + evil + b"last\n")
+        .pass_time(1.0)
+        .pass_time(1.0)
+    )
+    terminal, raw = show_run(run)
     assert "gpu01 | first" in terminal.seen
     assert "gpu01 | last" in terminal.seen
     assert "\x1b]" not in raw
     assert "\x1bc" not in raw
-
-
-def test_a_stream_that_was_closed_raises_nothing_and_does_not_end_the_run() -> None:
-    closed = io.StringIO()
-    live = LiveView(build_heading(("gpu01",)), stdout=closed, size=lambda: (80, 24), clock=Clock())
-    closed.close()
-    History("gpu01").link().wait(1.0).play(live)
-    assert not live.broken
-    live.close()
-
-
-def test_chunks_of_any_size_look_the_same() -> None:
-    data = b"one\n\rbar 1%\rbar 2%\ntwo\nthree"
-    whole = History("gpu01").link().start().say("gpu01", data)
-    single = History("gpu01").link().start()
-    for at in range(len(data)):
-        single.say("gpu01", data[at : at + 1])
-    screens = [show(run.end("gpu01"), close=True)[0].seen for run in (whole, single)]
-    assert screens[0] == screens[1]
-    assert isinstance(whole.events[-2], Chunk)
-    assert whole.began_at == T0
-
-
-def test_a_stopped_terminal_never_holds_the_run_up() -> None:
-    """Ctrl-S: nothing is written, nothing waits; after Ctrl-Q all is there."""
-    ours, theirs = pty.openpty()
-    os.set_blocking(ours, False)
-    with open(theirs, "w", encoding="utf-8") as tty:
-        run = History("gpu01").link().start()
-        live = LiveView(build_heading(run.hosts), stdout=tty, size=lambda: (100, 30), clock=Clock())
-        termios.tcflow(theirs, termios.TCOOFF)
-        state = run.say("gpu01", b"while stopped\n").wait(1.0).play(live)
-        with pytest.raises(BlockingIOError):
-            os.read(ours, 100)
-        termios.tcflow(theirs, termios.TCOON)
-        live(Tick(at=run.at + 1), state)
-        assert select.select([ours], [], [], 10)[0]
-        assert b"while stopped" in os.read(ours, 65536)
-    os.close(ours)
-
-
-def test_messages_about_a_host_follow_its_own_lines() -> None:
-    """Folding makes lines wait, but not until after the message that their host ended."""
-    terminal, _ = show(histories.second_host_fails())
-    at = {" ".join(line.split()): number for number, line in enumerate(terminal.seen)}
-    assert at["gpu02 | RuntimeError: shape mismatch: 4096 and 8192"] < at["fanout: gpu02: train.sh ended: exit 3"]
-
-
-def test_a_terminal_of_another_foreground_job_is_not_wiped() -> None:
-    """After a command in front that was killed, or ``&``: what a shell wrote below the block is not ours to erase."""
-    out = io.StringIO()
-    painter = FrameWriter(NonblockingWriter(out), colour=False, unicode=True)
-    painter.write_frame("", [[("block", "")], [("of two rows", "")]], 40)
-    out.write("\r\nKilled\r\n$ ")
-    painter.abandon_block()
-    painter.write_frame("a line\n", [], 40)
-    painter.abandon_block()
-    painter.write_frame("another\n", [], 40)
-    terminal = Terminal(40, 10)
-    terminal.feed_text(out.getvalue())
-    assert [line.rstrip() for line in terminal.seen] == ["block", "of two rows", "Killed", "$", "a line", "another"]

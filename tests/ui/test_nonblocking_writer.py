@@ -46,11 +46,11 @@ def read_until(words: bytes, descriptor: int, piece: int = 65536) -> Iterator[by
     """Return all output up to these words, which may come in several reads; whole when the block is left."""
     found = bytearray()
 
-    def read() -> None:
+    def read_words() -> None:
         while words not in found[-len(words) - piece :]:
             found.extend(os.read(descriptor, piece))
 
-    reader = threading.Thread(target=read)
+    reader = threading.Thread(target=read_words)
     reader.start()
     yield found
     join_threads(reader)
@@ -76,11 +76,11 @@ def test_a_pipe_without_a_reader_does_not_block_and_gets_everything_later(pipe: 
 def test_a_terminal_gets_a_frame_in_pieces_and_whole(named: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it did not take at first is neither lost nor repeated; also where it cannot be opened once more."""
 
-    def nameless(descriptor: int) -> str:
+    def raise_no_device(descriptor: int) -> str:
         raise OSError(errno.ENODEV, "no name here")
 
     if not named:
-        monkeypatch.setattr(os, "ttyname", nameless)
+        monkeypatch.setattr(os, "ttyname", raise_no_device)
     ours, theirs = pty.openpty()
     tty.setraw(theirs)
     with open(theirs, "w", encoding="utf-8") as stream:
@@ -140,9 +140,9 @@ def test_closed_reader_is_noticed() -> None:
 
 
 def long_run(times: int) -> History:
-    run = History("gpu01").link().start()
+    run = History("gpu01").connect_hosts().start_hosts()
     for _ in range(times):
-        run.say("gpu01", FRAME.encode()).wait(0.1)
+        run.add_output("gpu01", FRAME.encode()).pass_time(0.1)
     return run
 
 
@@ -151,7 +151,7 @@ def test_a_run_does_not_wait_for_an_idle_pager(pipe: tuple[int, TextIO]) -> None
     """Plain view: the note about omitted lines comes as soon as the reader reads again."""
     err = io.StringIO()
     view = PlainView(build_heading(("gpu01",)), stdout=pipe[1], stderr=err, waits=False)
-    long_run(5).play(view)  # returns, although there is no reader
+    long_run(5).play_events(view)  # returns, although there is no reader
     reader = threading.Thread(target=lambda: [None for _ in iter(lambda: os.read(pipe[0], 1 << 16), b"")])
     reader.start()
     view.close()
@@ -166,7 +166,9 @@ def test_a_run_does_not_wait_for_an_idle_pager(pipe: tuple[int, TextIO]) -> None
 def test_json_output_has_a_note_about_omitted_lines(pipe: tuple[int, TextIO]) -> None:
     """As an object of its own, where they are missing."""
     view = JsonLines(build_heading(("gpu01",)), stdout=pipe[1], waits=False)
-    History("gpu01").link().start().say("gpu01", FRAME.encode()).say("gpu01", FRAME.encode()).play(view)
+    History("gpu01").connect_hosts().start_hosts().add_output("gpu01", FRAME.encode()).add_output(
+        "gpu01", FRAME.encode()
+    ).play_events(view)
     read = b""
     while view._out.has_pending:
         read += os.read(pipe[0], 65536)
@@ -185,7 +187,7 @@ def test_a_terminal_that_stops_in_the_middle_of_a_frame_holds_nothing_up() -> No
     tty.setraw(theirs)
     with open(theirs, "w", encoding="utf-8") as stream:
         live = LiveView(build_heading(("gpu01",)), stdout=stream, size=lambda: (100, 30))
-        long_run(50).play(live)  # returns, although there is no reader
+        long_run(50).play_events(live)  # returns, although there is no reader
         with read_until(b"log not shown", ours) as found:
             live.note("log not shown")
             live.close()

@@ -71,10 +71,10 @@ def test_log_lines_add_no_tag_and_end_no_script(tmp_path: Path) -> None:
     """The same run with harmless lines has the same tags."""
     tags = []
     for place, text in (("tame", "word"), ("wild", EVIL)):
-        run = History("h1", "h2").link().start()
-        run.add(StreamOpened(at=run.at, host="h1", stream=1, name=f"rank 0 {text}"))
-        run.say("h1", f"{text}\n".encode(), stream=1).say("h2", f"RuntimeError: {text}\n".encode())
-        run.end("h2", code=1).end("h1").tidy("h1", "h2")
+        run = History("h1", "h2").connect_hosts().start_hosts()
+        run.add_events(StreamOpened(at=run.at, host="h1", stream=1, name=f"rank 0 {text}"))
+        run.add_output("h1", f"{text}\n".encode(), stream=1).add_output("h2", f"RuntimeError: {text}\n".encode())
+        run.end_hosts("h2", code=1).end_hosts("h1").release_hosts("h1", "h2")
         tags.append(parse_page(page_of(tmp_path / place, run)))
     (tame, _), (wild, data) = tags
     assert wild.tags == tame.tags
@@ -93,12 +93,12 @@ def test_any_text_comes_through_the_data_unchanged_and_holds_nothing_of_html(val
 
 
 def test_the_timeline_of_a_run_has_each_host_and_stream(tmp_path: Path) -> None:
-    run = History("h1").link().start()
-    run.add(StreamOpened(at=run.at, host="h1", stream=1, name="rank 0"))
+    run = History("h1").connect_hosts().start_hosts()
+    run.add_events(StreamOpened(at=run.at, host="h1", stream=1, name="rank 0"))
     for step in range(1, 41):
-        run.say("h1", f"step {step}/40 loss {4 / step:.3f} tok/s 900\n".encode(), stream=1).wait(1.0)
-        run.add(Heartbeat(at=run.at, host="h1", load={"cpu": 50.0, "gpus": [{"util": 80}, {"util": 100}]}))
-    run.end("h1").wait(1).tidy("h1")
+        run.add_output("h1", f"step {step}/40 loss {4 / step:.3f} tok/s 900\n".encode(), stream=1).pass_time(1.0)
+        run.add_events(Heartbeat(at=run.at, host="h1", load={"cpu": 50.0, "gpus": [{"util": 80}, {"util": 100}]}))
+    run.end_hosts("h1").pass_time(1).release_hosts("h1")
     _, data = parse_page(page_of(tmp_path, run))
     times = data["hosts"][0]["times"]
     assert times["connecting"] <= times["connected"] <= times["started"] <= times["exited"] <= times["cleaned_up"]
@@ -111,17 +111,17 @@ def test_the_timeline_of_a_run_has_each_host_and_stream(tmp_path: Path) -> None:
 
 def build_ranks(*, hosts: int, loss: Callable[[int, int], float]) -> History:
     """Four ranks a host that all print a loss, and an accuracy in their own form."""
-    run = History(*(f"gpu{number:02}" for number in range(hosts))).link().start()
+    run = History(*(f"gpu{number:02}" for number in range(hosts))).connect_hosts().start_hosts()
     for node, host in enumerate(run.hosts):
         for local in range(4):
-            run.add(StreamOpened(at=run.at, host=host, stream=local + 1, name=f"rank {4 * node + local}"))
+            run.add_events(StreamOpened(at=run.at, host=host, stream=local + 1, name=f"rank {4 * node + local}"))
     for step in range(1, 31):
         for node, host in enumerate(run.hosts):
             for local in range(4):
                 text = f"step {step}/30 loss {loss(4 * node + local, step):.4f} right {step * 3}%"
-                run.say(host, f"{text}\n".encode(), stream=local + 1)
-        run.wait(1.0)
-    return run.end(*run.hosts).wait(1).tidy(*run.hosts)
+                run.add_output(host, f"{text}\n".encode(), stream=local + 1)
+        run.pass_time(1.0)
+    return run.end_hosts(*run.hosts).pass_time(1).release_hosts(*run.hosts)
 
 
 def test_ranks_with_equal_metrics_are_one_curve(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def show_run(run: History, wished: DisplayFilters | None = None, *, colour: bool
         filters=wished or parse_display_filters(Settings(show="all")),
         colour=colour,
     )
-    run.play(view)
+    run.play_events(view)
     view.close()
     return out.getvalue(), err.getvalue()
 
@@ -41,25 +41,41 @@ def test_whole_runs(name: str) -> None:
 
 
 def test_every_line_has_its_host_padded_to_the_longest() -> None:
-    run = History("a", "longer").link().start().say("a", b"x\n\ny\n").say("longer", b"z\n")
+    run = History("a", "longer").connect_hosts().start_hosts().add_output("a", b"x\n\ny\n").add_output("longer", b"z\n")
     assert show_run(run)[0] == "a      | x\na      |\na      | y\nlonger | z\n"
 
 
 def test_a_line_that_waits_is_shown_and_its_rest_follows() -> None:
-    run = History("a").link().start().say("a", b"Epoch 1 ...").wait(0.6).wait(0.6).say("a", b" done\nnext\n")
+    run = (
+        History("a")
+        .connect_hosts()
+        .start_hosts()
+        .add_output("a", b"Epoch 1 ...")
+        .pass_time(0.6)
+        .pass_time(0.6)
+        .add_output("a", b" done\nnext\n")
+    )
     assert show_run(run)[0] == "a | Epoch 1 ...\na +  done\na | next\n"
 
 
 def test_a_line_that_ends_in_time_is_one_line() -> None:
-    run = History("a").link().start().wait(1.0).say("a", b"Epoch 1 ...").wait(0.2).say("a", b" done\n")
+    run = (
+        History("a")
+        .connect_hosts()
+        .start_hosts()
+        .pass_time(1.0)
+        .add_output("a", b"Epoch 1 ...")
+        .pass_time(0.2)
+        .add_output("a", b" done\n")
+    )
     assert show_run(run)[0] == "a | Epoch 1 ... done\n"
 
 
 def test_a_bar_is_a_line_at_every_tenth_and_at_its_end() -> None:
-    run = History("a").link().start()
+    run = History("a").connect_hosts().start_hosts()
     for percent in range(101):
-        run.say("a", f"\r{percent:3d}%|bar".encode()).wait(0.5)
-    run.say("a", b"\ndone\n")
+        run.add_output("a", f"\r{percent:3d}%|bar".encode()).pass_time(0.5)
+    run.add_output("a", b"\ndone\n")
     lines = show_run(run)[0].splitlines()
     assert lines[:9] == [f"a ~ {percent}%|bar" for percent in range(10, 100, 10)]
     assert lines[-2:] == ["a | 100%|bar", "a | done"]
@@ -67,27 +83,30 @@ def test_a_bar_is_a_line_at_every_tenth_and_at_its_end() -> None:
 
 
 def test_slow_progress_bar_prints_a_line_every_half_minute() -> None:
-    run = History("a").link().start()
+    run = History("a").connect_hosts().start_hosts()
     for second in range(70):
-        run.say("a", f"\r  1%|bar {second}".encode()).wait(1.0)
+        run.add_output("a", f"\r  1%|bar {second}".encode()).pass_time(1.0)
     assert len([line for line in show_run(run)[0].splitlines() if " ~ " in line]) == 2
 
 
 def test_a_status_line_at_least_every_minute() -> None:
-    run = History("a", "b").link().start()
+    run = History("a", "b").connect_hosts().start_hosts()
     for _ in range(150):
-        run.wait(1.0)
+        run.pass_time(1.0)
     err = show_run(run)[1]
     assert len(re.findall(r"fanout: 2/2 running · 0 B of log · after", err)) == 2
 
 
 def test_a_line_can_carry_its_time_of_arrival() -> None:
-    out, _ = show_run(History("a").link().start().say("a", b"x\n"), parse_display_filters(Settings(timestamps=True)))
+    out, _ = show_run(
+        History("a").connect_hosts().start_hosts().add_output("a", b"x\n"),
+        parse_display_filters(Settings(timestamps=True)),
+    )
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d a \| x\n", out)
 
 
 def test_colour_of_the_host_is_kept_only_where_it_is_wanted() -> None:
-    run = History("a").link().start().say("a", b"\x1b[31mred\n")
+    run = History("a").connect_hosts().start_hosts().add_output("a", b"\x1b[31mred\n")
     assert show_run(run)[0] == "a | red\n"
     assert show_run(run, colour=True)[0] == "a | \x1b[31mred\x1b[0m\n"
 
@@ -95,11 +114,11 @@ def test_colour_of_the_host_is_kept_only_where_it_is_wanted() -> None:
 def test_a_reader_that_leaves_is_noticed_and_nothing_is_raised() -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    run = History("a").link().start().say("a", b"x\n")
+    run = History("a").connect_hosts().start_hosts().add_output("a", b"x\n")
     with open(writing, "w", encoding="utf-8") as out:
         view = PlainView(build_heading(run.hosts), stdout=out, stderr=io.StringIO())
         assert not view.broken
-        state = run.play(view)
+        state = run.play_events(view)
         assert view.broken
         view(Tick(at=T0 + 99), state)
         view.close()
@@ -108,23 +127,23 @@ def test_a_reader_that_leaves_is_noticed_and_nothing_is_raised() -> None:
 def test_a_stdout_without_utf8_gets_what_it_can_show() -> None:
     raw = io.BytesIO()
     out = io.TextIOWrapper(raw, encoding="ascii")
-    run = History("a").link().start().say("a", "é █\n".encode())
+    run = History("a").connect_hosts().start_hosts().add_output("a", "é █\n".encode())
     view = PlainView(build_heading(run.hosts), stdout=out, stderr=io.StringIO())
-    run.play(view)
+    run.play_events(view)
     assert raw.getvalue() == b"a | \\xe9 \\u2588\n"
 
 
 def test_many_hosts_that_end_together_are_one_sentence() -> None:
     hosts = tuple(f"gpu{n:02d}" for n in range(1, 65))
-    run = History(*hosts).link().start().end(*hosts).wait(0.5)
+    run = History(*hosts).connect_hosts().start_hosts().end_hosts(*hosts).pass_time(0.5)
     assert "fanout: gpu[01-64] ended: exit 0\n" in show_run(run)[1]
 
 
 def test_hosts_that_fail_after_the_first_are_one_sentence() -> None:
     """Sixty-three victims are no news; the first failure is."""
     hosts = tuple(f"gpu{n:02d}" for n in range(1, 65))
-    run = History(*hosts).link().start().end("gpu07", code=3)
-    err = show_run(run.end(*(host for host in hosts if host != "gpu07"), code=1).wait(0.5))[1]
+    run = History(*hosts).connect_hosts().start_hosts().end_hosts("gpu07", code=3)
+    err = show_run(run.end_hosts(*(host for host in hosts if host != "gpu07"), code=1).pass_time(0.5))[1]
     assert "fanout: gpu07: train.sh ended: exit 3\n" in err
     assert "fanout: gpu[01-06,08-64] ended: exit 1\n" in err
     assert err.count("ended") == 2
@@ -132,15 +151,23 @@ def test_hosts_that_fail_after_the_first_are_one_sentence() -> None:
 
 def test_an_exit_that_is_received_again_is_one_message() -> None:
     """A relay that attaches to its keeper again repeats how train.sh ended."""
-    run = History("gpu01", "gpu02").link().start().end("gpu01", code=3).end("gpu01", code=3).end("gpu02").end("gpu02")
-    err = show_run(run.wait(0.5))[1]
+    run = (
+        History("gpu01", "gpu02")
+        .connect_hosts()
+        .start_hosts()
+        .end_hosts("gpu01", code=3)
+        .end_hosts("gpu01", code=3)
+        .end_hosts("gpu02")
+        .end_hosts("gpu02")
+    )
+    err = show_run(run.pass_time(0.5))[1]
     assert err.count("train.sh ended: exit 3") == 1
     assert err.count("fanout: gpu02 ended: exit 0") == 1
 
 
 def test_a_message_of_several_lines_stays_readable_and_harmless() -> None:
-    run = History("a").add(Connecting(at=T0, host="a", attempt=1))
-    run.add(
+    run = History("a").add_events(Connecting(at=T0, host="a", attempt=1))
+    run.add_events(
         ConnectFailed(
             at=T0, host="a", kind="HostKeyUnknown", message="key unknown:\n  SHA256:x\x1b[2J", hint="ssh a\ntrue"
         )
@@ -155,19 +182,31 @@ def test_a_message_of_several_lines_stays_readable_and_harmless() -> None:
 
 
 def test_control_characters_in_a_stream_name_are_escaped() -> None:
-    run = History("a").link().start().add(StreamOpened(at=T0, host="a", stream=1, name="x\x1b]0;evil\x07\n| y"))
-    out, _ = show_run(run.say("a", b"z\n", stream=1))
+    run = (
+        History("a")
+        .connect_hosts()
+        .start_hosts()
+        .add_events(StreamOpened(at=T0, host="a", stream=1, name="x\x1b]0;evil\x07\n| y"))
+    )
+    out, _ = show_run(run.add_output("a", b"z\n", stream=1))
     assert out == "a:x\\x1b]0;evil\\x07\\x0a| y | z\n"
 
 
 def test_the_status_has_the_last_step_and_loss() -> None:
-    run = History("a").link().start().say("a", b"step 40/100 loss 2.5\nother\n").wait(1.0).wait(60.0)
+    run = (
+        History("a")
+        .connect_hosts()
+        .start_hosts()
+        .add_output("a", b"step 40/100 loss 2.5\nother\n")
+        .pass_time(1.0)
+        .pass_time(60.0)
+    )
     assert "1/1 running · step 40/100 · loss 2.5000 · 27 B of log · after" in show_run(run)[1]
 
 
 def test_a_rank_with_a_stream_of_its_own_is_named_and_lines_stay_aligned() -> None:
-    run = History("a").link().start().add(StreamOpened(at=T0, host="a", stream=1, name="rank 12"))
-    assert show_run(run.say("a", b"x\n").say("a", b"y\n", stream=1))[0] == "a    | x\na:12 | y\n"
+    run = History("a").connect_hosts().start_hosts().add_events(StreamOpened(at=T0, host="a", stream=1, name="rank 12"))
+    assert show_run(run.add_output("a", b"x\n").add_output("a", b"y\n", stream=1))[0] == "a    | x\na:12 | y\n"
 
 
 LINES = st.lists(
@@ -182,10 +221,10 @@ LINES = st.lists(
 def test_lines_that_come_together_look_as_if_each_had_come_alone(lines: list[str], wished: dict[str, Any]) -> None:
     """A block of plain lines is classified, filtered and printed at once; the output must be the same."""
     data = "".join(f"{line}\n" for line in lines).encode()
-    together = History("gpu01").link().start().say("gpu01", data)
-    alone = History("gpu01").link().start()
+    together = History("gpu01").connect_hosts().start_hosts().add_output("gpu01", data)
+    alone = History("gpu01").connect_hosts().start_hosts()
     for line in data.splitlines(keepends=True):
-        alone.say("gpu01", line)
+        alone.add_output("gpu01", line)
     assert show_run(together, parse_display_filters(Settings(**wished))) == show_run(
         alone, parse_display_filters(Settings(**wished))
     )
@@ -194,5 +233,11 @@ def test_lines_that_come_together_look_as_if_each_had_come_alone(lines: list[str
 @pytest.mark.parametrize("pattern", [r"^it (?P<step>\d+) nll=(?P<loss>[\d.]+)$", r"nll=([\d.]+)$"])
 def test_a_pattern_of_the_users_meets_every_line_of_a_block_by_itself(pattern: str) -> None:
     """Where a line begins and ends is not where the piece of the log does in which it came."""
-    run = History("a").link().start().say("a", b"noise\nit 7 nll=2.25\nmore noise\nand more\n").wait(61)
+    run = (
+        History("a")
+        .connect_hosts()
+        .start_hosts()
+        .add_output("a", b"noise\nit 7 nll=2.25\nmore noise\nand more\n")
+        .pass_time(61)
+    )
     assert "loss 2.2500" in show_run(run, parse_display_filters(Settings(metric=pattern)))[1]

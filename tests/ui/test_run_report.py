@@ -18,29 +18,44 @@ from tests.ui.goldens import build_heading, same_as_golden
 
 def render_report(run: History, **options: Any) -> str:
     tails = LogTails()
-    state = run.play(tails)
+    state = run.play_events(tails)
     words = {host: tails.get_tail(host) for host in run.hosts}
     return build_report(build_heading(run.hosts), state, outcome.outcome_of(state), words, **options)
 
 
 def lost_in_the_middle() -> History:
-    run = History("gpu01", "gpu02").link().start().say("gpu02", b"working\n").wait(1.0)
-    run.add(HostLost(at=run.at, host="gpu02", why="no sign of life for 300 s")).stop("gpu02 is lost", "gpu01")
-    return run.wait(1.0).end("gpu01", code=None, signal=15).tidy("gpu01")
+    run = History("gpu01", "gpu02").connect_hosts().start_hosts().add_output("gpu02", b"working\n").pass_time(1.0)
+    run.add_events(HostLost(at=run.at, host="gpu02", why="no sign of life for 300 s")).stop_hosts(
+        "gpu02 is lost", "gpu01"
+    )
+    return run.pass_time(1.0).end_hosts("gpu01", code=None, signal=15).release_hosts("gpu01")
 
 
 def left_behind() -> History:
-    run = History("gpu01").link().start().say("gpu01", b"Bus error\n").end("gpu01", code=None, signal=7)
+    run = (
+        History("gpu01")
+        .connect_hosts()
+        .start_hosts()
+        .add_output("gpu01", b"Bus error\n")
+        .end_hosts("gpu01", code=None, signal=7)
+    )
     stuck = Leftover(pid=4242, state="D", wchan="nfs_wait_bit", command="python tasks/train.py")
-    return run.add(CleanedUp(at=run.at, host="gpu01", killed=1, left=(stuck,))).wait(1.0)
+    return run.add_events(CleanedUp(at=run.at, host="gpu01", killed=1, left=(stuck,))).pass_time(1.0)
 
 
 def many_hosts() -> History:
     hosts = tuple(f"gpu{n:02d}" for n in range(1, 65))
-    run = History(*hosts).link().start().say("gpu07", TRACEBACK).wait(0.5).end("gpu07", code=1)
+    run = (
+        History(*hosts)
+        .connect_hosts()
+        .start_hosts()
+        .add_output("gpu07", TRACEBACK)
+        .pass_time(0.5)
+        .end_hosts("gpu07", code=1)
+    )
     others = [host for host in hosts if host != "gpu07"]
-    run.wait(0.3).stop("gpu07: exit 1", *others).wait(2.0).end(*others[:-1], code=None, signal=15)
-    return run.end(others[-1], code=None, signal=9).tidy(*hosts).wait(0.1)
+    run.pass_time(0.3).stop_hosts("gpu07: exit 1", *others).pass_time(2.0).end_hosts(*others[:-1], code=None, signal=15)
+    return run.end_hosts(others[-1], code=None, signal=9).release_hosts(*hosts).pass_time(0.1)
 
 
 RUNS = {**histories.TYPICAL, "lost": lost_in_the_middle, "left": left_behind, "many": many_hosts}
@@ -57,8 +72,10 @@ def test_a_good_run_needs_no_more_than_three_lines() -> None:
 
 def test_a_stopped_run_that_ended_well_has_no_holes() -> None:
     """A script that saves and exits 0 on TERM: it was stopped, and nothing is missing from its log."""
-    run = History("gpu01").link().start().wait(1.0)
-    run.add(Interrupted(at=run.at, signal=2)).stop("SIGINT", "gpu01").wait(1.0).end("gpu01").tidy("gpu01")
+    run = History("gpu01").connect_hosts().start_hosts().pass_time(1.0)
+    run.add_events(Interrupted(at=run.at, signal=2)).stop_hosts("SIGINT", "gpu01").pass_time(1.0).end_hosts(
+        "gpu01"
+    ).release_hosts("gpu01")
     assert " STOPPED after " in render_report(run)
     assert "HOLES" not in render_report(run)
 
@@ -85,8 +102,8 @@ def test_without_unicode_the_report_is_ascii() -> None:
 
 
 def test_a_traceback_far_above_the_end_is_still_shown_whole() -> None:
-    run = History("gpu01").link().start().say("gpu01", TRACEBACK)
-    run.say("gpu01", b"noise after it\n" * 10_000).end("gpu01", code=1).tidy("gpu01")
+    run = History("gpu01").connect_hosts().start_hosts().add_output("gpu01", TRACEBACK)
+    run.add_output("gpu01", b"noise after it\n" * 10_000).end_hosts("gpu01", code=1).release_hosts("gpu01")
     text = render_report(run)
     assert "its traceback" in text
     assert all(line in text for line in TRACEBACK.decode().splitlines())
@@ -94,8 +111,14 @@ def test_a_traceback_far_above_the_end_is_still_shown_whole() -> None:
 
 
 def test_host_output_cannot_break_out_of_the_report() -> None:
-    run = History("gpu01").link().start().say("gpu01", b"\x1b[2J\x1b]0;x\x07evil\n").end("gpu01", code=1)
-    assert "\x1b" not in render_report(run.tidy("gpu01"))
+    run = (
+        History("gpu01")
+        .connect_hosts()
+        .start_hosts()
+        .add_output("gpu01", b"\x1b[2J\x1b]0;x\x07evil\n")
+        .end_hosts("gpu01", code=1)
+    )
+    assert "\x1b" not in render_report(run.release_hosts("gpu01"))
 
 
 def test_torchruns_own_traceback_does_not_hide_the_programs() -> None:
@@ -129,7 +152,7 @@ def test_memory_does_not_grow_with_the_log() -> None:
 
 
 def test_the_report_notes_a_host_without_output() -> None:
-    run = History("gpu01").link().start().end("gpu01", code=9).tidy("gpu01")
+    run = History("gpu01").connect_hosts().start_hosts().end_hosts("gpu01", code=9).release_hosts("gpu01")
     assert "gpu01 printed no output." in render_report(run)
     assert io.StringIO(render_report(run)).readline().startswith("━━━ run 7f3a FAILED")
 

@@ -225,12 +225,12 @@ def test_folding_loses_no_host_and_no_line(outputs: dict[str, list[str]]) -> Non
 
 def test_equal_output_is_printed_once() -> None:
     out, err = io.StringIO(), io.StringIO()
-    run = History("h1", "h2", "h3", "h4").link().start()
+    run = History("h1", "h2", "h3", "h4").connect_hosts().start_hosts()
     for host in ("h1", "h3", "h2"):
-        run.say(host, b"Linux 6.8").say(host, b".0\n")
-    run.say("h4", b"uname: not found\n").end("h4", code=127).end("h1", "h2", "h3").wait(1.0)
+        run.add_output(host, b"Linux 6.8").add_output(host, b".0\n")
+    run.add_output("h4", b"uname: not found\n").end_hosts("h4", code=127).end_hosts("h1", "h2", "h3").pass_time(1.0)
     view = GroupedOutput(build_heading(run.hosts), stdout=out, stderr=err)
-    run.play(view)
+    run.play_events(view)
     assert out.getvalue() == ""
     view.close()
     view.close()
@@ -274,7 +274,7 @@ class TerminalStream(io.StringIO):
 
 def test_every_view_is_a_view(tmp_path: Path) -> None:
     """All of them take notes and events side by side, can be closed twice, and none is broken by it."""
-    run, out = History("h1", "h2").link().start().say("h1", b"x\n").wait(1.0), io.StringIO()
+    run, out = History("h1", "h2").connect_hosts().start_hosts().add_output("h1", b"x\n").pass_time(1.0), io.StringIO()
     head = build_heading(run.hosts)
     views: list[View | RunWriter | LogTails] = [
         PlainView(head, stdout=out, stderr=out),
@@ -286,7 +286,7 @@ def test_every_view_is_a_view(tmp_path: Path) -> None:
     ]
     for view in views:
         view.note("a word")
-    run.play(*views)
+    run.play_events(*views)
     for view in [*views, *views]:
         view.close()
     assert not any(view.broken for view in views)

@@ -40,7 +40,7 @@ def test_the_terminal_is_as_it_was_after_every_kind_of_end(
             run.wait_for_text("^C stop")  # the keys are there: the terminal is in our hands
             assert not run.cooked
             run.send_signal(number)
-        run.until_told(b"ended")
+        run.wait_for_word(b"ended")
         assert run.told == b"ended %d\n" % code
         assert is_sane(run)
         assert not any("fanout  run" in line for line in run.screen.seen)
@@ -61,7 +61,7 @@ def test_keys_work_and_ctrl_z_gives_the_terminal_back_until_it_is_continued(tmp_
         run.wait_for_text("showing ranks 1,3, but this run has rank 0 only")
         assert "showing rank 1" not in run.raw.decode().replace("showing ranks 1,3", "")
         run.press_keys("\x1a")
-        run.until_told(b"stopped")
+        run.wait_for_word(b"stopped")
         assert is_sane(run)
         assert not any("fanout  run" in line for line in run.screen.seen)  # room for the shell's prompt
         run.raw = b""
@@ -70,7 +70,7 @@ def test_keys_work_and_ctrl_z_gives_the_terminal_back_until_it_is_continued(tmp_
         run.press_keys("a")
         run.wait_for_text("showing every line")
         run.press_keys("\x03")
-        run.until_told(b"ended")
+        run.wait_for_word(b"ended")
         assert run.told == b"ended 130\n"
         assert is_sane(run)
 

@@ -40,7 +40,7 @@ import torch  # noqa: E402
 import torch.distributed as dist  # noqa: E402
 
 
-def exception(step: int) -> None:
+def raise_exception(step: int) -> None:
     raise ValueError(f"sample {step} is broken")
 
 
@@ -50,13 +50,13 @@ def key_error(step: int) -> None:
 
 def in_thread(step: int) -> None:
     """Raise an exception in a loader's thread, which the program notices."""
-    thread = threading.Thread(target=exception, args=(step,))
+    thread = threading.Thread(target=raise_exception, args=(step,))
     thread.start()
     thread.join()
     os._exit(9)
 
 
-def bus(step: int) -> None:
+def raise_bus_error(step: int) -> None:
     """Raise SIGBUS, as a data loader does when /dev/shm is too small for its batches."""
     path = "/dev/shm/batch"
     with open(path, "wb+") as file:
@@ -98,20 +98,20 @@ def loader_killed(step: int) -> None:
         pass
 
 
-def shape(step: int) -> None:
+def reduce_other_shape(step: int) -> None:
     dist.all_reduce(torch.ones(3000))
 
 
-def order(step: int) -> None:
+def call_other_collective(step: int) -> None:
     dist.broadcast(torch.ones(4), 0)
 
 
-def skips(step: int) -> None:
+def exit_early(step: int) -> None:
     """Take another branch and exit with 0, as after fewer batches than the others have."""
     os._exit(0)
 
 
-def memory(step: int) -> None:
+def fill_memory(step: int) -> None:
     """Allocate memory until the kernel kills this process; the test has set a limit to it."""
     while not os.path.exists("/tmp/limited"):
         time.sleep(0.05)
@@ -121,7 +121,7 @@ def memory(step: int) -> None:
 
 
 FAULTS: dict[str, Callable[[int], Any]] = {
-    "exception": exception,
+    "exception": raise_exception,
     "key-error": key_error,
     "thread": in_thread,
     "sys-exit": lambda step: sys.exit(3),
@@ -129,22 +129,22 @@ FAULTS: dict[str, Callable[[int], Any]] = {
     "sigkill": lambda step: os.kill(os.getpid(), signal.SIGKILL),
     "sigterm": lambda step: os.kill(os.getpid(), signal.SIGTERM),
     "segv": lambda step: ctypes.string_at(0),
-    "bus": bus,
+    "bus": raise_bus_error,
     "abort": lambda step: os.abort(),
     "memory-error": memory_error,
-    "memory": memory,
+    "memory": fill_memory,
     "open-files": open_files,
     "disk-full": disk_full,
     "loader-killed": loader_killed,
     "hang": lambda step: time.sleep(1000),
     "stopped": lambda step: os.kill(os.getpid(), signal.SIGSTOP),
-    "shape": shape,
-    "order": order,
-    "skips": skips,
+    "shape": reduce_other_shape,
+    "order": call_other_collective,
+    "skips": exit_early,
 }
 
 
-def work() -> None:
+def spend_step_time() -> None:
     """Spend the time of a step: mostly none; for the slow kinds some CPU time, and more on the guilty rank."""
     if not FAULT.startswith("slow"):
         time.sleep(0.05)
@@ -160,7 +160,7 @@ def main() -> None:
     dist.init_process_group("gloo", timeout=PATIENCE)
     for step in range(1, STEPS + 1):
         began = time.perf_counter()
-        work()
+        spend_step_time()
         if GUILTY and step == AT:
             FAULTS.get(FAULT, bool)(step)
         took = time.perf_counter() - began  # without the time for which it waits for the others
