@@ -9,6 +9,7 @@ import ast
 import io
 import re
 import tokenize
+from collections.abc import Iterable
 
 import pytest
 
@@ -19,6 +20,9 @@ LONGEST_FUNCTION = 60
 #: Percent of the public functions and methods of fanout whose name is one word.
 MOST_ONE_WORD_NAMES = 17.0
 MOST_BANNED_NAMES = 8
+#: Helpers of the tests whose name is one word, and names in the tests with a banned word.
+MOST_ONE_WORD_HELPERS = 152
+MOST_BANNED_TEST_NAMES = 13
 MOST_TABLES = 190  # literal tables that are laid out by hand
 SLACK = 10  # a limit may stand this far above the count
 
@@ -99,9 +103,19 @@ def test_prose_of_the_code_only_gets_plainer(folder: str) -> None:
 
 def test_names_have_no_banned_word() -> None:
     """Names of variables, parameters, fields and functions of fanout; most of those left are in fanout/diagnose."""
-    names = {
+    names = _find_banned_names(all_of_fanout())
+    assert len(names) <= MOST_BANNED_NAMES, sorted(names)
+
+
+def test_names_in_the_tests_only_get_plainer() -> None:
+    names = _find_banned_names(read_modules("tests"))
+    assert MOST_BANNED_TEST_NAMES - SLACK <= len(names) <= MOST_BANNED_TEST_NAMES, sorted(names)
+
+
+def _find_banned_names(modules: Iterable[Module]) -> set[str]:
+    return {
         name
-        for module in all_of_fanout()
+        for module in modules
         for node in ast.walk(module.tree)
         for name in (
             getattr(node, "id", ""),
@@ -111,7 +125,6 @@ def test_names_have_no_banned_word() -> None:
         )
         if isinstance(name, str) and BANNED_NAME.search(name)
     }
-    assert len(names) <= MOST_BANNED_NAMES, sorted(names)
 
 
 def test_public_function_names_have_a_verb_and_an_object() -> None:
@@ -119,6 +132,19 @@ def test_public_function_names_have_a_verb_and_an_object() -> None:
     one_word = [name for name in names if "_" not in name]
     assert len(names) > 500
     assert 100 * len(one_word) / len(names) <= MOST_ONE_WORD_NAMES
+
+
+def test_helpers_of_the_tests_only_get_plainer_names() -> None:
+    """A fixture or a property is a noun; ``main`` and methods of Python's own protocols keep their names."""
+    helpers = [
+        f"{module.path}: {node.name}"
+        for module in read_modules("tests")
+        for node in functions_of(module)
+        if "_" not in node.name.strip("_")
+        and not node.name.startswith("__")
+        and not any(re.search(r"fixture|property", ast.unparse(each)) for each in node.decorator_list)
+    ]
+    assert MOST_ONE_WORD_HELPERS - SLACK <= len(helpers) <= MOST_ONE_WORD_HELPERS, (len(helpers), helpers)
 
 
 def test_no_file_is_longer_than_350_lines() -> None:
