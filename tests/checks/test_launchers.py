@@ -210,15 +210,15 @@ def test_other_differences_from_the_plan_are_warnings(program: str, line: str, t
 def test_a_kind_of_group_is_needed_on_hosts_with_one_gpu() -> None:
     """accelerate and LLaMA-Factory start one plain process there, unless a flag or variable asks for a group."""
 
-    def explain(program: str, line: str, **env: str) -> str:
+    def explain_launch(program: str, line: str, **env: str) -> str:
         call = parse_launcher_call({"program": program, "argv": line.split(), "env": env})
         assert call is not None
         return explain_single_host(call, gpus=1)
 
-    assert "no --multi_gpu" in explain("accelerate", "launch --num_machines 2 task.py")
-    assert explain("accelerate", "launch --multi_gpu --num_machines 2 task.py") == ""
-    assert "no FORCE_TORCHRUN=1" in explain("llamafactory-cli", "train a.yaml", NNODES="2")
-    assert explain("llamafactory-cli", "train a.yaml", NNODES="2", FORCE_TORCHRUN="true") == ""
+    assert "no --multi_gpu" in explain_launch("accelerate", "launch --num_machines 2 task.py")
+    assert explain_launch("accelerate", "launch --multi_gpu --num_machines 2 task.py") == ""
+    assert "no FORCE_TORCHRUN=1" in explain_launch("llamafactory-cli", "train a.yaml", NNODES="2")
+    assert explain_launch("llamafactory-cli", "train a.yaml", NNODES="2", FORCE_TORCHRUN="true") == ""
 
 
 def test_ray_with_one_head_passes() -> None:

@@ -253,15 +253,15 @@ def test_a_terminal_shows_which_hosts_exec_waits_for() -> None:
     """The line appears after a second, and is gone before the view prints a message and at the end."""
     terminal = TerminalStream()
     line = WaitingLine(terminal, 80)
-    run = History("gpu01", "gpu02", "gpu03").link().start()
-    run.play(line)
+    run = History("gpu01", "gpu02", "gpu03").connect_hosts().start_hosts()
+    run.play_events(line)
     assert terminal.getvalue() == ""
-    run.end("gpu01").wait(14.0).play(line)
+    run.end_hosts("gpu01").pass_time(14.0).play_events(line)
     assert re.search(r"\r\x1b\[K1/3 hosts have ended, \d+ s; waiting for gpu\[02-03\]$", terminal.getvalue())
     line.clear()
     assert terminal.getvalue().endswith("\r\x1b[K")
     piped = io.StringIO()
-    run.play(WaitingLine(piped, 80), WaitingLine(terminal, 80, shown=False))
+    run.play_events(WaitingLine(piped, 80), WaitingLine(terminal, 80, shown=False))
     assert piped.getvalue() == ""
 
 
