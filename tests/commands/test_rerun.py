@@ -36,7 +36,7 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "runs" / "7f3a"
 
 
-def rerun(recorded: Path, *words: str) -> int:
+def repeat_run(recorded: Path, *words: str) -> int:
     return main(["rerun", "--log-dir", str(recorded.parent), *words])
 
 
@@ -76,7 +76,7 @@ def test_record_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 def test_a_run_is_repeated_with_its_own_command_line(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record_command(recorded, "--nproc-per-node", "2", "--env", "API=s3cret")
-    assert rerun(recorded, "--dry-run", "--env", "API=new", "7f3a") == 0
+    assert repeat_run(recorded, "--dry-run", "--env", "API=new", "7f3a") == 0
     out, err = capsys.readouterr()
     assert "repeating run 7f3a: fanout run --nproc-per-node 2" in err
     assert "export NPROC_PER_NODE=2" in out
@@ -86,22 +86,22 @@ def test_a_run_is_repeated_with_its_own_command_line(recorded: Path, capsys: pyt
 
 def test_missing_values_are_named_with_a_command(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record_command(recorded, "--env", "API=s3cret", "-E", "OTHER=x")
-    assert rerun(recorded, "--env", "OTHER=y", "7f3a") == 2
+    assert repeat_run(recorded, "--env", "OTHER=y", "7f3a") == 2
     assert "--env API: values of --env are not recorded" in (err := capsys.readouterr().err)
     assert "--env API=VALUE 7f3a" in err
 
 
 def test_another_directory_is_refused_with_a_command(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record_command(recorded, cwd="/home/ann/my project")
-    assert rerun(recorded, "7f3a") == 2
+    assert repeat_run(recorded, "7f3a") == 2
     assert "cd '/home/ann/my project' && fanout rerun" in capsys.readouterr().err
 
 
 def test_hosts_of_standard_input_and_a_record_without_a_command_are_refused(
     recorded: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert rerun(recorded, "7f3a") == 2
+    assert repeat_run(recorded, "7f3a") == 2
     assert f"no {COMMAND_FILE}" in capsys.readouterr().err
     record_command(recorded, hosts="-")
-    assert rerun(recorded, "7f3a") == 2
+    assert repeat_run(recorded, "7f3a") == 2
     assert "standard input" in capsys.readouterr().err
