@@ -56,6 +56,7 @@ class AttemptLoop:
     def run(self, parent_pipe: detach.ParentPipe | None = None) -> int:
         """Run all attempts; return the exit status of the last one. With a ``parent_pipe``, the user can detach."""
         self._warn_of_hosts()
+        self.first.check_plan()
         self._make_directory()
         self._write_command()
         once = parent_pipe.deliver_once if parent_pipe is not None else None
@@ -63,7 +64,12 @@ class AttemptLoop:
         with ExitStack() as locks, route_signals(once=once) as router:
             while True:
                 describe = partial(attempt_report.describe_first_step, tuple(self._history))
-                launch.start(router, locks, parent_pipe, holder, describe)
+                try:
+                    launch.start(router, locks, parent_pipe, holder, describe)
+                except BaseException:
+                    launch.close()
+                    holder.close()
+                    raise
                 parent_pipe = None if launch.left else parent_pipe
                 decision = self._decide(launch)
                 if isinstance(decision, EndRun) or not self._wait_for_restart(launch, decision):
@@ -259,6 +265,11 @@ class _ClaimHolder:
         """Release the hosts of the kept attempt, and complete its record."""
         if self.launch is not None:
             self.take().finish(prints=False)
+
+    def close(self) -> None:
+        """Close the connections of the kept attempt after an error; its guardian ends what is left."""
+        if self.launch is not None:
+            self.take().close()
 
     def __call__(self, event: Event, state: RunState) -> None:
         if self.launch is not None and all(host.go_at is not None for host in state.all_hosts):

@@ -92,6 +92,11 @@ class Launch:
             host.host for host in self.outcome.hosts if host.verdict in ("unreached", "refused", "lost")
         }
 
+    def check_plan(self) -> None:
+        """Raise the errors of a plan that needs no check, before there is a record or a connection. Raises UsageError."""
+        if self.settings.skip_check:
+            self.planner.make_plan(launch_check.resolve_first_host(self.context))
+
     # -- start and watch
 
     def start(
@@ -107,8 +112,6 @@ class Launch:
         With a ``parent_pipe``, the user can detach. ``locks`` keeps the lock of the record until the end of the run.
         ``observer`` receives every event too. ``describe_first_step`` returns the message about the first step.
         """
-        if self.settings.skip_check:
-            self.planner.make_plan(launch_check.resolve_first_host(self.context))  # errors come before any connection
         self._open_outputs(locks, parent_pipe)
         self.steps.on_first = lambda step: self._note(describe_first_step(step))
         self._guardian = Guardian()

@@ -59,7 +59,7 @@ def test_healthy_hosts_have_no_finding(lab: Lab) -> None:
     """Not a failure, not a warning, not a note; and nothing is left on any of them (the fixture looks)."""
     done = run_check(lab)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.endswith("All checks passed.\n")
+    assert "checks passed" in done.stdout.splitlines()[-1]
     assert read_findings(lab) == []
 
 

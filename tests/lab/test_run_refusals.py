@@ -119,7 +119,7 @@ def test_a_new_host_key_is_taken_where_that_was_asked_for_and_a_changed_one_neve
     done = apart.run_fanout("exec", "--accept-new-host-keys", "hosts.txt", "--", "echo", "in")
     assert done.code == 255, done.all
     _assert_host_message(done, "changed", "has CHANGED")
-    assert apart.run_fanout("exec", "-w", "unknown", "hosts.txt", "--", "echo", "in").out.endswith("\nin\n")
+    assert apart.run_fanout("exec", "-w", "unknown", "hosts.txt", "--", "echo", "in").out.endswith("in\n")
 
 
 def test_an_unreachable_host_is_the_cause_also_where_gpus_were_to_be_counted(apart: Project, lab: Lab) -> None:
