@@ -12,8 +12,8 @@ from fanout.model.events import Chunk, Event
 from fanout.model.state import RunState
 from fanout.text.sanitize import strip_escapes
 
-LINES_READ = 8  # of one chunk: a flood has the same step many times
-BYTES_READ = 4096
+LINES_READ = 8  # the last ones of a chunk: a flood has the same step many times
+BYTES_READ = 4096  # at each end of a chunk, so that a flood without steps costs as little as one with steps
 
 
 class StepProgress:
@@ -37,12 +37,14 @@ class StepProgress:
         block = self._unread.setdefault((event.host, event.stream), LineBuffer()).add_bytes(event.data)
         if not block:
             return
-        known = self.first is not None
-        lines = split_last_lines(block, LINES_READ, most=BYTES_READ) if known else _split_all(block)
-        for line in lines:
+        for line in (*self._read_first_lines(block), *split_last_lines(block, LINES_READ, most=BYTES_READ)):
             found = parse_line(split_rank_prefix(strip_escapes(line))[0], self._metric)
             if found is not None and found.step is not None:
                 self._add_step(found.step, event.at)
+
+    def _read_first_lines(self, block: bytes) -> list[str]:
+        """Return the lines at the beginning of the chunk until a step is known: they may have the first step of a burst."""
+        return [] if self.first is not None else [text for _, text in split_file_lines(block[:BYTES_READ])]
 
     def _add_step(self, step: int, at: float) -> None:
         if self.first is None:
@@ -50,7 +52,3 @@ class StepProgress:
             self.on_first(step)
         if self.last is None or step > self.last:
             self.last, self.last_at = step, at
-
-
-def _split_all(block: bytes) -> list[str]:
-    return [text for _, text in split_file_lines(block)]
