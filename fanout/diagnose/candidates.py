@@ -73,6 +73,20 @@ class Candidate:
         )
 
 
+def build_match_cause(seen: LogMatch, *, signature: str, says: str, hosts: tuple[str, ...]) -> Cause:
+    """Build a cause on the host of one log line, which is its evidence; ``hosts`` are all hosts that it concerns."""
+    return Cause(
+        signature=signature,
+        says=says,
+        host=seen.host,
+        hosts=hosts,
+        at=seen.at,
+        text=seen.text,
+        file=seen.file,
+        line=seen.line,
+    )
+
+
 def find_candidates(evidence: Evidence, processes: Sequence[Process]) -> tuple[Candidate, ...]:
     """Return all candidates, unordered."""
     out = [

@@ -7,11 +7,12 @@ and before that for as many clients as its NNODES.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
+from fanout.diagnose.candidates import build_match_cause
 from fanout.diagnose.evidence import LogMatch
 from fanout.diagnose.evidence_order import COUNTED, UNEQUAL
 from fanout.diagnose.rule_context import RuleContext, RuleResult
-from fanout.diagnose.verdict import Cause
 from fanout.logs import rank_prefix
 
 _KEY = re.compile(r"torchelastic/(?:assigned_ranks/(?P<node>\d{1,9})|role_info/)")
@@ -32,15 +33,11 @@ def _find_same_number(case: RuleContext) -> RuleResult | None:
         if len(here) == 2:
             both = tuple(here)
             causes = [
-                Cause(
+                build_match_cause(
+                    seen,
                     signature="node-rank",
                     says=f"took part as node {number}, as {' and '.join(other for other in both if other != host)} did",
-                    host=host,
                     hosts=both,
-                    at=seen.at,
-                    text=seen.text,
-                    file=seen.file,
-                    line=seen.line,
                 )
                 for host, seen in here.items()
             ]
@@ -65,15 +62,8 @@ def _find_node_rank(case: RuleContext) -> RuleResult | None:
     if len({host for host, *_ in found}) != 1:
         return None
     host, own, used, seen = found[0]
-    cause = Cause(
-        signature="node-rank",
-        says=f"took part as node {used}, although it is node {own}",
-        host=host,
-        hosts=(host,),
-        at=seen.at,
-        text=seen.text,
-        file=seen.file,
-        line=seen.line,
+    cause = build_match_cause(
+        seen, signature="node-rank", says=f"took part as node {used}, although it is node {own}", hosts=(host,)
     )
     evidence = f"it waited for a key that only node {used} waits for; fanout set NODE_RANK={own}"
     advice = f"look for what sets NODE_RANK on {host}: train.sh, a profile, --node-rank"
@@ -100,16 +90,8 @@ def _find_nnodes(case: RuleContext) -> RuleResult | None:
     first, hosts = waited[0], tuple(dict.fromkeys(seen.host for seen in waited))
     alone = first.host if len(hosts) == 1 else None
     want = first.fields["want"]
-    cause = Cause(
-        signature="nnodes",
-        says=f"waited for {want} hosts, although the run has {len(given)}",
-        host=alone,
-        hosts=hosts,
-        at=first.at,
-        text=first.text,
-        file=first.file,
-        line=first.line,
-    )
+    says = f"waited for {want} hosts, although the run has {len(given)}"
+    cause = replace(build_match_cause(first, signature="nnodes", says=says, hosts=hosts), host=alone)
     evidence = f"{first.fields.get('got', '?')} of {want} joined on {first.host}; fanout set NNODES={len(given)}"
     where = f"on {alone} (perhaps on the others too)" if alone else "on all hosts"
     advice = f"look for what sets NNODES {where}: train.sh, a profile, --nnodes"

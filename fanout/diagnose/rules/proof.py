@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from fanout.diagnose.candidates import Candidate
+from fanout.diagnose.candidates import Candidate, build_match_cause
 from fanout.diagnose.evidence import LogMatch
 from fanout.diagnose.evidence_order import NO_PID, Doubt
 from fanout.diagnose.rule_context import RuleContext, RuleResult
-from fanout.diagnose.verdict import Cause
 from fanout.logs import rank_prefix
 
 _OOM = ("kernel-oom", "oom-daemon")
-_KILLED = ("loader-killed", "shell-killed", "shell-killed-zsh")
+_KILLED = ("loader-killed", "shell-killed")
 _TRAINING = re.compile(r"python|pt_main_thread|pt_data_worker|torchrun|deepspeed|accelerate|ray")
 _ADVICE = "use fewer data loader workers, less pinned memory or a smaller batch; `dmesg` there names the process"
 
@@ -57,16 +56,8 @@ def find_unexplained_kill(case: RuleContext) -> RuleResult | None:
     if len({each.host for each in here}) != 1:
         return None
     seen = here[0]
-    cause = Cause(
-        signature=seen.signature,
-        says=f"had a process OOM-killed by the kernel ({seen.fields.get('name')}, pid {seen.fields.get('pid')})",
-        host=seen.host,
-        hosts=(seen.host,),
-        at=seen.at,
-        text=seen.text,
-        file=seen.file,
-        line=seen.line,
-    )
+    says = f"had a process OOM-killed by the kernel ({seen.fields.get('name')}, pid {seen.fields.get('pid')})"
+    cause = build_match_cause(seen, signature=seen.signature, says=says, hosts=(seen.host,))
     return RuleResult(
         cause=cause, evidence=(f"{seen.file}:{seen.line}: {seen.text}",), doubts=(NO_PID,), advice=(seen.advice,)
     )
