@@ -21,6 +21,7 @@ from fanout.text.units import count_noun
 EndReason = Literal[
     "succeeded",
     "requested",
+    "not-started",
     "off",
     "not-restartable",
     "before-first-step",
@@ -67,7 +68,8 @@ def decide_next(options: RecoveryOptions, history: Sequence[AttemptEnd], fleet: 
         return EndRun(reason="requested", why=last.requested)
     failure = classify_failure(options, last)
     removed = _hosts_to_remove(options, history, failure)
-    end = _reason_to_end(options, history, failure, removed)
+    budget = count_restarts(options, history)
+    end = _reason_to_end(options, history, failure, budget, removed)
     if end is not None:
         return end
     keep = _removable_only_for_spare(last, failure)
@@ -76,7 +78,6 @@ def decide_next(options: RecoveryOptions, history: Sequence[AttemptEnd], fleet: 
     if roster is None:
         names = ", ".join(name for name in last.hosts if name in removed)
         return EndRun(reason="no-hosts", why=f"no spare host is left for {names}", failure_class=failure.name)
-    budget = count_restarts(options, history)
     return Restart(
         roster=roster,
         wait_seconds=budget.wait_seconds if failure.waits and not roster.replaced else 0.0,
@@ -92,11 +93,14 @@ def advise_restarts(options: RecoveryOptions, history: Sequence[AttemptEnd], fle
 
 
 def _reason_to_end(
-    options: RecoveryOptions, history: Sequence[AttemptEnd], failure: FailureClass, removed: frozenset[str]
+    options: RecoveryOptions,
+    history: Sequence[AttemptEnd],
+    failure: FailureClass,
+    budget: Budget,
+    removed: frozenset[str],
 ) -> EndRun | None:
     last = history[-1]
     moves_away = last.host is not None and last.host in removed  # the cause stays behind
-    restarts = len(history) - 1
     if options.max_restarts <= 0 or (options.only_hangs and failure.name != "hang"):
         return EndRun(reason="off", failure_class=failure.name)
     if starts_from_scratch(history) and not options.allow_from_scratch:
@@ -105,10 +109,9 @@ def _reason_to_end(
         return _end("not-restartable", failure.why, failure)
     if failure.needs_progress and not _has_started(last) and not moves_away:
         return _end("before-first-step", "it failed before its first step, and would fail there again", failure)
-    if failure.stops_at_same_place and restarts and failed_at_same_place(last, history[-2]):
+    if failure.stops_at_same_place and len(history) > 1 and failed_at_same_place(last, history[-2]):
         step = f" after step {last.steps.last}" if last.steps else ""
         return _end("same-place", f"the same error occurred twice in the same place{step}", failure)
-    budget = count_restarts(options, history)
     return _reason_by_limits(options, history, failure, budget, moves_away=moves_away)
 
 

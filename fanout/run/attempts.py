@@ -135,9 +135,9 @@ class AttemptLoop:
             self._history.append(end)
             self._away |= set(end.lost)
             self._faulty |= set(end.unclean)
-            decision = decide_next(self.options, self._history, self._list_fleet(end))
-            if not launch.has_started and not end.requested:
-                decision = EndRun(reason="off")  # the first attempt never started: its report has the reason
+            decision: Decision = EndRun(reason="not-started")  # the first attempt: its report has the reason
+            if launch.has_started or end.requested:
+                decision = decide_next(self.options, self._history, self._list_fleet(end))
             self._decisions.append(decision)
             if isinstance(decision, Restart):
                 self._faulty |= {old for old, _ in decision.roster.replaced} - self._away
@@ -224,7 +224,7 @@ class AttemptLoop:
             launch.finish(prints=False)
         holder.release()
         advice = None
-        if isinstance(decision, EndRun) and decision.reason == "off" and launch.has_started:
+        if isinstance(decision, EndRun) and decision.reason == "off":
             advice = advise_restarts(self.options, self._history, Fleet())
         notes = attempt_report.list_report_lines(self._history, self._decisions, decision, advice)
         code = reported.finish(notes)
