@@ -165,7 +165,7 @@ class Launch:
             self._view.left = True
             detach.redirect_output(self._record.path)
         for reporter in (self.pace, self._hang_reporter):
-            reporter.outputs += [self._view.note, self._record.note]
+            reporter.outputs.append(self._note)
 
     def _check_and_launch(self) -> RunOutcome:
         """Check, plan, launch and watch; return the outcome, also if an earlier step ends the attempt."""
@@ -196,7 +196,7 @@ class Launch:
         self._guardian.watch_run(self._write_handle())
         self.plan = made
         policy = policy_of(self.settings, hold=self.attempt.holds)
-        session.add_subscriber(WaitReporter(policy, [view.note, self._record.note]))
+        session.add_subscriber(WaitReporter(policy, [self._note]))
         return session.run_plan(policy, made)
 
     def _diagnose(self) -> None:
