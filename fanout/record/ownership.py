@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fanout.model import schema
+from fanout.model.attempt_plan import make_attempt_id
 from fanout.model.schema import Integer, ListOf, Text
 from fanout.record import writer_lock
 from fanout.record.paths import LogFileNames, encode_name
@@ -47,31 +48,35 @@ def find_own_record(root: str, name: str) -> OwnRecord | None:
     with suppress(OSError, ValueError), _open_record(root, name) as directory:
         first = _read_run_record(directory, name)
         if first is not None:
-            logs = {file for file in _list_names(directory, LOGS) if file.endswith(".log")}
-            files = list(_list_own_files(directory, logs))  # an estimate: the exact names need a read of all events
             at = os.stat(EVENTS, dir_fd=directory, follow_symlinks=False).st_mtime
-            used = sum(blocks * 512 for _, _, blocks in files) + _measure_attempts(os.path.join(root, name), name)
-            return OwnRecord(path=os.path.join(root, name), at=at, bytes=used)
+            path = os.path.join(root, name)
+            return OwnRecord(path=path, at=at, bytes=_measure_files(directory) + _measure_attempts(path, name))
     return None
 
 
 def _measure_attempts(path: str, run_id: str) -> int:
     """Return the bytes on disk of the records of later attempts."""
     total = 0
-    for folder in _list_directory(path):
-        if ATTEMPT.fullmatch(folder):
-            with suppress(OSError, ValueError), _open_record(path, folder) as directory:
-                if _read_run_record(directory, f"{run_id}.{folder.removeprefix('attempt-')}") is not None:
-                    logs = {file for file in _list_names(directory, LOGS) if file.endswith(".log")}
-                    total += sum(blocks * 512 for _, _, blocks in _list_own_files(directory, logs))
+    for folder, attempt_id in _list_attempts(path, run_id):
+        with suppress(OSError, ValueError), _open_record(path, folder) as directory:
+            if _read_run_record(directory, attempt_id) is not None:
+                total += _measure_files(directory)
     return total
 
 
-def _list_directory(path: str) -> list[str]:
+def _measure_files(directory: int) -> int:
+    """Return the bytes on disk of fanout's files; an estimate, because the exact names need a read of all events."""
+    logs = {file for file in _list_names(directory, LOGS) if file.endswith(".log")}
+    return sum(blocks * 512 for _, _, blocks in _list_own_files(directory, logs))
+
+
+def _list_attempts(path: str, run_id: str) -> list[tuple[str, str]]:
+    """Return (folder, id) of each later attempt in the directory of a run."""
     try:
-        return sorted(os.listdir(path))
+        found = [match for name in sorted(os.listdir(path)) if (match := ATTEMPT.fullmatch(name))]
     except OSError:
         return []
+    return [(match[0], make_attempt_id(run_id, int(match[1]))) for match in found]
 
 
 def delete_record(root: str, name: str) -> list[str] | None:
@@ -82,9 +87,8 @@ def delete_record(root: str, name: str) -> list[str] | None:
     if find_own_record(root, name) is None:
         return None
     path = os.path.join(root, name)
-    for folder in _list_directory(path):
-        if ATTEMPT.fullmatch(folder):
-            _delete_files(path, folder, f"{name}.{folder.removeprefix('attempt-')}")
+    for folder, attempt_id in _list_attempts(path, name):
+        _delete_files(path, folder, attempt_id)
     return _delete_files(root, name, name)
 
 
