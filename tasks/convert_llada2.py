@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 
 from llada2 import checkpoint, hf_names, model_config, tokenizer, weights
-from llada2.errors import UserError
+from llada2.errors import UserError, run_command
 from llada2.hf_folder import WeightFolder, is_folder, write_tensors
 from llada2.model_config import ModelConfig
 from torch import Tensor
@@ -73,12 +73,7 @@ def convert(source: str, folder: str, experts: str) -> None:
 def main(arguments: list[str]) -> int:
     """Convert the weights, and return the exit code of the process."""
     options = parser().parse_args(arguments)
-    try:
-        convert(options.source, options.folder, options.experts)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_command(lambda: convert(options.source, options.folder, options.experts))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import sys
 
 import torch
 from llada2 import checkpoint, hf_folder, model_config, sampling, tokenizer, weights, world
-from llada2.errors import UserError
+from llada2.errors import UserError, run_command
 from llada2.model import LLaDA2
 
 
@@ -85,12 +85,7 @@ def run(options: argparse.Namespace) -> None:
 
 def main(arguments: list[str]) -> int:
     """Generate the text, and return the exit code of the process."""
-    try:
-        run(parser().parse_args(arguments))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_command(lambda: run(parser().parse_args(arguments)))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+
 
 class UserError(Exception):
     """A wrong file, value or option; ``str(error)`` is one line that names it, the cause and what to type."""
@@ -13,6 +16,16 @@ class FieldError(UserError):
     def __init__(self, field: str, text: str) -> None:
         super().__init__(f"{field} {text}")
         self.field = field
+
+
+def run_command(work: Callable[[], object]) -> int:
+    """Run a command; return its exit status. A UserError is one line on stderr and status 2."""
+    try:
+        work()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 def first_line(error: object, most: int = 160) -> str:
