@@ -11,7 +11,7 @@ from fanout.cli.main import main
 from fanout.cli.parser import parse_arguments
 from fanout.commands import init
 from fanout.hostfile import read_host_list
-from fanout.run.process_context import ProcessContext
+from tests.process_contexts import build_process
 
 CONFIG = """\
 Include {folder}/conf.d/*
@@ -90,19 +90,7 @@ def test_init_without_a_name_writes_nothing(
 @pytest.mark.parametrize(("answer", "status"), [("y\n", 0), ("Yes\n", 0), ("n\n", 1), ("\n", 1), ("", 1)])
 def test_init_asks_before_it_writes(config: Path, answer: str, status: int) -> None:
     err = io.StringIO()
-    process = ProcessContext(
-        environ={},
-        cwd=str(Path.cwd()),
-        stdout=io.StringIO(),
-        stderr=err,
-        stdin=lambda _: b"",
-        user="ann",
-        machine="here",
-        prefix="",
-        columns=80,
-        line=lambda: answer,
-        keyboard=0,
-    )
+    process = build_process(Path.cwd(), io.StringIO(), stderr=err, line=lambda: answer, keyboard=0)
     assert init.run_init(parse_arguments(["init", "-F", str(config)]), process) == status
     assert "write these 4 hosts to hosts.txt? [y/N]" in err.getvalue()
     assert Path("hosts.txt").exists() == (status == 0)

@@ -14,9 +14,9 @@ import pytest
 
 from fanout.cli.parser import parse_arguments
 from fanout.commands.why import run_why
-from fanout.run.process_context import ProcessContext
 from tests.diagnose.kit import NCCL
 from tests.diagnose.recorder import build_dump, build_entry, build_finished, write_dumps
+from tests.process_contexts import build_process
 
 pytestmark = pytest.mark.process
 
@@ -55,19 +55,9 @@ print(json.dumps([[each.collective_seq_id, sorted(each.missing_ranks or ()), sor
 """
 
 
-def told(*words: str, cwd: Path) -> dict[str, Any]:
+def diagnose_dumps(*words: str, cwd: Path) -> dict[str, Any]:
     out = io.StringIO()
-    process = ProcessContext(
-        environ={},
-        cwd=str(cwd),
-        stdout=out,
-        stderr=out,
-        stdin=lambda _: b"",
-        user="me",
-        machine="pc",
-        prefix="",
-        columns=100,
-    )
+    process = build_process(cwd, out)
     run_why(parse_arguments(["why", "--json", *words]), process)
     found: dict[str, Any] = json.loads(out.getvalue())
     return found
@@ -91,7 +81,7 @@ def test_dumps_of_real_ranks_name_the_one_that_did_not_come(tmp_path: Path) -> N
         assert any(line == "left\n" for line in child.stdout)
     for child in ranks:
         child.communicate(timeout=60)
-    found = told(*(f"nccl_trace_rank_{rank}" for rank in range(3)), cwd=tmp_path)
+    found = diagnose_dumps(*(f"nccl_trace_rank_{rank}" for rank in range(3)), cwd=tmp_path)
     assert found["cause"]["rank"] == 1
     assert found["files"] == 3
     (text,) = found["evidence"]
@@ -121,7 +111,7 @@ def test_torchs_own_reader_agrees_on_such_dumps(tmp_path: Path) -> None:
         )
         theirs = json.loads(done_.stdout.splitlines()[-1])
         assert theirs == [[7, [3], []]] if kind == "absent" else [7, [], [1]] in theirs
-        assert told(kind, cwd=tmp_path)["cause"]["rank"] == rank
+        assert diagnose_dumps(kind, cwd=tmp_path)["cause"]["rank"] == rank
 
 
 def test_dumps_among_logs_are_read_as_dumps_and_a_broken_one_is_reported(tmp_path: Path) -> None:
@@ -132,7 +122,7 @@ def test_dumps_among_logs_are_read_as_dumps_and_a_broken_one_is_reported(tmp_pat
     (tmp_path / "nccl_trace_rank_4").write_bytes(b"\x80\x02}")
     (tmp_path / "job.gpu01.log").write_text("".join(f"{NCCL.format(rank=rank)}\n" for rank in (0, 1, 2, 3)))
     (tmp_path / "epoch_7").write_text("step 1\n")
-    found = told(".", cwd=tmp_path)
+    found = diagnose_dumps(".", cwd=tmp_path)
     assert (found["cause"]["rank"], found["cause"]["signature"], found["files"]) == (3, "missing", 7)
     assert any("not read: ./nccl_trace_rank_4: it is not a complete dump" in text for text in found["hosts"])
 

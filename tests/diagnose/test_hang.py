@@ -71,7 +71,7 @@ def test_a_hang_is_reported_with_the_outlier_and_ends_the_run(project: Path) -> 
     assert re.search(r"confidence +high", done.stderr)
     assert "━━━ run" in done.stderr
     assert "STOPPED after" in done.stderr
-    told = subprocess.run(
+    done = subprocess.run(
         command("report", "--json"),
         cwd=project,
         env=environment(project),
@@ -80,7 +80,7 @@ def test_a_hang_is_reported_with_the_outlier_and_ends_the_run(project: Path) -> 
         timeout=60,
         check=True,
     )
-    assert json.loads(told.stdout)["cause"]["signature"] == "apart"
+    assert json.loads(done.stdout)["cause"]["signature"] == "apart"
 
 
 def enable_sigint() -> None:
@@ -198,7 +198,7 @@ def run_healthy(project: Path) -> Iterator[subprocess.Popen[bytes]]:
 def test_stacks_of_a_healthy_run_can_be_read(project: Path, run_healthy: subprocess.Popen[bytes]) -> None:
     """This can be repeated, grouped or whole; the run is not affected."""
     for flags in ([], ["--full"], ["--json"]):
-        told = subprocess.run(
+        done = subprocess.run(
             command("stacks", *flags),
             cwd=project,
             env=environment(project),
@@ -207,10 +207,10 @@ def test_stacks_of_a_healthy_run_can_be_read(project: Path, run_healthy: subproc
             timeout=60,
             check=False,
         )
-        assert told.returncode == 0, told.stderr
+        assert done.returncode == 0, done.stderr
         if flags == ["--json"]:
-            ranks = json.loads(told.stdout)["ranks"]
+            ranks = json.loads(done.stdout)["ranks"]
             assert sorted(rank["rank"] for rank in ranks) == [0, 1, 2]
         else:
-            assert "rank 1 (localhost) is in load (task.py:5)\n" in told.stdout
+            assert "rank 1 (localhost) is in load (task.py:5)\n" in done.stdout
     assert run_healthy.poll() is None

@@ -15,7 +15,7 @@ from fanout.ui.run_report import build_report
 from tests.diagnose.kit import Run
 
 
-def told(run: Run) -> tuple[outcome.RunOutcome, Verdict | None, str]:
+def judge_run(run: Run) -> tuple[outcome.RunOutcome, Verdict | None, str]:
     ranks = {host: (node, 2) for node, host in enumerate(run.hosts)}
     heading = RunInfo(run_id="7f3a", title="t", hosts=run.hosts, ranks=ranks)
     witness = diagnosis.build_collector(heading, load_builtin())
@@ -38,7 +38,7 @@ def failing() -> Run:
 
 
 def test_a_failure_that_train_sh_hides_is_no_success() -> None:
-    ended, verdict, text = told(replace_status(failing(), 0))
+    ended, verdict, text = judge_run(replace_status(failing(), 0))
     assert verdict is not None
     assert verdict.cause is not None
     assert (ended.exit_code, ended.is_success, verdict.cause.rank, verdict.confidence) == (1, False, 3, "high")
@@ -54,7 +54,7 @@ def test_a_script_that_starts_torchrun_again_has_hidden_nothing() -> None:
         for rank in range(4):
             run.out(rank, f"[rank{rank}]: step {step} loss 2.0")
         run.pass_time(1.0)
-    ended, verdict, text = told(replace_status(run, 0))
+    ended, verdict, text = judge_run(replace_status(run, 0))
     assert (ended.is_success, verdict) == (True, None)
     assert "all 2 hosts succeeded" in text
 
@@ -63,6 +63,6 @@ def test_the_next_command_names_the_host_and_the_rank_of_the_verdict() -> None:
     """gpu01 ended first, but its ranks are victims: the report recommends the log of rank 3 on gpu02."""
     run = Run().raises(3, "ValueError: bad sample 1234").victims(0, 1, 2)
     run.torchrun("gpu01", (0, 1), (1, -15)).torchrun("gpu02", (3, 1), (2, -15), after=1.0)
-    ended, _, text = told(replace_status(run, 1))
+    ended, _, text = judge_run(replace_status(run, 1))
     assert ended.first == "gpu01"
     assert "fanout logs 7f3a --host gpu02 --rank 3\n" in text

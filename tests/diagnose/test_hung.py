@@ -21,11 +21,11 @@ from fanout.model.run_info import RunInfo
 from fanout.model.state import RunState
 from fanout.record.run_writer import RunWriter
 from fanout.run import diagnosis
-from fanout.run.process_context import ProcessContext
 from fanout.ui.footer import build_footer, get_run_status
 from fanout.ui.host_rows import DisplayData
 from tests.diagnose.kit import CLOSED, Run
 from tests.histories import T0, play_events
+from tests.process_contexts import build_process
 
 WAITS = [
     ["/opt/venv/lib/python3.11/site-packages/torch/distributed/distributed_c10d.py", 2806, "all_reduce"],
@@ -127,17 +127,7 @@ def test_report_and_json_and_record_agree(tmp_path: Path) -> None:
     record.close()
     for words in ([], ["--json"], ["--html", "page.html"]):
         out = io.StringIO()
-        process = ProcessContext(
-            environ={},
-            cwd=str(tmp_path),
-            stdout=out,
-            stderr=out,
-            stdin=lambda _: b"",
-            user="me",
-            machine="pc",
-            prefix="",
-            columns=100,
-        )
+        process = build_process(tmp_path, out)
         assert run_report(parse_arguments(["report", "--log-dir", str(tmp_path), *words]), process) == 0
         if words == ["--json"]:
             found = json.loads(out.getvalue())

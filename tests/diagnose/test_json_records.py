@@ -1,4 +1,4 @@
-"""Lines of JSON: the record's text, traceback, host and rank count, whatever logger or collector wrote it."""
+"""Lines of JSON: text, traceback, host and rank are read from the records of every logger and collector."""
 
 from __future__ import annotations
 

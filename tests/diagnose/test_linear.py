@@ -1,4 +1,4 @@
-"""Regular expressions on lines: their time grows in proportion to the line, whatever the line contains.
+"""Regular expressions on lines: their time grows in proportion to the line, for every content of the line.
 
 The texts are built from the parse tree of each pattern. Two times of one machine are compared, so its speed does not
 matter: twice the text takes twice the time, and four times the time if the pattern is quadratic.

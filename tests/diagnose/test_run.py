@@ -18,11 +18,11 @@ from fanout.model import outcome
 from fanout.model.run_info import RunInfo
 from fanout.record.run_writer import RunWriter
 from fanout.run import diagnosis
-from fanout.run.process_context import ProcessContext
 from tests import histories
 from tests.diagnose.cases import CASES, ONE_A_HOST
 from tests.diagnose.kit import verdict
 from tests.histories import History
+from tests.process_contexts import build_process
 
 
 def write_record(run: History, root: Path, each: int = 2) -> None:
@@ -36,19 +36,9 @@ def write_record(run: History, root: Path, each: int = 2) -> None:
     record.close()
 
 
-def told(root: Path, *words: str) -> str:
+def read_report(root: Path, *words: str) -> str:
     out = io.StringIO()
-    process = ProcessContext(
-        environ={},
-        cwd=str(root),
-        stdout=out,
-        stderr=out,
-        stdin=lambda _: b"",
-        user="me",
-        machine="pc",
-        prefix="",
-        columns=100,
-    )
+    process = build_process(root, out)
     assert run_report(parse_arguments(["report", "--log-dir", str(root), *words]), process) == 0
     return out.getvalue()
 
@@ -58,7 +48,7 @@ def test_a_record_gives_the_same_verdict(name: str, tmp_path: Path) -> None:
     each = 1 if name in ONE_A_HOST else 2
     run = CASES[name][0]()
     write_record(run, tmp_path, each)
-    again = json.loads(told(tmp_path, "--json"))
+    again = json.loads(read_report(tmp_path, "--json"))
     live = verdict(run, each=each)
     assert live.cause is not None
     if name in (
@@ -74,15 +64,15 @@ def test_a_record_gives_the_same_verdict(name: str, tmp_path: Path) -> None:
 
 def test_the_report_of_a_record_quotes_the_cause_and_not_a_victim(tmp_path: Path) -> None:
     write_record(CASES["a victim's host ends first"][0](), tmp_path)
-    text = told(tmp_path)
+    text = read_report(tmp_path)
     assert "first cause  rank 2 on gpu02" in text
     assert "its traceback" not in text
 
 
 def test_the_report_of_a_good_run_has_no_diagnosis(tmp_path: Path) -> None:
     write_record(histories.good_run(), tmp_path)
-    assert "first cause" not in told(tmp_path)
-    assert json.loads(told(tmp_path, "--json"))["cause"] is None
+    assert "first cause" not in read_report(tmp_path)
+    assert json.loads(read_report(tmp_path, "--json"))["cause"] is None
 
 
 @pytest.mark.parametrize("name", ["unreachable", "interrupted", "good"])

@@ -169,10 +169,10 @@ def test_a_desync_report_is_trusted() -> None:
 
 
 def test_the_json_has_the_keys_that_programs_rely_on() -> None:
-    told = to_dict(verdict(exception()))
-    assert {"verdict", "cause", "victims", "silent", "confidence", "advice"} <= told.keys()
-    assert {"signature", "host", "rank", "line", "file"} <= told["cause"].keys()
-    assert told["cause"]["file"].startswith("gpu02:")
+    record = to_dict(verdict(exception()))
+    assert {"verdict", "cause", "victims", "silent", "confidence", "advice"} <= record.keys()
+    assert {"signature", "host", "rank", "line", "file"} <= record["cause"].keys()
+    assert record["cause"]["file"].startswith("gpu02:")
 
 
 def test_the_cause_has_its_gpu_if_the_plan_knows_it() -> None:

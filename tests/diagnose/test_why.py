@@ -16,7 +16,7 @@ from fanout.diagnose.import_logs.line_labels import detect_labels
 from fanout.diagnose.import_logs.line_times import parse_time
 from fanout.diagnose.import_logs.log_files import identify_files
 from fanout.model.errors import UsageError
-from fanout.run.process_context import ProcessContext
+from tests.process_contexts import build_process
 
 LOGS = Path(__file__).parent / "logs"
 
@@ -24,17 +24,7 @@ LOGS = Path(__file__).parent / "logs"
 def call_why(*words: str, cwd: Path = LOGS, stdin: bytes = b"") -> tuple[int, str]:
     """Return (exit status, output)."""
     out = io.StringIO()
-    process = ProcessContext(
-        environ={},
-        cwd=str(cwd),
-        stdout=out,
-        stderr=out,
-        stdin=io.BytesIO(stdin).read,
-        user="me",
-        machine="pc",
-        prefix="",
-        columns=100,
-    )
+    process = build_process(cwd, out, stdin=io.BytesIO(stdin).read)
     return run_why(parse_arguments(["why", *words]), process), out.getvalue()
 
 
@@ -247,17 +237,7 @@ def test_a_log_on_stdin_is_not_held_in_memory() -> None:
     block = b"x" * (1 << 16)
     blocks = iter([block] * 1024 + [b"\n", (LOGS / "exception" / "gpu02.log").read_bytes()])
     out = io.StringIO()
-    process = ProcessContext(
-        environ={},
-        cwd="/",
-        stdout=out,
-        stderr=out,
-        stdin=lambda size: next(blocks, b""),
-        user="me",
-        machine="pc",
-        prefix="",
-        columns=100,
-    )
+    process = build_process("/", out, stdin=lambda size: next(blocks, b""))
     tracemalloc.start()
     try:
         status = run_why(parse_arguments(["why", "-"]), process)

@@ -26,7 +26,7 @@ def main() -> int:
         if number:
             campaign.play_one(only, int(number))
         else:
-            campaign.play_all(given.mutations, only=only, tell=lambda text: print(text, flush=True))
+            campaign.play_all(given.mutations, only=only, report=lambda text: print(text, flush=True))
     print(campaign.format_outcome())
     return 1 if campaign.faults else 0
 

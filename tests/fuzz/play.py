@@ -32,7 +32,7 @@ class Campaign:
         self.faults: dict[str, tuple[str, str]] = {}
         self.most = 0
 
-    def play_all(self, mutations: int, *, only: str = "", tell: Callable[[str], None] = lambda text: None) -> None:
+    def play_all(self, mutations: int, *, only: str = "", report: Callable[[str], None] = lambda text: None) -> None:
         """Run so many mutated inputs, over all targets or over one."""
         chosen = {name: share for name, (_, share) in TARGETS.items() if only in ("", name)}
         turns = [name for name, share in chosen.items() for _ in range(share)]
@@ -41,9 +41,9 @@ class Campaign:
             known = len(self.faults)
             self.play_one(turns[number % len(turns)], self._seed * 10_000_000 + number)
             if len(self.faults) > known:
-                tell("\n".join(list(self.faults.values())[-1]))
+                report("\n".join(list(self.faults.values())[-1]))
             if (number + 1) % 5000 == 0:
-                tell(f"{number + 1} in {time.monotonic() - began:.0f} s, {len(self.faults)} faults")
+                report(f"{number + 1} in {time.monotonic() - began:.0f} s, {len(self.faults)} faults")
 
     def play_one(self, name: str, number: int) -> None:
         """Run one; ``number`` is the seed of its random generator."""

@@ -24,10 +24,10 @@ from fanout.record import follow, writer_lock
 from fanout.record.index import read_run_handle
 from fanout.record.run_handle import RunHandle
 from fanout.record.run_writer import RunWriter
-from fanout.run.process_context import ProcessContext
 from tests.fuzz.mutate import list_paths, mutate_bytes, mutate_value
 from tests.fuzz.targets import RECORDED
 from tests.histories import TRACEBACK, History
+from tests.process_contexts import build_process
 
 FILES = (
     "events.jsonl",
@@ -128,17 +128,7 @@ def read_by(words: tuple[str, ...], runs: Path) -> str:
     folder = runs.parent
     argv = [*words, "--log-dir", str(runs), *([] if words[0] == "ps" else ["r1"])]
     out, err = io.StringIO(), io.StringIO()
-    process = ProcessContext(
-        environ={"HOME": str(folder)},
-        cwd=str(folder),
-        stdout=out,
-        stderr=err,
-        stdin=lambda _: b"",
-        user="ann",
-        machine="pc",
-        prefix="",
-        columns=100,
-    )
+    process = build_process(folder, out, stderr=err, environ={"HOME": str(folder)})
     with redirect_stdout(out), redirect_stderr(err), _without_waiting():
         call_command(parse_arguments(argv, columns=100), process)
     return out.getvalue() + err.getvalue()

@@ -169,7 +169,7 @@ def _oom_kills(group: Path) -> int:
 def remove_memory_limit(host: Host) -> None:
     """Remove the control group, once its processes are gone."""
     group, _ = _make_group(host)
-    ns.wait_until(lambda: not (group / "cgroup.procs").read_text(), 20.0, f"nobody is left in {group}")
+    ns.wait_until(lambda: not (group / "cgroup.procs").read_text(), 20.0, f"no process is left in {group}")
     group.rmdir()
 
 
@@ -204,7 +204,7 @@ def _list_sleepers(host: Host) -> list[Process]:
 def let_go(host: Host) -> None:
     group = FREEZER / f"fanout-lab-{os.getpid()}-{host.name}"
     (group / "freezer.state").write_text("THAWED")
-    ns.wait_until(lambda: not (group / "cgroup.procs").read_text(), 20.0, f"nobody is left in {group}")
+    ns.wait_until(lambda: not (group / "cgroup.procs").read_text(), 20.0, f"no process is left in {group}")
     group.rmdir()
 
 

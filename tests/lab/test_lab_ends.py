@@ -19,7 +19,7 @@ _KINDS = ("pid", "net", "mnt", "uts", "ipc")
 
 
 def _state_of_this_machine() -> set[str]:
-    """Links, named namespaces, mounts and children: whatever a lab could leave here."""
+    """Links, named namespaces, mounts and children: everything that a lab could leave here."""
     links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout.splitlines()
     named = subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True).stdout.splitlines()
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()

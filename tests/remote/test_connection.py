@@ -125,28 +125,30 @@ def test_log_with_a_wrong_checksum_is_not_complete() -> None:
     assert [event.whole for event in seen.events if type(event).__name__ == "CleanedUp"] == [False]  # type: ignore[union-attr]
 
 
-def test_a_host_that_was_cleaned_is_lost() -> None:
+@pytest.mark.parametrize(
+    ("refusal", "headline"),
+    [
+        (
+            {"kind": "no-run", "message": "no record of run r1 on this host", "hint": ""},
+            "rebooted or cleaned",
+        ),
+        (
+            {"kind": "other-version", "message": "another version", "hint": "`kill 7`"},
+            "another version: `kill 7`",
+        ),
+    ],
+    ids=["cleaned", "other-version"],
+)
+def test_a_host_that_refuses_to_attach_is_lost(refusal: dict[str, str], headline: str) -> None:
     def refuse_attach(far: Far) -> int:
         node = Node(far)
         node.expect_operation("attach")
-        node.send_message(t="refused", kind="no-run", message="no record of run r1 on this host", hint="")
+        node.send_message(t="refused", **refusal)
         return 0
 
     outcome, _, _ = run_scripts({"a": choose_scripts(cut_after(5, breaks=True), refuse_attach)})
     assert (outcome.exit_code, outcome.hosts[0].verdict) == (255, "lost")
-    assert "rebooted or cleaned" in outcome.headline
-
-
-def test_a_host_with_a_run_of_another_version_is_lost() -> None:
-    def refuse_attach(far: Far) -> int:
-        node = Node(far)
-        node.expect_operation("attach")
-        node.send_message(t="refused", kind="other-version", message="another version", hint="`kill 7`")
-        return 0
-
-    outcome, _, _ = run_scripts({"a": choose_scripts(cut_after(5, breaks=True), refuse_attach)})
-    assert (outcome.exit_code, outcome.hosts[0].verdict) == (255, "lost")
-    assert "another version: `kill 7`" in outcome.headline
+    assert headline in outcome.headline
 
 
 # ---------------------------------------------------------------------------------------------------------- bad hosts

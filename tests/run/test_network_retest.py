@@ -13,7 +13,7 @@ HOSTS = ("gpu01", "gpu02", "gpu03")
 NETWORK = Verdict(
     cause=Cause(signature="network", says="stopped carrying data", host=None, hosts=HOSTS),
     confidence="low",
-    rule="nobody",
+    rule="network",
 )
 
 

@@ -133,7 +133,7 @@ def test_closed_reader_is_noticed() -> None:
         assert outlet.broken
         outlet.write("y\n")
         outlet.close()
-    outlet = NonblockingWriter(io.StringIO())  # whatever is no file takes everything at once
+    outlet = NonblockingWriter(io.StringIO())  # a stream without a file takes everything at once
     outlet.write("z\n")
     assert not outlet.has_pending
     assert outlet.is_ready

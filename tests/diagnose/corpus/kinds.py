@@ -52,7 +52,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "lost": (
         "mpi-daemon-lost", "slurm-node-failed", "kubernetes-node-lost", "ray-node-dead",
        "lost", "ssh-lost", "ssh-no-connection", "ssh-refused", "ssh-host-key", "ssh-hung-up", "link-down"),
-    "network": ("network", "nobody", "gloo-mesh", "nccl-connect-failed", "store-timeout", "store-refused", "socket-no-address"),
+    "network": ("network", "gloo-mesh", "nccl-connect-failed", "store-timeout", "store-refused", "socket-no-address"),
     "setup": (
         "hccl-setup",
         "kubernetes-image",

@@ -99,7 +99,7 @@ def judge_verdict(kind: Kind, place: str, rank: int, host: str, record: Path, se
     else:
         mark = "among" if any(fits) else "wrong"
     first = verdict["cause"] or {}
-    named = "; ".join(_list_named(cause) for cause in causes) or "nobody"
+    named = "; ".join(_list_named(cause) for cause in causes) or "none"
     return Result(
         kind=kind.name,
         place=place,
@@ -126,7 +126,7 @@ def judge_pace(
         kind=kind.name,
         place=place,
         truth=truth,
-        named="; ".join(names) or "nobody",
+        named="; ".join(names) or "none",
         rule="pace",
         mark=mark,
         signature="",
