@@ -68,10 +68,10 @@ def _run_check(lab: Lab) -> CheckSample:
     before = _read_cpu_seconds(host)
     run_timed(build_fanout("exec", "exec", "../hosts.txt", "--", "true"), start, 0)
     between = _read_cpu_seconds(host)
-    told = lab.launcher.get_path("/tmp/check.json")
-    sample = run_timed(build_fanout("check", "check", "--json", "../hosts.txt", "task.py", to=str(told)), start, 0)
+    report = lab.launcher.get_path("/tmp/check.json")
+    sample = run_timed(build_fanout("check", "check", "--json", "../hosts.txt", "task.py", to=str(report)), start, 0)
     return CheckSample(
-        connected=_read_seconds(told),
+        connected=_read_seconds(report),
         wall=sample.wall,
         launcher=sample.cpu,
         hosts=_read_cpu_seconds(host) - between,
@@ -79,9 +79,9 @@ def _run_check(lab: Lab) -> CheckSample:
     )
 
 
-def _read_seconds(told: Path) -> float:
+def _read_seconds(report: Path) -> float:
     """Return the duration that the check reports, measured after all hosts were connected."""
-    return float(json.loads(told.read_text(encoding="utf-8"))["seconds"])
+    return float(json.loads(report.read_text(encoding="utf-8"))["seconds"])
 
 
 def _read_cpu_seconds(host: Node) -> float:

@@ -171,8 +171,8 @@ def build_table(title: str, results: Results, *, base: str, notes: Sequence[str]
             row += [f"{statistics.median(mine):.3g} ({min(mine):.3g})", f"{ratio:.2g}"]
         rows.append(tuple(row))
     count = len(present[base])
-    told = f"Median (minimum) of {count} interleaved runs; × is the median over that of {base}."
-    return Table(title=title, columns=tuple(columns), rows=tuple(rows), notes=(told, *notes, *absent))
+    method = f"Median (minimum) of {count} interleaved runs; × is the median over that of {base}."
+    return Table(title=title, columns=tuple(columns), rows=tuple(rows), notes=(method, *notes, *absent))
 
 
 def _get_first(sample: Sample) -> float:

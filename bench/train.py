@@ -55,9 +55,16 @@ def measure(repeat: int = 3) -> Table:
     rows, notes, base = [], [], 0.0
     for name, options in _VARIANTS.items():
         with tempfile.TemporaryDirectory() as output:
-            told = ["--train.output_dir", output, "--train.metrics_jsonl", "true", "--train.log_steps", str(_WINDOW)]
-            told += ["--train.max_steps", steps, "--train.save_steps", "0", "--train.save_epochs", "0"]
-            reason = _run_training([_TASK, config, *told, *options])
+            arguments = [
+                "--train.output_dir",
+                output,
+                "--train.metrics_jsonl",
+                "true",
+                "--train.log_steps",
+                str(_WINDOW),
+            ]
+            arguments += ["--train.max_steps", steps, "--train.save_steps", "0", "--train.save_epochs", "0"]
+            reason = _run_training([_TASK, config, *arguments, *options])
             if reason:
                 notes.append(f"Left out: {name}: {reason}")
                 continue

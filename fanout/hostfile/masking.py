@@ -73,7 +73,7 @@ def _find_secrets(line: str) -> Iterator[tuple[int, int]]:
     for found in _NAMED.finditer(line):
         if _is_secret_name(found[1]):
             in_table = found[2] == ":" and "{" in line[: found.start()]
-            yield from _find_value(line, found.end(), in_table=in_table, whatever=found[1].startswith("env."))
+            yield from _find_value(line, found.end(), in_table=in_table, any_value=found[1].startswith("env."))
         elif found[1] == "env" and line[found.end() : found.end() + 1] == "{":
             yield found.end() + 1, len(line)
     for pattern in _PLACED:
@@ -86,11 +86,11 @@ def _is_secret_name(name: str) -> bool:
     return not _NOT_SECRET.search(name) and bool(is_secret(name) or _LIKE_SECRET.search(name))
 
 
-def _find_value(line: str, start: int, *, in_table: bool, whatever: bool) -> Iterator[tuple[int, int]]:
+def _find_value(line: str, start: int, *, in_table: bool, any_value: bool) -> Iterator[tuple[int, int]]:
     """Yield the place of the value that begins at ``start``, with the words behind it that may be a part of it."""
     found = re.compile(_VALUE).match(line, start) if line[start : start + 1] in ("'", '"') else None
     found = found or (re.compile(r"[^,}\]]+") if in_table else _TO_NEXT_PAIR).match(line, start)
-    if found and (whatever or not _HARMLESS.fullmatch(found[0].strip())):
+    if found and (any_value or not _HARMLESS.fullmatch(found[0].strip())):
         yield found.start(), found.end()
 
 

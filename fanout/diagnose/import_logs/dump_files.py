@@ -42,10 +42,10 @@ def read_dumps(paths: Sequence[str], cwd: str) -> list[dict[str, Any]]:
     out: list[dict[str, Any]] = []
     while len(out) < len(paths):
         some = paths[len(out) : len(out) + FILES_PER_READER]
-        told = _run_reader(some, cwd)
-        out += told
-        if len(told) < len(some):
-            out.append({"path": some[len(told)], "untold": "its reader crashed or timed out"})
+        dumps = _run_reader(some, cwd)
+        out += dumps
+        if len(dumps) < len(some):
+            out.append({"path": some[len(dumps)], "untold": "its reader crashed or timed out"})
     return out
 
 

@@ -179,11 +179,11 @@ def _group_lines(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
 def assign_hosts(files: Sequence[LogFile]) -> None:
     """Assign a host to every file and every label: its own name if that is a host name, else the name from torchrun."""
     parts = [(file, label, register) for file in files for label, register in file.parts.items()]
-    told = Counter(part.hosts[0] for file, _, part in parts if len(part.hosts) == 1 and file.source.local is None)
+    parts_of = Counter(part.hosts[0] for file, _, part in parts if len(part.hosts) == 1 and file.source.local is None)
     for file, label, part in parts:
         own = file.find_task_rank(label) is not None  # a task that is a rank: its number names no host
         name = file.tasks.get(label) or ("" if own else label) or file.source.host
-        if is_generic_name(name) and len(part.hosts) == 1 and told[part.hosts[0]] == 1:
+        if is_generic_name(name) and len(part.hosts) == 1 and parts_of[part.hosts[0]] == 1:
             name = part.hosts[0]
         file.names[label] = name
     known = map_ranks_to_hosts((part, "" if len(part.hosts) > 1 else file.names[label]) for file, label, part in parts)
