@@ -11,7 +11,7 @@ from fanout.diagnose.evidence import StackSnapshot
 from fanout.diagnose.signatures import load_builtin
 from fanout.model.actions import Inspect
 from fanout.model.events import ActionSent, Answered
-from tests.diagnose.kit import TIMED_OUT, Run, verdict
+from tests.diagnose.kit import CLOSED, TIMED_OUT, Run, verdict
 
 TRAIN = "/home/ann/proj/train.py"
 TORCH = "/opt/venv/lib/python3.11/site-packages/torch/distributed"
@@ -57,6 +57,21 @@ def test_the_rank_that_waits_elsewhere_is_only_likely() -> None:
     found = verdict(run)
     assert found.cause is not None
     assert (found.cause.host, found.cause.rank, found.confidence) == ("gpu01", 1, "medium")
+
+
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_a_rank_in_another_collective_is_named_if_another_one_times_out_first(first: int) -> None:
+    """The first timeout ends its rank. A rank that waits for that one loses its peer, also if it is the odd one."""
+    run = Run()
+    for number in (first, *(each for each in range(4) if each != first)):
+        call = "line 70, in save\n    dist.broadcast(x)" if number == 1 else "line 88, in step\n    dist.all_reduce(x)"
+        error = TIMED_OUT if number in (first, 2) else CLOSED.format(peer="10.0.0.1")
+        lines = f'Traceback (most recent call last):\n  File "{TRAIN}", {call}\n{error}'.splitlines()
+        run.out(number, *(f"[rank{number}]: {line}" for line in lines)).pass_time(0.05)
+    run.torchrun("gpu01", (0, 1), (1, 1)).torchrun("gpu02", (2, 1), (3, 1))
+    found = verdict(run)
+    assert found.cause is not None
+    assert (found.cause.rank, found.rule, found.confidence) == (1, "apart", "medium")
 
 
 def test_two_groups_of_the_same_size_name_no_rank() -> None:

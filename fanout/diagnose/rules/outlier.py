@@ -7,7 +7,7 @@ Other rules, which come first, handle a rank with an error of its own.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from fanout.diagnose import last_lines, stack_groups
@@ -37,9 +37,8 @@ def find_outlier(case: RuleContext) -> RuleResult | None:
     if len(where) < 3 and len(where) < len(everyone):
         return None
     odd = _find_outliers(where)
-    lost = {each.rank for each in case.processes if each.sightings and each.sightings[0].kind == "closed"}
-    if not odd or not lost.isdisjoint(odd):
-        return None  # a rank that lost a peer is at the place where it lost it
+    if not odd or _has_lost_its_peer_first(case, where, everyone, odd):
+        return None
     hosts = {_find_host(case, rank) for rank in odd}
     host = hosts.pop()
     if hosts or not host or len(odd) * 2 > len(where):
@@ -53,6 +52,18 @@ def find_outlier(case: RuleContext) -> RuleResult | None:
     seen = f"the position of {len(where)} of {len(everyone)} ranks is known, and all other ranks are at one place"
     doubts = () if _is_surely_hung(case, where, odd) else (MOVED,)
     return RuleResult(cause=cause, evidence=(seen,), doubts=doubts, advice=(_ADVICE,))
+
+
+def _has_lost_its_peer_first(
+    case: RuleContext, where: dict[int, CodeLocation], everyone: Collection[int], odd: list[int]
+) -> bool:
+    """Return whether an outlier may only be at the place where it lost a peer.
+
+    If every rank has a place and another one timed out, the ranks waited before any of them left: then its place counts.
+    """
+    kinds = {each.rank: each.sightings[0].kind for each in case.processes if each.sightings}
+    hung = len(where) == len(everyone) and any(kinds.get(rank) == "timeout" for rank in where if rank not in odd)
+    return not hung and any(kinds.get(rank) == "closed" for rank in odd)
 
 
 def find_vanished_rank(case: RuleContext) -> RuleResult | None:
