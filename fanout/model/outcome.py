@@ -7,7 +7,7 @@ code of the first failing host, or 128 + its signal. A time limit gives 124 also
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from fanout.model.exit_status import ExitStatus, status_of_signal
 from fanout.model.state import HostState, Phase, RunState
@@ -39,6 +39,7 @@ class RunOutcome:
     hosts: tuple[HostOutcome, ...]
     seconds: float
     hung: bool = False  # no rank made progress when the run was stopped
+    stopped_why: str = ""  # why the user or the launcher stopped it; "" if it ended by itself, or a host failed
 
     @property
     def is_success(self) -> bool:
@@ -56,14 +57,15 @@ def outcome_of(state: RunState, *, refused: str = "") -> RunOutcome:
     ``refused`` is why fanout itself did not launch it.
     """
     hosts = tuple(_host_outcome(host) for host in state.all_hosts)
-    code, origin, headline, first = _exit_status(state, {host.host: host for host in hosts}, refused)
+    end = _exit_status(state, {host.host: host for host in hosts}, refused)
     return RunOutcome(
-        exit_code=code,
-        origin=origin,
-        headline=headline,
-        first=first,
+        exit_code=end.code,
+        origin=end.origin,
+        headline=end.headline,
+        first=end.first,
         hosts=hosts,
         seconds=state.now - state.began_at,
+        stopped_why=end.stopped_why,
     )
 
 
@@ -79,50 +81,47 @@ def with_log_gaps(outcome: RunOutcome, holes: int) -> RunOutcome:
     )
 
 
-def _exit_status(
-    state: RunState, hosts: dict[str, HostOutcome], refused: str
-) -> tuple[int, ExitOrigin, str, str | None]:
+class _RunEnd(NamedTuple):
+    """Exit status of a run with its origin and its first failing host."""
+
+    code: int
+    origin: ExitOrigin
+    headline: str
+    first: str | None = None
+    stopped_why: str = ""
+
+
+def _exit_status(state: RunState, hosts: dict[str, HostOutcome], refused: str) -> _RunEnd:
     stop = state.first_stop
     if state.interrupts and not _ended_before_interrupt(state):
         number = state.interrupts[0]
-        return status_of_signal(number), "user", f"stopped by {signal_name(number)}", None
+        by = f"by {signal_name(number)}"
+        return _RunEnd(status_of_signal(number), "user", f"stopped {by}", stopped_why=by)
     stopped_first = stop is not None and (not state.failures or state.failures[0][1] > _first_stop_at(state))
     if stop is not None and stop.reason == "time-limit" and stopped_first:
-        return ExitStatus.TIME_LIMIT, "fanout", f"stopped: {stop.why}", None
+        return _RunEnd(ExitStatus.TIME_LIMIT, "fanout", f"stopped: {stop.why}", stopped_why=stop.why)
     if refused:
-        return ExitStatus.REFUSED, "fanout", refused, None
-    if stop is not None and stopped_first:
-        return (
-            ExitStatus.REFUSED,
-            "fanout",
-            f"stopped: {stop.why}",
-            None,
-        )  # no host had failed; later failures are victims of the stop
+        return _RunEnd(ExitStatus.REFUSED, "fanout", refused)
+    if stop is not None and stopped_first:  # no host had failed; later failures are victims of the stop
+        return _RunEnd(ExitStatus.REFUSED, "fanout", f"stopped: {stop.why}", stopped_why=stop.why)
     if not state.failures:
         idle = [host.name for host in state.all_hosts if not host.has_succeeded]
         if idle:
-            return ExitStatus.REFUSED, "fanout", f"{idle[0]}: {hosts[idle[0]].reason}", None
-        return (
-            ExitStatus.SUCCESS,
-            "script",
-            f"all {len(hosts)} hosts succeeded" if len(hosts) > 1 else "succeeded",
-            None,
+            return _RunEnd(ExitStatus.REFUSED, "fanout", f"{idle[0]}: {hosts[idle[0]].reason}")
+        return _RunEnd(
+            ExitStatus.SUCCESS, "script", f"all {len(hosts)} hosts succeeded" if len(hosts) > 1 else "succeeded"
         )
     first = state.failures[0][0]
     host, outcome = state.hosts[first], hosts[first]
     headline = f"{first}: {outcome.reason}"
     if host.phase is Phase.REFUSED:
-        return ExitStatus.REFUSED, "fanout", headline, first
+        return _RunEnd(ExitStatus.REFUSED, "fanout", headline, first)
     if host.exit is not None and host.exit.signal is not None:
-        return status_of_signal(host.exit.signal), "script", headline, first
+        return _RunEnd(status_of_signal(host.exit.signal), "script", headline, first)
     if host.exit is not None and host.exit.code:
-        return host.exit.code, "script", headline, first
-    return (
-        ExitStatus.UNREACHABLE,
-        "ssh",
-        headline,
-        first,
-    )  # its end is unknown, or it was lost before it reported what is left
+        return _RunEnd(host.exit.code, "script", headline, first)
+    # its end is unknown, or it was lost before it reported what is left
+    return _RunEnd(ExitStatus.UNREACHABLE, "ssh", headline, first)
 
 
 def _ended_before_interrupt(state: RunState) -> bool:

@@ -33,7 +33,7 @@ _RUN: dict[str, Any] = {
 }  # fmt: skip
 _HOST = {"host": _NAME, "verdict": Text(80), "reason": Text(), "left": Nullable(Integer(0))}
 _RESULT: dict[str, Any] = {
-    "exit_code": Integer(0, 255), "headline": Text(), "first": Nullable(_NAME), "hosts": ListOf(_HOST), "origin?": Text(80),
+    "exit_code": Integer(0, 255), "headline": Text(), "first": Nullable(_NAME), "hosts": ListOf(_HOST), "origin?": Text(80), "stopped_why?": Text(),
 }  # fmt: skip
 
 

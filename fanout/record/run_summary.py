@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fanout.model.attempt_plan import split_attempt_id
 from fanout.model.errors import FanoutError
-from fanout.model.exit_status import ExitStatus
+from fanout.model.exit_status import ExitStatus, status_of_signal
 from fanout.record import writer_lock
 from fanout.record.index import ATTEMPTS_FILE, HANDLE_FILE, find_last_attempt
 from fanout.record.run_reader import RunReader
@@ -102,7 +103,7 @@ def _find_state(path: str, result: Mapping[str, Any] | None, owner: LockOwner | 
         return "succeeded"
     if result.get("hung") is True:
         return "hung"
-    if result.get("origin") == "user" or result["headline"].startswith("stopped"):
+    if result.get("stopped_why"):
         return "stopped"
     return "failed" if was_launched else "not launched"
 
@@ -135,15 +136,20 @@ def _find_end(path: str, began_at: float, result: Mapping[str, Any]) -> float | 
 def _describe_cause(path: str, result: Mapping[str, Any]) -> str:
     """Return the first cause in one short phrase: ``rank 13: ran out of GPU memory``; without a verdict, the headline."""
     cause = _parse_object(_read_text(os.path.join(path, VERDICT_FILE))).get("cause")
-    headline = str(result["headline"]).removeprefix("stopped: ").removeprefix("stopped ")
-    headline = headline.replace("by SIGINT", "by Ctrl-C")
     stopped_by_user = result.get("origin") == "user" and result.get("hung") is not True
     if stopped_by_user or not isinstance(cause, dict) or not isinstance(cause.get("says"), str):
-        return to_single_line(headline)
+        return _describe_end(result)
     says = _ASIDE.sub("", cause["says"].removeprefix("ended with "))
     rank, host = cause.get("rank"), cause.get("host")
     who = f"rank {rank}: " if isinstance(rank, int) else f"{host} " if isinstance(host, str) else ""
     return to_single_line(who + says)
+
+
+def _describe_end(result: Mapping[str, Any]) -> str:
+    """Return why the run was stopped, or else its headline."""
+    if result.get("origin") == "user" and result["exit_code"] == status_of_signal(signal.SIGINT):
+        return "by Ctrl-C"
+    return to_single_line(result.get("stopped_why") or result["headline"])
 
 
 def _read_text(path: str) -> str:

@@ -41,6 +41,11 @@ def test_the_status_is_the_scripts_own(code: int | None, signal: int | None, sta
     assert result.is_clean
 
 
+@pytest.mark.parametrize(("name", "why"), [("good", ""), ("failed", ""), ("interrupted", "by SIGINT")])
+def test_outcome_states_why_a_run_was_stopped(name: str, why: str) -> None:
+    assert compute_outcome(TYPICAL[name]()).stopped_why == why
+
+
 def test_the_first_failure_counts_and_not_the_most_visible() -> None:
     result = compute_outcome(TYPICAL["failed"]())
     assert (result.exit_code, result.first) == (3, "gpu02")

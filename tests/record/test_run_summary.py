@@ -35,9 +35,27 @@ def write_cause(path: Path, says: str, rank: int | None = 5) -> None:
     [
         ({"exit_code": 0}, "succeeded", ""),
         ({"exit_code": 7, "headline": "gpu01: exit 7"}, "failed", "gpu01: exit 7"),
-        ({"exit_code": 130, "origin": "user", "headline": "stopped by SIGINT"}, "stopped", "by Ctrl-C"),
-        ({"exit_code": 130, "origin": "user", "headline": "stopped by SIGINT", "hung": True}, "hung", "by Ctrl-C"),
-        ({"exit_code": 124, "origin": "fanout", "headline": "stopped: time limit"}, "stopped", "time limit"),
+        (
+            {"exit_code": 130, "origin": "user", "headline": "stopped by SIGINT", "stopped_why": "by SIGINT"},
+            "stopped",
+            "by Ctrl-C",
+        ),
+        (
+            {
+                "exit_code": 130,
+                "origin": "user",
+                "headline": "stopped by SIGINT",
+                "stopped_why": "by SIGINT",
+                "hung": True,
+            },
+            "hung",
+            "by Ctrl-C",
+        ),
+        (
+            {"exit_code": 124, "origin": "fanout", "headline": "stopped: time limit", "stopped_why": "time limit"},
+            "stopped",
+            "time limit",
+        ),
     ],
 )
 def test_the_state_of_an_ended_run(tmp_path: Path, facts: dict[str, Any], state: str, cause: str) -> None:
@@ -68,7 +86,7 @@ def test_the_cause_is_one_short_phrase(tmp_path: Path, says: str, rank: int | No
 
 def test_a_hang_that_the_user_stopped_keeps_its_cause(tmp_path: Path) -> None:
     (path,) = make_runs(tmp_path, 1)
-    change_result(path, exit_code=130, origin="user", headline="stopped by SIGINT", hung=True)
+    change_result(path, exit_code=130, origin="user", headline="stopped by SIGINT", stopped_why="by SIGINT", hung=True)
     write_cause(path, "is in load_batch (dist.py:5)", 4)
     assert [run.cause for run in list_run_summaries(str(tmp_path))] == ["rank 4: is in load_batch (dist.py:5)"]
 
