@@ -7,7 +7,8 @@ code of the first failing host, or 128 + its signal. A time limit gives 124 also
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from functools import partial
+from typing import Literal
 
 from fanout.model.exit_status import ExitStatus, status_of_signal
 from fanout.model.state import HostState, Phase, RunState
@@ -35,7 +36,7 @@ class RunOutcome:
     exit_code: int
     origin: ExitOrigin
     headline: str
-    first: str | None
+    first: str | None = None
     hosts: tuple[HostOutcome, ...]
     seconds: float
     hung: bool = False  # no rank made progress when the run was stopped
@@ -57,16 +58,29 @@ def outcome_of(state: RunState, *, refused: str = "") -> RunOutcome:
     ``refused`` is why fanout itself did not launch it.
     """
     hosts = tuple(_host_outcome(host) for host in state.all_hosts)
-    end = _exit_status(state, {host.host: host for host in hosts}, refused)
-    return RunOutcome(
-        exit_code=end.code,
-        origin=end.origin,
-        headline=end.headline,
-        first=end.first,
-        hosts=hosts,
-        seconds=state.now - state.began_at,
-        stopped_why=end.stopped_why,
-    )
+    build = partial(RunOutcome, hosts=hosts, seconds=state.now - state.began_at)
+    stop = state.first_stop
+    if state.interrupts and not _ended_before_interrupt(state):
+        number = state.interrupts[0]
+        by = f"by {signal_name(number)}"
+        return build(exit_code=status_of_signal(number), origin="user", headline=f"stopped {by}", stopped_why=by)
+    stopped_first = stop is not None and (not state.failures or state.failures[0][1] > _first_stop_at(state))
+    by_time_limit = stop is not None and stop.reason == "time-limit" and stopped_first
+    if refused and not by_time_limit:
+        return build(exit_code=ExitStatus.REFUSED, origin="fanout", headline=refused)
+    if stop is not None and stopped_first:  # no host had failed; later failures are victims of the stop
+        code = ExitStatus.TIME_LIMIT if by_time_limit else ExitStatus.REFUSED
+        return build(exit_code=code, origin="fanout", headline=f"stopped: {stop.why}", stopped_why=stop.why)
+    if state.failures:
+        first = state.failures[0][0]
+        outcome = next(host for host in hosts if host.host == first)
+        code, origin = _failure_status(state.hosts[first])
+        return build(exit_code=code, origin=origin, headline=f"{first}: {outcome.reason}", first=first)
+    idle = [outcome for host, outcome in zip(state.all_hosts, hosts, strict=True) if not host.has_succeeded]
+    if idle:
+        return build(exit_code=ExitStatus.REFUSED, origin="fanout", headline=f"{idle[0].host}: {idle[0].reason}")
+    headline = f"all {len(hosts)} hosts succeeded" if len(hosts) > 1 else "succeeded"
+    return build(exit_code=ExitStatus.SUCCESS, origin="script", headline=headline)
 
 
 def with_log_gaps(outcome: RunOutcome, holes: int) -> RunOutcome:
@@ -81,47 +95,15 @@ def with_log_gaps(outcome: RunOutcome, holes: int) -> RunOutcome:
     )
 
 
-class _RunEnd(NamedTuple):
-    """Exit status of a run with its origin and its first failing host."""
-
-    code: int
-    origin: ExitOrigin
-    headline: str
-    first: str | None = None
-    stopped_why: str = ""
-
-
-def _exit_status(state: RunState, hosts: dict[str, HostOutcome], refused: str) -> _RunEnd:
-    stop = state.first_stop
-    if state.interrupts and not _ended_before_interrupt(state):
-        number = state.interrupts[0]
-        by = f"by {signal_name(number)}"
-        return _RunEnd(status_of_signal(number), "user", f"stopped {by}", stopped_why=by)
-    stopped_first = stop is not None and (not state.failures or state.failures[0][1] > _first_stop_at(state))
-    if stop is not None and stop.reason == "time-limit" and stopped_first:
-        return _RunEnd(ExitStatus.TIME_LIMIT, "fanout", f"stopped: {stop.why}", stopped_why=stop.why)
-    if refused:
-        return _RunEnd(ExitStatus.REFUSED, "fanout", refused)
-    if stop is not None and stopped_first:  # no host had failed; later failures are victims of the stop
-        return _RunEnd(ExitStatus.REFUSED, "fanout", f"stopped: {stop.why}", stopped_why=stop.why)
-    if not state.failures:
-        idle = [host.name for host in state.all_hosts if not host.has_succeeded]
-        if idle:
-            return _RunEnd(ExitStatus.REFUSED, "fanout", f"{idle[0]}: {hosts[idle[0]].reason}")
-        return _RunEnd(
-            ExitStatus.SUCCESS, "script", f"all {len(hosts)} hosts succeeded" if len(hosts) > 1 else "succeeded"
-        )
-    first = state.failures[0][0]
-    host, outcome = state.hosts[first], hosts[first]
-    headline = f"{first}: {outcome.reason}"
+def _failure_status(host: HostState) -> tuple[int, ExitOrigin]:
+    """Return the exit status for a run whose first failing host is ``host``, and the origin of that status."""
     if host.phase is Phase.REFUSED:
-        return _RunEnd(ExitStatus.REFUSED, "fanout", headline, first)
+        return ExitStatus.REFUSED, "fanout"
     if host.exit is not None and host.exit.signal is not None:
-        return _RunEnd(status_of_signal(host.exit.signal), "script", headline, first)
+        return status_of_signal(host.exit.signal), "script"
     if host.exit is not None and host.exit.code:
-        return _RunEnd(host.exit.code, "script", headline, first)
-    # its end is unknown, or it was lost before it reported what is left
-    return _RunEnd(ExitStatus.UNREACHABLE, "ssh", headline, first)
+        return host.exit.code, "script"
+    return ExitStatus.UNREACHABLE, "ssh"  # its end is unknown, or it was lost before it reported what is left
 
 
 def _ended_before_interrupt(state: RunState) -> bool:
