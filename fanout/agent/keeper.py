@@ -15,10 +15,13 @@ import signal
 import socket
 
 from . import frames, keeper_frames, lease, log_spool, processes, rendezvous, run_files, spawn, state_dir, tree_stop
+from .background import BackgroundWatch
 from .lease import Lease
 from .linger import LingerState
 from .oom_kills import OomWatch
+from .output_pipe import OutputPipe
 from .relay_clients import RelayClients
+from .ssh_calls import SshWatch
 from .tree_stop import StopSequence
 
 TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
@@ -28,7 +31,6 @@ if TYPE_CHECKING:
     from .rank_logs import RankLogs
     from .run_claims import RunClaims
 
-MAX_DRAIN_BYTES = 1 << 20  # the most bytes read from the pipe before other descriptors are served
 SCAN_SECONDS = 0.1  # how often the tree is scanned while it is being ended
 MAX_WAIT_SECONDS = 2.0  # the longest wait: resume from suspend wakes no poll, and the lease may have expired
 
@@ -48,7 +50,6 @@ class Keeper:
         self.notice = ""  # why there is no file per rank
         self.sent_status_key = self.spool.status_key
         self.rendezvous = rendezvous.RendezvousWatch(spec.get("port", 0))
-        self.pipe = -1
         self.main = 0
         self.starting = -1  # a pipe that closes when train.sh has started, or contains why it could not
         self.exited = False
@@ -56,7 +57,10 @@ class Keeper:
         self.signalled = ""  # a signal that the keeper received and the loop has not handled yet
         self.ending = StopSequence(spec["process_mark"])
         self.lease = Lease(spec["settings"]["lease"])
+        self.pipe = OutputPipe(self.poll, self.spool, self.lease)
         self.oom = OomWatch()
+        self.background = BackgroundWatch(spec["argv"])
+        self.ssh = SshWatch()
         self.done = False
         self.linger: LingerState | None = None  # what keeps the keeper alive after the end
         self.is_fetched = False  # the launcher has fetched everything: the keeper deletes the directory when it exits
@@ -84,6 +88,7 @@ class Keeper:
                 self._stop_without_request(own_end, self.spec["settings"]["grace"])
             if self.main and not self.exited:
                 self.oom.scan(os.getpid())
+                self.ssh.scan(os.getpid())
             self._check_deadlines()
             self._maintain_spool()
             self._check_ranks()
@@ -97,8 +102,8 @@ class Keeper:
     def _handle_event(self, descriptor: int, events: int) -> None:
         if descriptor == self.wake_read:
             os.read(self.wake_read, 4096)
-        elif descriptor == self.pipe:
-            self._drain_pipe()
+        elif descriptor == self.pipe.descriptor:
+            self.pipe.drain()
         elif descriptor == self.starting:
             self._read_start_result()
         else:
@@ -114,7 +119,7 @@ class Keeper:
 
     def _compute_wait_ms(self) -> float:
         """Return the milliseconds until the next timed action."""
-        if self.ending.kill_at or self.ranks is not None:
+        if self.ending.kill_at or self.ranks is not None or self.background.is_settling:
             return SCAN_SECONDS * 1000
         seconds = MAX_WAIT_SECONDS if self.linger is None else 1.0
         if self.linger is None and (self.lease.seconds or not self.main):
@@ -140,9 +145,7 @@ class Keeper:
             yield {"t": "rendezvous_joined", "how": self.rendezvous.how}
         if self.ranks is not None:
             yield from map(self.ranks.build_frame, self.ranks.paths)
-        for kind in ("exited", "cleaned_up"):
-            if kind in self.status.facts:
-                yield dict(self.status.facts[kind], t=kind)
+        yield from keeper_frames.iter_end(self.status.facts)
 
     def _handle_message(self, message: dict) -> None:
         self.lease.renew(min(lease.read_boottime(), float(message.get("at", lease.read_boottime()))))
@@ -205,8 +208,7 @@ class Keeper:
             stack_hook.install_hook(environment, self.directory)
         if self.lease.left < 0:
             return
-        self.pipe, write = spawn.make_pipe()
-        self.poll.register(self.pipe, select.POLLIN)
+        write = self.pipe.open()
         try:
             hidden = spawn.sets_path(env)
             self.main, self.starting = spawn.start_process(self.spec["argv"], environment, cwd, write, hide_path=hidden)
@@ -232,33 +234,12 @@ class Keeper:
         if self.ending.requested:  # the stop came before there was a group to end
             tree_stop.terminate_group(self.main, self.exited)
 
-    def _drain_pipe(self) -> None:
-        """Move the run's output into the log. A limit ensures that a flood cannot delay a stop."""
-        taken = 0
-        while self.pipe >= 0 and taken < MAX_DRAIN_BYTES:
-            try:
-                data = os.read(self.pipe, 262144)
-            except BlockingIOError:
-                return
-            if not data:
-                self.poll.unregister(self.pipe)
-                os.close(self.pipe)
-                self.pipe = -1
-                return
-            taken += len(data)
-            self.spool.store(data, self.lease.is_launcher_active)
-            if self.spool.has_pending:
-                self.poll.unregister(self.pipe)  # until there is room: the run blocks in its write
-                return
-
     def _maintain_spool(self) -> None:
         if self.spool.free_acknowledged(self._collect_sizes(), self.ranks.paths if self.ranks is not None else {}):
             self.status.update(truncated=True)
             self.relays.send_to_all({"t": "truncation_announced"})
         if self.spool.has_pending:
-            self.spool.store_pending(self.lease.is_launcher_active)
-            if not self.spool.has_pending and self.pipe >= 0:
-                self.poll.register(self.pipe, select.POLLIN)
+            self.pipe.store_pending()
         elif self.spool.only_here:
             self.spool.move_to_disk()
 
@@ -276,14 +257,32 @@ class Keeper:
             if self.starting >= 0:
                 self._read_start_result()
             self.oom.note_end(self.main)
-        for ended in processes.reap_children():
-            if ended is not None and ended[0] == self.main and not self.exited:
-                self._handle_exit(dict(processes.decode_wait_status(ended[1]), why=""))
+        for pid, status in filter(None, processes.reap_children()):
+            if pid == self.main and not self.has_returned:
+                self.background.begin(status, "" if self.ending.requested else self.spec["settings"]["background"])
+            else:
+                self.background.note_end(pid, status)
+        if self.has_returned and not self.exited:
+            self._check_background()
+
+    @property
+    def has_returned(self) -> bool:
+        return self.exited or self.background.is_waiting
+
+    def _check_background(self) -> None:
+        was_settling, how = self.background.is_settling, self.background.step(os.getpid())
+        if how:
+            self.ending.allow_leftovers(self.background.mode, self.spec["settings"]["grace"])
+            self._handle_exit(dict(how, **self.own_end))
+        elif was_settling and not self.background.is_settling:
+            self._note_background("waited", self.background.describe())
+
+    def _note_background(self, how: str, text: str) -> None:
+        self.status.update(background=dict(self.status.facts.get("background", {}), **{how: text}))
+        self.relays.send_to_all(keeper_frames.build_background(how, text, os.getpid()))
 
     def _handle_exit(self, how: dict) -> None:
         self.exited = True
-        if not how["why"]:
-            how.update(self.own_end)
         how["oom"] = self.oom.was_oom_killed(how["signal"] == signal.SIGKILL or how["code"] == 137)
         self.status.update(phase="exited", exited=how)
         self._check_ranks()
@@ -302,11 +301,15 @@ class Keeper:
             self._finish_run([], 0)
         elif self.ending.request(grace):
             self.status.update(stopped=why)
-            if self.starting < 0:
+            self.ssh.scan(os.getpid(), now=True)
+            if self.background.is_waiting or self.ending.kept:
+                self.ending.terminate_background()
+            elif self.starting < 0:
                 tree_stop.terminate_group(self.main, self.exited)
 
     def _check_deadlines(self) -> None:
         if self.linger is not None:
+            self.ending.step_kept()  # a signal to the keeper ends what was kept
             self._check_linger(self.linger)
             return
         if not self.main and not self.exited and self.lease.left < 0:
@@ -314,10 +317,9 @@ class Keeper:
         elif self.main and self.lease.left < 0 and self.lease.seconds and not self.ending.kill_at:
             why = "no launcher for %g s: the lease expired" % self.lease.seconds
             own_end = {"reason": "lease-expired", "why": why, "silent_for": self.lease.seconds}
-            self._stop_without_request(
-                own_end, max(0.0, self.spec["settings"]["grace"] + self.lease.left)
-            )  # less the suspend time
-        elif self.ending.step(self.main, self.exited):
+            grace = max(0.0, self.spec["settings"]["grace"] + self.lease.left)  # less the suspend time
+            self._stop_without_request(own_end, grace)
+        elif self.ending.step(self.main, self.has_returned):
             if not self.exited:
                 why = "train.sh could not be killed"
                 self._handle_exit({"code": None, "signal": None, "reason": "unkillable", "why": why})
@@ -325,11 +327,13 @@ class Keeper:
 
     def _finish_run(self, left: list, killed: int) -> None:
         """Finish after all processes have ended: store the last bytes, write the record, notify the relays."""
-        self.spool.finish()
-        while self.pipe >= 0 and select.select([self.pipe], [], [], 0)[0]:
-            self._drain_pipe()
-            self.spool.finish()
+        self.pipe.finish(is_open=bool(self.ending.kept))
         self._check_ranks(final=True)
+        if self.ending.leftovers:
+            self._note_background("kept" if self.ending.kept else "ended", self.ending.leftovers)
+        if self.ssh.hosts:
+            self.status.update(ssh=self.ssh.hosts)
+            self.relays.send_to_all(keeper_frames.build_ssh_called(self.ssh.hosts))
         cleaned_up = keeper_frames.build_cleaned_up(left, killed, self._collect_sizes(), self.spool)
         self.status.update(phase="cleaned_up", cleaned_up=cleaned_up)
         self.linger = LingerState(left, self.spool, self.release_claims, holds=self.spec.get("hold", False))

@@ -33,6 +33,33 @@ def iter_disk_notices(spool: LogSpool, notice: str) -> Iterator:
         yield {"t": "disk_pressure", "message": text}
 
 
+def build_background(how: str, processes_text: str, keeper: int) -> dict:
+    """Return the frame about processes that outlived train.sh: ``how`` is waited, ended or kept."""
+    return {"t": "background_found", "how": how, "processes": processes_text, "keeper": keeper}
+
+
+def build_ssh_called(hosts: list) -> dict:
+    """Return the frame about the hosts that processes of the run called by ssh."""
+    return {"t": "ssh_called", "hosts": ", ".join(hosts)}
+
+
+def iter_background(facts: dict) -> Iterator:
+    """Yield the frames about background processes and ssh that the record holds."""
+    for how, text in facts.get("background", {}).items():
+        yield build_background(how, text, facts["keeper"])
+    if facts.get("ssh"):
+        yield build_ssh_called(facts["ssh"])
+
+
+def iter_end(facts: dict) -> Iterator:
+    """Yield the frames about the end that the record holds."""
+    if "exited" in facts:
+        yield dict(facts["exited"], t="exited")
+    yield from iter_background(facts)
+    if "cleaned_up" in facts:
+        yield dict(facts["cleaned_up"], t="cleaned_up")
+
+
 def build_cleaned_up(left: list, killed: int, sizes: dict, spool: LogSpool) -> dict:
     """Return the facts about the end: killed and left processes, and the sizes and checksum of the log."""
     return {

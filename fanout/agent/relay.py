@@ -13,7 +13,19 @@ import signal
 import socket
 import time
 
-from . import frames, hello, lease, load_monitor, log_sender, prepare, probe_runner, processes, run_files, state_dir
+from . import (
+    frames,
+    hello,
+    keeper_frames,
+    lease,
+    load_monitor,
+    log_sender,
+    prepare,
+    probe_runner,
+    processes,
+    run_files,
+    state_dir,
+)
 from .kill_sweep import KillSweep
 
 HEARTBEAT_SECONDS = 5.0
@@ -279,6 +291,8 @@ class Relay:
         unknown = {"code": None, "signal": None, "reason": "unknown", "why": why, "oom": False}
         if "cleaned_up" not in facts or "exited" in facts:
             self.send(dict(facts.get("exited", unknown), t="exited"))
+        for frame in keeper_frames.iter_background(facts):
+            self.send(frame)
         if "cleaned_up" in facts:
             self._set_cleaned_up(facts["cleaned_up"])
         else:  # after the exit: the sweep may take long, and the other hosts must not wait

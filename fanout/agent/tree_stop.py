@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import signal
 
-from . import lease, processes
+from . import background, lease, processes
 from .kill_sweep import KillSweep
 
 LEFTOVER_SECONDS = 1.0  # grace for the processes that train.sh leaves behind when it exits by itself
@@ -22,6 +22,10 @@ class StopSequence:
         self._mark = mark
         self._main = 0
         self._term_at = 0.0  # when descendants outside train.sh's group get their own SIGTERM
+        self._end_at = 0.0  # when the processes that train.sh left behind get SIGTERM, with --background end
+        self._keeps = False  # the processes that train.sh left behind stay
+        self.kept: list = []
+        self.leftovers = ""  # the processes that train.sh left behind, when they were ended or kept
         self._sweep: KillSweep | None = None
 
     @property
@@ -30,7 +34,7 @@ class StopSequence:
 
     @property
     def left(self) -> list:
-        return self._sweep.left if self._sweep is not None else []
+        return self._sweep.left if self._sweep is not None else self.kept
 
     def request(self, grace: float) -> bool:
         """Set the deadlines; later calls can only move them earlier. Return whether this was the first call."""
@@ -41,9 +45,17 @@ class StopSequence:
             self._term_at = now + grace / 2
         return first
 
-    def allow_leftovers(self) -> None:
-        """Give the processes that train.sh left behind a short time to end, unless a deadline exists already."""
-        self.kill_at = self.kill_at or lease.read_boottime() + LEFTOVER_SECONDS
+    def allow_leftovers(self, mode: str = "", grace: float = 0.0) -> None:
+        """Give the processes that train.sh left behind a short time to end, unless a deadline exists already.
+
+        After it, they are killed. With the mode "end" they get SIGTERM and the grace, and with "keep" they stay.
+        """
+        if self.kill_at:
+            return
+        self.kill_at = lease.read_boottime() + LEFTOVER_SECONDS
+        self._keeps = mode == "keep"
+        if mode == "end":
+            self._end_at, self.kill_at = self.kill_at, self.kill_at + grace
 
     def step(self, main: int, exited: bool) -> bool:
         """Run the next due action; return whether the end is complete. ``exited``: the keeper has reaped train.sh."""
@@ -53,11 +65,30 @@ class StopSequence:
         if self._sweep is None:
             pids = processes.descendants(os.getpid())
             if lease.read_boottime() >= self.kill_at or (exited and not pids):
+                if exited and not self.requested:
+                    self.leftovers = self.leftovers or background.describe_processes(pids)
+                    if self._keeps and pids:
+                        self.kept, self.kill_at = pids, 0.0
+                        return True
                 self._sweep = KillSweep(self._find_processes, UNKILLABLE_SECONDS, processes.has_no_child)
+            elif self._end_at and lease.read_boottime() >= self._end_at:
+                self._end_at = 0.0
+                self.leftovers = background.describe_processes(pids)
+                self.terminate_background()
             elif self._term_at and lease.read_boottime() >= self._term_at:
                 self._term_at = 0.0
                 self._terminate_others(main, pids)
         return self._sweep is not None and self._sweep.step()
+
+    def step_kept(self) -> None:
+        """End the kept processes, after a request."""
+        if self.kept:
+            self.step(0, True)
+
+    def terminate_background(self) -> None:
+        """Send SIGTERM to what outlived train.sh, except workers of torchrun: it forwards the signal, once."""
+        self._term_at = 0.0  # a second SIGTERM would interrupt torchrun while it stops its workers
+        terminate_processes(background.list_signalled(processes.descendants(os.getpid())))
 
     def _find_processes(self) -> list:
         """Return the whole tree, other processes with the run's mark, and train.sh until it is reaped."""
@@ -66,11 +97,14 @@ class StopSequence:
 
     @staticmethod
     def _terminate_others(main: int, pids: list) -> None:
-        for pid in pids:
-            seen = processes.read_stat(pid)
-            if seen and seen[2] != main:
-                processes.send_signal(pid, signal.SIGTERM)
-                processes.send_signal(pid, signal.SIGCONT)
+        terminate_processes([pid for pid in pids if processes.read_stat(pid)[2:3] not in ((main,), ())])
+
+
+def terminate_processes(pids: list) -> None:
+    """Send SIGTERM and SIGCONT to each process."""
+    for pid in pids:
+        processes.send_signal(pid, signal.SIGTERM)
+        processes.send_signal(pid, signal.SIGCONT)
 
 
 def terminate_group(main: int, exited: bool) -> None:

@@ -186,7 +186,9 @@ class Chunk(HostEvent):
 
 
 #: Reasons of an exit. ``ended``: train.sh ended by itself, or after a Stop; ``unknown``: nothing recorded the end.
-ExitReason: TypeAlias = Literal["ended", "not-started", "lease-expired", "keeper-signalled", "unkillable", "unknown"]
+ExitReason: TypeAlias = Literal[
+    "ended", "not-started", "lease-expired", "keeper-signalled", "background-ended", "unkillable", "unknown"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,6 +205,26 @@ class Exited(AgentEvent):
     why: Message = ""
     oom: bool = False
     silent_for: Annotated[float, Number(0, MAX_SECONDS)] = 0.0
+
+
+#: What is done with processes that outlived train.sh: the run waited for them, or the keeper ended or kept them.
+BackgroundEnd: TypeAlias = Literal["waited", "ended", "kept"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackgroundFound(AgentEvent):
+    """Processes outlived train.sh. ``processes`` has one per line: pid and command. ``keeper`` is the keeper's pid."""
+
+    how: BackgroundEnd
+    processes: Message
+    keeper: Pid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SshCalled(AgentEvent):
+    """A process of the run called ssh to these hosts. What it started there is outside the keeper's tree."""
+
+    hosts: Message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -291,6 +313,8 @@ Event: TypeAlias = (
     | DiskPressure
     | Chunk
     | Exited
+    | BackgroundFound
+    | SshCalled
     | CleanedUp
     | Released
     | Heartbeat

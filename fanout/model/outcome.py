@@ -27,6 +27,7 @@ class HostOutcome:
     reason: str  # one sentence for a person
     hint: str
     left: int | None  # processes that still run; None: unknown
+    ssh_hosts: str = ""  # hosts that train.sh called by ssh: nothing was verified there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +49,17 @@ class RunOutcome:
 
     @property
     def is_clean(self) -> bool:
-        """Return whether every host was verified after the end and no process of the run is left."""
+        """Return whether every host was verified after the end and no process of the run is left.
+
+        Hosts that train.sh called by ssh are not among them.
+        """
         return all(host.left == 0 for host in self.hosts)
+
+    @property
+    def ssh_hosts(self) -> tuple[str, ...]:
+        """Return the hosts that train.sh called by ssh, each once."""
+        names = (name for host in self.hosts for name in host.ssh_hosts.split(", ") if name)
+        return tuple(dict.fromkeys(names))
 
 
 def outcome_of(state: RunState, *, refused: str = "") -> RunOutcome:
@@ -79,8 +89,7 @@ def outcome_of(state: RunState, *, refused: str = "") -> RunOutcome:
     idle = [outcome for host, outcome in zip(state.all_hosts, hosts, strict=True) if not host.has_succeeded]
     if idle:
         return build(exit_code=ExitStatus.REFUSED, origin="fanout", headline=f"{idle[0].host}: {idle[0].reason}")
-    headline = f"all {len(hosts)} hosts succeeded" if len(hosts) > 1 else "succeeded"
-    return build(exit_code=ExitStatus.SUCCESS, origin="script", headline=headline)
+    return build(exit_code=ExitStatus.SUCCESS, origin="script", headline=_describe_success(state))
 
 
 def with_log_gaps(outcome: RunOutcome, holes: int) -> RunOutcome:
@@ -103,7 +112,17 @@ def _failure_status(host: HostState) -> tuple[int, ExitOrigin]:
         return status_of_signal(host.exit.signal), "script"
     if host.exit is not None and host.exit.code:
         return host.exit.code, "script"
+    if host.exit is not None and host.exit.reason == "background-ended":
+        return ExitStatus.REFUSED, "fanout"
     return ExitStatus.UNREACHABLE, "ssh"  # its end is unknown, or it was lost before it reported what is left
+
+
+def _describe_success(state: RunState) -> str:
+    """Return the headline of a good run: whether it ended, or train.sh returned and its processes were kept."""
+    several = len(state.order) > 1
+    if any("kept" in host.background for host in state.all_hosts):
+        return "train.sh exited 0" + (f" on all {len(state.order)} hosts" if several else "")
+    return f"all {len(state.order)} hosts succeeded" if several else "succeeded"
 
 
 def _ended_before_interrupt(state: RunState) -> bool:
@@ -135,6 +154,7 @@ def _host_outcome(host: HostState) -> HostOutcome:
         reason=reason,
         hint=host.trouble.hint if host.trouble else "",
         left=left,
+        ssh_hosts=host.ssh_hosts,
     )
 
 

@@ -43,6 +43,7 @@ class Settings:
     grace: float = default_of("grace")
     last_words: float = default_of("last_words")
     on_early_exit: str = default_of("on_early_exit")
+    background: str = default_of("background")
     on_hangup: str = default_of("on_hangup")
     transport: str = default_of("transport")
     ssh_config: str = default_of("ssh_config")

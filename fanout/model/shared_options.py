@@ -122,6 +122,12 @@ TIMEOUT_OPTIONS = (
         default="wait", choices=("wait", "stop"), group=TIMEOUTS,
     ),
     Setting(
+        "--background",
+        "if the script exits 0 while processes of it run: wait for torchrun or another launcher, "
+        "end all, or keep all (default: {default})",
+        default="wait", choices=("wait", "end", "keep"), on_hosts=True, group=TIMEOUTS,
+    ),
+    Setting(
         "--hang-timeout",
         "treat the run as hung after TIME without output or stack changes (default: off)",
         kind=Duration, words=("", "off", "auto"), metavar="TIME|auto", bounds=(1, MAX_SECONDS), group=TIMEOUTS, commands=("attach",),

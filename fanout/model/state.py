@@ -15,6 +15,8 @@ from fanout.model.actions import Abandon, Action, Go, Inspect, Kill, Prepare, Re
 from fanout.model.events import (
     ActionSent,
     Answered,
+    BackgroundEnd,
+    BackgroundFound,
     Chunk,
     CleanedUp,
     Connected,
@@ -35,6 +37,7 @@ from fanout.model.events import (
     Refused,
     Released,
     RendezvousJoined,
+    SshCalled,
     Started,
     StreamOpened,
     Tick,
@@ -93,6 +96,8 @@ class HostState:
     progress_at: float | None = None  # when the run last progressed there: a new phase, or new bytes of its log
     load: Mapping[str, Any] = field(default_factory=dict)
     exit: Exited | None = None
+    background: Mapping[BackgroundEnd, BackgroundFound] = field(default_factory=dict)
+    ssh_hosts: str = ""  # hosts that train.sh called by ssh: nothing was verified there
     cleaned_up: CleanedUp | None = None
     prepare_at: float | None = None
     go_at: float | None = None
@@ -236,7 +241,8 @@ _HOST, _RUN = FastReplace(HostState), FastReplace(RunState)
 
 #: No contact with the agent: a new connection counts only once the agent sends more than its hello.
 _NO_CONTACT = (Connecting, Connected, Disconnected, LoginOutput)
-_KEEPS_PHASE = (LoginOutput, Disconnected, RendezvousJoined, StreamOpened, LogTruncated, DiskPressure, Heartbeat)
+_NOTICES = (DiskPressure, BackgroundFound, SshCalled)
+_KEEPS_PHASE = (LoginOutput, Disconnected, RendezvousJoined, StreamOpened, LogTruncated, *_NOTICES, Heartbeat)
 
 
 def _next_phase(host: HostState, event: HostEvent) -> Phase:
@@ -250,26 +256,16 @@ def _next_phase(host: HostState, event: HostEvent) -> Phase:
 
 def _changes_of_event(host: HostState, event: _ConnectionEvent | _RunEvent) -> dict[str, Any]:
     """Return the fields of the host's state that an event changes, except its phase."""
-    return (
-        _changes_of_connection(host, event) if isinstance(event, _CONNECTION_EVENTS) else _changes_of_run(host, event)
-    )
+    if isinstance(event, _CONNECTION_EVENTS):
+        return _changes_of_connection(host, event)
+    return _changes_of_run(host, event)
 
 
 _ConnectionEvent: TypeAlias = Connecting | Connected | Disconnected | LoginOutput | ConnectFailed | HostLost
 _CONNECTION_EVENTS = (Connecting, Connected, Disconnected, LoginOutput, ConnectFailed, HostLost)
-_RunEvent: TypeAlias = (
-    Prepared
-    | Refused
-    | Started
-    | RendezvousJoined
-    | StreamOpened
-    | LogTruncated
-    | DiskPressure
-    | Exited
-    | CleanedUp
-    | Released
-    | Heartbeat
-)
+_StartEvent: TypeAlias = Prepared | Refused | Started | RendezvousJoined | StreamOpened | LogTruncated | DiskPressure
+_EndEvent: TypeAlias = Exited | BackgroundFound | SshCalled | CleanedUp | Released | Heartbeat
+_RunEvent: TypeAlias = _StartEvent | _EndEvent
 
 
 def _changes_of_connection(host: HostState, event: _ConnectionEvent) -> dict[str, Any]:
@@ -306,6 +302,10 @@ def _changes_of_run(host: HostState, event: _RunEvent) -> dict[str, Any]:
             return {"received": {**host.received, event.stream: event.upto}, "last_message_at": event.at}
         case Exited():
             return {"exit": host.exit or event, "last_message_at": event.at}
+        case BackgroundFound():
+            return {"background": {**host.background, event.how: event}, "last_message_at": event.at}
+        case SshCalled():
+            return {"ssh_hosts": event.hosts, "last_message_at": event.at}
         case CleanedUp():
             return {"cleaned_up": host.cleaned_up or event, "last_message_at": event.at}
         case Heartbeat():

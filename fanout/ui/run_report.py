@@ -19,6 +19,7 @@ from fanout.record.paths import LogFileNames
 from fanout.text.paint import Painter
 from fanout.text.sanitize import sanitize_line, sanitize_lines, sanitize_text, to_single_line
 from fanout.text.units import format_duration
+from fanout.ui.background_text import describe_background, describe_ssh_calls
 from fanout.ui.equal_messages import join_pids, split_pid
 
 LAST_LINES = 15
@@ -47,7 +48,7 @@ def build_report(
     paint = Painter(colour)
     if outcome.is_success:
         lines = [
-            *_format_success(heading, outcome, paint),
+            *_format_success(heading, state, outcome, paint),
             *(f"slow: {sanitize_line(each, colour=False)}" for each in slow),
         ]
     else:
@@ -62,15 +63,18 @@ def build_report(
             ),
             *_format_log_location(heading, state, outcome),
             *_format_gaps(missing, paint),
+            *(_format_fact("background" if not at else "", line) for at, line in enumerate(describe_background(state))),
             *_format_leftovers(state, outcome, paint),
-            _format_fact("exit status", f"{outcome.exit_code} ({_describe_origin(outcome)})"),
-            *_format_next_commands(heading, outcome, blamed, paint),
+            _format_fact("exit status", f"{outcome.exit_code} ({_describe_origin(state, outcome)})"),
+            *_format_next_commands(heading, state, outcome, blamed, paint),
         ]
     return sanitize_text("\n".join(lines)) + "\n"
 
 
-def _format_success(heading: RunInfo, outcome: RunOutcome, paint: Painter) -> list[str]:
+def _format_success(heading: RunInfo, state: RunState, outcome: RunOutcome, paint: Painter) -> list[str]:
     left = "nothing is left on them" if len(outcome.hosts) > 1 else "nothing is left there"
+    if outcome.ssh_hosts:
+        left = "no process of its own is left, but " + describe_ssh_calls(outcome)
     if not outcome.is_clean:
         unknown = fold_names(_find_unverified(outcome))
         left = (
@@ -81,6 +85,7 @@ def _format_success(heading: RunInfo, outcome: RunOutcome, paint: Painter) -> li
     lines = [
         paint("32", f"run {heading.run_id}: {outcome.headline} after {format_duration(outcome.seconds)}") + f"; {left}"
     ]
+    lines += describe_background(state)
     if heading.log_dir:
         lines.append(f"logs: {_shorten_home(heading.log_dir)}")
     return lines
@@ -203,6 +208,8 @@ def _format_leftovers(state: RunState, outcome: RunOutcome, paint: Painter) -> l
     if unknown:
         text = f"unknown: could not verify {fold_names(unknown)}"
         lines.append(_format_fact("left behind", paint("33", text)))
+    if outcome.ssh_hosts:
+        lines.append(_format_fact("left behind", paint("33", f"unknown: {describe_ssh_calls(outcome)}")))
     if lines:
         return lines
     if all(state.hosts[host.host].go_at is None for host in outcome.hosts):
@@ -227,17 +234,19 @@ def _find_unclean(outcome: RunOutcome) -> list[str]:
     return [host.host for host in outcome.hosts if host.left]
 
 
-def _describe_origin(outcome: RunOutcome) -> str:
+def _describe_origin(state: RunState, outcome: RunOutcome) -> str:
     return {
-        "script": f"from {_get_program(outcome)} on {outcome.first}",
+        "script": f"from {_get_program(state, outcome)} on {outcome.first}",
         "ssh": f"{outcome.first} was unreachable or lost",
         "fanout": _describe_fanout_stop(outcome),
         "user": "you stopped it",
     }[outcome.origin]
 
 
-def _get_program(outcome: RunOutcome) -> str:
+def _get_program(state: RunState, outcome: RunOutcome) -> str:
     """Return the program that the exit status comes from: torchrun if it failed and train.sh exited 0."""
+    if outcome.first is not None and "waited" in state.hosts[outcome.first].background:
+        return "the launcher that train.sh left running"
     first = next((host for host in outcome.hosts if host.host == outcome.first), None)
     return "torchrun" if first is not None and first.code == 0 else "train.sh"
 
@@ -245,13 +254,15 @@ def _get_program(outcome: RunOutcome) -> str:
 def _describe_fanout_stop(outcome: RunOutcome) -> str:
     if outcome.exit_code == ExitStatus.TIME_LIMIT:
         return "the time limit"
+    if any(host.host == outcome.first and host.verdict == "failed" for host in outcome.hosts):
+        return "fanout ended what train.sh left running"
     if all(host.verdict == "ok" for host in outcome.hosts):
         return "part of the log could not be written to the launcher's disk"
     return "fanout stopped it" if outcome.first is None else "fanout refused to start"
 
 
 def _format_next_commands(
-    heading: RunInfo, outcome: RunOutcome, blamed: tuple[str, int | None], paint: Painter
+    heading: RunInfo, state: RunState, outcome: RunOutcome, blamed: tuple[str, int | None], paint: Painter
 ) -> list[str]:
     """Return the commands to type next: the hint of the failed host, the log to read, and the cleanup."""
     commands: list[str] = []
@@ -262,7 +273,7 @@ def _format_next_commands(
         host, rank = blamed if blamed[0] else (first.host, None)
         only = f" --rank {rank}" if rank is not None else ""
         commands.append(f"fanout logs {heading.run_id} --host {shlex.quote(host)}{only}")
-    if not outcome.is_clean:
+    if not outcome.is_clean and not any("kept" in state.hosts[host.host].background for host in outcome.hosts):
         unknown = _find_unverified(outcome)
         when = f"when {fold_names(unknown)} is reachable: " if unknown else ""
         commands.append(f"fanout stop {heading.run_id}    ({when}checks again and kills what is left)")

@@ -12,6 +12,7 @@ from typing import Literal
 from fanout.model.actions import Kill, Stop
 from fanout.model.events import (
     ActionSent,
+    BackgroundFound,
     CleanedUp,
     Connected,
     ConnectFailed,
@@ -29,6 +30,7 @@ from fanout.model.outcome import signal_name
 from fanout.model.state import HostState, Phase, RunState
 from fanout.text.sanitize import sanitize_lines, to_single_line
 from fanout.text.units import format_duration
+from fanout.ui.background_text import describe_found
 from fanout.ui.equal_messages import join_pids, split_pid
 
 Level = Literal["info", "good", "warning", "error"]
@@ -70,8 +72,10 @@ class StatusReporter:
                 messages += self._build_milestone("started", state)
             case Exited():
                 messages += self._handle_exited(event, state)
+            case BackgroundFound(how="waited"):
+                self._add_to_group(describe_found(event), event.host, event.at)
             case CleanedUp():
-                messages += _build_leftovers(event)
+                messages += _build_leftovers(event, state)
             case DiskPressure():
                 messages += self._handle_disk_pressure(event)
             case Interrupted():
@@ -183,11 +187,13 @@ def _build_failure(hosts: str, what: str, message: str, hint: str) -> list[Statu
     return [StatusMessage(text=f"{hosts}: {line}", level="error") for line in lines]
 
 
-def _build_leftovers(event: CleanedUp) -> list[StatusMessage]:
+def _build_leftovers(event: CleanedUp, state: RunState) -> list[StatusMessage]:
+    kept = "kept" in state.hosts[event.host].background
+    what = "kept running" if kept else "left behind"
     messages = [
         StatusMessage(
-            text=f"{event.host}: left behind: pid {p.pid} ({p.state}, {to_single_line(p.wchan)}) {to_single_line(p.command)}",
-            level="error",
+            text=f"{event.host}: {what}: pid {p.pid} ({p.state}, {to_single_line(p.wchan)}) {to_single_line(p.command)}",
+            level="warning" if kept else "error",
         )
         for p in event.left
     ]

@@ -298,7 +298,7 @@ def test_a_keeper_with_a_full_socket_queue_is_not_taken_for_dead(state: Path, tm
 
 
 def test_a_fault_of_the_keeper_is_reported_and_leaves_nothing(state: Path, tmp_path: Path) -> None:
-    patch = "from fanout_agent import keeper\nkeeper.Keeper._drain_pipe = lambda self: {}['no such thing']"
+    patch = "from fanout_agent import keeper\nkeeper.OutputPipe.drain = lambda self: {}['no such thing']"
     with Agent(state, patch=patch) as agent:
         assert agent.prepare_run(["bash", "-c", "setsid sleep 60 & echo ready; sleep 60"], tmp_path)["t"] == "prepared"
         agent.send_go()

@@ -16,6 +16,7 @@ from fanout.model.events import (
     Leftover,
     Prepared,
     Refused,
+    SshCalled,
 )
 from fanout.model.outcome import RunOutcome
 from tests.histories import TYPICAL, History
@@ -224,3 +225,22 @@ def test_a_failure_after_the_signal_is_its_victim() -> None:
         "interrupted", "b", reason="interrupted"
     )
     assert compute_outcome(history.end_hosts("b", code=None, signal=15).release_hosts("a", "b")).exit_code == 130
+
+
+def test_torchrun_that_the_keeper_ended_is_a_failure_although_train_sh_exited_0() -> None:
+    run = build_running("a", "b")
+    why = "train.sh returned while torchrun (pid 7) ran; the keeper ended it (--background end)"
+    run.add_events(Exited(at=run.at, host="a", code=0, signal=None, reason="background-ended", why=why))
+    result = compute_outcome(run.pass_time(1.0).end_hosts("b", code=0).release_hosts("a", "b"))
+    assert (result.exit_code, result.origin, result.first) == (125, "fanout", "a")
+    assert "torchrun (pid 7)" in result.headline
+
+
+def test_run_that_called_ssh_names_the_hosts_that_were_not_verified() -> None:
+    run = build_running("a", "b")
+    run.add_events(SshCalled(at=run.at, host="a", hosts="h2, h3")).add_events(
+        SshCalled(at=run.at, host="b", hosts="h3")
+    )
+    result = compute_outcome(run.end_hosts("a", "b", code=0).release_hosts("a", "b"))
+    assert result.is_success
+    assert result.ssh_hosts == ("h2", "h3")

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from fanout.agent import frames
 from fanout.model.events import (
     Answered,
+    BackgroundFound,
     Chunk,
     CleanedUp,
     DiskPressure,
@@ -29,6 +30,7 @@ from fanout.model.events import (
     Refused,
     Released,
     RendezvousJoined,
+    SshCalled,
     Started,
     StreamOpened,
 )
@@ -36,6 +38,7 @@ from fanout.remote.protocol import FrameDecoder, ProtocolError
 
 NONCE = "00ff00ff00ff00ff"
 READY = f"\n@{NONCE} READY 3.11\n".encode()
+KEPT: dict[str, Any] = {"how": "kept", "processes": "pid 7 torchrun", "keeper": 3}
 LEFT = {"pid": 9, "state": "D", "wchan": "nfs_wait", "cmd": "python train.py"}
 
 MESSAGES: list[tuple[dict[str, Any], Event]] = [
@@ -52,10 +55,7 @@ MESSAGES: list[tuple[dict[str, Any], Event]] = [
     ),
     ({"t": "started", "pid": 8}, Started(at=7.0, host="h", pid=8)),
     ({"t": "stream_opened", "stream": 1, "name": "rank 0"}, StreamOpened(at=7.0, host="h", stream=1, name="rank 0")),
-    (
-        {"t": "exited", "code": 3, "signal": None, "why": "", "oom": False},
-        Exited(at=7.0, host="h", code=3, signal=None),
-    ),
+    ({"t": "exited", "code": 3, "signal": None, "why": ""}, Exited(at=7.0, host="h", code=3, signal=None)),
     (
         {"t": "exited", "code": None, "signal": 9, "why": "x", "oom": True},
         Exited(at=7.0, host="h", code=None, signal=9, why="x", oom=True),
@@ -73,6 +73,8 @@ MESSAGES: list[tuple[dict[str, Any], Event]] = [
     ({"t": "released"}, Released(at=7.0, host="h")),
     ({"t": "rendezvous_joined", "how": "waiting"}, RendezvousJoined(at=7.0, host="h", how="waiting")),
     ({"t": "disk_pressure", "message": "no room"}, DiskPressure(at=7.0, host="h", message="no room")),
+    ({"t": "background_found", **KEPT}, BackgroundFound(at=7.0, host="h", **KEPT)),
+    ({"t": "ssh_called", "hosts": "h2, h3"}, SshCalled(at=7.0, host="h", hosts="h2, h3")),
     ({"t": "log_truncated", "stream": 1, "upto": 9}, LogTruncated(at=7.0, host="h", stream=1, upto=9)),
 ]
 

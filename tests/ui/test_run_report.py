@@ -9,7 +9,7 @@ import pytest
 
 from fanout.logs.tail import KEEP_BYTES, LogTails, extract_traceback
 from fanout.model import outcome
-from fanout.model.events import CleanedUp, HostLost, Interrupted, Leftover
+from fanout.model.events import BackgroundFound, CleanedUp, HostLost, Interrupted, Leftover, SshCalled
 from fanout.ui.run_report import build_report
 from tests import histories
 from tests.histories import TRACEBACK, History
@@ -162,3 +162,34 @@ def test_a_diagnosis_stands_under_the_headline() -> None:
         histories.second_host_fails(), diagnosis=["first cause: gpu02, rank 9", "victims: gpu[01,03]"]
     ).splitlines()
     assert lines[1:4] == ["gpu02: exit 3", "first cause: gpu02, rank 9", "victims: gpu[01,03]"]
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_report_does_not_claim_that_nothing_is_left_if_train_sh_called_ssh(code: int) -> None:
+    run = History("gpu01").connect_hosts().start_hosts()
+    text = render_report(
+        run.add_events(SshCalled(at=run.at, host="gpu01", hosts="gpu02"))
+        .end_hosts("gpu01", code=code)
+        .release_hosts("gpu01")
+    )
+    assert "called ssh to gpu02: what it started there was not verified" in text
+    assert "nothing" not in text
+
+
+def test_report_names_kept_processes_and_the_command_that_stops_them() -> None:
+    run = History("gpu01").connect_hosts().start_hosts().end_hosts("gpu01", code=0)
+    run.add_events(BackgroundFound(at=run.at, host="gpu01", how="kept", processes="pid 7 torchrun a.py", keeper=5))
+    kept = Leftover(pid=7, state="S", wchan="", command="torchrun a.py")
+    text = render_report(run.add_events(CleanedUp(at=run.at, host="gpu01", killed=0, left=(kept,))).pass_time(1.0))
+    assert "they still run:\n  gpu01: pid 7 torchrun a.py\nto stop them on gpu01, type there: kill 5\n" in text
+    assert "nothing" not in text
+    assert "succeeded" not in text
+
+
+def test_report_names_the_processes_that_the_keeper_ended() -> None:
+    run = History("gpu01").connect_hosts().start_hosts().end_hosts("gpu01", code=0)
+    run.add_events(
+        BackgroundFound(at=run.at, host="gpu01", how="ended", processes="pid 7 sleep 9\npid 8 top", keeper=5)
+    )
+    text = render_report(run.release_hosts("gpu01"))
+    assert "the keeper ended:\n  gpu01: pid 7 sleep 9\n  gpu01: pid 8 top\n" in text

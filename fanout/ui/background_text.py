@@ -1,0 +1,47 @@
+"""Texts about processes that outlived train.sh, and about hosts that it called by ssh."""
+
+from __future__ import annotations
+
+from fanout.model.events import BackgroundEnd, BackgroundFound
+from fanout.model.hosts import fold_names
+from fanout.model.outcome import RunOutcome
+from fanout.model.state import RunState
+from fanout.text.sanitize import to_single_line
+
+MOST_PROCESSES = 8  # of all hosts in one report
+
+_HEADS: dict[BackgroundEnd, str] = {
+    "waited": "train.sh returned before its background processes; the run waited for",
+    "ended": "train.sh left running; the keeper ended",
+    "kept": "train.sh left running; they still run",
+}
+
+
+def describe_background(state: RunState) -> list[str]:
+    """Return the lines of a report about background processes: what was done with which, and how to stop them."""
+    lines = []
+    for how, head in _HEADS.items():
+        found = [(host.name, host.background[how]) for host in state.all_hosts if how in host.background]
+        named = [f"{host}: {text}" for host, event in found for text in _list_processes(event)]
+        if named:
+            lines += [f"{head}:", *(f"  {text}" for text in named[:MOST_PROCESSES])]
+        if len(named) > MOST_PROCESSES:
+            lines.append(f"  and {len(named) - MOST_PROCESSES} more")
+        if how == "kept":
+            lines += [f"to stop them on {host}, type there: kill {event.keeper}" for host, event in found]
+    return lines
+
+
+def describe_ssh_calls(outcome: RunOutcome) -> str:
+    """Return which hosts train.sh called by ssh: fanout verified nothing there."""
+    return f"train.sh called ssh to {fold_names(outcome.ssh_hosts)}: what it started there was not verified"
+
+
+def describe_found(event: BackgroundFound) -> str:
+    """Return a message without pids for the launchers that the run waits for, equal on all hosts."""
+    names = sorted({text.partition(" ")[2].partition(" ")[2] for text in _list_processes(event)})
+    return f"train.sh returned, and its background process still runs: waiting for {names[0][:80]}" if names else ""
+
+
+def _list_processes(event: BackgroundFound) -> list[str]:
+    return [to_single_line(line) for line in event.processes.splitlines() if line.strip()]
