@@ -167,8 +167,8 @@ GUARDS = (
     Guard(
         name="grace of the whole tree: a checkpoint below a wrapper that died",
         file="agent/tree_stop.py",
-        text="self.kill_at = self.kill_at or lease.read_boottime() + LEFTOVER_SECONDS",
-        instead="self.kill_at = lease.now()",
+        text="self.kill_at = lease.read_boottime() + LEFTOVER_SECONDS",
+        instead="self.kill_at = lease.read_boottime()",
         test=f"{ENDS}::test_a_stop_leaves_time_to_save",
     ),
     Guard(

@@ -7,6 +7,7 @@ from fanout.model.hosts import fold_names
 from fanout.model.outcome import RunOutcome
 from fanout.model.state import RunState
 from fanout.text.sanitize import to_single_line
+from fanout.text.units import count_noun
 
 MOST_PROCESSES = 8  # of all hosts in one report
 
@@ -15,6 +16,8 @@ _HEADS: dict[BackgroundEnd, str] = {
     "ended": "train.sh left running; the keeper ended",
     "kept": "train.sh left running; they still run",
 }
+
+_KEEP = " (to keep such processes: --background keep, or start them in the foreground, as ray start --block does)"
 
 
 def describe_background(state: RunState) -> list[str]:
@@ -37,10 +40,18 @@ def describe_ssh_calls(outcome: RunOutcome) -> str:
     return f"train.sh called ssh to {fold_names(outcome.ssh_hosts)}: what it started there was not verified"
 
 
-def describe_found(event: BackgroundFound) -> str:
-    """Return a message without pids for the launchers that the run waits for, equal on all hosts."""
-    names = sorted({text.partition(" ")[2].partition(" ")[2] for text in _list_processes(event)})
-    return f"train.sh returned, and its background process still runs: waiting for {names[0][:80]}" if names else ""
+def describe_found(event: BackgroundFound, *, failed: bool) -> str:
+    """Return a message without pids, equal on all hosts; "" for kept processes, which only the report names.
+
+    ``failed``: train.sh or its launcher failed, so its processes are ended with each value of --background.
+    """
+    commands = [text.partition(" ")[2].partition(" ")[2] for text in _list_processes(event)]
+    if not commands or event.how == "kept":
+        return ""
+    if event.how == "waited":
+        return f": train.sh returned, and its background process still runs: waiting for {sorted(commands)[0][:80]}"
+    text = f": the keeper ended {count_noun(len(commands), 'process')} that train.sh left running: {commands[0][:80]}"
+    return text if failed else text + _KEEP
 
 
 def _list_processes(event: BackgroundFound) -> list[str]:

@@ -72,8 +72,8 @@ class StatusReporter:
                 messages += self._build_milestone("started", state)
             case Exited():
                 messages += self._handle_exited(event, state)
-            case BackgroundFound(how="waited"):
-                self._add_to_group(describe_found(event), event.host, event.at)
+            case BackgroundFound():
+                self._handle_background(event, state)
             case CleanedUp():
                 messages += _build_leftovers(event, state)
             case DiskPressure():
@@ -93,7 +93,7 @@ class StatusReporter:
     def _take_due(self, now: float) -> list[StatusMessage]:
         if not (self._gathered or self._refused) or now - self._since < GATHER_SECONDS:
             return []
-        messages = [StatusMessage(text=f"{fold_names(hosts)} {what}") for what, hosts in self._gathered.items()]
+        messages = [StatusMessage(text=f"{fold_names(hosts)}{what}") for what, hosts in self._gathered.items()]
         for (message, hint), those in self._refused.items():
             hosts = fold_names(name for name, _ in those)
             messages += _build_failure(hosts, "refused", join_pids(message, [pid for _, pid in those]), hint)
@@ -105,6 +105,11 @@ class StatusReporter:
         if not (self._gathered or self._refused):
             self._since = at
         self._gathered.setdefault(what, []).append(host)
+
+    def _handle_background(self, event: BackgroundFound, state: RunState) -> None:
+        how = state.hosts[event.host].exit
+        if text := describe_found(event, failed=how is not None and how.code != 0):
+            self._add_to_group(text, event.host, event.at)
 
     def _handle_connected(self, event: Connected, state: RunState) -> list[StatusMessage]:
         if event.host in self._down:
@@ -163,7 +168,7 @@ class StatusReporter:
         how = describe_exit(host)
         first = bool(state.failures) and state.failures[0][0] == event.host
         if event.code == 0 or not first or was_stopped(host, state):
-            self._add_to_group(f"ended: {how}", event.host, event.at)
+            self._add_to_group(f" ended: {how}", event.host, event.at)
             return []
         return [StatusMessage(text=f"{event.host}: train.sh ended: {how}", level="error")]
 
@@ -188,15 +193,13 @@ def _build_failure(hosts: str, what: str, message: str, hint: str) -> list[Statu
 
 
 def _build_leftovers(event: CleanedUp, state: RunState) -> list[StatusMessage]:
-    kept = "kept" in state.hosts[event.host].background
-    what = "kept running" if kept else "left behind"
-    messages = [
-        StatusMessage(
-            text=f"{event.host}: {what}: pid {p.pid} ({p.state}, {to_single_line(p.wchan)}) {to_single_line(p.command)}",
-            level="warning" if kept else "error",
+    messages = []
+    if "kept" not in state.hosts[event.host].background:
+        texts = (
+            f"left behind: pid {p.pid} ({p.state}, {to_single_line(p.wchan)}) {to_single_line(p.command)}"
+            for p in event.left
         )
-        for p in event.left
-    ]
+        messages = [StatusMessage(text=f"{event.host}: {text}", level="error") for text in texts]
     if event.dropped:
         text = f"{event.host}: disk full: {event.dropped} bytes of its log were dropped"
         messages.append(StatusMessage(text=text, level="warning"))
