@@ -70,6 +70,7 @@ class Settings:
     max_restarts: int = default_of("max_restarts")
     resume_args: str = default_of("resume_args")
     restart_codes: str = default_of("restart_codes")
+    restart_rate: str = default_of("restart_rate")
     allow_from_scratch: bool = default_of("allow_from_scratch")
     spool_limit: int = default_of("spool_limit")
     signatures: str = default_of("signatures")

@@ -165,6 +165,11 @@ RECOVERY_OPTIONS = (
         default="75", metavar="CODES", group=RECOVERY, only="run rerun",
     ),
     Setting(
+        "--restart-rate",
+        "stop the run after N starts in TIME, with or without progress; off: no limit (default: {default})",
+        default="5/30m", metavar="N/TIME", group=RECOVERY, only="run rerun",
+    ),
+    Setting(
         "--allow-from-scratch",
         "restart a task that does not resume from a checkpoint",
         kind=bool, default=False, group=RECOVERY, only="run rerun",

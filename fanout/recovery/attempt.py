@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from fanout.model.option_table import default_of
+from fanout.model.restart_rate import RestartRate, parse_restart_rate
 
 Confidence = Literal["high", "medium", "low", "undetermined"]
 Requested = Literal["", "interrupted", "time-limit"]
@@ -57,11 +58,15 @@ class AttemptEnd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveryOptions:
-    """Options of ``fanout run`` about restarts. ``max_restarts`` counts restarts in a row without progress."""
+    """Options of ``fanout run`` about restarts.
+
+    ``max_restarts`` counts restarts in a row without progress. ``rate`` counts all starts; None is no limit.
+    """
 
     max_restarts: int = default_of("max_restarts")
     min_hosts: int | None = None
     restart_codes: tuple[int, ...] = (75,)
+    rate: RestartRate | None = field(default_factory=lambda: parse_restart_rate(default_of("restart_rate")))
     allow_from_scratch: bool = False
     only_hangs: bool = False  # restart only hung attempts (--on-hang restart without --max-restarts)
 

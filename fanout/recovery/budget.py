@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fanout.model.restart_rate import RestartRate
 from fanout.recovery.attempt import AttemptEnd, RecoveryOptions
 from fanout.recovery.classify import classify_failure
 from fanout.recovery.failure_classes import REQUESTED_RESTART
 from fanout.recovery.progress import rate_progress
 
 FREE_WEAK_RESTARTS = 2
-RATE_STARTS = 5
-RATE_SECONDS = 1800.0
 TOTAL_FACTOR = 10
 FIRST_WAIT_SECONDS = 10.0
 LONGEST_WAIT_SECONDS = 300.0
@@ -56,8 +55,11 @@ def count_restarts(options: RecoveryOptions, history: Sequence[AttemptEnd]) -> B
     return Budget(used=used, same_class=classes.count(classes[-1]), waits=waits)
 
 
-def is_rate_exceeded(options: RecoveryOptions, history: Sequence[AttemptEnd]) -> bool:
-    """Return whether one more start would be too many: RATE_STARTS in RATE_SECONDS, or TOTAL_FACTOR x N in all."""
-    now = history[-1].ended_at
-    recent = [each for each in history if now - each.started_at < RATE_SECONDS]
-    return len(recent) >= RATE_STARTS or len(history) > TOTAL_FACTOR * options.max_restarts
+def count_recent_starts(rate: RestartRate, history: Sequence[AttemptEnd]) -> int:
+    """Return how many attempts started within the time of --restart-rate."""
+    return sum(history[-1].ended_at - each.started_at < rate.seconds for each in history)
+
+
+def is_total_exceeded(options: RecoveryOptions, history: Sequence[AttemptEnd]) -> bool:
+    """Return whether one more start would be more than TOTAL_FACTOR x N restarts in all."""
+    return len(history) > TOTAL_FACTOR * options.max_restarts

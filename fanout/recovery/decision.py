@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from fanout.recovery.attempt import AttemptEnd, Fleet, RecoveryOptions
-from fanout.recovery.budget import RATE_SECONDS, RATE_STARTS, Budget, count_restarts, is_rate_exceeded
+from fanout.recovery.budget import Budget, count_recent_starts, count_restarts, is_total_exceeded
 from fanout.recovery.classify import classify_failure, failed_at_same_place
 from fanout.recovery.failure_classes import REQUESTED_RESTART, FailureClass
 from fanout.recovery.progress import starts_from_scratch
@@ -123,10 +123,11 @@ def _reason_by_limits(
     *,
     moves_away: bool,
 ) -> EndRun | None:
-    if is_rate_exceeded(options, history):
-        minutes = RATE_SECONDS / 60
-        why = f"{len(history)} starts are too many (limit: {RATE_STARTS} in {minutes:g} min)"
-        return _end("rate-limit", why, failure)
+    recent = count_recent_starts(options.rate, history) if options.rate is not None else 0
+    if options.rate is not None and recent >= options.rate.starts:
+        return _end("rate-limit", f"{recent} starts are too many (--restart-rate: {options.rate})", failure)
+    if is_total_exceeded(options, history):
+        return _end("rate-limit", f"{len(history)} starts are too many (limit: 10 times --max-restarts)", failure)
     if failure is REQUESTED_RESTART:
         return None
     if failure.limit is not None and budget.same_class > failure.limit and not moves_away:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fanout.model import hang_detection
 from fanout.model.errors import UsageError
 from fanout.model.host_count import HostCount
+from fanout.model.restart_rate import parse_restart_rate
 from fanout.model.settings import Settings
 from fanout.recovery.attempt import RecoveryOptions
 
@@ -20,6 +21,7 @@ def build_recovery_options(settings: Settings, count: HostCount | None) -> Recov
         max_restarts=restarts,
         min_hosts=count.least if count is not None and count.least < count.most else None,
         restart_codes=parse_codes(settings.restart_codes),
+        rate=parse_restart_rate(settings.restart_rate),
         allow_from_scratch=settings.allow_from_scratch,
         only_hangs=bool(settings.on_hang == "restart" and not settings.max_restarts),
     )
@@ -38,6 +40,7 @@ def parse_codes(text: str) -> tuple[int, ...]:
 def check_restart_settings(settings: Settings) -> None:
     """Raise UsageError if a setting about restarts or hangs has no effect or is malformed."""
     parse_codes(settings.restart_codes)
+    parse_restart_rate(settings.restart_rate)
     if settings.on_hang in hang_detection.ENDING and settings.hang_timeout in ("", "off"):
         raise UsageError(
             f"--on-hang {settings.on_hang} needs --hang-timeout (hang detection is off)",
