@@ -19,7 +19,7 @@ from fanout.model.errors import UsageError
 from fanout.model.exit_status import ExitStatus
 from fanout.model.request import Request
 from fanout.record import follow, run_handle, writer_lock
-from fanout.record.index import read_run_handle
+from fanout.record.index import read_run_handle, read_run_info
 from fanout.record.run_reader import RunReader
 from fanout.run import detach, diagnosis, observe, takeover
 from fanout.run.attached_view import build_attached_view
@@ -65,7 +65,8 @@ def _follow_record(recorded: RunReader, context: CommandContext) -> int:
     filters = parse_display_filters(context.settings, metric=recorded.metric)
     collector = diagnosis.build_collector(recorded.heading, diagnosis.load_signatures(context), recorded=True)
     diagnosis.add_recorded_facts(collector, recorded.path)
-    shown = build_attached_view(recorded.heading, context, filters, collector, muted=True)
+    heading = read_run_info(recorded.path, recorded.heading)
+    shown = build_attached_view(heading, context, filters, collector, muted=True)
     view, detach_request = shown.view, shown.detach_request
     try:
         result = follow.follow_record(

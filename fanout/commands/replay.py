@@ -18,11 +18,13 @@ from fanout.model.option_values import range_error
 from fanout.model.request import Request
 from fanout.model.state import RunState
 from fanout.model.subscriber import Subscriber, View
+from fanout.record.index import read_run_info
 from fanout.record.run_reader import RunReader
 from fanout.run import diagnosis
 from fanout.run.choose_view import build_view, choose_look
 from fanout.run.command_context import load_command_context
 from fanout.run.process_context import ProcessContext
+from fanout.run.slow_ranks import SlowRankReporter
 from fanout.text.parse_units import parse_duration
 
 TICK_SECONDS = 0.1
@@ -38,9 +40,18 @@ def run_replay(request: Request, process: ProcessContext) -> int:
     collector = diagnosis.build_collector(recorded.heading, diagnosis.load_signatures(context), recorded=True)
     diagnosis.add_recorded_facts(collector, recorded.path)
     hangs, preview = diagnosis.HangReporter(collector), partial(diagnosis.preview_verdict, collector)
+    pace = SlowRankReporter()
     filters = parse_display_filters(context.settings, metric=recorded.metric)
     view = build_view(
-        recorded.heading, look, process, filters, preview=preview, hung=hangs.hung_hosts, viewing="replay"
+        read_run_info(recorded.path, recorded.heading),
+        look,
+        process,
+        filters,
+        preview=preview,
+        slow=pace.slow_hosts,
+        ranks=pace.summarize_ranks,
+        hung=hangs.hung_hosts,
+        viewing="replay",
     )
     try:
         view.begin(recorded.began_at)
@@ -50,6 +61,7 @@ def run_replay(request: Request, process: ProcessContext) -> int:
             view,
             collector,
             hangs,
+            pace,
         )
     finally:
         view.close()

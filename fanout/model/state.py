@@ -71,6 +71,7 @@ class HostState:
     name: str
     phase: Phase = Phase.WAITING
     attempt: int = 0  # connection attempts so far, over the whole run
+    connecting_at: float | None = None  # when the last attempt began
     took: float = 0.0  # seconds that the last successful attempt took
     connected: bool = False  # whether it is connected now
     connected_at: float | None = None
@@ -271,7 +272,7 @@ _RunEvent: TypeAlias = _StartEvent | _EndEvent
 def _changes_of_connection(host: HostState, event: _ConnectionEvent) -> dict[str, Any]:
     match event:
         case Connecting():
-            return {"attempt": event.attempt}
+            return {"attempt": event.attempt, "connecting_at": event.at}
         case Connected():
             return {"connected": True, "connected_at": event.at, "took": event.took, "hello": event.hello, "disconnected_at": None,
                     "last_message_at": event.at, "rebooted": host.rebooted or _is_rebooted(host.hello, event.hello)}  # fmt: skip

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import secrets
 import time
+from dataclasses import replace
 
 from fanout.model.errors import LauncherError, UsageError
+from fanout.model.run_info import RunInfo
 from fanout.record.run_handle import RunHandle
 
 HANDLE_FILE = "order.json"
@@ -65,3 +67,12 @@ def read_run_handle(path: str) -> RunHandle:
         raise UsageError(f"{path}: this run was never launched") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path}/{HANDLE_FILE}: cannot read it: {error}") from None
+
+
+def read_run_info(path: str, heading: RunInfo) -> RunInfo:
+    """Return the heading with the time limits of the launched run; unchanged for a run that was not launched."""
+    try:
+        settings = read_run_handle(path).settings
+    except UsageError:
+        return heading
+    return replace(heading, lease=settings.lease, connect_timeout=settings.connect_timeout)

@@ -70,5 +70,13 @@ def build_view(
     from fanout.ui.plain_view import PlainView
 
     return PlainView(
-        heading, stdout=process.stdout, stderr=process.stderr, filters=filters, colour=look.colour, waits=waits
+        heading,
+        stdout=process.stdout,
+        stderr=process.stderr,
+        filters=filters,
+        colour=look.colour,
+        waits=waits,
+        slow=slow,
+        ranks=ranks,
+        hung=hung,
     )

@@ -65,6 +65,8 @@ class Launch:
             hosts=context.host_names,
             log_dir=get_attempt_path(os.path.join(context.find_runs_directory(), run_id), attempt.number),
             ranks={host.name: (rank, nproc or host.slots) for rank, host in enumerate(context.hosts)},
+            lease=self.settings.lease,
+            connect_timeout=self.settings.connect_timeout,
         )
         self.collector = diagnosis.build_collector(self.heading, diagnosis.load_signatures(context))
         self.pace, self.tails, self.steps = SlowRankReporter(), LogTails(), StepProgress(self.filters.metric)

@@ -7,16 +7,15 @@ are too many hosts, a grid shows all hosts, and rows show only the outliers. Sym
 from __future__ import annotations
 
 from fanout.model.run_info import RunInfo
-from fanout.model.state import Phase, RunState
-from fanout.text.sanitize import to_single_line
-from fanout.text.table import cut_text
-from fanout.text.units import count_noun, format_clock, format_duration
-from fanout.ui.host_rows import DisplayData, Row, RowContext, build_grid, build_host_rows
+from fanout.model.state import RunState
+from fanout.ui.host_grid import build_grid
+from fanout.ui.host_rows import DisplayData, Row, RowContext, build_host_rows
 from fanout.ui.outliers import find_outliers
 from fanout.ui.progress_text import describe_figures, describe_steps, describe_time_left
+from fanout.ui.run_condition import WITH_TIME_LEFT, Observations, find_run_status
+from fanout.ui.title_row import build_title
 
 GRID_FROM = 25
-_ALARMS = ("FAILING", "STOPPING", "HUNG")
 KEYS_FROM = 5  # rows; a smaller block does not show the keys
 
 
@@ -25,8 +24,9 @@ def build_footer(
 ) -> list[Row]:
     """Return the rows of the block: at most a third of ``height``, and at least 2. The caller crops them to ``width``."""
     max_rows = max(2, height // 3)
-    goes_on = not get_run_status(state, display).startswith((*_ALARMS, "ENDING", "OVER"))  # else no time left is shown
-    progress_row = _build_progress_row(heading, display, state.now if goes_on else None, width, unicode=unicode)
+    status = find_run_status(heading, state, observe_run(display))
+    now = state.now if status.condition in WITH_TIME_LEFT else None
+    progress_row = _build_progress_row(heading, display, now, width, unicode=unicode)
     outliers = find_outliers(state, display.loads, display.slow, display.hung)
     frame = RowContext(
         heading=heading,
@@ -35,6 +35,7 @@ def build_footer(
         width=width,
         unicode=unicode,
         outliers={each.host: each for each in outliers},
+        condition=status.condition,
     )
     below: list[Row] = [progress_row] if progress_row else []
     if display.keys and max_rows >= KEYS_FROM:
@@ -50,45 +51,21 @@ def build_footer(
         worst = [state.hosts[each.host] for each in outliers]
         rows = build_grid(frame, max(1, left - min(len(worst), 3)))
         rows += build_host_rows(frame, worst[: max(0, left - len(rows))], why=True)
-    word = f"REPLAY {get_run_status(state, display)}" if display.replay else get_run_status(state, display)
-    return [_build_title(heading, state, word, width, unicode=unicode), *rows, *below][:max_rows]
+    title = build_title(
+        heading,
+        state,
+        status,
+        filters=display.filters,
+        replay=display.replay,
+        width=width,
+        unicode=unicode,
+    )
+    return [title, *rows, *below][:max_rows]
 
 
-def get_run_status(state: RunState, display: DisplayData) -> str:
-    """Return the state of the run in one word; for a hang, also the time since the last log line of any host."""
-    if state.is_over:
-        return "OVER"
-    if state.interrupts or state.first_stop is not None:
-        return "STOPPING"
-    if state.failures:
-        return "FAILING"
-    phases = {host.phase for host in state.hosts.values()}
-    if phases <= {Phase.WAITING, Phase.CONNECTING}:
-        return "CONNECTING"
-    if phases & {Phase.EXITED, Phase.CLEANED_UP, Phase.RELEASED}:
-        return "ENDING"
-    if display.hung is not None:
-        return f"HUNG {format_duration(state.now - (state.output_at or state.began_at))}"
-    return "RUNNING" if phases == {Phase.RUNNING} else "STARTING"
-
-
-def _build_title(heading: RunInfo, state: RunState, word: str, width: int, *, unicode: bool) -> Row:
-    number, task = len(heading.hosts), to_single_line(heading.title)
-    since = f"  {format_clock(state.now - state.began_at)}  "
-    hosts = f"  {count_noun(number, 'host')}"
-    head, tail, task_width = "", "", 0
-    for head, tail in (
-        (f" fanout  run {heading.run_id}  ", hosts + since),
-        (f" fanout  run {heading.run_id}  ", since),
-        (f" {heading.run_id}", since),
-        ("", since),
-    ):  # on a narrow terminal, the state of the run is dropped last
-        task_width = width - len(head) - len(tail) - len(word) - 1
-        if task_width >= 0:
-            break
-    task = cut_text(task, max(0, task_width), ellipsis="…" if unicode else "~")
-    style = "bold red" if word.startswith(_ALARMS) else "bold green" if word == "RUNNING" else "bold"
-    return [(head, "bold"), (task, ""), (tail, "dim"), (word, style)]
+def observe_run(display: DisplayData) -> Observations:
+    """Return what the log shows of the run, for its condition."""
+    return Observations(has_steps=display.progress.newest is not None, slow=display.slow, hung=display.hung)
 
 
 def _build_bar_row(display: DisplayData) -> Row:

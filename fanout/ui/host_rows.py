@@ -1,4 +1,4 @@
-"""Host rows: build one row of metrics per host, or a grid of all hosts. Pure, without rich.
+"""Host rows: build one row of metrics per host. Pure, without rich.
 
 A column is shown if any host has a value for it. A narrow terminal drops the least important columns.
 """
@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from fanout.logs.metric_line import MetricReading
 from fanout.logs.run_progress import ASCII_BLOCKS, BLOCKS, RankProgress, RunProgress
 from fanout.model.run_info import RunInfo
-from fanout.model.state import HostState, Phase, RunState
-from fanout.text.sanitize import to_single_line
+from fanout.model.state import HostState, RunState
+from fanout.text.table import count_columns, cut_text
 from fanout.text.units import GIB, count_noun, format_age, format_count, format_size
+from fanout.ui.host_condition import describe_host, get_host_sign
 from fanout.ui.host_load import HostLoad
 from fanout.ui.outliers import SILENT_SECONDS, Outlier, OutlierKind
-from fanout.ui.status_messages import describe_exit, was_stopped
+from fanout.ui.run_condition import RunCondition, format_seconds
+from fanout.ui.view_facts import ReplayPosition
 
 Row = list[tuple[str, str]]  # (text, style); styles are rich's names
 
@@ -35,13 +37,9 @@ STYLES = {
 }
 _SYMBOLS = {"good": "●", "busy": "◌", "bad": "✗", "odd": "!", "over": "✓", "stopped": "■", "idle": "·"}
 _ASCII = {"good": "*", "busy": "o", "bad": "x", "odd": "!", "over": "+", "stopped": "-", "idle": "."}
-_OUTLIER_TEXTS = {
-    OutlierKind.BLOCKING: "blocking",
-    OutlierKind.SILENT: "silent",
-    OutlierKind.SLOW: "slow",
-    OutlierKind.HOT: "hot",
-}
-_WORDS_WIDTH = 10
+_OUTLIER_TEXTS = {OutlierKind.BLOCKING: "blocking", OutlierKind.SLOW: "slow", OutlierKind.HOT: "hot"}
+_WORDS_WIDTH, _LONGEST_WORDS = 10, 20  # of the status; a host with a longer one shows no metrics
+_NAME_COLUMNS = 24
 _GPUS = 16  # blocks in a row
 
 
@@ -70,24 +68,8 @@ class DisplayData:
     hung: Mapping[str, str] | None = None  # host -> where its rank is while the others wait; None: no hang
     bars: Mapping[str, str] = field(default_factory=dict)  # host -> its current progress bar
     keys: str = ""
-    replay: bool = False  # the view shows a recorded run
-
-
-def get_condition(host: HostState, state: RunState) -> str:
-    """Return the condition of a host: good, busy, bad, odd, over, stopped or idle."""
-    if was_stopped(host, state) and not (host.cleaned_up is not None and host.cleaned_up.left):
-        return "stopped"
-    if host.has_failed or (host.cleaned_up is not None and host.cleaned_up.left):
-        return "bad"
-    if host.disconnected_at is not None and not host.phase.is_final:
-        return "odd"
-    if host.phase is Phase.RUNNING:
-        return "good"
-    if host.exit is not None:
-        return "over"
-    if host.phase is Phase.RELEASED:
-        return "stopped"
-    return "idle" if host.phase is Phase.WAITING else "busy"
+    replay: ReplayPosition | None = None  # of a view that shows a recorded run
+    filters: Sequence[str] = ()  # what the log is limited to, such as ``rank 3 only``
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,11 +82,22 @@ class RowContext:
     width: int
     unicode: bool
     outliers: Mapping[str, Outlier]
+    condition: RunCondition  # of the run
 
     def get_relative_condition(self, host: HostState) -> str:
-        """Return the condition of a host; a good host that is an outlier is "odd"."""
-        how = get_condition(host, self.state)
+        """Return the sign of a host; a good host that is an outlier is "odd"."""
+        how = get_host_sign(host, self.state)
         return "odd" if how == "good" and host.name in self.outliers else how
+
+    def describe_host(self, host: HostState) -> str:
+        """Return the status of a host: why it is an outlier, or else the most important fact about it."""
+        outlier = self.outliers.get(host.name)
+        if outlier is not None and self.get_relative_condition(host) == "odd":
+            if outlier.what is OutlierKind.SILENT:
+                return f"silent {format_seconds(self.state.now - (host.last_output_at or self.state.now))}"
+            if outlier.what in _OUTLIER_TEXTS:
+                return _OUTLIER_TEXTS[outlier.what]
+        return describe_host(host, self.heading, self.state, self.condition)
 
     def get_symbol(self, how: str) -> str:
         return (_SYMBOLS if self.unicode else _ASCII)[how]
@@ -115,38 +108,23 @@ class RowContext:
         return (BLOCKS if self.unicode else ASCII_BLOCKS)[min(7, int(max(0.0, percent) / 12.5))]
 
 
-def describe_host(host: HostState, state: RunState) -> str:
-    """Return the most important fact about a host: connection lost, error, exit, or else its phase."""
-    if host.disconnected_at is not None and not host.phase.is_final:
-        why = f" ({to_single_line(host.disconnect_reason)})" if host.disconnect_reason else ""
-        return f"link lost {format_age(state.now - host.disconnected_at)}{why}, attempt {host.attempt}"
-    if host.trouble is not None:
-        return f"{host.phase.value}: {to_single_line(host.trouble.message)}"
-    if host.cleaned_up is not None and host.cleaned_up.left:
-        return f"{describe_exit(host)}; {len(host.cleaned_up.left)} left behind"
-    if host.exit is not None:
-        return describe_exit(host)
-    if host.phase is Phase.RELEASED:
-        return "not started"
-    if host.stop_at is not None:
-        return f"stopping {format_age(state.now - host.stop_at)}"
-    return str(host.phase.value)
-
-
 def build_host_rows(frame: RowContext, hosts: Sequence[HostState], *, why: bool = False) -> list[Row]:
     """Return one row per host, in columns. With ``why``, an outlier shows its difference instead of its metrics."""
-    heads = [_build_head(frame, host) for host in hosts]
-    max_rows = frame.width - max((_compute_row_width(head) for head in heads), default=0)
+    words = {host.name: frame.describe_host(host) for host in hosts}
+    width = max([_WORDS_WIDTH, *(len(text) for text in words.values() if len(text) <= _LONGEST_WORDS)])
+    heads = [_build_head(frame, host, words[host.name], width) for host in hosts]
+    short = [head for head, host in zip(heads, hosts, strict=True) if len(words[host.name]) <= width]
+    space = frame.width - max((_compute_row_width(head) for head in short), default=0)
     columns: list[tuple[int, int, list[tuple[str, str]]]] = []
     for place, rank, make in _COLUMNS:
-        cells = [make(frame, host) if _has_space_for_metrics(frame, host) else ("", "") for host in hosts]
+        cells = [make(frame, host) if len(words[host.name]) <= width else ("", "") for host in hosts]
         wide = max((len(text) for text, _ in cells), default=0)
         if wide:
             columns.append((rank, place, [(f"  {text:<{wide}}", style) for text, style in cells]))
     chosen: list[tuple[int, list[tuple[str, str]]]] = []
     for _, place, cells in sorted(columns, key=lambda column: column[:2]):
-        if len(cells[0][0]) < max_rows:
-            max_rows -= len(cells[0][0])
+        if len(cells[0][0]) < space:
+            space -= len(cells[0][0])
             chosen.append((place, cells))
     chosen.sort(key=lambda column: column[0])
     rows = []
@@ -155,28 +133,22 @@ def build_host_rows(frame: RowContext, hosts: Sequence[HostState], *, why: bool 
         row = heads[at]
         if why and outlier is not None and outlier.words:
             row = [*row, (f"  {outlier.words}", STYLES["odd"])]
-        elif _has_space_for_metrics(frame, host):
+        elif len(words[host.name]) <= width:
             row = [*row, *(cells[at] for _, cells in chosen)]
         rows.append(row)
     return rows
 
 
 def _compute_row_width(row: Row) -> int:
-    return sum(len(text) for text, _ in row)
+    return sum(count_columns(text) for text, _ in row)
 
 
-def _has_space_for_metrics(frame: RowContext, host: HostState) -> bool:
-    """Return whether the status of the host is short enough to leave room for its metrics."""
-    return len(describe_host(host, frame.state)) <= _WORDS_WIDTH
-
-
-def _build_head(frame: RowContext, host: HostState) -> Row:
-    """Return the cells before the metrics: symbol, name, node, ranks and status."""
+def _build_head(frame: RowContext, host: HostState, words: str, width: int) -> Row:
+    """Return the cells before the metrics: symbol, name, node, ranks and status, padded to ``width``."""
     how = frame.get_relative_condition(host)
-    names = min(24, max(len(name) for name in frame.heading.hosts))
     row: Row = [
         (f" {frame.get_symbol(how)} ", STYLES[how]),
-        (f"{host.name[:names]:<{names}}", get_host_colour(host.name)),
+        (format_host_name(host.name, frame), get_host_colour(host.name)),
     ]
     node, slots = frame.heading.ranks.get(host.name, (None, None))
     digits = len(str(len(frame.heading.hosts) - 1))
@@ -184,12 +156,16 @@ def _build_head(frame: RowContext, host: HostState) -> Row:
         row.append((f"  node {node:<{digits}}" if frame.width >= 100 else f"  {node:>{digits}}", "dim"))
     if slots is not None and frame.width >= 100:
         row.append((f"  {count_noun(slots, 'rank')}", "dim"))
-    words = describe_host(host, frame.state)
-    outlier = frame.outliers.get(host.name)
-    if how == "odd" and outlier is not None and outlier.what in _OUTLIER_TEXTS:
-        words = _OUTLIER_TEXTS[outlier.what]
-    row.append((f"  {words:<{_WORDS_WIDTH}}", STYLES[how] if how in ("bad", "odd") else ""))
+    row.append((f"  {words:<{width}}", STYLES[how] if how in ("bad", "odd") else ""))
     return row
+
+
+def format_host_name(name: str, frame: RowContext) -> str:
+    """Return the name, cut and padded to the column of names, which has at most a third of the screen."""
+    most = max(8, min(_NAME_COLUMNS, frame.width // 3))
+    width = min(most, max(count_columns(each) for each in frame.heading.hosts))
+    cut = cut_text(name, width, ellipsis="…" if frame.unicode else "~")
+    return cut + " " * (width - count_columns(cut))
 
 
 def _build_load_cell(frame: RowContext, host: HostState) -> tuple[str, str]:
@@ -256,7 +232,8 @@ def _build_errors_cell(frame: RowContext, host: HostState) -> tuple[str, str]:
 
 
 def _build_lines_cell(frame: RowContext, host: HostState) -> tuple[str, str]:
-    return (f"{format_count(frame.display.lines.get(host.name, 0)):>5} lines", "dim") if host.received else ("", "")
+    count = frame.display.lines.get(host.name, 0)
+    return (f"{format_count(count):>5} line{'s' if count != 1 else ' '}", "dim") if host.received else ("", "")
 
 
 def _build_bytes_cell(frame: RowContext, host: HostState) -> tuple[str, str]:
@@ -277,59 +254,3 @@ _COLUMNS: tuple[tuple[int, int, Callable[[RowContext, HostState], tuple[str, str
     (10, 9, _build_lines_cell),
     (11, 10, _build_bytes_cell),
 )
-
-
-def build_grid(frame: RowContext, max_rows: int) -> list[Row]:
-    """Return all hosts as cells that show load or condition, in at most ``max_rows`` rows; names only if they fit."""
-    hosts = frame.heading.hosts
-    head, names = _split_common_prefix(hosts)
-    wide = max(len(name) for name in names) + 3
-    per_row = max(1, (frame.width - len(head) - 7) // wide)
-    lines = -(-len(names) // per_row)
-    if lines > max_rows:
-        return _build_nameless_grid(frame, max_rows)
-    rows: list[Row] = []
-    for line in range(lines):
-        row: Row = [(f" {head}" if line == 0 else " " * (len(head) + 1), "dim")]
-        for at in range(line * per_row, min((line + 1) * per_row, len(names))):
-            row += [(f"{names[at]:>{wide - 1}}", "dim"), _build_grid_cell(frame, hosts[at])]
-        rows.append(row)
-    return rows
-
-
-def _build_nameless_grid(frame: RowContext, max_rows: int) -> list[Row]:
-    """Return the cells without names, in groups of ten and in hostfile order; ``+N`` counts the hosts that do not fit."""
-    hosts = frame.heading.hosts
-    head, indent = f" {len(hosts)} hosts", " " * len(f" {len(hosts)} hosts")
-    per_row = max(1, (frame.width - len(head) - 7) // 11) * 10
-    lines = min(-(-len(hosts) // per_row), max_rows)
-    rows: list[Row] = []
-    for line in range(lines):
-        row: Row = [(head if line == 0 else indent, "dim")]
-        for at in range(line * per_row, min((line + 1) * per_row, len(hosts))):
-            row += [("  " if at % per_row == 0 else " ", "")] if at % 10 == 0 else []
-            row.append(_build_grid_cell(frame, hosts[at]))
-        rows.append(row)
-    hidden = len(hosts) - lines * per_row
-    if hidden > 0:
-        rows[-1].append((f" +{hidden}", "dim"))
-    return rows
-
-
-def _build_grid_cell(frame: RowContext, host: str) -> tuple[str, str]:
-    how = frame.get_relative_condition(frame.state.hosts[host])
-    load = frame.display.loads.get(host)
-    outlier = frame.outliers.get(host)
-    lost = outlier is not None and outlier.what is OutlierKind.LINK_LOST
-    if how in ("good", "odd") and not lost and load is not None and load.utilisation is not None:
-        return frame.get_load_block(load.utilisation), STYLES[how]
-    return frame.get_symbol(how), STYLES[how]
-
-
-def _split_common_prefix(names: tuple[str, ...]) -> tuple[str, list[str]]:
-    """Return the common prefix of all names and the rest of each name: ``gpu`` and 01 02 03."""
-    first, last = min(names), max(names)
-    length = next((at for at, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), 0)
-    while length and first[length - 1].isdigit():
-        length -= 1
-    return first[:length], [name[length:] for name in names]

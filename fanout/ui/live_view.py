@@ -301,7 +301,6 @@ class LiveView(TextView):
             hung=self._hung(self._state),
             bars=bars,
             keys=self._key_bindings.key_hint if self._keyboard is not None else "",
-            replay=self._key_bindings.viewing == "replay",
         )
         return build_footer(self._heading, self._state, display, width=columns, height=rows, unicode=self._unicode)
 

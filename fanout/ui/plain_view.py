@@ -10,13 +10,14 @@ Each selected line gives one line. The mark is one character wide, so that ``cut
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TextIO
 
 from fanout.logs.demux import LogLine, split_block
 from fanout.logs.folding import label_folded_line
 from fanout.logs.line_filters import PLAIN_PREFIX, DisplayFilters, LinePrefix
 from fanout.logs.pipeline import LogPipeline, describe_dropped_lines, describe_hidden_lines
+from fanout.logs.run_progress import RankProgress
 from fanout.model.events import Event
 from fanout.model.run_info import RunInfo
 from fanout.model.state import RunState
@@ -25,6 +26,7 @@ from fanout.text.sanitize import sanitize_line, sanitize_lines, to_single_line
 from fanout.text.units import count_noun, format_duration, format_size
 from fanout.ui.nonblocking_writer import NonblockingWriter
 from fanout.ui.progress_text import describe_figures, describe_steps, describe_time_left
+from fanout.ui.run_condition import WITH_TIME_LEFT, Observations, RunCondition, find_run_status
 from fanout.ui.status_messages import StatusMessage, StatusReporter, format_status
 
 STATUS_SECONDS = 60.0
@@ -34,7 +36,7 @@ LABEL_COLUMNS = 60  # of a folded line, in a pipe or a file
 class PlainView(TextView):
     """Plain view. ``filters`` select the lines, their folding (default: off) and their prefix.
 
-    With ``waits``, a blocked reader blocks the view; without it, lines are dropped and the view reports how many.
+    ``slow``, ``ranks`` and ``hung`` are those of the live view. With ``waits``, a blocked reader blocks the view; without it, lines are dropped and the view reports how many.
     """
 
     def __init__(
@@ -47,8 +49,12 @@ class PlainView(TextView):
         colour: bool = False,
         status_seconds: float = STATUS_SECONDS,
         waits: bool = True,
+        slow: Callable[[], Mapping[str, str]] = dict,
+        ranks: Callable[[], RankProgress] = RankProgress,
+        hung: Callable[[RunState], Mapping[str, str] | None] = lambda state: None,
     ) -> None:
         filters = filters or DisplayFilters()
+        self._slow, self._ranks, self._hung = slow, ranks, hung
         self._heading = heading
         self._out, self._err = NonblockingWriter(stdout, waits=waits), NonblockingWriter(stderr, waits=waits)
         self._flow, self._narrator = LogPipeline(heading, filters, fold="off"), StatusReporter()
@@ -111,10 +117,15 @@ class PlainView(TextView):
             if number := sum(count.values()):
                 parts.append(f"{number} {what}{'s' if number != 1 else ''}")
         parts.append(f"{format_size(sum(host.received_bytes for host in state.all_hosts))} of log")
-        goes_on = not (
-            state.failures or state.interrupts or state.first_stop or any(host.exit for host in state.all_hosts)
+        status = find_run_status(
+            self._heading,
+            state,
+            Observations(has_steps=progress.newest is not None, slow=self._slow(), hung=self._hung(state)),
         )
-        left = progress.estimate_time_left(state.now) if goes_on else None
+        if status.condition is not RunCondition.RUNNING:
+            parts.insert(0, " ".join(f"{status.condition.value} {status.detail}".split()))
+        shows_time = status.condition in WITH_TIME_LEFT
+        left = progress.estimate_time_left(state.now, self._ranks()) if shows_time else None
         time_left = [describe_time_left(left)] if left is not None else []
         return " · ".join([*parts, f"after {format_duration(state.now - state.began_at)}", *time_left])
 

@@ -21,8 +21,9 @@ from fanout.model.run_info import RunInfo
 from fanout.model.state import RunState
 from fanout.record.run_writer import RunWriter
 from fanout.run import diagnosis
-from fanout.ui.footer import build_footer, get_run_status
+from fanout.ui.footer import build_footer
 from fanout.ui.host_rows import DisplayData
+from fanout.ui.run_condition import Observations, RunCondition, find_run_status
 from tests.diagnose.kit import CLOSED, Run
 from tests.histories import T0, play_events
 from tests.process_contexts import build_process
@@ -168,11 +169,12 @@ def test_the_view_shows_the_hang() -> None:
 def test_the_view_runs_again_once_a_line_comes() -> None:
     run = build_hanging()
     run.out(0, "step 2 loss 3.1").pass_time(0.5)
-    witness = diagnosis.build_collector(RunInfo(run_id="1", title="t", hosts=run.hosts), load_builtin())
+    heading = RunInfo(run_id="1", title="t", hosts=run.hosts)
+    witness = diagnosis.build_collector(heading, load_builtin())
     teller = diagnosis.HangReporter(witness)
     state = run.play_events(witness, teller)
     assert teller.hung_hosts(state) is None
-    assert get_run_status(state, DisplayData(lines={}, readings={}, progress=RunProgress())) == "RUNNING"
+    assert find_run_status(heading, state, Observations()).condition is RunCondition.RUNNING
 
 
 def test_output_during_the_stop_does_not_end_the_hang() -> None:

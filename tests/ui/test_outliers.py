@@ -169,7 +169,7 @@ def test_hosts_without_room_for_names_are_cells(columns: int, rows: int) -> None
 @pytest.mark.parametrize("columns", [30, 40, 60, 70, 80, 160])
 def test_the_state_of_a_run_fits_any_width(columns: int) -> None:
     """Names and numbers give way before it does."""
-    for run, word in ((fleet_of(2), "RUNNING"), (second_host_fails(), "OVER")):
+    for run, word in ((fleet_of(2), "RUNNING"), (second_host_fails(), "ENDED")):
         title = show_run(run, columns).splitlines()[0]
         assert title.endswith(word)
         assert len(title) < columns
