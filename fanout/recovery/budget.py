@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fanout.model.restart_rate import RestartRate
 from fanout.recovery.attempt import AttemptEnd, RecoveryOptions
 from fanout.recovery.classify import classify_failure
-from fanout.recovery.failure_classes import REQUESTED_RESTART
+from fanout.recovery.failure_classes import REQUESTED_RESTART, FailureClass
 from fanout.recovery.progress import rate_progress
 
 FREE_WEAK_RESTARTS = 2
@@ -27,11 +27,14 @@ class Budget:
 
     used: int
     same_class: int  # restarts after the class of the last attempt
-    waits: int  # restarts that waited, without the next one
+    waits: int  # restarts after a class with a wait, without the next one
 
-    @property
-    def wait_seconds(self) -> float:
-        return min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2.0 ** min(self.waits, 10))
+    def compute_wait(self, failure: FailureClass) -> float:
+        """Return the seconds to wait before a restart after ``failure``."""
+        doublings = self.waits - (failure.wait == "repeated")
+        if failure.wait == "none" or doublings < 0:
+            return 0.0
+        return min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2.0 ** min(doublings, 10))
 
 
 def count_restarts(options: RecoveryOptions, history: Sequence[AttemptEnd]) -> Budget:
@@ -45,7 +48,7 @@ def count_restarts(options: RecoveryOptions, history: Sequence[AttemptEnd]) -> B
             classes = []
         failure = classify_failure(options, attempt)
         classes.append(failure.name)
-        waits += failure.waits and index < len(history) - 1
+        waits += failure.wait != "none" and index < len(history) - 1
         if failure is REQUESTED_RESTART:
             continue
         if progress == "weak" and weak < FREE_WEAK_RESTARTS:

@@ -80,7 +80,7 @@ def decide_next(options: RecoveryOptions, history: Sequence[AttemptEnd], fleet: 
         return EndRun(reason="no-hosts", why=f"no spare host is left for {names}", failure_class=failure.name)
     return Restart(
         roster=roster,
-        wait_seconds=budget.wait_seconds if failure.waits and not roster.replaced else 0.0,
+        wait_seconds=budget.compute_wait(failure) if not roster.replaced else 0.0,
         used=budget.used,
         failure_class=failure.name,
         why=failure.why,

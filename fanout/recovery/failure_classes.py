@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Answer = Literal["restart", "replace", "stop"]
+Wait = Literal["none", "repeated", "always"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,8 +18,9 @@ class FailureClass:
     """What fanout does after one kind of failure.
 
     ``answer`` is the first choice: restart on the same hosts, replace the host of the cause, or stop. ``limit`` is the
-    number of restarts after this class without progress between them (None: the budget of --max-restarts). ``waits``:
-    the wait before the restart grows with each one. ``needs_progress``: stop if the attempt reported no step.
+    number of restarts after this class without progress between them (None: the budget of --max-restarts). ``wait``:
+    which restarts after this class wait, longer each time. Only a fault of a shared service needs a wait before the
+    first one: nothing else recovers by itself. ``needs_progress``: stop if the attempt reported no step.
     ``replaces_repeat``: replace the host if the same host caused the same class before. ``replaces_single``: if
     exactly one host has the cause, replace it instead. ``in_place_if_clean``: without a spare, restart on the same
     host if it passes the check. ``stops_at_same_place``: stop if the last attempt ended with the same error at the same
@@ -30,7 +32,7 @@ class FailureClass:
     answer: Answer
     why: str
     limit: int | None = None
-    waits: bool = False
+    wait: Wait = "none"
     needs_progress: bool = False
     replaces_repeat: bool = False
     replaces_single: bool = False
@@ -92,7 +94,7 @@ FAILURE_CLASSES = (
         "restart",
         "a crash comes from a memory fault or a bug; a second one on the same host points to the host",
         limit=2,
-        waits=True,
+        wait="repeated",
         replaces_repeat=True,
     ),
     _row(
@@ -119,7 +121,7 @@ FAILURE_CLASSES = (
         "ssh-hung-up",
         "restart",
         "a network fault without a named host usually passes",
-        waits=True,
+        wait="always",
     ),
     _row(
         "host-cut-off",
@@ -141,7 +143,7 @@ FAILURE_CLASSES = (
         "blamed quiet-host vanished",
         "restart",
         "the others lost this host or rank, and it reported no error; a second time points to the host",
-        waits=True,
+        wait="repeated",
         replaces_repeat=True,
     ),
     _row(
@@ -181,7 +183,7 @@ FAILURE_CLASSES = (
         "nfs-silent stale-file",
         "restart",
         "a file server that answers again serves the next attempt",
-        waits=True,
+        wait="always",
     ),
     _row(
         "not-finite",
@@ -235,7 +237,7 @@ UNDETERMINED = FailureClass(
     name="undetermined",
     signatures=frozenset(),
     answer="restart",
-    waits=True,
+    wait="repeated",
     replaces_repeat=True,
     why="without a known cause a restart costs little",
 )

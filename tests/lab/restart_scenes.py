@@ -231,7 +231,7 @@ SCENES = (
     ),
     Scene(
         name="interrupted-between-attempts",
-        faults=("0:1:25:kill",),
+        faults=("0:1:25:stale",),
         act=_interrupt_in_wait,
         code=130,
         attempts=1,
@@ -246,14 +246,14 @@ SCENES = (
     ),
     Scene(
         name="launcher-killed-between-attempts",
-        faults=("0:1:25:kill",),
+        faults=("0:1:25:stale",),
         act=_kill_launcher_in_wait,
         code=-9,
         attempts=1,
     ),
     Scene(
         name="port-taken-between-attempts",
-        faults=("0:1:25:kill",),
+        faults=("0:1:25:stale",),
         act=take_port,
         checks=True,
         attempts=3,
@@ -267,7 +267,7 @@ SCENES = (
         prints=("warning: spare h4: ", "restart 1 of 3: on the same hosts", "check ok"),
         quick=True,
     ),
-    Scene(name="script-edited-between-attempts", faults=("0:1:25:kill",), act=_edit_script),
+    Scene(name="script-edited-between-attempts", faults=("0:1:25:stale",), act=_edit_script),
     Scene(
         name="killed-by-a-colleague",
         act=_kill_by_colleague,

@@ -3,10 +3,11 @@
     task.py [FAULT …]     FAULT is ATTEMPT:RANK:STEP:HOW; ATTEMPT ``*`` is every attempt, a STEP of 0 is before the first
 
 HOW: kill (SIGKILL to itself), hang, error (ValueError), import (a missing module), loose (an error at a later step in each
-attempt), crash (SIGSEGV), reset (an NCCL error that names no host), or an exit status. Every step of a rank is a line in
-``marks``, so a test sees which attempts overlapped.
+attempt), crash (SIGSEGV), reset (an NCCL error that names no host), stale (a fault of the file server, after which fanout
+waits), or an exit status. Every step of a rank is a line in ``marks``, so a test sees which attempts overlapped.
 """
 
+import errno
 import json
 import os
 import signal
@@ -45,6 +46,8 @@ def fail_rank(how: str, step: int) -> None:
         time.sleep(3600)
     elif how in ("error", "loose"):
         raise ValueError(f"bad sample {step}")
+    elif how == "stale":
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), "/data/part-7")
     elif how == "import":
         import module_that_no_host_has  # type: ignore[import-not-found]  # noqa: F401
     elif how == "reset":

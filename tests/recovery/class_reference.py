@@ -22,8 +22,8 @@ from tests.sources import ROOT
 
 PAGE = ROOT / "docs" / "restarts.md"
 _ANSWERS = {"restart": "restarts", "replace": "replaces the host", "stop": "stops"}
+_WAITS = {"none": "", "repeated": "waits from the second time on", "always": "waits first"}
 _CONDITIONS = (
-    ("waits", "waits first"),
     ("replaces_repeat", "replaces the host if it causes this again and a spare is left"),
     ("replaces_single", "replaces the host if only one host has the fault"),
     ("in_place_if_clean", "keeps the host if it is clean and no spare is left"),
@@ -41,7 +41,8 @@ def format_decisions() -> Iterator[str]:
 
 def describe_answer(row: FailureClass) -> str:
     """Return the answer of a class and its conditions."""
-    return "; ".join([_ANSWERS[row.answer], *(text for name, text in _CONDITIONS if getattr(row, name))])
+    conditions = [_WAITS[row.wait], *(text for name, text in _CONDITIONS if getattr(row, name))]
+    return "; ".join(filter(None, [_ANSWERS[row.answer], *conditions]))
 
 
 def describe_limit(row: FailureClass) -> str:

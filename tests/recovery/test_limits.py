@@ -34,6 +34,16 @@ def test_network_fault_waits_longer_each_time() -> None:
     assert waits == [10.0, 20.0, 40.0, 80.0, 160.0, 300.0]
 
 
+def test_killed_rank_restarts_at_once_and_waits_from_the_second_time_on() -> None:
+    for signature, limit in (("signal", 2), ("vanished", 4), ("", 4)):
+        history = [build_attempt(number, None, signature=signature, host=None, code=-9) for number in range(4)]
+        options = replace(OPTIONS, max_restarts=4)
+        waits = [
+            expect_restart(decide_for(*history[:count], options=options)).wait_seconds for count in range(1, limit + 1)
+        ]
+        assert waits == [0.0, 10.0, 20.0, 40.0][:limit]
+
+
 def test_restart_code_is_not_counted_but_the_rate_limit_holds() -> None:
     history = [build_attempt(number, (1 + number, 2 + number), code=75, signature="exit") for number in range(9)]
     assert expect_restart(decide_for(*history)).used == 0
