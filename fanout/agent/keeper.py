@@ -137,7 +137,7 @@ class Keeper:
         yield keeper_frames.build_keeper_status(self.lease, len(self.relays.clients) - 1)  # without the asking relay
         if self.spool.announced_at:
             yield {"t": "truncation_announced"}
-        yield from keeper_frames.iter_disk_notices(self.spool, self.notice)
+        yield from keeper_frames.iter_notices(self.spool, self.notice, self.claims.notice)
         yield {"t": "prepared", "pid": os.getpid()}
         if self.main and "main" in self.status.facts:
             yield {"t": "started", "pid": self.main}
@@ -165,6 +165,7 @@ class Keeper:
         """Pass the claims to the keeper of the run's next attempt, if nothing of this attempt is left."""
         if self.linger is not None and not self.linger.stuck:
             self.claims.send_to(self.relays.clients[descriptor][0])
+            self.relays.close_claim_sockets()
         self.relays.disconnect(descriptor)
 
     def release_claims(self) -> None:
@@ -229,8 +230,8 @@ class Keeper:
             self._handle_exit(json.loads(trouble.decode()))
             return
         self.status.update(phase="running", main=self.main)
-        for message in (*keeper_frames.iter_disk_notices(self.spool, self.notice), {"t": "started", "pid": self.main}):
-            self.relays.send_to_all(message)
+        started = {"t": "started", "pid": self.main}
+        self.relays.send_to_all(*keeper_frames.iter_notices(self.spool, self.notice), started)
         if self.ending.requested:  # the stop came before there was a group to end
             tree_stop.terminate_group(self.main, self.exited)
 
@@ -248,8 +249,7 @@ class Keeper:
         if self.spool.status_key != self.sent_status_key:
             self.sent_status_key = self.spool.status_key
             self.status.update(truncated=True)  # after a gap the file must not be read as zeros
-            for message in keeper_frames.iter_disk_notices(self.spool, self.notice):
-                self.relays.send_to_all(message)
+            self.relays.send_to_all(*keeper_frames.iter_notices(self.spool, self.notice))
         self.relays.offer_sizes(self._collect_sizes())
 
     def _reap_children(self) -> None:

@@ -25,11 +25,11 @@ def build_keeper_status(lease: Lease, relays: int) -> dict:
     }
 
 
-def iter_disk_notices(spool: LogSpool, notice: str) -> Iterator:
-    """Yield the frames with which relays learn of a full disk, and why there is no log per rank."""
+def iter_notices(spool: LogSpool, *notices: str) -> Iterator:
+    """Yield the frames with which relays learn of a full disk, and the other notices of the keeper."""
     if spool.memory.path:
         yield {"t": "memory_buffer", "path": spool.memory.path}
-    for text in filter(None, (notice, spool.notice)):
+    for text in filter(None, (*notices, spool.notice)):
         yield {"t": "disk_pressure", "message": text}
 
 

@@ -144,7 +144,7 @@ def _run_keeper(spec: dict, root: str, temporary: str, answer: int) -> None:
         listener = _open_socket(temporary)
         _write_run_info(spec, temporary)
         kept = keeper.Keeper(spec, temporary, listener, claims)
-        kept.relays.watch_claim_sockets(claims.sockets)
+        kept.relays.watch_claim_sockets(claims.sockets.values(), shared_claims.describe_run(spec["run"], root))
         keepers.append(kept)
         kept.set_directory(_publish_directory(spec, root, temporary))
     except Refusal as refusal:
@@ -216,27 +216,51 @@ def _take_claims(claims: run_claims.RunClaims) -> None:
     except claim_files.ClaimHeld as busy:
         raise _refuse_busy(claims.spec, busy.claim, busy.holder) from None
     except shared_claims.ClaimTaken as taken:
-        raise _refuse_busy(claims.spec, taken.claim, taken.holder) from None
+        raise _refuse_taken(taken.claim, taken.holder) from None
 
 
 def _refuse_busy(spec: dict, name: str, holder: dict) -> Refusal:
-    """Return the refusal that names the holder and what the user can do."""
+    """Return the refusal that names the holder, a run of this user, and what the user can do."""
     if holder.get("run") == spec["run"]:
         return Refusal(
             "same-machine",
             "this machine already has node %s of this run" % holder.get("node", "?"),
             "leave one of the two out of the hostfile; for more processes on one machine, use slots=N",
         )
-    since = time.strftime("%Y-%m-%d %H:%M", time.localtime(holder.get("since", 0)))
-    end = "stop it with `fanout stop %s`" % holder.get("run", "RUN")
-    if "uid" in holder:
-        end = "ask %s to stop it" % holder["by"]
     return Refusal(
         "busy",
         "busy: %s is held by run %s of %s since %s (pid %s)"
-        % (name, holder.get("run", "?"), holder.get("by", "?"), since, holder.get("pid", "?")),
-        "wait for it, %s, or use another --master-port and other GPUs" % end,
+        % (
+            name,
+            holder.get("run", "?"),
+            holder.get("by", "?"),
+            _format_time(holder.get("since", 0)),
+            holder.get("pid", "?"),
+        ),
+        _advise_busy("stop it with `fanout stop %s`" % holder.get("run", "RUN")),
     )
+
+
+def _refuse_taken(name: str, holder: dict) -> Refusal:
+    """Return the refusal that names the process of another user that holds the claim."""
+    if holder["uid"] is None:
+        message = "busy: %s is held by a process that does not accept connections" % name
+        return Refusal(
+            "busy", message, _advise_busy("find it with `sudo ss -xlp | grep %s%s`" % (shared_claims.PREFIX, name))
+        )
+    who = "run %s of %s" % (holder["run"], holder["user"]) if holder["run"] else holder["user"]
+    since = " since %s" % _format_time(holder["since"]) if holder["since"] is not None else ""
+    what = "" if holder["run"] else ", which reports no run of fanout"
+    message = "busy: %s is held by %s%s (pid %s)%s" % (name, who, since, holder["pid"] or "in another container", what)
+    return Refusal("busy", message, _advise_busy("ask %s to stop it" % holder["user"]))
+
+
+def _format_time(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
+
+
+def _advise_busy(end: str) -> str:
+    return "wait for it, %s, or use another --master-port and other GPUs" % end
 
 
 def _write_run_info(spec: dict, directory: str) -> None:

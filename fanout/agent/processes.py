@@ -21,6 +21,13 @@ def read_stat(pid: int) -> tuple:
     return rest[0].decode(), int(rest[1]), int(rest[2]), int(rest[19])
 
 
+def read_start_time(pid: int) -> float | None:
+    """Return the Unix time at which a process began; None if it is not visible (proc(5), hidepid)."""
+    seen = read_stat(pid)
+    booted = [line.split()[1] for line in read_text("/proc/stat", 1 << 20).splitlines() if line.startswith("btime ")]
+    return int(booted[0]) + seen[3] / os.sysconf("SC_CLK_TCK") if seen and booted else None
+
+
 def has_live_thread(pid: int, state: str) -> bool:
     """Return whether a process in this state has a thread that has not exited.
 

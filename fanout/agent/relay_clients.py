@@ -25,7 +25,8 @@ class RelayClients:
         self.listener = listener
         self.poll = poll
         self.clients: dict = {}
-        self.claim_sockets: dict = {}  # claim sockets: every connection to them is closed at once
+        self.claim_sockets: dict = {}  # the sockets of claims, and the answer to each connection to them
+        self.claim_answer = b""
         self.sizes: dict = {}  # the newest sizes by stream, which every relay must receive
         poll.register(listener, select.POLLIN)
 
@@ -34,7 +35,7 @@ class RelayClients:
         if descriptor == self.listener.fileno():
             self._accept(state)
         elif descriptor in self.claim_sockets:
-            self._reject_connection(descriptor)
+            self._answer_connection(descriptor)
         elif descriptor in self.clients:
             if events & select.POLLOUT:
                 self._send_sizes(descriptor)
@@ -42,32 +43,34 @@ class RelayClients:
                 return self._receive(descriptor)
         return []
 
-    def watch_claim_sockets(self, listeners: list) -> None:
-        """Accept and close every connection to these sockets, so that their queues never fill up.
-
-        Another user's agent connects to such a socket to ask the kernel for its owner.
-        """
+    def watch_claim_sockets(self, listeners: Iterable, answer: bytes) -> None:
+        """Send ``answer`` to every connection to these sockets and close it. Agents of other users connect."""
+        self.claim_answer = answer
         for listener in listeners:
             self.claim_sockets[listener.fileno()] = listener
             self.poll.register(listener, select.POLLIN)
 
-    def _reject_connection(self, descriptor: int) -> None:
+    def _answer_connection(self, descriptor: int) -> None:
         try:
-            self.claim_sockets[descriptor].accept()[0].close()
+            client = self.claim_sockets[descriptor].accept()[0]
+            with client:
+                client.setblocking(False)
+                client.send(self.claim_answer, socket.MSG_NOSIGNAL)
         except OSError:
             pass  # the client has already disconnected
 
     def close_claim_sockets(self) -> None:
-        """Close these sockets, because the claims are released."""
+        """Close these sockets, because the claims are released or passed on."""
         for descriptor, listener in self.claim_sockets.items():
             self.poll.unregister(descriptor)
             listener.close()
         self.claim_sockets = {}
 
-    def send_to_all(self, message: dict) -> None:
-        """Send a message to all relays."""
-        for client, _, _ in list(self.clients.values()):
-            self._send(client, message)
+    def send_to_all(self, *messages: dict) -> None:
+        """Send messages to all relays."""
+        for message in messages:
+            for client, _, _ in list(self.clients.values()):
+                self._send(client, message)
 
     def offer_sizes(self, sizes: dict) -> None:
         """Send the newest sizes to each relay as soon as its socket can be written.

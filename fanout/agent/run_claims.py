@@ -1,7 +1,8 @@
 """Claims of one run on this host: take them, pass them to the run's next attempt, release them.
 
-A claim is a lock on an open file. The kernel keeps the lock while any process has that open file. So a lock that one keeper
-passes to the next over a unix socket (SCM_RIGHTS, unix(7)) is never free in between, and no other run can take it.
+A claim is a lock on an open file, which separates the runs of one user, and a socket with a name that all users see. The
+kernel keeps both while any process has them open. So a claim that one keeper passes to the next over a unix socket
+(SCM_RIGHTS, unix(7)) is never free in between, and no other run can take it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from . import claim_files, frames, run_files, shared_claims, state_dir
 
 SAME_RUN_SECONDS = 10.0  # after this time, another start of the same run counts as another node on this host
 HANDOVER_SECONDS = 5.0  # how long the keeper of the attempt before may take to answer
-MOST_CLAIMS = 128
+MOST_RIGHTS = 253  # descriptors that one message can pass: SCM_MAX_FD, include/net/scm.h
 
 
 class RunClaims:
@@ -27,7 +28,8 @@ class RunClaims:
         self.root = root
         self.spec = spec
         self.locks: dict = {}  # name -> descriptor
-        self.sockets: list = []
+        self.sockets: dict = {}  # name -> listening socket
+        self.notice = ""  # why other users do not see the claims
 
     def take(self) -> None:
         """Take all claims. Raises claim_files.ClaimHeld, shared_claims.ClaimTaken, and state_dir.AlreadyStarted if the same
@@ -39,7 +41,18 @@ class RunClaims:
             if name not in self.locks:
                 self.locks[name] = self._take_lock(name, holder)
         for name in sorted(self.spec["claims"]):
-            self.sockets.append(shared_claims.take_claim(name, self.spec["run"]))
+            if name not in self.sockets:
+                self._take_socket(name)
+
+    def _take_socket(self, name: str) -> None:
+        """Take the claim among all users. Where the kernel has no such sockets, note that other users do not see it."""
+        try:
+            taken = shared_claims.take_claim(name, self.root)
+        except OSError as error:
+            self.notice = "other users do not see which port and GPUs this run holds: %s" % error.strerror
+            return
+        if taken is not None:
+            self.sockets[name] = taken
 
     def _take_lock(self, name: str, holder: dict) -> int:
         until = time.monotonic() + SAME_RUN_SECONDS
@@ -57,34 +70,48 @@ class RunClaims:
             time.sleep(0.01)  # the same launcher, over a link that broke a moment ago, is just creating the run
 
     def _inherit(self, holder: dict) -> None:
-        """Receive the locks of the attempt before, and release those that this attempt does not need."""
+        """Receive the claims of the attempt before, and release those that this attempt does not need."""
         before = self.spec.get("after")
         directory = state_dir.find_run(before["run"], before["node"]) if before else ""
-        for name, descriptor in request_claims(directory).items() if directory else ():
+        locks, sockets = request_claims(directory) if directory else ({}, {})
+        for name, descriptor in locks.items():
             if name in self.spec["claims"] and claim_files.write_claim(self.root, name, descriptor, holder):
                 self.locks[name] = descriptor
             else:
                 claim_files.release_claim(self.root, name, descriptor)
+        for name, descriptor in sockets.items():
+            listener = socket.socket(fileno=descriptor)
+            if name in self.locks:
+                shared_claims.offer_claim(listener)
+                self.sockets[name] = listener
+            else:
+                listener.close()
 
     def send_to(self, client: socket.socket) -> None:
-        """Pass all locks to the keeper of the next attempt. The sockets stay until the launcher releases this attempt."""
-        names = sorted(self.locks)
-        rights = array.array("i", [self.locks[name] for name in names])
-        data = json.dumps(names).encode() + b"\n"
-        client.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if names else [])
-        for name in names:
+        """Pass all claims to the keeper of the next attempt, and close them here."""
+        locks, sockets = sorted(self.locks), sorted(self.sockets)
+        passed = [self.locks[name] for name in locks] + [self.sockets[name].fileno() for name in sockets]
+        rights = array.array("i", passed[:MOST_RIGHTS])
+        data = json.dumps([locks, sockets]).encode() + b"\n"
+        client.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if passed else [])
+        for name in locks:
             os.close(self.locks.pop(name))
+        for name in sockets:
+            self.sockets.pop(name).close()
 
     def release(self) -> None:
-        """Release everything that is still held."""
+        """Release everything that is still held. The sockets come first: a lock that is free promises a free name."""
         while self.sockets:
-            self.sockets.pop().close()
+            self.sockets.popitem()[1].close()
         for name in list(self.locks):
             claim_files.release_claim(self.root, name, self.locks.pop(name))
 
 
-def request_claims(directory: str) -> dict:
-    """Return name -> descriptor of the claims that the keeper of ``directory`` passes; {} if it does not answer."""
+def request_claims(directory: str) -> tuple:
+    """Return (name -> descriptor of the locks, the same of the sockets) that the keeper of ``directory`` passes.
+
+    Both are {} if it does not answer.
+    """
     client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     client.settimeout(HANDOVER_SECONDS)
     rights = array.array("i")
@@ -94,17 +121,20 @@ def request_claims(directory: str) -> dict:
         data = b""
         until = time.monotonic() + HANDOVER_SECONDS
         while not rights and time.monotonic() < until:
-            data, control, _, _ = client.recvmsg(65536, socket.CMSG_SPACE(MOST_CLAIMS * rights.itemsize))
+            data, control, _, _ = client.recvmsg(65536, socket.CMSG_SPACE(MOST_RIGHTS * rights.itemsize))
             for level, kind, payload in control:
                 if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                     rights.frombytes(payload[: len(payload) - len(payload) % rights.itemsize])
             if not data:
                 break
-        return dict(zip(json.loads(data.decode()), rights)) if rights else {}
+        if not rights:
+            return {}, {}
+        locks, sockets = json.loads(data.decode())
+        return dict(zip(locks, rights)), dict(zip(sockets, rights[len(locks) :]))
     except (OSError, ValueError):
         for descriptor in rights:
             os.close(descriptor)
-        return {}
+        return {}, {}
     finally:
         client.close()
 

@@ -17,7 +17,7 @@ from fanout.model.request import Request
 from fanout.record.run_summary import RunSummary, list_run_summaries
 from fanout.run import host_query
 from fanout.run.command_context import CommandContext, load_command_context
-from fanout.run.host_query import HostRuns, RunOnHost, format_time
+from fanout.run.host_query import HostRuns, OtherRun, RunOnHost, format_time, select_claims
 from fanout.run.process_context import ProcessContext
 from fanout.run.recorded_progress import add_progress
 from fanout.run.run_context import load_run_context
@@ -67,11 +67,10 @@ def _list_runs_on_hosts(request: Request, process: ProcessContext) -> int:
         objects = [each for answer in answers for each in _answer_to_dicts(answer)]
         process.stdout.write(json.dumps(objects, indent=2) + "\n")
         return ExitStatus.UNREACHABLE if silent else ExitStatus.SUCCESS
-    rows = [_build_row(run) for answer in answers for run in answer.runs]
     header = ("HOST", "RUN", "STATE", "BY", "SINCE", "RANKS", "PID", "PORT", "GPUS", "LAUNCHER")
-    if rows:
-        table = format_table(rows, header=header, whole=frozenset({1}), width=_find_table_width(process))
-        process.stdout.write("".join(f"{line}\n" for line in paint_run_table(table, _choose_colours(context))))
+    _print_table([_build_row(run) for answer in answers for run in answer.runs], header, context)
+    others = [_build_other_row(run) for answer in answers for run in answer.others]
+    _print_table(others, ("HOST", "OTHER USER", "RUN", "SINCE", "PID", "PORT", "GPUS"), context)
     for answer in answers:
         for orphan in answer.orphan_processes:
             process.stdout.write(f"{answer.host}: left behind: {describe_orphan(orphan)}\n")
@@ -92,12 +91,28 @@ def _print_searched(answers: Sequence[HostRuns], process: ProcessContext) -> Non
     for answer in answers:
         if answer.error:
             process.print_message(f"{answer.host}: could not be asked: {to_single_line(answer.error)}")
+    inside = [answer.host for answer in asked if answer.in_container]
+    if inside:
+        process.print_message(f"{fold_names(inside)}: in a container: runs outside of it are not visible here")
+
+
+def _print_table(rows: Sequence[tuple[str, ...]], header: tuple[str, ...], context: CommandContext) -> None:
+    """Print a table, unless it has no row. The run ids are never cut."""
+    if rows:
+        process, whole = context.process, frozenset({header.index("RUN")})
+        table = format_table(rows, header=header, whole=whole, width=_find_table_width(process))
+        process.stdout.write("".join(f"{line}\n" for line in paint_run_table(table, _choose_colours(context))))
+
+
+def _build_other_row(run: OtherRun) -> tuple[str, ...]:
+    pid = "?" if run.pid is None else str(run.pid)
+    ports, gpus = ",".join(run.ports) or "-", ",".join(run.gpus) or "-"
+    return (run.host, run.user, run.run or "(none reported)", format_time(run.since), pid, ports, gpus)
 
 
 def _build_row(run: RunOnHost) -> tuple[str, ...]:
-    info, claims = run.run_info, [str(claim) for claim in run.run_info.get("claims", ())]
-    ports = [claim.removeprefix("port-") for claim in claims if claim.startswith("port-")]
-    gpus = [claim.removeprefix("gpu-") for claim in claims if claim.startswith("gpu-")]
+    info, claims = run.run_info, run.run_info.get("claims", ())
+    ports, gpus = select_claims(claims, "port"), select_claims(claims, "gpu")
     pid = run.entry.get("main") or run.entry.get("keeper") or ""
     return (
         run.host,
@@ -153,7 +168,13 @@ def _answer_to_dicts(answer: HostRuns) -> list[dict[str, Any]]:
         _build_dict(answer.host, run=orphan["run"], state="left behind", details=dict(orphan))
         for orphan in answer.orphan_processes
     ]
-    return runs + orphans
+    others = [
+        _build_dict(
+            run.host, run=run.run or None, state="other user", active=True, since=run.since, details=asdict(run)
+        )
+        for run in answer.others
+    ]
+    return runs + orphans + others
 
 
 def _build_dict(host: str, **known: Any) -> dict[str, Any]:

@@ -49,6 +49,9 @@ _HOLDER = {"uid?": _UID, "user?": _LINE, "listening?": _B, "pid?": _PID, "comman
            "run?": _LINE, "kept?": _B}  # fmt: skip
 _PROCESS = {"gpu?": _SIZE, "pid": _PID, "memory?": Nullable(_SIZE), "command?": Nullable(_LINE), "uid?": Nullable(_UID),
             "user?": Nullable(_LINE), "age?": _AGE, "run?": _LINE}  # fmt: skip
+_CLAIMED = {"uid": Nullable(_UID), "pid": Nullable(_PID), "since": Nullable(_TIME), "claims": ListOf(_LINE)}
+_OTHER_RUN = {"user": _LINE, "run": _LINE, "age": _AGE, **_CLAIMED}
+_SHARED = {"others?": ListOf(_OTHER_RUN), "container?": _B}
 _TEXTS = MapOf(_T)  # text by text
 _REASONS = MapOf(Text(among=get_args(AnswerReason)))  # by section
 
@@ -93,6 +96,7 @@ FACTS: dict[str, Any] = {
     },
     "locks": ListOf({"path": _T, "built": _B, "holder": _PID}),
     "runs": ListOf({"run": _LINE, "node": Integer(0, 1 << 24), "claims": ListOf(_LINE)}),
+    "other_runs": ListOf(_OTHER_RUN),
     "software": {
         "version": TupleOf((_COUNT, _COUNT, _COUNT)), "executable": _T, "prefix": _T, "packages": _TEXTS,
         "torch": {"version?": Nullable(_LINE), "cuda?": Nullable(_LINE), "hip?": Nullable(_LINE), "baton?": Nullable(_COUNT)}, "syntax": _T, "absent": ListOf(_LINE),
@@ -156,7 +160,7 @@ _STRAY = {
     "pid": _PID, "run": _LINE, "node": Integer(), "start": _COUNT, "age?": _AGE, "kept": _B, "state?": Text(8), "wchan?": _T,
     "cmd": _T, "gpu_mb?": Nullable(_COUNT),
 }  # fmt: skip
-_RUNS = {"searched": ListOf(_T), "runs": ListOf(_RUN), "processes": ListOf(_STRAY), "killed?": _COUNT}
+_RUNS = {"searched": ListOf(_T), "runs": ListOf(_RUN), "processes": ListOf(_STRAY), "killed?": _COUNT, **_SHARED}
 _WORKER = {
     "error?": _T, "stage?": _LINE, "died?": _B, "late?": _B, "torch?": _LINE, "distributed?": _B, "nccl?": _B, "gpu?": _LINE,
     "sizes?": ListOf(TupleOf((Number(0), Number(0), Integer(0)))), "absent?": ListOf(Integer()), "bits?": Anything(), "differing?": Integer(0),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -74,8 +74,24 @@ class RunOnHost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OtherRun:
+    """Process of another user that holds claims on a host. ``user`` and ``pid`` come from the host's kernel.
+
+    ``run`` is what the process itself reports; "" if it reports no run of fanout.
+    """
+
+    host: str
+    user: str
+    pid: int | None
+    run: str
+    since: float | None
+    ports: tuple[str, ...]
+    gpus: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostRuns:
-    """Answer of one host; ``error`` is set if there is none."""
+    """Answer of one host; ``error`` is set if there is none. ``in_container``: other containers are not visible there."""
 
     host: str
     error: str = ""
@@ -83,6 +99,8 @@ class HostRuns:
     processes: tuple[Mapping[str, Any], ...] = ()
     searched: tuple[str, ...] = ()
     killed: int = 0
+    others: tuple[OtherRun, ...] = ()
+    in_container: bool = False
 
     @property
     def orphan_processes(self) -> tuple[Mapping[str, Any], ...]:
@@ -133,7 +151,26 @@ def _parse_answer(host: str, value: Mapping[str, Any]) -> HostRuns:
         processes=tuple(value.get("processes", ())),
         searched=tuple(str(path) for path in value.get("searched", ())),
         killed=int(value.get("killed", 0)),
+        others=tuple(_parse_other_run(host, entry) for entry in value.get("others", ())),
+        in_container=bool(value.get("container", False)),
     )
+
+
+def _parse_other_run(host: str, entry: Mapping[str, Any]) -> OtherRun:
+    return OtherRun(
+        host=host,
+        user=str(entry["user"]),
+        pid=entry["pid"],
+        run=str(entry["run"]),
+        since=entry["since"],
+        ports=select_claims(entry["claims"], "port"),
+        gpus=select_claims(entry["claims"], "gpu"),
+    )
+
+
+def select_claims(claims: Iterable[str], kind: str) -> tuple[str, ...]:
+    """Return the numbers of the claims of one kind: ``port`` or ``gpu``."""
+    return tuple(claim.partition("-")[2] for claim in map(str, claims) if claim.startswith(f"{kind}-"))
 
 
 def format_time(at: float | None) -> str:

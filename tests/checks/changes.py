@@ -185,3 +185,9 @@ def separate_directory(name: str) -> Change:
         return case
 
     return apply_change
+
+
+def build_other_run(*claims: str) -> dict[str, Any]:
+    """Return a run of another user, as a host reports it."""
+    known = {"uid": 1002, "user": "bob (uid 1002)", "pid": 4711, "run": "8b1c", "since": 1.0, "age": 10800.0}
+    return {**known, "claims": [*claims]}

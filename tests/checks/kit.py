@@ -114,7 +114,7 @@ def build_healthy_facts(number: int, *, gpu: bool = True) -> dict[str, Any]:
         "cpu": {"count": 128, "usable": 128, "load": 0.5, "governor": "performance"},
         "kernel": {"release": "6.8.0-60-generic", "machine": "x86_64", "system": "Ubuntu 24.04", "up": 1e6, "reboot_required": False, "ptrace_scope": "0", "core_pattern": "|/usr/lib/systemd/systemd-coredump %P", "log_barred": "", "numa_balancing": False},
         "session": {"logind": True, "linger": True, "remove_ipc": True, "kill_user_processes": False, "system_user": False},
-        "environment": {}, "stuck": [], "leftovers": [], "runs": [],
+        "environment": {}, "stuck": [], "leftovers": [], "runs": [], "other_runs": [],
         "interfaces": [
             {"name": "lo", "addresses": ["127.0.0.1/8", "::1/128"], "up": True, "running": True, "loopback": True, "mtu": 65536, "speed": 0, "duplex": "", "received": 9, "bad": 0},
             {"name": "eth0", "addresses": [f"{build_address(number)}/16"], "up": True, "running": True, "loopback": False, "mtu": 9000, "speed": 100000, "duplex": "full", "received": 10**9, "bad": 7},

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from functools import partial
 
-from . import files, gpu, host, network, python_env, rdma, runs, services, source_tree, upgrades
+from . import files, gpu, host, network, other_runs, python_env, rdma, runs, services, source_tree, upgrades
 from .probe_tools import FactUnavailable, ForkedCall, ToolProcess, add_missing, add_section
 
 TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
@@ -49,6 +49,7 @@ GUARDED: Sections = {
     "tree": source_tree.fingerprint_tree,
     "locks": files.find_stale_locks,
     "runs": runs.list_live,
+    "other_runs": other_runs.list_other_runs,
     "leftovers": runs.find_leftovers,
 }
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import socket
 
-from .. import frames, kill_sweep, prepare, processes, run_files, smi, state_dir
+from .. import frames, kill_sweep, prepare, processes, run_files, shared_claims, smi, state_dir
 from .host import read_age
+from .other_runs import list_other_runs
 from .probe_tools import FactUnavailable, ToolProcess, read_start
 
 TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
@@ -24,11 +25,17 @@ MAX_CLIMBS = 10
 
 
 def ask_runs(args: dict[str, Any]) -> dict[str, Any]:
-    """Return every run with a directory here, and every process of a run, live or ended."""
+    """Return every run with a directory here, every process of a run, live or ended, and the runs of other users."""
     roots = state_dir.list_state_dirs()
     runs = [_describe_run(root, run, node) for root in roots for run, node in state_dir.list_runs(root)]
     kept = {(entry["run"], entry["node"]) for entry in runs if entry["alive"]}
-    return {"searched": roots or state_dir.list_candidates(), "runs": runs, "processes": _list_processes(kept)}
+    return {
+        "searched": roots or state_dir.list_candidates(),
+        "runs": runs,
+        "processes": _list_processes(kept),
+        "others": list_other_runs({}),
+        "container": shared_claims.is_in_container(),
+    }
 
 
 def list_live(args: dict[str, Any]) -> list[dict[str, Any]]:

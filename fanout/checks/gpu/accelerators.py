@@ -11,6 +11,8 @@ from fanout.checks.system import live_runs
 from fanout.model.hosts import Host
 from fanout.text.units import format_duration
 
+_ADVISE_TURNS = "ask that user, or use other hosts or other GPUs (gpus= in the hostfile)"
+
 
 def count_gpus(facts: Mapping[str, Any]) -> int:
     """Return the number of GPUs of a host; 0 if it has none or they did not answer."""
@@ -133,7 +135,7 @@ def _judge_gpu_processes(case: CheckContext) -> Iterator[CheckResult]:
 
 
 def _judge_claimed_gpus(case: CheckContext) -> Iterator[CheckResult]:
-    """Yield a failure for GPUs that a run of this user holds: fanout refuses a second run on them."""
+    """Yield a failure for GPUs that a run of any user holds: fanout refuses a second run on them."""
     for run, hosts in live_runs.find_gpu_holders(case).items():
         for held, names in group_hosts_by_value(hosts):
             yield fail(
@@ -141,6 +143,9 @@ def _judge_claimed_gpus(case: CheckContext) -> Iterator[CheckResult]:
                 f"GPU {','.join(held)}: held by your run {run}, which is still running",
                 f"wait for it, or stop it:  {case.commands.build_fanout_command('stop', run)}",
             )
+    for name, holders in live_runs.find_others_on_gpus(case).items():
+        for holder, held in holders:
+            yield fail(name, f"GPU {','.join(held)}: held by {holder}", _ADVISE_TURNS)
 
 
 def _judge_modes(case: CheckContext) -> Iterator[CheckResult]:
@@ -201,7 +206,7 @@ CHECKS = (
     ),
     Check(
         name="gpu-busy", group="gpu", worst="fail", needs=("gpu",),
-        verifies="No process uses the GPUs now, and no other run of this user holds them (fail).",
+        verifies="No process uses the GPUs now, and no other run of any user holds them (fail).",
         why="Another process takes memory (out of memory) and slows every step.",
         fix="Ask its owner, or stop it with the command in the finding.",
         judge=_judge_gpu_processes,

@@ -36,7 +36,11 @@ def _judge_master_port(case: CheckContext) -> Iterator[CheckResult]:
             f"port {case.request.master_port} is held by your run {run}, which is still running",
             f"choose another port:  --master-port {_find_free_port(case)}   or stop that run:  {case.commands.build_fanout_command('stop', run)}",
         )
-    reported = {name for names in ours.values() for name in names}
+    others = live_runs.find_others_on_port(case, case.request.master_port)
+    for holder, names in others.items():
+        held = f"port {case.request.master_port} is held by {holder}"
+        yield fail(names, held, f"choose another port:  --master-port {_find_free_port(case)}")
+    reported = {name for names in (*ours.values(), *others.values()) for name in names}
     yield skip([name for name in case.hosts if name != first and name not in reported], "")
     if first in reported or first not in case.hosts:
         return
@@ -50,7 +54,8 @@ def _judge_master_port(case: CheckContext) -> Iterator[CheckResult]:
 
 def _find_free_port(case: CheckContext) -> int:
     """Return a port that no process holds on host 0 and no run holds on any host."""
-    claimed = {claim for facts in case.facts.values() for run in facts.get("runs", ()) for claim in run["claims"]}
+    runs = [run for facts in case.facts.values() for run in (*facts.get("runs", ()), *facts.get("other_runs", ()))]
+    claimed = {claim for run in runs for claim in run["claims"]}
     port = (case.port.problem.get("free") if case.port else 0) or case.request.master_port + 11
     while f"port-{port}" in claimed:
         port += 1

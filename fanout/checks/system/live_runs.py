@@ -1,11 +1,12 @@
-"""Running runs of this user: the ports and GPUs that they hold and that a new run needs. Pure."""
+"""Running runs: the ports and GPUs that this user's runs and those of other users hold and that a new run needs. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fanout.checks.engine.definition import CheckContext
+from fanout.text.units import format_duration
 
 
 def list_runs(case: CheckContext, name: str) -> list[Mapping[str, Any]]:
@@ -31,14 +32,49 @@ def find_gpu_holders(case: CheckContext) -> dict[str, dict[str, tuple[str, ...]]
     """Return run -> host -> the GPUs that it holds and that a new run would use."""
     found: dict[str, dict[str, tuple[str, ...]]] = {}
     for name in case.hosts:
-        host, there = case.get_host(name), len(case.facts[name].get("gpu", {}).get("gpus", ()))
-        number = host.slots if host.slots is not None else there
-        wanted = set(host.gpus or [str(index) for index in range(number if there else 0)])
         for run in list_runs(case, name):
-            held = tuple(claim[4:] for claim in run["claims"] if claim.startswith("gpu-") and claim[4:] in wanted)
+            held = _select_gpus(case, name, run["claims"])
             if held:
                 found.setdefault(run["run"], {})[name] = held
     return found
+
+
+def find_others_on_port(case: CheckContext, port: int) -> dict[str, list[str]]:
+    """Return the description of each holder of the port among other users -> the hosts."""
+    found: dict[str, list[str]] = {}
+    for name in case.hosts:
+        for run in case.facts[name].get("other_runs", ()):
+            if f"port-{port}" in run["claims"]:
+                found.setdefault(describe_other_run(run), []).append(name)
+    return found
+
+
+def find_others_on_gpus(case: CheckContext) -> dict[str, list[tuple[str, tuple[str, ...]]]]:
+    """Return host -> (description of a holder among other users, the GPUs of a new run that it holds)."""
+    found: dict[str, list[tuple[str, tuple[str, ...]]]] = {}
+    for name in case.hosts:
+        for run in case.facts[name].get("other_runs", ()):
+            held = _select_gpus(case, name, run["claims"])
+            if held:
+                found.setdefault(name, []).append((describe_other_run(run), held))
+    return found
+
+
+def describe_other_run(run: Mapping[str, Any]) -> str:
+    """Return a holder among other users as ``run R of bob (uid 1002), pid 4711, since 3 h``."""
+    who = str(run["user"])
+    what = f"run {run['run']} of {who}" if run["run"] else f"{who}, without a run of fanout"
+    pid = f", pid {run['pid']}" if run["pid"] is not None else ""
+    since = f", since {format_duration(run['age'])}" if run["age"] is not None else ""
+    return f"{what}{pid}{since}"
+
+
+def _select_gpus(case: CheckContext, name: str, claims: Sequence[str]) -> tuple[str, ...]:
+    """Return the claimed GPUs that a new run would use on the host."""
+    host, there = case.get_host(name), len(case.facts[name].get("gpu", {}).get("gpus", ()))
+    number = host.slots if host.slots is not None else there
+    wanted = set(host.gpus or [str(index) for index in range(number if there else 0)])
+    return tuple(claim[4:] for claim in claims if claim.startswith("gpu-") and claim[4:] in wanted)
 
 
 def find_blocking_runs(case: CheckContext) -> set[str]:
