@@ -27,6 +27,7 @@ PACKAGES = (
         name="checks", layer=3, contains="the checks of preflight, one file per topic", start="engine/definition.py"
     ),
     Package(name="recovery", layer=3, contains="what follows a failed attempt: pure decisions", start="decision.py"),
+    Package(name="export", layer=3, contains="a launch plan as the job of a scheduler", start="job.py"),
     Package(name="demo", layer=3, contains="the embedded lab of `fanout demo`", start="embedded_lab.py"),
     Package(name="preflight", layer=4, contains="the order of questions behind `fanout check`", start="run_checks.py"),
     Package(name="diagnose", layer=4, contains="evidence to the first cause of a failure", start="first_cause.py"),

@@ -28,7 +28,7 @@ class Command:
     ``takes_task``: the words after the positionals belong to the task, or are the command of ``exec``.
     ``flags_after``: fanout's flags may follow the last positional.
     ``missing_task``: (message, example) of the error for a command line without a task.
-    ``section``: the part of the overview that lists the command.
+    ``section``: the part of the overview that lists the command; "": it is named in the last line only.
     ``main_flags``: flags of groups that the short help page explains too; ``details``: text of the long page only.
     """
 
@@ -96,6 +96,7 @@ HOSTS = Positional("hosts", "HOSTS", "hostfile, or hosts: gpu01,gpu02 (default: 
 PS_HOSTS = Positional("hosts", "HOSTS", "ask these hosts for your runs (default: list the records here)", optional=True)
 ASKED_HOSTS = Positional("hosts", "HOSTS", "ask these hosts, if there is no record here", optional=True)
 TASK = Positional("task", "TASK", "training script; all words after it are its arguments", optional=True)
+FORMAT = Positional("format", "FORMAT", "slurm, kubernetes, skypilot or dstack")
 LATEST_RUN = Positional("run", "RUN", "run id, part of it, name, or @-1 (default: the latest)", optional=True)
 ACTIVE_RUN = Positional("run", "RUN", "run id, part of it, name, or @-1 (default: the active run)", optional=True)
 NEW_FILE = Positional("file", "FILE", "file to create (default: hosts.txt)", optional=True)
@@ -124,6 +125,14 @@ _ROWS = (
         groups=(LAUNCH, TIMEOUTS, RECOVERY, SELECTION, CONNECTION, OUTPUT, RECORD), main_flags=("--env",),
         epilog="Flags take precedence over those of the recorded run. Values of --env are not recorded: give them again. "
         "fanout reads the hostfile, the config and the code as they are now.",
+    ),
+    Command(
+        "export", "[FLAGS] FORMAT HOSTS TASK [ARG…]", "Print the launch plan as a job of a scheduler.",
+        "fanout.commands.export:run_export", positionals=(FORMAT, HOSTS, TASK), takes_task=True, flags_after=False,
+        groups=(LAUNCH, SELECTION), main_flags=("--env", "--nnodes"),
+        missing_task=("HOSTS or TASK is missing", "fanout export slurm hosts.txt task.py cfg.yaml"),
+        epilog="Comments at the top of the job name what you must fill in. fanout writes credentials by name only. "
+        "Example: fanout export slurm hosts.txt task.py cfg.yaml > job.sh && sbatch job.sh",
     ),
     Command(
         "demo", "[FLAGS]", "Simulate hosts on this machine and train on them.", "fanout.commands.demo:run_demo",
@@ -180,7 +189,7 @@ _ROWS = (
     ),
     Command(
         "lnav", "[--install]", "Print or install the format with which lnav reads records.",
-        "fanout.commands.lnav:run_lnav", section="after",
+        "fanout.commands.lnav:run_lnav",
         epilog="lnav is a viewer of log files. After --install: lnav ~/.local/state/fanout/runs/RUN/events.jsonl, or the files "
         "in logs/ beside it.",
     ),

@@ -21,5 +21,7 @@ def format_overview(columns: int) -> str:
         rows = [(name, command.summary) for name, command in COMMANDS.items() if command.section == section]
         for number, (name, summary) in enumerate(rows):
             lines.append(f"{'' if number else section:<8}{name:<8}{summary}")
+    rest = [name for name, command in COMMANDS.items() if not command.section]
+    lines += [f"{'more':<8}{', '.join(rest)}"]
     lines += [f"Details: fanout help COMMAND, {', '.join(TOPICS[:-1])} or {TOPICS[-1]}"]
     return "".join(f"{line[: choose_width(columns)].rstrip()}\n" for line in lines)

@@ -61,6 +61,10 @@ COMMAND_OPTIONS: tuple[Option, ...] = (
     ),
     Option("-y --yes", "do not ask for confirmation", kind=bool, default=False, commands=("clean", "init")),
     Option("--match", "take only names that match: 'gpu*,login?'", metavar="GLOBS", commands=("init",)),
+    Option(
+        "--gpus", "request N GPUs per host (default: the slots of a host; 0: none)",
+        kind=int, default=None, metavar="N", bounds=(0, 1024), commands=("export",),
+    ),
     Option("--html", "write an HTML page to FILE instead", metavar="FILE", commands=("report",)),
     Option(
         "--at", "start at 90, 5m, 1:02:03, or =-30s before the end (default: {default})",

@@ -22,7 +22,7 @@ def _render_node(node: NodePlan, *, secrets: bool) -> str:
     lines = [f"# {node.host.name}  (node rank {node.rank})", f"cd {shlex.quote(node.cwd)}"]
     for name, value in node.env:
         text = "***" if isinstance(value, str) and is_secret(name, value) and not secrets else value
-        lines.append(_render_export(name, text))
+        lines.append(render_export(name, text))
         if name == "MASTER_PORT" and node.nproc is None:
             lines.append("export NPROC_PER_NODE=$(nvidia-smi --list-gpus | wc -l)  # no slots= for this host")
     return "\n".join([*lines, shlex.join(node.argv)])
@@ -31,7 +31,8 @@ def _render_node(node: NodePlan, *, secrets: bool) -> str:
 _PLAIN = re.compile(r"[\w./:,@%+=-]*")  # needs no quoting between double quotes, nor in ${…:-here}
 
 
-def _render_export(name: str, value: EnvValue) -> str:
+def render_export(name: str, value: EnvValue) -> str:
+    """Return the shell line that exports a variable in the work directory."""
     if isinstance(value, str):
         quoted = f'"{value}"' if _PLAIN.fullmatch(value) else shlex.quote(value)
         return f"export {name}={value if re.fullmatch(r'[0-9]+', value) else quoted}"

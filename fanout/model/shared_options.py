@@ -32,7 +32,10 @@ LAUNCH_OPTIONS = (
         kind=bool, default=False, group=LAUNCH, only="run rerun",
     ),
     # "" is the launcher's own working directory
-    Option("--name", "name the run; commands accept NAME like the run id", metavar="NAME", group=LAUNCH, only="run rerun"),
+    Option(
+        "--name", "name the run; commands accept NAME like the run id", metavar="NAME", group=LAUNCH, only="run rerun export",
+        help_of={"export": "name the job (default: the task's file name)"},
+    ),
     # HOSTS of the command line takes precedence
     Setting("", name="hosts"),
     Setting("-C --chdir", "work in DIR on the hosts (default: this directory)", metavar="DIR", group=LAUNCH),
@@ -115,6 +118,7 @@ TIMEOUT_OPTIONS = (
         "--time-limit",
         "stop after TIME with status 124 (default: 0, no limit)",
         kind=Duration, default=None, metavar="TIME", bounds=(0, 10_000 * 86400), group=TIMEOUTS,
+        commands=("export",),
     ),
     Setting(
         "--on-early-exit",
