@@ -29,7 +29,7 @@ MODULES = (
     "hello",
     "background",
     "output_pipe",
-    "ssh_calls",
+    "outside_calls",
     "tree_stop",
     "lease",
     "overflow_buffer",

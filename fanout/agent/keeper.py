@@ -20,8 +20,8 @@ from .lease import Lease
 from .linger import LingerState
 from .oom_kills import OomWatch
 from .output_pipe import OutputPipe
+from .outside_calls import OutsideWatch
 from .relay_clients import RelayClients
-from .ssh_calls import SshWatch
 from .tree_stop import StopSequence
 
 TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
@@ -60,7 +60,7 @@ class Keeper:
         self.pipe = OutputPipe(self.poll, self.spool, self.lease)
         self.oom = OomWatch()
         self.background = BackgroundWatch(spec["argv"])
-        self.ssh = SshWatch()
+        self.outside = OutsideWatch()
         self.done = False
         self.linger: LingerState | None = None  # what keeps the keeper alive after the end
         self.is_fetched = False  # the launcher has fetched everything: the keeper deletes the directory when it exits
@@ -88,7 +88,7 @@ class Keeper:
                 self._stop_without_request(own_end, self.spec["settings"]["grace"])
             if self.main and not self.exited:
                 self.oom.scan(os.getpid())
-                self.ssh.scan(os.getpid())
+                self.outside.scan(os.getpid())
             self._check_deadlines()
             self._maintain_spool()
             self._check_ranks()
@@ -207,6 +207,7 @@ class Keeper:
             from . import stack_hook  # likewise
 
             stack_hook.install_hook(environment, self.directory)
+        self.outside.read_script(self.spec["argv"], cwd)
         if self.lease.left < 0:
             return
         write = self.pipe.open()
@@ -301,7 +302,7 @@ class Keeper:
             self._finish_run([], 0)
         elif self.ending.request(grace):
             self.status.update(stopped=why)
-            self.ssh.scan(os.getpid(), now=True)
+            self.outside.scan(os.getpid(), now=True)
             if self.background.is_waiting or self.ending.kept:
                 self.ending.terminate_background()
             elif self.starting < 0:
@@ -317,12 +318,11 @@ class Keeper:
         elif self.main and self.lease.left < 0 and self.lease.seconds and not self.ending.kill_at:
             why = "no launcher for %g s: the lease expired" % self.lease.seconds
             own_end = {"reason": "lease-expired", "why": why, "silent_for": self.lease.seconds}
-            grace = max(0.0, self.spec["settings"]["grace"] + self.lease.left)  # less the suspend time
-            self._stop_without_request(own_end, grace)
+            # the suspend time counts as grace
+            self._stop_without_request(own_end, max(0.0, self.spec["settings"]["grace"] + self.lease.left))
         elif self.ending.step(self.main, self.has_returned):
             if not self.exited:
-                why = "train.sh could not be killed"
-                self._handle_exit({"code": None, "signal": None, "reason": "unkillable", "why": why})
+                self._handle_exit(dict(keeper_frames.UNKILLABLE))
             self._finish_run(self.ending.left, self.ending.killed)
 
     def _finish_run(self, left: list, killed: int) -> None:
@@ -331,9 +331,9 @@ class Keeper:
         self._check_ranks(final=True)
         if self.ending.leftovers:
             self._note_background("kept" if self.ending.kept else "ended", self.ending.leftovers)
-        if self.ssh.hosts:
-            self.status.update(ssh=self.ssh.hosts)
-            self.relays.send_to_all(keeper_frames.build_ssh_called(self.ssh.hosts))
+        if self.outside.calls:
+            self.status.update(outside_calls=self.outside.calls)
+            self.relays.send_to_all(keeper_frames.build_outside_called(self.outside.calls))
         cleaned_up = keeper_frames.build_cleaned_up(left, killed, self._collect_sizes(), self.spool)
         self.status.update(phase="cleaned_up", cleaned_up=cleaned_up)
         self.linger = LingerState(left, self.spool, self.release_claims, holds=self.spec.get("hold", False))

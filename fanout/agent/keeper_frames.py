@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from .lease import Lease
     from .log_spool import LogSpool
 
+#: The end of train.sh if SIGKILL does not end it.
+UNKILLABLE = {"code": None, "signal": None, "reason": "unkillable", "why": "train.sh could not be killed"}
+
 
 def build_keeper_status(lease: Lease, relays: int) -> dict:
     """Return the number of other relays, and how long the keeper has waited and will wait for a launcher."""
@@ -38,17 +41,17 @@ def build_background(how: str, processes_text: str, keeper: int) -> dict:
     return {"t": "background_found", "how": how, "processes": processes_text, "keeper": keeper}
 
 
-def build_ssh_called(hosts: list) -> dict:
-    """Return the frame about the hosts that processes of the run called by ssh."""
-    return {"t": "ssh_called", "hosts": ", ".join(hosts)}
+def build_outside_called(calls: list) -> dict:
+    """Return the frame about the calls that start processes outside the tree of the keeper."""
+    return {"t": "outside_called", "calls": ", ".join(calls)}
 
 
 def iter_background(facts: dict) -> Iterator:
-    """Yield the frames about background processes and ssh that the record holds."""
+    """Yield the frames about background processes and outside calls that the record holds."""
     for how, text in facts.get("background", {}).items():
         yield build_background(how, text, facts["keeper"])
-    if facts.get("ssh"):
-        yield build_ssh_called(facts["ssh"])
+    if facts.get("outside_calls"):
+        yield build_outside_called(facts["outside_calls"])
 
 
 def iter_end(facts: dict) -> Iterator:

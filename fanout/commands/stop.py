@@ -81,7 +81,7 @@ def _stop_by_launcher(
         left = host["left"]
         some = f"{count_noun(left or 0, 'process')} {'is' if left == 1 else 'are'} left"
         remainder = "nothing is left" if left == 0 else "not verified that nothing is left" if left is None else some
-        remainder += _describe_ssh(host.get("ssh_hosts", ""))
+        remainder += _describe_outside_calls(host.get("outside_calls", ""))
         came.append((host["host"], f"{host['verdict']} ({host['reason']}); {remainder}", left == 0))
     return _print_results(came, process)
 
@@ -129,12 +129,12 @@ def _describe_result(host: HostState) -> tuple[str, bool]:
         killed = f", {count_noun(host.cleaned_up.killed, 'process')} had to be killed" if host.cleaned_up.killed else ""
         return (
             f"{count_noun(left, 'process')} could not be killed" if left else f"stopped, nothing is left{killed}"
-        ) + _describe_ssh(host.ssh_hosts), not left
+        ) + _describe_outside_calls(host.outside_calls), not left
     if host.trouble is not None and host.trouble.loss == "no-run":
         return "nothing of the run is left", True
     return (host.trouble.message if host.trouble else "unreachable: timed out"), False
 
 
-def _describe_ssh(hosts: str) -> str:
-    """Return what a stop did not verify: processes that train.sh started on other hosts by ssh."""
-    return f" here; not verified on {hosts}, which train.sh called by ssh" if hosts else ""
+def _describe_outside_calls(calls: str) -> str:
+    """Return what a stop did not verify: processes that train.sh started elsewhere."""
+    return f" here; train.sh calls {calls}: what that starts is not verified" if calls else ""

@@ -221,10 +221,10 @@ class BackgroundFound(AgentEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SshCalled(AgentEvent):
-    """A process of the run called ssh to these hosts. What it started there is outside the keeper's tree."""
+class OutsideCalled(AgentEvent):
+    """train.sh makes calls that start processes outside the keeper's tree: ``ssh to h2, tmux in line 3 of train.sh``."""
 
-    hosts: Message
+    calls: Message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -314,7 +314,7 @@ Event: TypeAlias = (
     | Chunk
     | Exited
     | BackgroundFound
-    | SshCalled
+    | OutsideCalled
     | CleanedUp
     | Released
     | Heartbeat

@@ -27,7 +27,7 @@ class HostOutcome:
     reason: str  # one sentence for a person
     hint: str
     left: int | None  # processes that still run; None: unknown
-    ssh_hosts: str = ""  # hosts that train.sh called by ssh: nothing was verified there
+    outside_calls: str = ""  # calls of train.sh that start processes elsewhere: not verified
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,14 +51,14 @@ class RunOutcome:
     def is_clean(self) -> bool:
         """Return whether every host was verified after the end and no process of the run is left.
 
-        Hosts that train.sh called by ssh are not among them.
+        Processes that train.sh started elsewhere, such as by ssh, are not among them.
         """
         return all(host.left == 0 for host in self.hosts)
 
     @property
-    def ssh_hosts(self) -> tuple[str, ...]:
-        """Return the hosts that train.sh called by ssh, each once."""
-        names = (name for host in self.hosts for name in host.ssh_hosts.split(", ") if name)
+    def outside_calls(self) -> tuple[str, ...]:
+        """Return the calls of train.sh that start processes elsewhere, each once."""
+        names = (name for host in self.hosts for name in host.outside_calls.split(", ") if name)
         return tuple(dict.fromkeys(names))
 
 
@@ -154,7 +154,7 @@ def _host_outcome(host: HostState) -> HostOutcome:
         reason=reason,
         hint=host.trouble.hint if host.trouble else "",
         left=left,
-        ssh_hosts=host.ssh_hosts,
+        outside_calls=host.outside_calls,
     )
 
 

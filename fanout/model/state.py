@@ -33,11 +33,11 @@ from fanout.model.events import (
     LoginOutput,
     LogTruncated,
     LossReason,
+    OutsideCalled,
     Prepared,
     Refused,
     Released,
     RendezvousJoined,
-    SshCalled,
     Started,
     StreamOpened,
     Tick,
@@ -98,7 +98,7 @@ class HostState:
     load: Mapping[str, Any] = field(default_factory=dict)
     exit: Exited | None = None
     background: Mapping[BackgroundEnd, BackgroundFound] = field(default_factory=dict)
-    ssh_hosts: str = ""  # hosts that train.sh called by ssh: nothing was verified there
+    outside_calls: str = ""  # calls of train.sh that start processes elsewhere: not verified
     cleaned_up: CleanedUp | None = None
     prepare_at: float | None = None
     go_at: float | None = None
@@ -242,7 +242,7 @@ _HOST, _RUN = FastReplace(HostState), FastReplace(RunState)
 
 #: No contact with the agent: a new connection counts only once the agent sends more than its hello.
 _NO_CONTACT = (Connecting, Connected, Disconnected, LoginOutput)
-_NOTICES = (DiskPressure, BackgroundFound, SshCalled)
+_NOTICES = (DiskPressure, BackgroundFound, OutsideCalled)
 _KEEPS_PHASE = (LoginOutput, Disconnected, RendezvousJoined, StreamOpened, LogTruncated, *_NOTICES, Heartbeat)
 
 
@@ -265,7 +265,7 @@ def _changes_of_event(host: HostState, event: _ConnectionEvent | _RunEvent) -> d
 _ConnectionEvent: TypeAlias = Connecting | Connected | Disconnected | LoginOutput | ConnectFailed | HostLost
 _CONNECTION_EVENTS = (Connecting, Connected, Disconnected, LoginOutput, ConnectFailed, HostLost)
 _StartEvent: TypeAlias = Prepared | Refused | Started | RendezvousJoined | StreamOpened | LogTruncated | DiskPressure
-_EndEvent: TypeAlias = Exited | BackgroundFound | SshCalled | CleanedUp | Released | Heartbeat
+_EndEvent: TypeAlias = Exited | BackgroundFound | OutsideCalled | CleanedUp | Released | Heartbeat
 _RunEvent: TypeAlias = _StartEvent | _EndEvent
 
 
@@ -305,8 +305,8 @@ def _changes_of_run(host: HostState, event: _RunEvent) -> dict[str, Any]:
             return {"exit": host.exit or event, "last_message_at": event.at}
         case BackgroundFound():
             return {"background": {**host.background, event.how: event}, "last_message_at": event.at}
-        case SshCalled():
-            return {"ssh_hosts": event.hosts, "last_message_at": event.at}
+        case OutsideCalled():
+            return {"outside_calls": event.calls, "last_message_at": event.at}
         case CleanedUp():
             return {"cleaned_up": host.cleaned_up or event, "last_message_at": event.at}
         case Heartbeat():

@@ -220,6 +220,7 @@ FAILURE_CLASSES = (
         "a person or another program ended the processes on purpose",
     ),
     _row("lease", "unheard", "restart", "the hosts are healthy: only the launcher was away", limit=1),
+    _row("background", "background-ended", "stop", "train.sh returns too early in each attempt"),
     _row("early-exit", "early-exit", "restart", "a host ended with 0 before the others", limit=1),
     _row(
         "user-code",

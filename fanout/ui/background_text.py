@@ -1,14 +1,16 @@
-"""Texts about processes that outlived train.sh, and about hosts that it called by ssh."""
+"""Texts about processes that outlived train.sh, and about calls that start processes elsewhere."""
 
 from __future__ import annotations
 
+import re
+
 from fanout.model.events import BackgroundEnd, BackgroundFound
-from fanout.model.hosts import fold_names
 from fanout.model.outcome import RunOutcome
 from fanout.model.state import RunState
 from fanout.text.sanitize import to_single_line
 from fanout.text.units import count_noun
 
+_WRAPPER = re.compile(r"(?:ba|da|z|k)?sh|python[\d.]*|setsid|nohup|env")
 MOST_PROCESSES = 8  # of all hosts in one report
 
 _HEADS: dict[BackgroundEnd, str] = {
@@ -35,9 +37,9 @@ def describe_background(state: RunState) -> list[str]:
     return lines
 
 
-def describe_ssh_calls(outcome: RunOutcome) -> str:
-    """Return which hosts train.sh called by ssh: fanout verified nothing there."""
-    return f"train.sh called ssh to {fold_names(outcome.ssh_hosts)}: what it started there was not verified"
+def describe_outside_calls(outcome: RunOutcome) -> str:
+    """Return the calls by which train.sh started processes elsewhere: fanout verified nothing there."""
+    return f"train.sh calls {', '.join(outcome.outside_calls[:8])}: what that starts is not verified"
 
 
 def describe_found(event: BackgroundFound, *, failed: bool) -> str:
@@ -49,9 +51,16 @@ def describe_found(event: BackgroundFound, *, failed: bool) -> str:
     if not commands or event.how == "kept":
         return ""
     if event.how == "waited":
-        return f": train.sh returned, and its background process still runs: waiting for {sorted(commands)[0][:80]}"
-    text = f": the keeper ended {count_noun(len(commands), 'process')} that train.sh left running: {commands[0][:80]}"
+        return f": train.sh returned, and its background process still runs: waiting for {_get_program(commands[0])}"
+    text = f": the keeper ended {count_noun(len(commands), 'process')} that train.sh left running: {_get_program(commands[0])}"
     return text if failed else text + _KEEP
+
+
+def _get_program(command: str) -> str:
+    """Return the program of a command line without its shell, interpreter and arguments, which differ between hosts."""
+    words = [word for word in command.split() if not word.startswith("-")]
+    names = [word.rpartition("/")[2] for word in words] or [command]
+    return next((name for name in names if not _WRAPPER.fullmatch(name)), names[0])[:80]
 
 
 def _list_processes(event: BackgroundFound) -> list[str]:

@@ -19,7 +19,7 @@ from fanout.record.paths import LogFileNames
 from fanout.text.paint import Painter
 from fanout.text.sanitize import sanitize_line, sanitize_lines, sanitize_text, to_single_line
 from fanout.text.units import format_duration
-from fanout.ui.background_text import describe_background, describe_ssh_calls
+from fanout.ui.background_text import describe_background, describe_outside_calls
 from fanout.ui.equal_messages import join_pids, split_pid
 
 LAST_LINES = 15
@@ -73,8 +73,8 @@ def build_report(
 
 def _format_success(heading: RunInfo, state: RunState, outcome: RunOutcome, paint: Painter) -> list[str]:
     left = "nothing is left on them" if len(outcome.hosts) > 1 else "nothing is left there"
-    if outcome.ssh_hosts:
-        left = "no process of its own is left, but " + describe_ssh_calls(outcome)
+    if outcome.outside_calls:
+        left = "no process of its own is left, but " + describe_outside_calls(outcome)
     if not outcome.is_clean:
         unknown = fold_names(_find_unverified(outcome))
         left = (
@@ -208,8 +208,8 @@ def _format_leftovers(state: RunState, outcome: RunOutcome, paint: Painter) -> l
     if unknown:
         text = f"unknown: could not verify {fold_names(unknown)}"
         lines.append(_format_fact("left behind", paint("33", text)))
-    if outcome.ssh_hosts:
-        lines.append(_format_fact("left behind", paint("33", f"unknown: {describe_ssh_calls(outcome)}")))
+    if outcome.outside_calls:
+        lines.append(_format_fact("left behind", paint("33", f"unknown: {describe_outside_calls(outcome)}")))
     if lines:
         return lines
     if all(state.hosts[host.host].go_at is None for host in outcome.hosts):

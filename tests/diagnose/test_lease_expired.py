@@ -131,3 +131,20 @@ def test_a_host_that_was_ended_from_outside_is_the_cause(why: str) -> None:
     assert (found.sentence, found.confidence) == (f"gpu02 ended: {why}", "high")
     assert found.advice[0].startswith("on gpu02: `last -x | head`")
     assert found.silent == ()
+
+
+def test_launcher_that_the_keeper_ended_is_not_stopped_from_outside() -> None:
+    """--background end: the SIGTERM in the log is the keeper's own."""
+    run = Run(hosts=2, each=1).pass_time(1.0)
+    why = "train.sh returned while torchrun (pid 7) ran; the keeper ended it (--background end)"
+    for host in run.hosts:
+        run.add_events(Exited(at=run.at, host=host, code=0, signal=None, reason="background-ended", why=why))
+    run.pass_time(0.5).add_output("gpu01", b"Terminated\n").pass_time(1.0)
+    found = verdict(run, each=1)
+    assert found.cause is not None
+    assert (found.cause.signature, found.cause.hosts, found.confidence) == (
+        "background-ended",
+        ("gpu01", "gpu02"),
+        "high",
+    )
+    assert "Terminated" not in found.sentence

@@ -14,9 +14,9 @@ from fanout.model.events import (
     HostLost,
     Interrupted,
     Leftover,
+    OutsideCalled,
     Prepared,
     Refused,
-    SshCalled,
 )
 from fanout.model.outcome import RunOutcome
 from tests.histories import TYPICAL, History
@@ -236,11 +236,11 @@ def test_torchrun_that_the_keeper_ended_is_a_failure_although_train_sh_exited_0(
     assert "torchrun (pid 7)" in result.headline
 
 
-def test_run_that_called_ssh_names_the_hosts_that_were_not_verified() -> None:
+def test_outside_calls_of_all_hosts_are_listed_once() -> None:
     run = build_running("a", "b")
-    run.add_events(SshCalled(at=run.at, host="a", hosts="h2, h3")).add_events(
-        SshCalled(at=run.at, host="b", hosts="h3")
+    run.add_events(OutsideCalled(at=run.at, host="a", calls="ssh to h2, tmux")).add_events(
+        OutsideCalled(at=run.at, host="b", calls="tmux")
     )
     result = compute_outcome(run.end_hosts("a", "b", code=0).release_hosts("a", "b"))
     assert result.is_success
-    assert result.ssh_hosts == ("h2", "h3")
+    assert result.outside_calls == ("ssh to h2", "tmux")

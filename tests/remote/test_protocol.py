@@ -26,11 +26,11 @@ from fanout.model.events import (
     Leftover,
     LoginOutput,
     LogTruncated,
+    OutsideCalled,
     Prepared,
     Refused,
     Released,
     RendezvousJoined,
-    SshCalled,
     Started,
     StreamOpened,
 )
@@ -74,7 +74,7 @@ MESSAGES: list[tuple[dict[str, Any], Event]] = [
     ({"t": "rendezvous_joined", "how": "waiting"}, RendezvousJoined(at=7.0, host="h", how="waiting")),
     ({"t": "disk_pressure", "message": "no room"}, DiskPressure(at=7.0, host="h", message="no room")),
     ({"t": "background_found", **KEPT}, BackgroundFound(at=7.0, host="h", **KEPT)),
-    ({"t": "ssh_called", "hosts": "h2, h3"}, SshCalled(at=7.0, host="h", hosts="h2, h3")),
+    ({"t": "outside_called", "calls": "ssh to h2"}, OutsideCalled(at=7.0, host="h", calls="ssh to h2")),
     ({"t": "log_truncated", "stream": 1, "upto": 9}, LogTruncated(at=7.0, host="h", stream=1, upto=9)),
 ]
 

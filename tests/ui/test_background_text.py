@@ -25,8 +25,8 @@ def list_messages(how: BackgroundEnd, code: int, processes: str) -> list[str]:
 
 
 def test_waited_launcher_is_named_once_for_all_hosts() -> None:
-    assert list_messages("waited", 0, "pid 7 torchrun a.py") == [
-        "gpu[01-02]: train.sh returned, and its background process still runs: waiting for torchrun a.py"
+    assert list_messages("waited", 0, "pid 7 /usr/bin/python3 -u /opt/bin/torchrun --node-rank=1 a.py") == [
+        "gpu[01-02]: train.sh returned, and its background process still runs: waiting for torchrun"
     ]
 
 
@@ -34,7 +34,7 @@ def test_waited_launcher_is_named_once_for_all_hosts() -> None:
 def test_ended_processes_are_counted_with_the_way_to_keep_them(code: int, advises: bool) -> None:
     """After a failure no value of --background keeps a process, so the message names none."""
     (text,) = list_messages("ended", code, "pid 7 raylet -x\npid 8 sleep 9")
-    assert text.startswith("gpu[01-02]: the keeper ended 2 processes that train.sh left running: raylet -x")
+    assert text.startswith("gpu[01-02]: the keeper ended 2 processes that train.sh left running: raylet")
     assert ("--background keep" in text and "ray start --block" in text) is advises
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from fanout.logs.tail import KEEP_BYTES, LogTails, extract_traceback
 from fanout.model import outcome
-from fanout.model.events import BackgroundFound, CleanedUp, HostLost, Interrupted, Leftover, SshCalled
+from fanout.model.events import BackgroundFound, CleanedUp, HostLost, Interrupted, Leftover, OutsideCalled
 from fanout.ui.run_report import build_report
 from tests import histories
 from tests.histories import TRACEBACK, History
@@ -168,11 +168,13 @@ def test_a_diagnosis_stands_under_the_headline() -> None:
 def test_report_does_not_claim_that_nothing_is_left_if_train_sh_called_ssh(code: int) -> None:
     run = History("gpu01").connect_hosts().start_hosts()
     text = render_report(
-        run.add_events(SshCalled(at=run.at, host="gpu01", hosts="gpu02"))
+        run.add_events(OutsideCalled(at=run.at, host="gpu01", calls="ssh to gpu02, tmux in line 3 of train.sh"))
         .end_hosts("gpu01", code=code)
         .release_hosts("gpu01")
     )
-    assert "called ssh to gpu02: what it started there was not verified" in text
+    assert "train.sh calls ssh to gpu02, tmux in line 3 of train.sh: what that starts is not verified" in " ".join(
+        text.split()
+    )
     assert "nothing" not in text
 
 

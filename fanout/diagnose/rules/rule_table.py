@@ -13,6 +13,7 @@ from fanout.diagnose.evidence_order import LevelName
 from fanout.diagnose.rule_context import RuleContext, RuleResult
 from fanout.diagnose.rules import (
     absent_hosts,
+    background_end,
     first_failure,
     lease_expired,
     named_ranks,
@@ -40,6 +41,9 @@ RULES = (
     Rule("unheard", "own", lease_expired.find_expired_lease,
          "hosts ended the run by themselves when their lease expired, and no rank has an error of its own: the launcher was "
          "stopped, its machine slept, or it could not reach the hosts"),
+    Rule("background", "own", background_end.find_ended_launcher,
+         "train.sh returned while its launcher ran, the keeper ended the launcher (`--background end`), and no rank failed "
+         "before"),
     Rule("numbers", "own", node_rank.find_wrong_number,
          "a host waited in the rendezvous for a key that only another node number waits for, or for another number of hosts; "
          "or two hosts waited for keys of the same node number"),

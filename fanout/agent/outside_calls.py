@@ -1,0 +1,126 @@
+"""Calls that start processes outside the keeper's tree: by ssh on another host, or by a service of this host.
+
+The keeper verifies its own tree at the end, but not what ssh, tmux, systemd-run or docker started elsewhere. It looks for
+ssh in the tree while the run lasts, and for such programs in the text of train.sh, because a call may be short.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import time
+
+from . import background, processes
+
+PAUSE_SECONDS = 1.0
+LARGEST_SCRIPT = 256 << 10
+MOST_SCRIPTS = 8  # train.sh and the scripts that it calls
+MOST_CALLS = 16
+#: Options of ssh that take a value (ssh(1)).
+_WITH_VALUE = "BbcDEeFIiJLlmOoPpQRSWw"
+_CLIENTS = (b"ssh", b"slogin", b"autossh")
+#: Remote commands that end with their ssh: git, rsync, scp, sftp.
+_TRANSFERS = (b"git-upload-pack", b"git-receive-pack", b"git-lfs-", b"rsync --server", b"scp -", b"sftp")
+#: Programs that start processes outside the tree, and the first argument with which they do ("" for any).
+_STARTERS = {
+    "pdsh": "", "clush": "", "pssh": "", "parallel-ssh": "", "systemd-run": "", "at": "", "batch": "",
+    "tmux": "(?:\\S+ +)*?(?:new|send|split|respawn)", "screen": "-", "docker": "(?:run|start|exec|compose)\\b",
+    "sbatch": "", "qsub": "", "bsub": "", "kubectl": "(?:run|apply|create|exec)\\b",
+}  # fmt: skip
+_BEFORE = r"(?:^|[;&|({`]|\b(?:then|do|else|exec|time|nohup|setsid|sudo|command|eval|if|!)\s)\s*(?:[A-Za-z_]\w*=\S*\s+)*(?:\S*/)?"
+_NAMES = "ssh|slogin|autossh|" + "|".join(re.escape(name) for name in _STARTERS)
+_CALL = re.compile(_BEFORE + r"(%s)(?:\s+([^;|&`]*)|$)" % _NAMES)
+_SCRIPT = re.compile(r"[\w./-]+\.(?:sh|bash)\b")
+
+
+class OutsideWatch:
+    """The calls of a run that start processes outside the keeper's tree."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+        self._hosts: list = []
+        self._named: list = []
+
+    @property
+    def calls(self) -> list:
+        """Return the calls as phrases, such as ``ssh to h2``: the observed ones, else those that train.sh names."""
+        named = [call for call in self._named if not (self._hosts and call.startswith("ssh "))]
+        return (["ssh to " + host for host in self._hosts] + named)[:MOST_CALLS]
+
+    def read_script(self, argv: list, cwd: str) -> None:
+        """Note the calls in the text of train.sh and of the scripts that it names."""
+        is_shell = os.path.basename(argv[0]) in ("bash", "sh", "zsh", "dash", "ksh")
+        words = [word for word in argv[1:] if not word.endswith((".py", ".yaml", ".yml"))] if is_shell else []
+        names = [word for word in words if os.path.isfile(os.path.join(cwd, word))][:1]
+        for name in names:  # it grows
+            text = _read_script(os.path.join(cwd, name))
+            self._named += [call for call in find_named_calls(text, name) if call not in self._named]
+            called = (found for found in _SCRIPT.findall(_remove_comments(text)) if found not in names)
+            names += list(dict.fromkeys(called))[: MOST_SCRIPTS - len(names)]
+
+    def scan(self, keeper: int, *, now: bool = False) -> None:
+        """Look for ssh clients below the keeper, if a scan is due or with ``now``."""
+        if time.monotonic() < self._next and not now:
+            return
+        self._next = time.monotonic() + PAUSE_SECONDS
+        for pid in processes.descendants(keeper):
+            host = find_ssh_host(background.read_words(pid))
+            if host and host not in self._hosts:
+                self._hosts.append(host)
+
+
+def find_named_calls(text: str, script: str) -> list:
+    """Return the calls in the text of a script that start processes outside the tree of the keeper."""
+    found = []
+    for number, line in enumerate(_remove_comments(text).split("\n"), 1):
+        for program, rest in _CALL.findall(line):
+            place = "%s in line %d of %s" % (program, number, script)
+            if program in _STARTERS:
+                if re.match(_STARTERS[program], rest or ""):
+                    found.append(place)
+                continue
+            host = find_ssh_host([b"ssh", *(word.encode() for word in _split_words(rest))])
+            if host:
+                found.append("ssh to " + host if re.fullmatch(r"[\w.:-]+", host) else place)
+    return list(dict.fromkeys(found))
+
+
+def find_ssh_host(words: list) -> str:
+    """Return the host on which this command line of ssh runs a command or a shell; "" for any other command line."""
+    if not words or os.path.basename(words[0]) not in _CLIENTS:
+        return ""
+    flags, rest = "", list(words[1:])
+    while rest and rest[0].startswith(b"-") and len(rest[0]) > 1:
+        word = rest.pop(0).decode("utf-8", "replace")[1:]
+        for at, letter in enumerate(word):
+            flags += letter
+            if letter in _WITH_VALUE:
+                if at == len(word) - 1 and rest:
+                    rest.pop(0)
+                break
+    remote = b" ".join(rest[1:]).strip()
+    if not rest or "N" in flags or "W" in flags or "O" in flags or remote.startswith(_TRANSFERS):
+        return ""
+    host = rest[0].decode("utf-8", "replace")
+    host = host[6:] if host.startswith("ssh://") else host
+    return str(host.rpartition("@")[2][:200])
+
+
+def _split_words(text: str) -> list:
+    try:
+        return shlex.split(text)
+    except ValueError:  # a quoted text that continues in the next line
+        return text.replace('"', " ").replace("'", " ").split()
+
+
+def _remove_comments(text: str) -> str:
+    return re.sub(r"(?m)(?:^|(?<=\s))#.*$", "", text.replace("\\\n", "  "))
+
+
+def _read_script(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(LARGEST_SCRIPT)
+    except (OSError, ValueError):
+        return ""
