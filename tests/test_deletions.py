@@ -37,6 +37,7 @@ GUARDS = {
     "fanout/agent/claim_files.py:release_claim": CLAIM,
     "fanout/agent/state_dir.py:remove_stale_files": STATE,
     "fanout/agent/state_dir.py:remove_tree": "tests/agent/test_state_dir.py::test_removing_a_run_follows_no_link",
+    "fanout/agent/torch_dirs.py:_remove_files": "tests/agent/test_rank_files.py::test_only_files_of_torch_are_deleted",
     "fanout/agent/prepare.py:_publish_directory": "tests/agent/test_state_dir.py::test_runs_are_found_by_their_directories",
     "fanout/agent/prepare.py:_write_run_info": "tests/agent/test_state_dir.py::test_the_directory_belongs_to_the_user_only",
     "fanout/agent/probes/sandbox.py:run_sandboxed": "tests/checks/test_playing.py::test_other_effects_of_the_script_stay_in_the_sandbox",

@@ -19,6 +19,7 @@ MODULES = (
     "claim_files",
     "state_dir",
     "processes",
+    "torch_dirs",
     "run_files",
     "spawn",
     "log_spool",
@@ -45,6 +46,8 @@ MODULES = (
     "prepare",
     "probe_runner",
     "rank_logs",
+    "rank_processes",
+    "file_tail",
     "relay",
     "stack_hook",
 )

@@ -334,7 +334,7 @@ class Keeper:
         if self.outside.calls:
             self.status.update(outside_calls=self.outside.calls)
             self.relays.send_to_all(keeper_frames.build_outside_called(self.outside.calls))
-        cleaned_up = keeper_frames.build_cleaned_up(left, killed, self._collect_sizes(), self.spool)
+        cleaned_up = keeper_frames.build_cleaned_up(left, killed, self._collect_sizes(), self.spool, self.ranks)
         self.status.update(phase="cleaned_up", cleaned_up=cleaned_up)
         self.linger = LingerState(left, self.spool, self.release_claims, holds=self.spec.get("hold", False))
         self._offer_sizes()

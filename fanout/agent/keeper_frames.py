@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from .lease import Lease
     from .log_spool import LogSpool
+    from .rank_logs import RankLogs
 
 #: The end of train.sh if SIGKILL does not end it.
 UNKILLABLE = {"code": None, "signal": None, "reason": "unkillable", "why": "train.sh could not be killed"}
@@ -63,12 +64,15 @@ def iter_end(facts: dict) -> Iterator:
         yield dict(facts["cleaned_up"], t="cleaned_up")
 
 
-def build_cleaned_up(left: list, killed: int, sizes: dict, spool: LogSpool) -> dict:
+def build_cleaned_up(left: list, killed: int, sizes: dict, spool: LogSpool, ranks: RankLogs | None) -> dict:
     """Return the facts about the end: killed and left processes, and the sizes and checksum of the log."""
+    missing = (
+        ranks.count_missing() if ranks is not None else 0
+    )  # in files of ranks, which the disk had no space to copy
     return {
         "killed": killed,
         "left": [processes.describe_process(pid) for pid in left],
         "sizes": {str(number): size for number, size in sizes.items()},
         "crc": {"0": spool.crc},
-        "dropped": spool.dropped,
+        "dropped": spool.dropped + missing,
     }

@@ -1,19 +1,27 @@
-"""Rank logs: one stream per rank, without support by train.sh. torchrun writes a file per rank, and the relay follows
-the files.
+"""Rank logs: one stream per rank, without support by train.sh.
 
 torchrun mixes its ranks on one pipe, and its own ``--tee`` splits lines. But it takes every option that is not on its
 command line from PET_<OPTION> (torch/distributed/argparse_util.py). So PET_REDIRECTS=3 and PET_LOG_DIR make it write
 ``DIR/<run>_<random>/attempt_<n>/<local rank>/{stdout,stderr}.log`` (torch/distributed/elastic/multiprocessing/api.py).
 Those files *are* the log: the relay reads them in place, and nothing is copied.
+
+Other launchers use files elsewhere, for example `accelerate launch`, or `torchrun --log-dir`. These files are found
+through the processes of the run, and copied as they grow (``file_tail``).
 """
 
 from __future__ import annotations
 
 import os
+import stat
 import time
 
-from . import processes
+from . import rank_processes, run_files, torch_dirs
+from .file_tail import FileTail
 from .log_spool import SHM_PREFIX
+
+TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
+if TYPE_CHECKING:
+    from .rank_processes import OpenFile, RunProcess
 
 REDIRECTS = {"PET_REDIRECTS": "3"}
 USER_SETTINGS = ("PET_REDIRECTS", "PET_TEE", "PET_LOG_DIR")  # if one of these is set, the user has configured it
@@ -45,59 +53,172 @@ def redirect_ranks(env: dict, directory: str) -> bool:
     return True
 
 
+def follow_ranks(directory: str, first: int, environment: dict) -> tuple:
+    """Make torchrun write a file per rank, unless the environment or a full disk forbids it; return (RankLogs, notice)."""
+    notice = explain_no_space(directory)
+    if not notice:
+        redirect_ranks(environment, directory)
+    return RankLogs(directory, first), notice
+
+
+class _WaitingFile:
+    """A file of a rank without a stream: it is empty, or its rank is not known yet."""
+
+    def __init__(self, path: str, local: int | None, rank: int | None, ending: str) -> None:
+        self.path = path
+        self.local = local
+        self.rank = rank
+        self.ending = ending  # " err", " attempt 1"
+        self.name = ""  # for a file of several ranks
+        self.source = -1  # the descriptor through which a file elsewhere is copied
+        self.start = 0
+        self.appends = False
+        self.since = 0.0  # when it was first seen with content
+
+    @property
+    def has_content(self) -> bool:
+        """Return whether there is something to show: an empty stream needs no name."""
+        return (os.fstat(self.source).st_size > self.start) if self.source >= 0 else _read_size(self.path) > 0
+
+
 class RankLogs:
     """The files found so far: stream number -> (name, path, size). Numbers count from 1 in the order of finding."""
 
     def __init__(self, directory: str, first_rank: int) -> None:
+        self.directory = directory
         self.root = os.path.join(directory, "ranks")
+        self.names: dict = {}
+        self.paths: dict = {}
+        self.sizes: dict = {}
         self._list = os.open(
             os.path.join(directory, "streams"), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
         )
         self._first_rank = first_rank
-        self._waiting: dict = {}  # path -> when it was first seen, until its rank is known
-        self.names: dict = {}
-        self.paths: dict = {}
-        self.sizes: dict = {}
+        self._ranks: dict = {}  # local rank -> global rank, from the environments of running ranks
+        self._waiting: list = []
+        self._own: dict = {}  # path below ``root`` -> (device, inode)
+        self._elsewhere: dict = {}  # (device, inode) -> _WaitingFile, of files that are copied
+        self._torch_runs: set = set()  # directories of a launcher's ranks elsewhere
+        self._tails: dict = {}  # stream number -> FileTail
+        self._began = rank_processes.read_birth(self._list)
 
     def scan(self, keeper: int, final: bool = False) -> list:
         """Return frames of the streams that are new since the last scan; update the sizes of all streams."""
-        new = self._find_new(keeper, final)
+        self._find_own_files()
+        self._search_processes(keeper)
+        new = self._open_streams(final)
         for number, path in self.paths.items():
-            self.sizes[number] = _read_size(path)
+            tail = self._tails.get(number)
+            if tail is None:
+                self.sizes[number] = _read_size(path)
+            else:
+                tail.copy_new(*((tail.missing,) if final else ()))
+                self.sizes[number] = tail.target.size
         return [self.build_frame(number) for number in new]
+
+    def count_missing(self) -> int:
+        """Return the bytes of files elsewhere that the disk had no space for."""
+        return sum(tail.missing for tail in self._tails.values())
 
     def build_frame(self, number: int) -> dict:
         """Return the frame that announces a stream to a relay."""
         return {"t": "stream_opened", "stream": number, "name": self.names[number], "path": self.paths[number]}
 
-    def _find_new(self, keeper: int, final: bool) -> list:
-        now = time.monotonic()
-        known = set(self.paths.values())
+    # -- finding files
+
+    def _find_own_files(self) -> None:
         for path in _find_files(self.root):
-            if path not in known and _read_size(path) > 0:  # an empty stream needs no name
-                self._waiting.setdefault(path, now)
-        if not self._waiting:
-            return []
-        ranks = read_ranks(keeper)
-        new = []
-        for path, since in sorted(self._waiting.items()):
-            local = int(os.path.basename(os.path.dirname(path)))
-            rank = ranks.get(local, -1)
+            if path not in self._own and _read_key(path):
+                self._own[path] = _read_key(path)
+                attempt, local, ending = _parse_torch_path(path)
+                self._waiting.append(_WaitingFile(path, local, None, ending + attempt))
+
+    def _search_processes(self, keeper: int) -> None:
+        """Find the files of running ranks, and those that their launchers have open for them."""
+        shared: dict = {}  # pid of a launcher -> keys of its stdout and stderr
+        for process in rank_processes.iter_processes(keeper):
+            outputs = [(number, file) for number, file, _ in process.find_outputs() if file is not None]
+            if not process.is_rank:
+                shared[process.pid] = {file.key for _, file in outputs}
+                for file in process.find_torch_files():
+                    self._follow_torch_file(file.key, file.path, file.link, process.pid)
+                continue
+            if process.rank is not None and process.local is not None:
+                self._ranks[process.local] = process.rank
+            for number, file in outputs:
+                if rank_processes.TORCH_FILE.search(file.path):
+                    self._follow_torch_file(file.key, file.path, file.link, process.parent)
+                else:
+                    self._follow_output(process, number, file, file.key in shared.get(process.parent, ()))
+        for run in self._torch_runs:  # a rank that ended at once was never seen running
+            for path in _find_files(run):
+                self._follow_torch_file(_read_key(path), path, path, -1)
+
+    def _follow_torch_file(self, key: tuple, path: str, link: str, launcher: int) -> None:
+        """Follow a file that torchrun made for a rank in a directory elsewhere."""
+        attempt, local, ending = _parse_torch_path(path)
+        if not self._follow_file(key, link, _WaitingFile(path, local, None, ending + attempt)):
+            return
+        run = os.path.dirname(os.path.dirname(os.path.dirname(path)))
+        if run not in self._torch_runs and _read_key(path) == key:  # not deleted, and of this mount namespace
+            self._torch_runs.add(run)
+            torch_dirs.record_directory(self.directory, run, launcher)
+
+    def _follow_output(self, process: RunProcess, number: int, file: OpenFile, shared: bool) -> None:
+        """Follow the stdout or stderr of a rank. A file that its launcher uses too may contain lines of several ranks."""
+        if number == 1 and file.key in self._elsewhere:
+            self._elsewhere[file.key].ending = ""
+        waiting = _WaitingFile(file.path, process.local, process.rank, " err" if number == 2 else "")
+        waiting.name = "file " + ascii(os.path.basename(file.path))[1:-1][:100] if shared else ""
+        waiting.appends = file.appends
+        if not self._follow_file(file.key, file.link, waiting) or not file.appends:
+            return
+        if not self._began or rank_processes.read_birth(waiting.source) < self._began:  # it may have older lines
+            waiting.start = os.fstat(waiting.source).st_size
+
+    def _follow_file(self, key: tuple, link: str, waiting: _WaitingFile) -> bool:
+        """Open a file and return True if it is new. It stays open, so no other file gets its inode."""
+        if not key or key in self._elsewhere or key in self._own.values():
+            return False
+        try:
+            waiting.source = os.open(link, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError:
+            return False
+        seen = os.fstat(waiting.source)
+        if (seen.st_dev, seen.st_ino) != key:  # the process has opened another file meanwhile
+            os.close(waiting.source)
+            return False
+        self._elsewhere[key] = waiting
+        self._waiting.append(waiting)
+        return True
+
+    # -- streams
+
+    def _open_streams(self, final: bool) -> list:
+        """Return the numbers of the streams that can be named now."""
+        now = time.monotonic()
+        new, kept = [], []
+        for waiting in sorted(self._waiting, key=lambda each: each.path):
+            waiting.since = waiting.since or (now if waiting.has_content else 0.0)
+            rank = waiting.rank if waiting.rank is not None else self._ranks.get(waiting.local, -1)
+            late = final or (waiting.since and now - waiting.since >= NAMING_SECONDS)
+            if not waiting.since or (rank < 0 and not waiting.name and not late):
+                kept.append(waiting)
+                continue
             if rank < 0:
-                if not final and now - since < NAMING_SECONDS:
-                    continue
-                rank = self._first_rank + local
-            del self._waiting[path]
-            new.append(self._add_stream(path, rank))
+                rank = self._first_rank + (waiting.local or 0)
+            new.append(self._open_stream(waiting, (waiting.name or "rank %d" % rank) + waiting.ending))
+        self._waiting = kept
         return new
 
-    def _add_stream(self, path: str, rank: int) -> int:
+    def _open_stream(self, waiting: _WaitingFile, name: str) -> int:
         """Give the file a number and record it: the list outlives the keeper."""
         number = len(self.paths) + 1
-        attempt = os.path.basename(os.path.dirname(os.path.dirname(path)))[len("attempt_") :]
-        name = "rank %d" % rank + (" err" if path.endswith("stderr.log") else "")
-        if attempt not in ("", "0"):
-            name += " attempt " + attempt
+        path = waiting.path
+        if waiting.source >= 0:
+            target = run_files.StreamFile(self.directory, number)
+            self._tails[number] = FileTail(waiting.source, waiting.start, waiting.appends, target)
+            path = run_files.stream_path(self.directory, number)
         self.names[number], self.paths[number] = name, path
         os.write(self._list, os.fsencode("%d\t%s\t%s\n" % (number, name, path)))
         return number
@@ -118,32 +239,21 @@ def read_streams(directory: str) -> dict:
     return streams
 
 
-def follow_ranks(directory: str, first: int, environment: dict) -> tuple:
-    """Make torchrun write a file per rank, unless the environment forbids it; return (RankLogs or None, notice)."""
-    notice = explain_no_space(directory)
-    if not notice and redirect_ranks(environment, directory):
-        return RankLogs(directory, first), ""
-    return None, notice
-
-
-def read_ranks(keeper: int) -> dict:
-    """Return local rank -> global rank, from the environments of the running workers below the keeper."""
-    found = {}
-    for pid in processes.descendants(keeper):
-        try:
-            env = dict(entry.partition(b"=")[::2] for entry in processes.read_environ(pid).split(b"\0"))
-            found[int(env[b"LOCAL_RANK"])] = int(env[b"RANK"])
-        except (OSError, KeyError, ValueError):
-            continue  # not a worker, or it has ended
-    return found
+def _parse_torch_path(path: str) -> tuple:
+    """Return (" attempt <n>" or "", local rank, " err" or "") of a rank's file that torchrun made."""
+    match = rank_processes.TORCH_FILE.search(path)
+    if match is None:
+        return "", None, ""
+    attempt = int(match[1])
+    return " attempt %d" % attempt if attempt else "", int(match[2]), " err" if match[3] == "err" else ""
 
 
 def _find_files(root: str) -> list:
-    """Return all stdout.log and stderr.log files at torchrun's depth below ``root``."""
+    """Return all stdout.log and stderr.log files at torchrun's depth: of a directory of runs, or of one run."""
     found = []
-    for run in _list_directories(root):
+    for run in (root, *_list_directories(root)):
         for attempt in _list_directories(run):
-            for local in _list_directories(attempt):
+            for local in _list_directories(attempt) if os.path.basename(attempt).startswith("attempt_") else ():
                 if os.path.basename(local).isdigit():
                     found += [os.path.join(local, name) for name in ("stdout.log", "stderr.log")]
     return found
@@ -162,3 +272,12 @@ def _read_size(path: str) -> int:
         return os.lstat(path).st_size
     except OSError:
         return 0
+
+
+def _read_key(path: str) -> tuple:
+    """Return (device, inode) of a regular file, () if there is none."""
+    try:
+        seen = os.lstat(path)
+    except OSError:
+        return ()
+    return (seen.st_dev, seen.st_ino) if stat.S_ISREG(seen.st_mode) else ()

@@ -209,9 +209,12 @@ def _has_maker_died(pid: str, end: str = "") -> bool:
 
 def remove_run(root: str, run: str, node: int) -> None:
     """Delete a run's directory with its content, if a keeper made it. What cannot be deleted is tried again later."""
+    from . import torch_dirs  # only the end of a run needs it
+
     directory = run_path(root, run, node)
     try:
         if _is_run(directory):
+            torch_dirs.remove_temporary(directory)
             remove_tree(directory)
     except OSError:
         pass

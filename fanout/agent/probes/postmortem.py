@@ -13,7 +13,7 @@ import re
 import time
 from functools import partial
 
-from .. import prepare, processes, smi
+from .. import prepare, processes, smi, torch_dirs
 from . import flight_files, nccl_ras, network, rdma
 from .probe_tools import (
     FactUnavailable,
@@ -181,7 +181,10 @@ def _read_error_files(args: dict[str, Any]) -> list[dict[str, Any]]:
     """Return torch's error files of this run (TORCHELASTIC_ERROR_FILE) with local rank, stack, and age in seconds."""
     directory = find_directory(args)
     found = []
-    for path in glob.glob(os.path.join(directory, "ranks", "*", "attempt_*", "*", "error.json"))[:64]:
+    runs = [os.path.join(directory, "ranks", "*")]
+    runs += [glob.escape(run) for _, _, _, run in torch_dirs.read_directories(directory)]
+    paths = [path for run in runs for path in glob.glob(os.path.join(run, "attempt_*", "*", "error.json"))]
+    for path in paths[:64]:
         try:
             message = json.loads(read_start(path, 1 << 18))["message"]
         except (OSError, ValueError, KeyError, TypeError):
