@@ -19,6 +19,8 @@ from fanout.model.events import (
     Leftover,
     Prepared,
     Released,
+    Restarting,
+    RestartPhase,
     Started,
     Tick,
 )
@@ -171,6 +173,27 @@ def link_lost_and_back() -> History:
     run.add_events(Connected(at=run.at, host="gpu02", attempt=2, took=0.4, hello={}))
     run.add_output("gpu02", b"step 2/9 loss 2.9\n").pass_time(1.0)
     return run.end_hosts("gpu01", "gpu02").pass_time(0.5).release_hosts("gpu01", "gpu02").pass_time(0.5)
+
+
+def run_between_attempts(*phases: RestartPhase) -> History:
+    """gpu02 failed and all hosts have ended; each phase before the restart begins 7 seconds after the one before."""
+    run = History("gpu01", "gpu02").connect_hosts().start_hosts().add_output("gpu01", b"step 1/9 loss 3.0\n")
+    run.pass_time(2.0).end_hosts("gpu02", code=None, signal=9).stop_hosts("gpu02 failed", "gpu01")
+    run.pass_time(1.0).end_hosts("gpu01", code=None, signal=15)
+    run.add_events(*(CleanedUp(at=run.at, host=host, killed=0) for host in run.hosts)).pass_time(0.5)
+    for phase in phases:
+        run.add_events(
+            Restarting(
+                at=run.at,
+                attempt=1,
+                phase=phase,
+                until=run.at + {"fence": 95.0, "backoff": 10.0, "start": 0.0}[phase],
+                cause="attempt 0 failed: rank 1 on gpu02 was killed by SIGKILL",
+                action="restart 1 of 3: gpu09 replaces gpu02 as node rank 1",
+                failure_class="crash",
+            )
+        ).pass_time(7.0)
+    return run
 
 
 def build_interrupted_run() -> History:

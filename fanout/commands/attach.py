@@ -13,16 +13,17 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from fanout.diagnose.collector import EvidenceCollector
 from fanout.logs.line_filters import parse_display_filters
 from fanout.logs.tail import LogTails
 from fanout.model.errors import UsageError
 from fanout.model.exit_status import ExitStatus
 from fanout.model.request import Request
-from fanout.record import follow, run_handle, writer_lock
+from fanout.record import follow, recorded_attempts, run_handle, writer_lock
 from fanout.record.index import read_run_handle, read_run_info
 from fanout.record.run_reader import RunReader
 from fanout.run import detach, diagnosis, observe, takeover
-from fanout.run.attached_view import build_attached_view
+from fanout.run.attached_view import AttachedView
 from fanout.run.command_context import CommandContext, load_command_context
 from fanout.run.guardian import Guardian
 from fanout.run.process_context import ProcessContext
@@ -63,15 +64,26 @@ def _read_run_as_hosts(request: Request) -> Request:
 def _follow_record(recorded: RunReader, context: CommandContext) -> int:
     process = context.process
     filters = parse_display_filters(context.settings, metric=recorded.metric)
-    collector = diagnosis.build_collector(recorded.heading, diagnosis.load_signatures(context), recorded=True)
-    diagnosis.add_recorded_facts(collector, recorded.path)
+    collector = _build_collector(recorded, context)
     heading = read_run_info(recorded.path, recorded.heading)
-    shown = build_attached_view(heading, context, filters, collector, muted=True)
+    shown = AttachedView(heading, context, filters, collector, muted=True)
     view, detach_request = shown.view, shown.detach_request
     try:
-        result = follow.follow_record(
-            recorded, view, lambda: detach_request.requested, learners=[collector], reporters=[shown.hangs, shown.pace]
-        )
+        while True:
+            reporters = shown.reporters
+            result = follow.follow_record(
+                recorded,
+                view,
+                lambda: detach_request.requested,
+                learners=[collector],
+                reporters=[reporters.hangs, reporters.pace],
+            )
+            following = recorded_attempts.find_next_attempt(recorded.path)
+            if following is None or detach_request.requested or view.broken:
+                break
+            recorded = RunReader(following)
+            collector = _build_collector(recorded, context)
+            shown.begin_attempt(read_run_info(recorded.path, recorded.heading), collector)
     except KeyboardInterrupt:
         detach_request.acknowledged = True
     view.close()
@@ -83,6 +95,13 @@ def _follow_record(recorded: RunReader, context: CommandContext) -> int:
     if recorded.damage_message:
         process.print_message(recorded.damage_message)
     return _print_result(recorded, result, process)
+
+
+def _build_collector(recorded: RunReader, context: CommandContext) -> EvidenceCollector:
+    """Return the collector for a recorded attempt, with the facts of its plan."""
+    collector = diagnosis.build_collector(recorded.heading, diagnosis.load_signatures(context), recorded=True)
+    diagnosis.add_recorded_facts(collector, recorded.path)
+    return collector
 
 
 def _print_result(recorded: RunReader, result: Mapping[str, Any] | None, process: ProcessContext) -> int:
@@ -131,8 +150,7 @@ def _run_replacement(order: run_handle.RunHandle, context: CommandContext, paren
     guardian.watch_run(order.to_json())
     recorded = RunReader(order.directory)
     tails, pace = LogTails(), SlowRankReporter(muted=True)
-    collector = diagnosis.build_collector(recorded.heading, diagnosis.load_signatures(context), recorded=True)
-    diagnosis.add_recorded_facts(collector, recorded.path)
+    collector = _build_collector(recorded, context)
 
     def note(text: str) -> None:
         if taken.record:

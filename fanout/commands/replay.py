@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 from fanout.commands import report
 from fanout.logs.line_filters import parse_display_filters
@@ -21,10 +20,10 @@ from fanout.model.subscriber import Subscriber, View
 from fanout.record.index import read_run_info
 from fanout.record.run_reader import RunReader
 from fanout.run import diagnosis
+from fanout.run.attempt_reporters import AttemptReporters, CurrentReporters
 from fanout.run.choose_view import build_view, choose_look
 from fanout.run.command_context import load_command_context
 from fanout.run.process_context import ProcessContext
-from fanout.run.slow_ranks import SlowRankReporter
 from fanout.text.parse_units import parse_duration
 
 TICK_SECONDS = 0.1
@@ -39,20 +38,11 @@ def run_replay(request: Request, process: ProcessContext) -> int:
     events = report.rebuild_report(recorded, context)
     collector = diagnosis.build_collector(recorded.heading, diagnosis.load_signatures(context), recorded=True)
     diagnosis.add_recorded_facts(collector, recorded.path)
-    hangs, preview = diagnosis.HangReporter(collector), partial(diagnosis.preview_verdict, collector)
-    pace = SlowRankReporter()
+    reporters = AttemptReporters.build(collector)
     filters = parse_display_filters(context.settings, metric=recorded.metric)
-    view = build_view(
-        read_run_info(recorded.path, recorded.heading),
-        look,
-        process,
-        filters,
-        preview=preview,
-        slow=pace.slow_hosts,
-        ranks=pace.summarize_ranks,
-        hung=hangs.hung_hosts,
-        viewing="replay",
-    )
+    current = CurrentReporters(reporters)
+    heading = read_run_info(recorded.path, recorded.heading)
+    view = build_view(heading, look, process, filters, reporters=current, viewing="replay")
     try:
         view.begin(recorded.began_at)
         since = _find_start(begin, recorded.began_at, events.state.now)
@@ -60,8 +50,8 @@ def run_replay(request: Request, process: ProcessContext) -> int:
             _pace_events(skip_events_before(recorded.iter_states(), since), speed, time.monotonic, time.sleep),
             view,
             collector,
-            hangs,
-            pace,
+            reporters.hangs,
+            reporters.pace,
         )
     finally:
         view.close()

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from fanout.model.option_table import default_of
+from fanout.model.run_info import AttemptInfo
 
 
 def make_attempt_id(run_id: str, number: int) -> str:
@@ -25,16 +26,23 @@ def split_attempt_id(attempt_id: str) -> tuple[str, int]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptPlan:
-    """What the hosts learn about the attempt.
+    """What distinguishes the attempt from the other attempts of its run.
 
-    ``reason`` is the failure class of the attempt before, "" for attempt 0. ``before`` is host -> (id, node rank) of the
+    ``used`` and ``cause`` are those of its AttemptInfo. ``reason`` is the failure class of the attempt before, "" for attempt 0. ``before`` is host -> (id, node rank) of the
     attempt whose claims the host still holds. ``holds``: a host keeps its claims after the end, for the next attempt.
     """
 
     number: int = 0
     max_restarts: int = default_of("max_restarts")
+    used: int = 0
+    cause: str = ""
     reason: str = ""
     before: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+
+    @property
+    def info(self) -> AttemptInfo:
+        """Return what the views and the record show about the attempt."""
+        return AttemptInfo(number=self.number, max_restarts=self.max_restarts, used=self.used, cause=self.cause)
 
     @property
     def holds(self) -> bool:

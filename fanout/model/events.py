@@ -277,6 +277,24 @@ class HostLost(HostEvent):
 
 # -- the launcher itself
 
+#: Phases between two attempts. ``fence``: a lost host may still train. ``backoff``: a pause after a fault that may pass.
+RestartPhase: TypeAlias = Literal["fence", "backoff", "start"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restarting(BaseEvent):
+    """The launcher starts attempt ``attempt`` after ``phase``, which ends at ``until``. It is sent once for each phase.
+
+    ``cause`` is how the last attempt ended, ``failure_class`` its class, and ``action`` what the restart changes.
+    """
+
+    attempt: Annotated[int, Integer(1, 1 << 20)]
+    phase: RestartPhase
+    until: Annotated[float, Number(0, 1e12)]
+    cause: Message
+    action: Message
+    failure_class: Line = ""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tick(BaseEvent):
@@ -321,5 +339,6 @@ Event: TypeAlias = (
     | HostLost
     | Tick
     | Interrupted
+    | Restarting
     | ActionSent
 )

@@ -92,6 +92,15 @@ def outcome_of(state: RunState, *, refused: str = "") -> RunOutcome:
     return build(exit_code=ExitStatus.SUCCESS, origin="script", headline=_describe_success(state))
 
 
+def stop_between_attempts(outcome: RunOutcome, number: int, following: int) -> RunOutcome:
+    """Return the outcome of a run that the user stopped by a signal after this attempt, before attempt ``following``."""
+    if outcome.origin == "user":
+        return outcome
+    by = f"by {signal_name(number)}"
+    headline = f"stopped {by} before attempt {following}; attempt {following - 1}: {outcome.headline}"
+    return replace(outcome, exit_code=status_of_signal(number), origin="user", headline=headline, stopped_why=by)
+
+
 def with_log_gaps(outcome: RunOutcome, holes: int) -> RunOutcome:
     """Turn a success into 125 if the record lacks bytes, because the disk of this machine was full."""
     if not holes or not outcome.is_success:

@@ -38,6 +38,7 @@ from fanout.model.events import (
     Refused,
     Released,
     RendezvousJoined,
+    Restarting,
     Started,
     StreamOpened,
     Tick,
@@ -144,6 +145,7 @@ class RunState:
     longest_pause: float = 0.0  # longest time between two of them
     answers: Mapping[tuple[str, int], Answered] = field(default_factory=dict)
     awake_at: float = 0.0  # since when the launcher runs without a pause (before: suspended, or stopped)
+    restart: Restarting | None = None  # what the launcher does before it starts the next attempt
 
     @classmethod
     def initial(cls, names: Iterable[str], *, at: float) -> RunState:
@@ -180,6 +182,8 @@ def apply_event(state: RunState, event: Event) -> RunState:
             first = event.at if state.interrupted_at is None else state.interrupted_at
             interrupts = (*state.interrupts, event.signal)
             return _RUN(state, now=now, interrupts=interrupts, interrupted_at=first, ending_at=since)
+        case Restarting():
+            return _RUN(state, now=now, restart=event)
         case ActionSent():
             host = state.hosts[event.action.host]
             ending = event.at if state.ending_at is None and isinstance(event.action, Stop) else state.ending_at

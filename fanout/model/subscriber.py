@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 
 from fanout.model.events import Event
 from fanout.model.outcome import RunOutcome
+from fanout.model.run_info import RunInfo
 from fanout.model.state import RunState
 
 Viewing = Literal["run", "attach", "replay"]  # it decides the action of Ctrl-C
@@ -17,13 +18,15 @@ class View(Protocol):
 
     ``broken`` is True once the reader of the output has exited (``fanout run … | head``): the caller then stops the
     run. ``begin`` is called once before the first event, ``finish`` once after ``close``. ``note`` prints a message of the
-    caller.
+    caller. ``begin_attempt`` is called before the first event of each later attempt of a run with restarts.
     """
 
     @property
     def broken(self) -> bool: ...
 
     def begin(self, at: float, **facts: Any) -> None: ...
+
+    def begin_attempt(self, heading: RunInfo) -> None: ...
 
     def __call__(self, event: Event, state: RunState) -> None: ...
 
@@ -39,6 +42,9 @@ class TextView:
 
     def begin(self, at: float, **facts: Any) -> None:
         """Ignore the call: the caller has printed the plan."""
+
+    def begin_attempt(self, heading: RunInfo) -> None:
+        """Ignore the call: only a view of a run with restarts shows several attempts."""
 
     def finish(self, outcome: RunOutcome, text: str = "", verdict: Mapping[str, Any] | None = None) -> None:
         """Ignore the call: the caller prints the report, which is ``text``."""

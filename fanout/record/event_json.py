@@ -17,7 +17,7 @@ from fanout.model.actions import Action
 from fanout.model.errors import LauncherError
 from fanout.model.events import ActionSent, Chunk, CleanedUp, Event, Leftover, LoginOutput, Tick, get_type_name
 from fanout.model.outcome import RunOutcome
-from fanout.model.run_info import RunInfo
+from fanout.model.run_info import AttemptInfo, RunInfo
 from fanout.model.schema import Anything, Integer, Number, Text
 
 VERSION = 1
@@ -100,7 +100,25 @@ def build_run_record(heading: RunInfo, at: float) -> dict[str, Any]:
     ranks = {host: list(rank) for host, rank in heading.ranks.items()}
     named = {"name": heading.name} if heading.name else {}
     about = {"v": VERSION, "t": at, "type": "run", "run": heading.run_id, "title": heading.title}
-    return {**about, **named, "hosts": list(heading.hosts), "ranks": ranks}
+    return {**about, **named, **_build_attempt_keys(heading.attempt), "hosts": list(heading.hosts), "ranks": ranks}
+
+
+def _build_attempt_keys(attempt: AttemptInfo) -> dict[str, Any]:
+    """Return the number of the attempt; for a run with restarts, also its place in the budget and the cause before it."""
+    if not attempt.max_restarts:
+        return {"attempt": attempt.number}
+    budget = {"max_restarts": attempt.max_restarts, "restarts_used": attempt.used}
+    return {"attempt": attempt.number, **budget, "cause": attempt.cause}
+
+
+def read_attempt_keys(record: Mapping[str, Any]) -> AttemptInfo:
+    """Return the attempt that the first object of a run names."""
+    return AttemptInfo(
+        number=record.get("attempt", 0),
+        max_restarts=record.get("max_restarts", 0),
+        used=record.get("restarts_used", 0),
+        cause=record.get("cause", ""),
+    )
 
 
 def build_end_record(outcome: RunOutcome, at: float) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from fanout.model.events import Chunk, Event, StreamOpened, Tick
 from fanout.model.state import RunState, apply_event
 from fanout.model.subscriber import Subscriber, View
-from fanout.record import writer_lock
+from fanout.record import recorded_attempts, writer_lock
 from fanout.record.run_reader import RunReader, apply_recorded_event
 
 PAUSE_SECONDS = 0.2
@@ -28,7 +28,7 @@ class Reporter(Subscriber, Protocol):
 
 
 def follow_events(recorded: RunReader) -> Iterator[Event | None]:
-    """Yield all events to the end of the run; None while waiting for more. End when no process writes the record."""
+    """Yield all events to the end of the attempt; None while waiting for more. End when no process writes the record."""
     ending, seen_at = False, time.monotonic()
     for event in recorded.follow_events():
         if event is not None:
@@ -39,10 +39,19 @@ def follow_events(recorded: RunReader) -> Iterator[Event | None]:
             if not has_no_writer(recorded):
                 seen_at = time.monotonic()
             # read the bytes before that first; a killed launcher is followed by its guardian
-            ending = recorded.has_outcome or time.monotonic() - seen_at > GUARDIAN_SECONDS
+            ending = _is_complete(recorded, silent_for=time.monotonic() - seen_at)
             if not ending:
                 yield None
                 select.select([], [], [], PAUSE_SECONDS)
+
+
+def _is_complete(recorded: RunReader, *, silent_for: float) -> bool:
+    """Return whether nothing more follows in this record: it has its end, no process writes it, or the next attempt began."""
+    if recorded_attempts.find_next_attempt(recorded.path) is not None:
+        return True
+    if not recorded.has_outcome and silent_for <= GUARDIAN_SECONDS:
+        return False
+    return recorded_attempts.read_pending_restart(recorded.path) is None
 
 
 def has_no_writer(recorded: RunReader) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import time
 from dataclasses import replace
@@ -14,6 +15,8 @@ from fanout.record.run_handle import RunHandle
 HANDLE_FILE = "order.json"
 EVENTS_FILE = "events.jsonl"
 ATTEMPTS_FILE = "attempts.jsonl"  # of a run with restarts: one line for each attempt that ended
+
+_ATTEMPT = re.compile(r"attempt-(\d{1,6})")
 
 
 def make_run_id() -> str:
@@ -43,12 +46,23 @@ def get_attempt_path(run: str, number: int) -> str:
     return os.path.join(run, f"attempt-{number}") if number else run
 
 
+def split_attempt_path(path: str) -> tuple[str, int]:
+    """Return (directory of the run, number of the attempt) for the directory of an attempt."""
+    match = _ATTEMPT.fullmatch(os.path.basename(path))
+    return (os.path.dirname(path), int(match[1])) if match is not None else (path, 0)
+
+
+def list_attempt_paths(run: str) -> list[str]:
+    """Return the directories of all attempts that have a record, in order."""
+    paths = [run]
+    while os.path.isfile(os.path.join(following := get_attempt_path(run, len(paths)), EVENTS_FILE)):
+        paths.append(following)
+    return paths
+
+
 def find_last_attempt(run: str) -> str:
     """Return the directory of the last attempt that has a record."""
-    number = 0
-    while os.path.isfile(os.path.join(get_attempt_path(run, number + 1), EVENTS_FILE)):
-        number += 1
-    return get_attempt_path(run, number)
+    return list_attempt_paths(run)[-1]
 
 
 def has_ended(path: str) -> bool:

@@ -8,7 +8,7 @@ import re
 from fanout.model.attempt_plan import split_attempt_id
 from fanout.model.errors import FanoutError, UsageError
 from fanout.record import writer_lock
-from fanout.record.index import EVENTS_FILE, find_last_attempt, get_attempt_path, has_ended
+from fanout.record.index import EVENTS_FILE, find_last_attempt, get_attempt_path, has_ended, split_attempt_path
 from fanout.record.run_reader import RunReader
 from fanout.text.sanitize import to_single_line
 
@@ -39,7 +39,7 @@ def find_run(word: str, root: str) -> str:
     path = _find_run_directory(run, root)
     attempt = get_attempt_path(path, number)
     if not os.path.isfile(os.path.join(attempt, EVENTS_FILE)):
-        last = split_attempt_id(os.path.basename(find_last_attempt(path)).replace("attempt-", "."))[1]
+        last = split_attempt_path(find_last_attempt(path))[1]
         raise UsageError(f"run {run!r} has no attempt {number}", hint=f"its last attempt is {run}.{last}")
     return attempt
 

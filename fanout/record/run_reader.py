@@ -19,17 +19,19 @@ from fanout.model.events import MAIN_STREAM, ActionSent, Answered, Chunk, Connec
 from fanout.model.run_info import RunInfo
 from fanout.model.schema import Integer, InvalidValue, ListOf, MapOf, Nullable, Number, Text, TupleOf
 from fanout.model.state import HostState, InvalidTransition, Phase, RunState, apply_event
-from fanout.record.event_json import decode_event
+from fanout.record.event_json import decode_event, read_attempt_keys
 from fanout.record.paths import LogFileNames
 
 _PIECE = 1 << 20
 _MOST_RANKS = 1 << 24
+_MOST_ATTEMPTS = 1 << 20
 _LONGEST = 16 << 20  # bytes of one line
 _HINT = "give the log directory of a run; `fanout ps` lists runs"
 _NAME = Text(4096)
 _RUN: dict[str, Any] = {
     "t": Number(0, 1e12), "run": Text(200), "title": Text(), "name?": Text(200), "hosts": ListOf(_NAME, least=1), "metric?": Nullable(Text()),
-    "ranks": MapOf(TupleOf((Integer(0, _MOST_RANKS), Nullable(Integer(0, _MOST_RANKS))))),
+    "attempt?": Integer(0, _MOST_ATTEMPTS), "max_restarts?": Integer(0, _MOST_ATTEMPTS),
+    "restarts_used?": Integer(0, _MOST_ATTEMPTS), "cause?": Text(), "ranks": MapOf(TupleOf((Integer(0, _MOST_RANKS), Nullable(Integer(0, _MOST_RANKS))))),
 }  # fmt: skip
 _HOST = {"host": _NAME, "verdict": Text(80), "reason": Text(), "left": Nullable(Integer(0))}
 _RESULT: dict[str, Any] = {
@@ -80,6 +82,7 @@ class RunReader:
             name=first.get("name", ""),
             hosts=tuple(first["hosts"]),
             log_dir=path,
+            attempt=read_attempt_keys(first),
             ranks={host: (rank[0], rank[1]) for host, rank in first["ranks"].items()},
         )
 

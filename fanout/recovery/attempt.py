@@ -37,6 +37,8 @@ class AttemptEnd:
     hosts: tuple[str, ...]
     started_at: float
     ended_at: float
+    began_at: float | None = None  # when the launcher began to connect
+    has_started: bool = True  # train.sh started on a host
     succeeded: bool = False
     requested: Requested = ""
     signature: str = ""

@@ -1,33 +1,24 @@
-"""Report about attempts: the message after each one, the table at the end of a run, and one record per attempt."""
+"""Report about attempts: the message after each one, and the record of each one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from fanout.model.attempt_record import AttemptRecord, FirstCause, NextAction
 from fanout.model.hosts import fold_names
 from fanout.recovery.attempt import AttemptEnd, RecoveryOptions
 from fanout.recovery.decision import ADVISED_RESTARTS, Decision, EndRun, Restart
-from fanout.recovery.progress import count_lost_steps
-from fanout.text.table import format_table
-from fanout.text.units import format_duration
-
-_ENDS = {
-    "not-restartable": "not restarted: {why}",
-    "before-first-step": "not restarted: {why}",
-    "same-place": "not restarted: {why}",
-    "repeated": "not restarted: {why}",
-    "budget": "not restarted: {why}",
-    "rate-limit": "not restarted: {why}",
-    "no-hosts": "not restarted: {why}",
-    "does-not-resume": "not restarted: {why}; --allow-from-scratch restarts it anyway",
-}
 
 
-def format_restart(options: RecoveryOptions, last: AttemptEnd, restart: Restart) -> str:
-    """Return the message before a restart: what failed, and what fanout does now."""
+def describe_failure(last: AttemptEnd) -> str:
+    """Return how the attempt ended, for the message before a restart."""
+    return f"attempt {last.number} failed: {last.sentence}"
+
+
+def describe_restart(options: RecoveryOptions, restart: Restart) -> str:
+    """Return what fanout does after a failure: ``restart 1 of 3: on the same hosts``."""
     number = f"restart {restart.used} of {options.max_restarts}" if restart.used else "restart (not counted)"
-    return f"attempt {last.number} failed: {last.sentence}\n        {number}: {describe_action(restart)}"
+    return f"{number}: {describe_action(restart)}"
 
 
 def describe_action(restart: Restart) -> str:
@@ -56,93 +47,59 @@ def describe_first_step(history: Sequence[AttemptEnd], step: int) -> str:
     return f"attempt {number} continues at step {step} ({repeated} step{'s' if repeated != 1 else ''} repeated)"
 
 
-def list_report_lines(
-    history: Sequence[AttemptEnd], decisions: Sequence[Decision], last: Decision, advice: Decision | None
-) -> list[str]:
-    """Return the last lines of a run's report: one line per attempt if there were restarts, and why there is no other.
-
-    ``last`` is the decision that ended the run. ``advice`` is what ``--max-restarts 3`` would have done after a run without restarts.
-    """
-    lines: list[str] = []
-    if len(history) > 1:
-        rows = [_build_row(history[: index + 1], decision) for index, decision in enumerate(decisions)]
-        lines += ["", *format_table(rows, header=("ATTEMPT", "HOSTS", "STEPS", "TIME", "END", "THEN"))]
-        share = compute_productive_share(history)
-        lost = sum(count_lost_steps(history[: index + 1]) or 0 for index in range(len(history)))
-        if share is not None:
-            steps = f"; {lost} step{'s' if lost != 1 else ''} repeated" if lost else ""
-            lines.append(f"productive: {100 * share:.0f} % of {format_duration(_total_seconds(history))}{steps}")
-    if isinstance(last, EndRun) and last.reason in _ENDS:
-        lines.append(_ENDS[last.reason].format(why=last.why))
-    if isinstance(advice, Restart):
-        lines.append(
-            f"--max-restarts {ADVISED_RESTARTS} would have restarted it {describe_action(advice)}: {advice.why}"
-        )
-    return lines
+def describe_advice(advice: Decision) -> str:
+    """Return what ``--max-restarts 3`` would have done after a run without restarts; "" if it would have ended too."""
+    if not isinstance(advice, Restart):
+        return ""
+    return f"--max-restarts {ADVISED_RESTARTS} would have restarted it {describe_action(advice)}: {advice.why}"
 
 
-def _build_row(history: Sequence[AttemptEnd], decision: Decision) -> tuple[str, ...]:
-    last = history[-1]
-    steps = f"{last.steps.first}-{last.steps.last}" if last.steps else "-"
-    then = describe_action(decision) if isinstance(decision, Restart) else decision.reason.replace("-", " ")
-    end = "succeeded" if last.succeeded else last.sentence
-    return (
-        str(last.number),
-        fold_names(last.hosts),
-        steps,
-        format_duration(last.ended_at - last.started_at),
-        end if len(end) <= 60 else f"{end[:59]}…",
-        then,
+def build_record(
+    attempt_id: str,
+    exit_code: int,
+    end: AttemptEnd,
+    decision: Decision,
+    *,
+    fence_until: float | None = None,
+    until: float | None = None,
+    advice: str = "",
+) -> AttemptRecord:
+    """Return the record of an attempt. ``fence_until`` and ``until`` are the ends of the waits before a restart."""
+    cause = FirstCause(signature=end.signature, host=end.host, confidence=end.confidence, text=end.sentence)
+    return AttemptRecord(
+        attempt=end.number,
+        run=attempt_id,
+        hosts=end.hosts,
+        exit_code=exit_code,
+        began=end.began_at if end.began_at is not None else end.started_at,
+        started=end.started_at if end.has_started else None,
+        failed=end.failed_at,
+        ended=end.ended_at,
+        first_step_at=end.first_step_at,
+        last_step_at=end.last_step_at,
+        steps=(end.steps.first, end.steps.last) if end.steps else None,
+        cause=cause,
+        lost=end.lost,
+        next=_build_next_action(decision, fence_until=fence_until, until=until, advice=advice),
     )
 
 
-def _total_seconds(history: Sequence[AttemptEnd]) -> float:
-    return history[-1].ended_at - history[0].started_at
-
-
-def compute_productive_share(history: Sequence[AttemptEnd]) -> float | None:
-    """Return the share of the time in which steps were trained that no later attempt repeated; None if unknown."""
-    useful, best = 0.0, 0
-    for index, attempt in enumerate(history):
-        steps = attempt.steps
-        if steps is None or attempt.first_step_at is None or attempt.last_step_at is None:
-            continue
-        later = [each.steps.first for each in history[index + 1 :] if each.steps is not None]
-        kept = min([steps.last, *(first - 1 for first in later)]) - max(best, steps.first - 1)
-        if steps.last > steps.first:
-            pace = (attempt.last_step_at - attempt.first_step_at) / (steps.last - steps.first)
-            useful += max(0, kept) * pace
-        best = max(best, min([steps.last, *(first - 1 for first in later)]))
-    total = _total_seconds(history)
-    return min(1.0, useful / total) if total > 0 and any(each.steps for each in history) else None
-
-
-def build_record(attempt_id: str, exit_code: int, end: AttemptEnd, decision: Decision) -> Mapping[str, Any]:
-    """Return one line of ``attempts.jsonl``. Times are seconds of the launcher's clock."""
-    action: dict[str, Any] = {"action": "end", "reason": "", "why": decision.why, "class": decision.failure_class}
+def _build_next_action(
+    decision: Decision, *, fence_until: float | None, until: float | None, advice: str
+) -> NextAction:
+    name, why = decision.failure_class, decision.why
     if isinstance(decision, EndRun):
-        action["reason"] = decision.reason
-    else:
-        roster = decision.roster
-        action |= {
-            "action": "restart",
-            "wait": decision.wait_seconds,
-            "used": decision.used,
-            "hosts": list(roster.hosts),
-        }
-        action |= {"replaced": [list(pair) for pair in roster.replaced], "dropped": list(roster.dropped)}
-    return {
-        "v": 1,
-        "attempt": end.number,
-        "run": attempt_id,
-        "hosts": list(end.hosts),
-        "exit_code": exit_code,
-        "started": end.started_at,
-        "failed": end.failed_at,
-        "ended": end.ended_at,
-        "first_step_at": end.first_step_at,
-        "steps": [end.steps.first, end.steps.last] if end.steps else None,
-        "cause": {"signature": end.signature, "host": end.host, "confidence": end.confidence, "text": end.sentence},
-        "lost": list(end.lost),
-        "next": action,
-    }
+        return NextAction(action="end", failure_class=name, why=why, reason=decision.reason, advice=advice)
+    return NextAction(
+        action="restart",
+        failure_class=name,
+        why=why,
+        changes=describe_action(decision),
+        used=decision.used,
+        wait=decision.wait_seconds,
+        fence_until=fence_until,
+        until=until,
+        hosts=decision.roster.hosts,
+        replaced=decision.roster.replaced,
+        dropped=decision.roster.dropped,
+    )

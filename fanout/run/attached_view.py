@@ -2,53 +2,49 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import partial
-
 from fanout.diagnose.collector import EvidenceCollector
 from fanout.logs.line_filters import DisplayFilters
 from fanout.model.run_info import RunInfo
-from fanout.model.subscriber import View
-from fanout.run import diagnosis
+from fanout.run.attempt_reporters import AttemptReporters, CurrentReporters
 from fanout.run.choose_view import build_view, choose_look
 from fanout.run.command_context import CommandContext
 from fanout.run.detach import DetachRequest
-from fanout.run.slow_ranks import SlowRankReporter
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class AttachedView:
-    """What the user sees of a run that another launcher started."""
+    """What the user sees of a run that another launcher started. It stays open for all attempts."""
 
-    view: View
-    hangs: diagnosis.HangReporter
-    pace: SlowRankReporter
-    detach_request: DetachRequest
+    def __init__(
+        self,
+        heading: RunInfo,
+        context: CommandContext,
+        filters: DisplayFilters,
+        collector: EvidenceCollector,
+        *,
+        muted: bool = False,
+    ) -> None:
+        """Open the view. ``muted``: the reporters print only after the recorded events were shown."""
+        self.detach_request = DetachRequest()
+        self._muted = muted
+        self._current = CurrentReporters(AttemptReporters.build(collector, muted=muted))
+        self.view = build_view(
+            heading,
+            choose_look(context),
+            context.process,
+            filters,
+            reporters=self._current,
+            detach=self.detach_request,
+            viewing="attach",
+        )
+        self.reporters.add_output(self.view.note)
 
+    @property
+    def reporters(self) -> AttemptReporters:
+        """Return the reporters of the current attempt."""
+        return self._current.current
 
-def build_attached_view(
-    heading: RunInfo,
-    context: CommandContext,
-    filters: DisplayFilters,
-    collector: EvidenceCollector,
-    *,
-    muted: bool = False,
-) -> AttachedView:
-    """Return the view and its reporters. ``muted``: the reporters print only after the recorded events were shown."""
-    detach_request = DetachRequest()
-    hangs, pace = diagnosis.HangReporter(collector, muted=muted), SlowRankReporter(muted=muted)
-    view = build_view(
-        heading,
-        choose_look(context),
-        context.process,
-        filters,
-        preview=partial(diagnosis.preview_verdict, collector),
-        slow=pace.slow_hosts,
-        ranks=pace.summarize_ranks,
-        hung=hangs.hung_hosts,
-        detach=detach_request,
-        viewing="attach",
-    )
-    pace.outputs.append(view.note)
-    hangs.outputs.append(view.note)
-    return AttachedView(view=view, hangs=hangs, pace=pace, detach_request=detach_request)
+    def begin_attempt(self, heading: RunInfo, collector: EvidenceCollector) -> None:
+        """Show the next attempt, with reporters of its own."""
+        self.view.begin_attempt(heading)
+        self._current.current = AttemptReporters.build(collector, muted=self._muted)
+        self.reporters.add_output(self.view.note)

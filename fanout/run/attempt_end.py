@@ -43,6 +43,8 @@ def build_attempt_end(
         hosts=state.order,
         started_at=min(started, default=state.began_at),
         ended_at=state.now,
+        began_at=state.began_at,
+        has_started=bool(started),
         succeeded=outcome.is_success,
         requested=_find_request(state, outcome),
         signature=signature,

@@ -14,10 +14,10 @@ from dataclasses import replace
 from functools import partial
 
 from fanout.model.attempt_plan import AttemptPlan
-from fanout.model.events import Event
-from fanout.model.exit_status import status_of_signal
+from fanout.model.attempt_record import AttemptRecord, NextAction
+from fanout.model.events import Restarting, RestartPhase
 from fanout.model.hosts import Host, fold_names
-from fanout.model.state import RunState
+from fanout.model.outcome import signal_name, stop_between_attempts
 from fanout.record.command_record import COMMAND_FILE, build_command_record
 from fanout.record.index import ATTEMPTS_FILE, create_run_directory, make_run_id
 from fanout.recovery import attempt_report
@@ -25,17 +25,20 @@ from fanout.recovery.attempt import AttemptEnd, Fleet
 from fanout.recovery.decision import Decision, EndRun, Restart, advise_restarts, decide_next
 from fanout.recovery.fence import compute_fence_end
 from fanout.recovery.roster import choose_hosts
+from fanout.remote.pool import Clock
 from fanout.run import detach
 from fanout.run.attempt_end import build_attempt_end
+from fanout.run.claim_holder import ClaimHolder
 from fanout.run.connections import route_signals
-from fanout.run.launch import Launch
+from fanout.run.launch import Launch, RunResources
 from fanout.run.launcher_host import describe_launcher_host
 from fanout.run.recovery_options import build_recovery_options
 from fanout.run.run_context import RunContext
+from fanout.run.run_screen import RunScreen
 from fanout.run.spare_check import check_spares
 from fanout.run.task_files import TaskFiles
+from fanout.ui.attempt_table import render_attempts
 
-NOTE_SECONDS = 30.0  # between two messages about a wait
 PORTS_TRIED = 20  # after the first port
 
 
@@ -47,7 +50,7 @@ class AttemptLoop:
         self.context, self.files, self.run_id = context, files, run_id
         self._hosts = {host.name: host for host in (*context.hosts, *context.spares)}
         self._history: list[AttemptEnd] = []
-        self._decisions: list[Decision] = []
+        self._records: list[AttemptRecord] = []
         self._faulty: set[str] = set()  # hosts that never take part again
         self._away: set[str] = set()  # hosts that were lost, and may come back
         self._port = context.settings.master_port
@@ -60,22 +63,42 @@ class AttemptLoop:
         self._make_directory()
         self._write_command()
         once = parent_pipe.deliver_once if parent_pipe is not None else None
-        launch, holder = self.first, _ClaimHolder()
         with ExitStack() as locks, route_signals(once=once) as router:
-            while True:
-                describe = partial(attempt_report.describe_first_step, tuple(self._history))
-                try:
-                    launch.start(router, locks, parent_pipe, holder, describe)
-                except BaseException:
-                    launch.close()
-                    holder.close()
-                    raise
-                parent_pipe = None if launch.left else parent_pipe
-                decision = self._decide(launch)
-                if isinstance(decision, EndRun) or not self._wait_for_restart(launch, decision):
-                    return self._finish(launch, holder, decision)
-                before = holder.keep(launch)
-                launch = self._build_next(launch, before, decision)
+            screen = self._open_screen(parent_pipe)
+            locks.callback(screen.close)
+            return self._run_attempts(RunResources(router=router, locks=locks, screen=screen, clock=Clock()))
+
+    def _open_screen(self, parent_pipe: detach.ParentPipe | None) -> RunScreen:
+        first = self.first
+        keep = first.settings.on_hangup == "keep"
+        return RunScreen(
+            first.heading,
+            first.reporters,
+            first.look,
+            first.process,
+            first.filters,
+            parent_pipe=parent_pipe,
+            keep=keep,
+        )
+
+    def _run_attempts(self, run: RunResources) -> int:
+        launch, holder = self.first, ClaimHolder()
+        while True:
+            describe = partial(attempt_report.describe_first_step, tuple(self._history))
+            try:
+                launch.start(run, holder, describe)
+            except BaseException:
+                launch.close()
+                holder.close()
+                raise
+            decision = self._decide(launch)
+            if isinstance(decision, Restart) and not self._wait_for_restart(launch, decision):
+                decision = self._cancel_restart(launch)
+            if isinstance(decision, EndRun):
+                return self._finish(launch, holder)
+            run.router.keep_signals()
+            before = holder.keep(launch)
+            launch = self._build_next(launch, before, decision)
 
     def _warn_of_hosts(self) -> None:
         """Warn about a launcher that fails with a host, and about spares that cannot take part."""
@@ -104,10 +127,10 @@ class AttemptLoop:
         except OSError as error:
             process.print_message(f"cannot write {COMMAND_FILE}: {error.strerror}")
 
-    def _build_launch(self, hosts: Sequence[Host], attempt: AttemptPlan, *, left: bool = False) -> Launch:
+    def _build_launch(self, hosts: Sequence[Host], attempt: AttemptPlan) -> Launch:
         settings = replace(self.context.settings, master_port=self._port)
         context = replace(self.context, hosts=tuple(hosts), settings=settings)
-        return Launch(context, self.files, self.run_id, attempt, left=left)
+        return Launch(context, self.files, self.run_id, attempt)
 
     def _build_next(self, launch: Launch, before: Launch | None, restart: Restart) -> Launch:
         """Return the next attempt. It takes over the claims that the hosts still hold from ``before``."""
@@ -117,11 +140,13 @@ class AttemptLoop:
         attempt = AttemptPlan(
             number=launch.attempt.number + 1,
             max_restarts=self.options.max_restarts,
+            used=restart.used,
+            cause=self._describe_end(launch, restart),
             reason=restart.failure_class,
             before=claims,
         )
         hosts = [self._hosts[name] for name in restart.roster.hosts]
-        following = self._build_launch(hosts, attempt, left=launch.left)
+        following = self._build_launch(hosts, attempt)
         create_run_directory(following.directory)
         return following
 
@@ -138,14 +163,29 @@ class AttemptLoop:
             decision: Decision = EndRun(reason="not-started")  # the first attempt: its report has the reason
             if launch.has_started or end.requested:
                 decision = decide_next(self.options, self._history, self._list_fleet(end))
-            self._decisions.append(decision)
             if isinstance(decision, Restart):
                 self._faulty |= {old for old, _ in decision.roster.replaced} - self._away
         else:
             decision = self._retry_start(launch)
-        record = attempt_report.build_record(launch.attempt_id, launch.outcome.exit_code, end, decision)
-        self._append_record(json.dumps(record))
+        self._append_record(launch, self._build_record(launch, end, decision))
         return decision
+
+    def _build_record(self, launch: Launch, end: AttemptEnd, decision: Decision) -> AttemptRecord:
+        fence_until = until = None
+        advice = ""
+        if isinstance(decision, Restart):
+            fence_until, until = self._plan_wait(launch, decision)
+        elif decision.reason == "off":
+            advice = attempt_report.describe_advice(advise_restarts(self.options, self._history, Fleet()))
+        return attempt_report.build_record(
+            launch.attempt_id,
+            launch.outcome.exit_code,
+            end,
+            decision,
+            fence_until=fence_until,
+            until=until,
+            advice=advice,
+        )
 
     def _list_fleet(self, last: AttemptEnd) -> Fleet:
         out = self._faulty | self._away
@@ -160,7 +200,10 @@ class AttemptLoop:
             self._port += 1
             roster = choose_hosts(launch.context.host_names, (), Fleet(), size=1)
             assert roster is not None
-            return Restart(roster=roster, wait_seconds=0.0, used=0, failure_class="port-taken", why="the port is taken")
+            used = launch.attempt.used
+            return Restart(
+                roster=roster, wait_seconds=0.0, used=used, failure_class="port-taken", why="the port is taken"
+            )
         failing = launch.failed_hosts
         self._faulty |= failing
         names = fold_names(name for name in launch.context.host_names if name in failing) or "the hosts"
@@ -174,32 +217,57 @@ class AttemptLoop:
         if roster is None or not failing:
             why = f"attempt {launch.attempt.number} could not start on {names}, and no spare host is left"
             return EndRun(reason="no-hosts", why=why)
-        return Restart(
-            roster=roster, wait_seconds=0.0, used=0, failure_class="check-failed", why=f"{names} cannot take part"
-        )
+        why, used = f"{names} cannot take part", launch.attempt.used
+        return Restart(roster=roster, wait_seconds=0.0, used=used, failure_class="check-failed", why=why)
 
     # -- between attempts, and the end
 
     def _wait_for_restart(self, launch: Launch, restart: Restart) -> bool:
-        """Print what follows, then wait for the backoff and the fences. Return False if the user interrupts."""
-        launch.close_view()
-        note = launch.print_note
-        if launch.has_started:
-            note(attempt_report.format_restart(self.options, self._history[-1], restart))
-        else:
-            note(
-                f"attempt {launch.attempt.number} did not start: {restart.why}: {attempt_report.describe_action(restart)}"
-            )
-        now = launch.session.state.now
-        fence = self._find_fence_end(launch)
-        until = max(now + restart.wait_seconds, fence)
-        while now < until:
-            what = "the lost host ends its part by itself" if until == fence else "waiting before the restart"
-            note(f"{what}: {until - now:.0f} s left")
-            if not launch.wait(min(NOTE_SECONDS, until - now)):
-                return False
+        """Announce each phase before the restart, and wait for its end. Return False if the user interrupts."""
+        fence_until, wait_until = self._plan_wait(launch, restart)
+        ends: dict[RestartPhase, float] = {"fence": fence_until or 0.0, "backoff": wait_until, "start": 0.0}
+        for phase, until in ends.items():
             now = launch.session.state.now
-        return not launch.session.state.interrupts
+            if launch.session.state.interrupts:
+                return False
+            if until <= now and phase != "start":
+                continue
+            launch.announce_restart(
+                Restarting(
+                    at=now,
+                    attempt=launch.attempt.number + 1,
+                    phase=phase,
+                    until=max(now, until),
+                    cause=self._describe_end(launch, restart),
+                    action=attempt_report.describe_restart(self.options, restart),
+                    failure_class=restart.failure_class,
+                )
+            )
+            if not launch.wait(until - now):
+                return False
+        return True
+
+    def _describe_end(self, launch: Launch, restart: Restart) -> str:
+        """Return in one line how the attempt ended."""
+        if launch.has_started:
+            return attempt_report.describe_failure(self._history[-1])
+        return f"attempt {launch.attempt.number} did not start: {restart.why}"
+
+    def _cancel_restart(self, launch: Launch) -> EndRun:
+        """Return the decision after an interrupt, and record that no attempt follows."""
+        number = launch.session.state.interrupts[0]
+        following = launch.attempt.number + 1
+        launch.outcome = stop_between_attempts(launch.outcome, number, following)
+        why = f"{signal_name(number)} before attempt {following}"
+        last = self._records.pop()
+        self._append_record(launch, replace(last, next=NextAction(action="end", reason="requested", why=why)))
+        return EndRun(reason="requested", why=why)
+
+    def _plan_wait(self, launch: Launch, restart: Restart) -> tuple[float | None, float]:
+        """Return the end of the fence, None without one, and the end of the whole wait."""
+        ended = self._history[-1].ended_at if launch.has_started else launch.session.state.now
+        fence = self._find_fence_end(launch)
+        return (fence if fence > ended else None), max(fence, ended + restart.wait_seconds)
 
     def _find_fence_end(self, launch: Launch) -> float:
         """Return when every lost host has certainly ended its part."""
@@ -211,66 +279,26 @@ class AttemptLoop:
             ends.append(compute_fence_end(seen, lease=settings.lease, grace=settings.grace))
         return max(ends)
 
-    def _finish(self, launch: Launch, holder: _ClaimHolder, decision: Decision) -> int:
+    def _finish(self, launch: Launch, holder: ClaimHolder) -> int:
         """Release the hosts, print the report with one line per attempt, and return the exit status.
 
-        The report is that of the last attempt that started. If the user stopped the run between two attempts, the status
-        is that of the signal.
+        The report is that of the last attempt that started. If the user stopped the run between two attempts, its outcome
+        is the stop.
         """
-        interrupts = launch.session.state.interrupts
         reported = launch
         if not launch.has_started and holder.launch is not None:
             reported = holder.take()
             launch.finish(prints=False)
+            if launch.outcome.origin == "user":
+                number = launch.session.state.interrupts[0]
+                reported.outcome = stop_between_attempts(reported.outcome, number, launch.attempt.number)
         holder.release()
-        advice = None
-        if isinstance(decision, EndRun) and decision.reason == "off":
-            advice = advise_restarts(self.options, self._history, Fleet())
-        notes = attempt_report.list_report_lines(self._history, self._decisions, decision, advice)
-        code = reported.finish(notes)
-        return status_of_signal(interrupts[0]) if interrupts and isinstance(decision, Restart) else code
+        return reported.finish(partial(render_attempts, self._records))
 
-    def _append_record(self, line: str) -> None:
+    def _append_record(self, launch: Launch, record: AttemptRecord) -> None:
+        self._records.append(record)
         try:
             with open(os.path.join(self.first.directory, ATTEMPTS_FILE), "a", encoding="utf-8") as file:
-                file.write(f"{line}\n")
+                file.write(f"{json.dumps(record.to_dict())}\n")
         except OSError as error:
-            self.context.process.print_message(f"cannot write {ATTEMPTS_FILE}: {error.strerror}")
-
-
-class _ClaimHolder:
-    """Subscriber that releases the attempt before, once the next one has started everywhere."""
-
-    broken = False
-
-    def __init__(self) -> None:
-        self.launch: Launch | None = None
-
-    def take(self) -> Launch:
-        """Return the kept attempt, and keep it no longer."""
-        assert self.launch is not None
-        launch, self.launch = self.launch, None
-        return launch
-
-    def keep(self, launch: Launch) -> Launch | None:
-        """Keep this attempt's hosts until the next one has started, if it has any; return the kept attempt."""
-        if launch.plan is None:
-            launch.finish(prints=False)
-        else:
-            self.release()
-            self.launch = launch
-        return self.launch
-
-    def release(self) -> None:
-        """Release the hosts of the kept attempt, and complete its record."""
-        if self.launch is not None:
-            self.take().finish(prints=False)
-
-    def close(self) -> None:
-        """Close the connections of the kept attempt after an error; its guardian ends what is left."""
-        if self.launch is not None:
-            self.take().close()
-
-    def __call__(self, event: Event, state: RunState) -> None:
-        if self.launch is not None and all(host.go_at is not None for host in state.all_hosts):
-            self.release()
+            launch.note(f"cannot write {ATTEMPTS_FILE}: {error.strerror}")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 from fanout.logs.line_filters import DisplayFilters
-from fanout.logs.run_progress import RankProgress
 from fanout.model.run_info import RunInfo
-from fanout.model.state import RunState
 from fanout.model.subscriber import View, Viewing
+from fanout.run.attempt_reporters import CurrentReporters
 from fanout.run.command_context import CommandContext
 from fanout.run.process_context import ProcessContext
 from fanout.ui.display_mode import DisplayMode, choose_display_mode
@@ -32,11 +31,8 @@ def build_view(
     process: ProcessContext,
     filters: DisplayFilters,
     *,
-    preview: Callable[[RunState], Sequence[str]] | None = None,
+    reporters: CurrentReporters,
     detach: Callable[[], None] | None = None,
-    slow: Callable[[], Mapping[str, str]] = dict,
-    ranks: Callable[[], RankProgress] = RankProgress,
-    hung: Callable[[RunState], Mapping[str, str] | None] = lambda state: None,
     waits: bool = True,
     viewing: Viewing = "run",
 ) -> View:
@@ -56,11 +52,11 @@ def build_view(
             unicode=look.unicode,
             filters=filters,
             keyboard=Keyboard(process.keyboard) if process.keyboard is not None else None,
-            preview=preview,
+            preview=reporters.preview_verdict,
             detach=detach,
-            slow=slow,
-            ranks=ranks,
-            hung=hung,
+            slow=reporters.list_slow_hosts,
+            ranks=reporters.summarize_ranks,
+            hung=reporters.find_hung_hosts,
             viewing=viewing,
         )
     if look.mode == "json":
@@ -76,7 +72,7 @@ def build_view(
         filters=filters,
         colour=look.colour,
         waits=waits,
-        slow=slow,
-        ranks=ranks,
-        hung=hung,
+        slow=reporters.list_slow_hosts,
+        ranks=reporters.summarize_ranks,
+        hung=reporters.find_hung_hosts,
     )

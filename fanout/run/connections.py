@@ -22,10 +22,19 @@ class SignalRouter:
         self._pool: ConnectionPool | None = None
         self._hung_up: Callable[[], None] | None = None
         self._waiting: list[int] = []
+        self._sent: list[int] = []  # to the current connections
+
+    def keep_signals(self) -> None:
+        """Keep signals from now on for the next connections, and those that the current ones have not handled.
+
+        Call this while the state of the current connections has no interrupt.
+        """
+        self._pool = None
+        self._waiting += self._sent
 
     def set_target(self, pool: ConnectionPool, hung_up: Callable[[], None] | None = None) -> None:
         """Send signals to ``pool`` from now on. ``hung_up`` handles SIGHUP if a closed terminal must not stop the run."""
-        self._pool, self._hung_up = pool, hung_up
+        self._pool, self._hung_up, self._sent = pool, hung_up, []
         waiting, self._waiting = self._waiting, []
         for number in waiting:
             self.handle_signal(number, None)
@@ -36,6 +45,7 @@ class SignalRouter:
         elif number == signal.SIGHUP and self._hung_up is not None:
             self._hung_up()
         else:
+            self._sent.append(number)
             self._pool.post_event(Interrupted(at=self._pool.clock(), signal=number))
 
 
@@ -66,6 +76,7 @@ def open_connections(
     before: Callable[[ConnectionPool], None] | None = None,
     router: SignalRouter | None = None,
     hung_up: Callable[[], None] | None = None,
+    clock: Clock | None = None,
 ) -> Iterator[ConnectionPool]:
     """Yield the started connections; close them at the end. Without a ``router``, they get this process's signals.
 
@@ -81,7 +92,7 @@ def open_connections(
         heartbeat_seconds=min(HEARTBEAT_SECONDS, settings.lease / 3) if settings.lease else HEARTBEAT_SECONDS,
         command=command,
     )
-    pool = ConnectionPool(hosts, selector, options, Clock())
+    pool = ConnectionPool(hosts, selector, options, clock or Clock())
     if before is not None:
         before(pool)
     with ExitStack() as stack:

@@ -14,6 +14,7 @@ from typing import Any
 from fanout.model.events import Event
 from fanout.model.exit_status import ExitStatus, status_of_signal
 from fanout.model.outcome import RunOutcome
+from fanout.model.run_info import RunInfo
 from fanout.model.state import RunState
 from fanout.model.subscriber import View
 from fanout.run.process_context import ProcessContext
@@ -97,7 +98,7 @@ class DetachableView:
     """View from which the user can detach before the run ends; then nothing more is shown, and the run goes on.
 
     ``parent_pipe``: detach once all hosts have started, and the user has requested it if that is needed. ``keep``: detach
-    when the terminal closes, which otherwise stops the run.
+    when the terminal closes, which otherwise stops the run. ``restarts``: another attempt may follow a failure.
     """
 
     def __init__(
@@ -106,14 +107,14 @@ class DetachableView:
         *,
         parent_pipe: ParentPipe | None,
         keep: bool,
-        on_leave: Callable[[str], None],
+        restarts: bool = False,
         detach_request: DetachRequest | None = None,
     ) -> None:
         self._view = view
         self._parent_pipe = parent_pipe
         self._detach_request = detach_request or DetachRequest()
-        self._keep = keep
-        self._on_leave = on_leave
+        self._keep, self._restarts = keep, restarts
+        self.on_leave: Callable[[str], None] = lambda why: None
         self._hung_up = False
         self._deserted = False
         self.left = False
@@ -134,39 +135,53 @@ class DetachableView:
         gone = parent_pipe is not None and parent_pipe.is_parent_gone
         if self._keep and (gone or self._hung_up or self._view.broken):
             self.left = True
-            self._on_leave("the terminal closed: the run goes on")
+            self.on_leave("the terminal closed: the run goes on")
             self.close()
             if parent_pipe is not None:
                 parent_pipe.release_parent()
         elif gone:
             self.left = self._deserted = True
-            self._on_leave("the command that waited for the launcher was killed: stopping the run")
+            self.on_leave("the command that waited for the launcher was killed: stopping the run")
             self.close()
         elif parent_pipe is not None and (parent_pipe.at_start or self._detach_request.requested):
             self._detach_if_started(parent_pipe, state)
 
     def _detach_if_started(self, parent_pipe: ParentPipe, state: RunState) -> None:
-        """Detach if all hosts have started; otherwise report the reason to the user who asked."""
-        ending = bool(state.failures or state.interrupts)
-        if not ending and all(host.started_at for host in state.all_hosts):
-            self.close()
-            self.left = True
-            self._on_leave("detached")
-            self._deserted = not parent_pipe.release_parent()
-        elif self._detach_request.requested and ending:
+        """Detach if all hosts have started; otherwise report the reason to the user who asked.
+
+        In a run with restarts, the user can also detach while an attempt ends, and between two attempts.
+        """
+        requested = self._detach_request.requested
+        ending = bool(state.interrupts or (state.failures and not (self._restarts and requested)))
+        has_started = all(host.started_at for host in state.all_hosts) or (requested and state.restart is not None)
+        if has_started and not ending:
+            self._leave_run(parent_pipe)
+        elif requested and ending:
             self._detach_request.requested = False
             self.note("not detached: the run is ending; its report follows")
-        elif self._detach_request.requested and not self._detach_request.acknowledged:
+        elif requested and not self._detach_request.acknowledged:
             self._detach_request.acknowledged = True
             self.note("detaching when all hosts have started")
+
+    def _leave_run(self, parent_pipe: ParentPipe) -> None:
+        self.close()
+        self.left = True
+        self.on_leave("detached")
+        self._deserted = not parent_pipe.release_parent()
 
     def note(self, text: str) -> None:
         if not self.left:
             self._view.note(text)
 
+    def begin_attempt(self, heading: RunInfo) -> None:
+        """Show the next attempt."""
+        if not self.left:
+            self._view.begin_attempt(heading)
+
     def begin(self, at: float, **facts: Any) -> None:
         """Begin the view."""
-        self._view.begin(at, **facts)
+        if not self.left:
+            self._view.begin(at, **facts)
 
     def finish(self, outcome: RunOutcome, text: str = "", verdict: Mapping[str, Any] | None = None) -> None:
         """Finish the view, unless the user has detached from it."""

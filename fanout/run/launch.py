@@ -11,6 +11,7 @@ import shlex
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 
 from fanout import __version__
@@ -20,6 +21,7 @@ from fanout.logs.tail import LogTails
 from fanout.model import plan_text
 from fanout.model.attempt_plan import AttemptPlan, make_attempt_id
 from fanout.model.errors import LauncherError, UsageError
+from fanout.model.events import Restarting
 from fanout.model.hosts import fold_names
 from fanout.model.outcome import RunOutcome, outcome_of, with_log_gaps
 from fanout.model.plan import LaunchPlan
@@ -29,30 +31,38 @@ from fanout.model.subscriber import Subscriber
 from fanout.record import run_handle, writer_lock
 from fanout.record.index import HANDLE_FILE, get_attempt_path
 from fanout.record.run_writer import RunWriter
+from fanout.remote.pool import Clock
 from fanout.run import detach, diagnosis, launch_check, network_retest
-from fanout.run.choose_view import build_view, choose_look
+from fanout.run.attempt_reporters import AttemptReporters
+from fanout.run.choose_view import choose_look
 from fanout.run.connections import SignalRouter, open_connections
 from fanout.run.guardian import Guardian
 from fanout.run.run_context import RunContext
+from fanout.run.run_screen import RunScreen
 from fanout.run.session import Session
-from fanout.run.slow_ranks import SlowRankReporter
 from fanout.run.step_progress import StepProgress
 from fanout.run.stop_progress import WaitReporter
 from fanout.run.stop_signals import choose_stop_signal
 from fanout.run.task_files import TaskFiles, build_planner
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResources:
+    """What all attempts of a run share. ``locks`` keeps the locks of their records until the end of the run."""
+
+    router: SignalRouter
+    locks: ExitStack
+    screen: RunScreen
+    clock: Clock
+
+
 class Launch:
     """One attempt. Call ``start``, then ``finish`` or ``close``; between them the hosts keep their claims."""
 
-    def __init__(
-        self, context: RunContext, files: TaskFiles, run_id: str, attempt: AttemptPlan, *, left: bool = False
-    ) -> None:
-        """Prepare the attempt. ``left``: the user has already detached from the run."""
-        self.left = left
+    def __init__(self, context: RunContext, files: TaskFiles, run_id: str, attempt: AttemptPlan) -> None:
         self.context, self.files, self.run_id, self.attempt = context, files, run_id, attempt
         self.settings, self.process = context.settings, context.process
-        quiet = left or (context.request.given["detach"] and self.settings.output == "auto")
+        quiet = context.request.given["detach"] and self.settings.output == "auto"
         self.look = choose_look(context, "plain" if quiet else "")
         self.filters = parse_display_filters(self.settings)
         self.attempt_id = make_attempt_id(run_id, attempt.number)
@@ -64,12 +74,14 @@ class Launch:
             name=context.request.given.get("name", ""),
             hosts=context.host_names,
             log_dir=get_attempt_path(os.path.join(context.find_runs_directory(), run_id), attempt.number),
+            attempt=attempt.info,
             ranks={host.name: (rank, nproc or host.slots) for rank, host in enumerate(context.hosts)},
             lease=self.settings.lease,
             connect_timeout=self.settings.connect_timeout,
         )
         self.collector = diagnosis.build_collector(self.heading, diagnosis.load_signatures(context))
-        self.pace, self.tails, self.steps = SlowRankReporter(), LogTails(), StepProgress(self.filters.metric)
+        self.reporters = AttemptReporters.build(self.collector)
+        self.tails, self.steps = LogTails(), StepProgress(self.filters.metric)
         self.failed_checks: frozenset[str] = frozenset()
         self.plan: LaunchPlan | None = None
         self.verdict: Verdict | None = None
@@ -101,73 +113,46 @@ class Launch:
 
     # -- start and watch
 
-    def start(
-        self,
-        router: SignalRouter,
-        locks: ExitStack,
-        parent_pipe: detach.ParentPipe | None,
-        observer: Subscriber,
-        describe_first_step: Callable[[int], str],
-    ) -> None:
+    def start(self, run: RunResources, observer: Subscriber, describe_first_step: Callable[[int], str]) -> None:
         """Run all steps until the attempt has ended on every host.
 
-        With a ``parent_pipe``, the user can detach. ``locks`` keeps the lock of the record until the end of the run.
         ``observer`` receives every event too. ``describe_first_step`` returns the message about the first step.
         """
-        self._open_outputs(locks, parent_pipe)
-        self.steps.on_first = lambda step: self._note(describe_first_step(step))
+        self._screen = run.screen
+        self._open_outputs(run.locks)
+        self.steps.on_first = lambda step: self.note(describe_first_step(step))
         self._guardian = Guardian()
         self._stack.callback(self._guardian.close_pipe)
-        hung_up = self._view.note_hangup if self.settings.on_hangup == "keep" else None
-        pool = self._stack.enter_context(open_connections(self.context, router=router, hung_up=hung_up))
+        hung_up = self._screen.note_hangup if self.settings.on_hangup == "keep" else None
+        pool = self._stack.enter_context(
+            open_connections(self.context, router=run.router, hung_up=hung_up, clock=run.clock)
+        )
         facts = {
             "argv": list(self.context.request.task),
             "fanout": __version__,
             "metric": self.settings.metric or None,
         }
-        for subscriber in (self._record, self._shown):
-            subscriber.begin(pool.clock(), **facts)
-        subscribers: list[Subscriber] = [self._record, self.tails, self.collector, self._view, self._hang_reporter]
-        self.session = Session(pool, self.heading.hosts, [*subscribers, self.pace, self.steps, observer])
+        self._record.begin(pool.clock(), **facts)
+        self._screen.begin(pool.clock(), **facts)
+        reporters = self.reporters
+        subscribers: list[Subscriber] = [self._record, self.tails, self.collector, self._view, reporters.hangs]
+        self.session = Session(pool, self.heading.hosts, [*subscribers, reporters.pace, self.steps, observer])
         self.session.connect_hosts()
         self._report_earlier_runs()
         self.outcome = self._check_and_launch()
-        self.left = self._view.left
         self._diagnose()
 
-    def _open_outputs(self, locks: ExitStack, parent_pipe: detach.ParentPipe | None) -> None:
-        """Open the record and the view, and connect the reporters with both."""
-        detach_request = detach.DetachRequest()
-        self._hang_reporter = diagnosis.HangReporter(self.collector)
-        self._shown = build_view(
-            self.heading,
-            self.look,
-            self.process,
-            self.filters,
-            preview=partial(diagnosis.preview_verdict, self.collector),
-            slow=self.pace.slow_hosts,
-            ranks=self.pace.summarize_ranks,
-            hung=self._hang_reporter.hung_hosts,
-            detach=detach_request if parent_pipe is not None else None,
-            waits=False,
-        )
-        self._stack.callback(self._shown.close)
-        self._record = RunWriter(self.directory, self.heading, warn=self._shown.note)
+    def _open_outputs(self, locks: ExitStack) -> None:
+        """Open the record, and show the attempt on the screen of the run."""
+        self._record = RunWriter(self.directory, self.heading, warn=self._screen.note)
         self._stack.callback(self._record.close)
         hold = self._lock_record()
         locks.callback(hold.release_lock)
-        self._view = detach.DetachableView(
-            self._shown,
-            parent_pipe=parent_pipe,
-            keep=self.settings.on_hangup == "keep",
-            on_leave=partial(self._detach_from_terminal, hold),
-            detach_request=detach_request,
-        )
-        if self.left:
-            self._view.left = True
+        leave = partial(self._detach_from_terminal, hold)
+        self._view = self._screen.show_attempt(self.heading, self.reporters, leave)
+        if self._screen.left:
             detach.redirect_output(self._record.path)
-        for reporter in (self.pace, self._hang_reporter):
-            reporter.outputs.append(self._note)
+        self.reporters.add_output(self.note)
 
     def _check_and_launch(self) -> RunOutcome:
         """Check, plan, launch and watch; return the outcome, also if an earlier step ends the attempt."""
@@ -178,7 +163,7 @@ class Launch:
         if self.settings.skip_check:
             facts = launch_check.resolve_first_host(self.context)
         else:
-            checked = launch_check.check_hosts(self.context, self.files, self.planner, session, view)
+            checked = launch_check.check_hosts(self.context, self.files, self.planner, session, self._screen)
             if checked is None or (checked.failures and not self.settings.force):
                 failures = checked.failures if checked is not None else ()
                 self._refused = frozenset(name for finding in failures for name in finding.hosts)
@@ -198,7 +183,7 @@ class Launch:
         self._guardian.watch_run(self._write_handle())
         self.plan = made
         policy = policy_of(self.settings, hold=self.attempt.holds)
-        session.add_subscriber(WaitReporter(policy, [self._note]))
+        session.add_subscriber(WaitReporter(policy, [self.note]))
         return session.run_plan(policy, made)
 
     def _diagnose(self) -> None:
@@ -208,7 +193,7 @@ class Launch:
                 self.verdict, self.context, self.session.state, keep=self._record.write_file
             )
 
-    def _note(self, text: str) -> None:
+    def note(self, text: str) -> None:
         """Show and record a message, unless it is empty."""
         if text:
             self._view.note(text)
@@ -220,35 +205,36 @@ class Launch:
         """Keep the hosts for ``seconds``; return False at once if the user interrupts."""
         return self.session.wait(seconds)
 
-    def close_view(self) -> None:
-        """Close the view before the messages between two attempts."""
-        self._view.close()
+    def announce_restart(self, restart: Restarting) -> None:
+        """Show and record what follows this attempt."""
+        self.session.add_event(restart)
 
-    def print_note(self, text: str) -> None:
-        """Print a message, and record it."""
-        self.process.print_message(text)
-        self._record.note(text)
+    def finish(
+        self, list_notes: Callable[[int | None], Sequence[str]] = lambda width: (), *, prints: bool = True
+    ) -> int:
+        """Release the hosts, write and print the report; return the exit status.
 
-    def finish(self, notes: Sequence[str] = (), *, prints: bool = True) -> int:
-        """Release the hosts, write and print the report; return the exit status. ``notes`` are lines for its end."""
+        ``list_notes`` returns lines for its end that fit into the width of a terminal.
+        """
         if self.plan is not None and self.attempt.holds:
             self.session.run_plan(policy_of(self.settings), self.plan)
         if self.outcome.is_clean:
             self._guardian.end_watch()
-        self._view.close()
+        if prints:
+            self._screen.close()
         outcome = with_log_gaps(self.outcome, len(self._record.record_gaps))
-        text = self._print_report(outcome, notes, prints=prints)
+        text = self._print_report(outcome, list_notes, prints=prints)
         judged = None if self.verdict is None else to_dict(self.verdict)
         if self.verdict is not None:
             self._record.write_file(diagnosis.VERDICT, diagnosis.verdict_to_json(self.verdict))
         self._record.finish(outcome, text, judged)
-        if not self.left and prints:
-            self._shown.finish(outcome, text, judged)
+        if prints:
+            self._screen.finish(outcome, text, judged)
         self.close()
         return outcome.exit_code
 
     def close(self) -> None:
-        """Close view, record and connections."""
+        """Close record and connections."""
         self._stack.close()
 
     def _report_earlier_runs(self) -> None:
@@ -278,7 +264,7 @@ class Launch:
             user=process.user,
             machine=process.machine,
             since=time.time(),
-            detached=detached or self.left,
+            detached=detached or self._screen.left,
             signal=choose_stop_signal(),
         )
 
@@ -307,13 +293,15 @@ class Launch:
         self._record.write_file(HANDLE_FILE, order)
         return order
 
-    def _print_report(self, outcome: RunOutcome, notes: Sequence[str], *, prints: bool) -> str:
+    def _print_report(
+        self, outcome: RunOutcome, list_notes: Callable[[int | None], Sequence[str]], *, prints: bool
+    ) -> str:
         """Print the report on stderr; return it without colours for the record."""
         from fanout.ui.run_report import build_report
 
         words = diagnosis.select_last_lines(self.tails, outcome, self.verdict)
 
-        def text(colour: bool) -> str:
+        def text(colour: bool, width: int | None = None) -> str:
             return build_report(
                 self.heading,
                 self.session.state,
@@ -321,13 +309,15 @@ class Launch:
                 words,
                 diagnosis=diagnosis.render_verdict(self.verdict),
                 blamed=diagnosis.find_blamed_rank(self.verdict),
-                slow=self.pace.list_slow_ranks(),
+                slow=self.reporters.pace.list_slow_ranks(),
                 missing=[str(hole) for hole in self._record.record_gaps],
                 colour=colour,
                 unicode=self.look.unicode,
-            ) + "".join(f"{note}\n" for note in notes)
+            ) + "".join(f"{note}\n" for note in list_notes(width))
 
         if self.look.mode != "json" and prints:
-            self.process.stderr.write(text(self.look.colour and self.process.stderr.isatty()))
+            on_terminal = self.process.stderr.isatty()
+            width = max(80, self.process.columns) if on_terminal else None
+            self.process.stderr.write(text(self.look.colour and on_terminal, width))
             self.process.stderr.flush()
         return text(colour=False)

@@ -20,7 +20,7 @@ from fanout.model.state import RunState
 from fanout.record.run_handle import RunHandle
 from fanout.remote.pool import ConnectionPool
 from fanout.run import diagnosis, host_query
-from fanout.run.attached_view import build_attached_view
+from fanout.run.attached_view import AttachedView
 from fanout.run.connections import open_connections
 from fanout.run.host_query import RunOnHost
 from fanout.run.run_context import RunContext
@@ -37,10 +37,10 @@ def attach_to_hosts(context: RunContext) -> int:
     order = build_run_handle(parts, context)
     heading = _build_run_info(parts, order)
     tails, collector = LogTails(), diagnosis.build_collector(heading, diagnosis.load_signatures(context))
-    shown = build_attached_view(heading, context, parse_display_filters(settings), collector)
-    view, pace, detach_request = shown.view, shown.pace, shown.detach_request
+    shown = AttachedView(heading, context, parse_display_filters(settings), collector)
+    view, reporters, detach_request = shown.view, shown.reporters, shown.detach_request
     with _connect_to_run(parts, order, context, looking_on=True) as pool:
-        session = Session(pool, heading.hosts, [tails, collector, view, shown.hangs, pace])
+        session = Session(pool, heading.hosts, [tails, collector, view, reporters.hangs, reporters.pace])
         plan = build_minimal_plan(order, [run.node for run in parts.values()])
         outcome = session.observe_run(plan, lambda: detach_request.requested, policy.policy_of(settings, prepare=False))
     view.close()
@@ -57,7 +57,7 @@ def attach_to_hosts(context: RunContext) -> int:
             words,
             diagnosis=diagnosis.render_verdict(verdict),
             blamed=diagnosis.find_blamed_rank(verdict),
-            slow=pace.list_slow_ranks(),
+            slow=reporters.pace.list_slow_ranks(),
         )
     )
     return outcome.exit_code

@@ -57,6 +57,10 @@ class Session:
             self._apply_event(Interrupted(at=self._pool.clock(), signal=SIGPIPE))
         return event
 
+    def add_event(self, event: Event) -> None:
+        """Process an event of the launcher itself, at the current time."""
+        self._apply_event(event)
+
     def _apply_event(self, event: Event) -> None:
         try:
             self.state = apply_event(self.state, event)

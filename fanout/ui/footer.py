@@ -7,11 +7,14 @@ are too many hosts, a grid shows all hosts, and rows show only the outliers. Sym
 from __future__ import annotations
 
 from fanout.model.run_info import RunInfo
-from fanout.model.state import RunState
+from fanout.model.state import Phase, RunState
+from fanout.text.sanitize import to_single_line
+from fanout.text.table import count_columns
 from fanout.ui.host_grid import build_grid
 from fanout.ui.host_rows import DisplayData, Row, RowContext, build_host_rows
 from fanout.ui.outliers import find_outliers
 from fanout.ui.progress_text import describe_figures, describe_steps, describe_time_left
+from fanout.ui.restart_text import describe_phase
 from fanout.ui.run_condition import WITH_TIME_LEFT, Observations, find_run_status
 from fanout.ui.title_row import build_title
 
@@ -37,10 +40,11 @@ def build_footer(
         outliers={each.host: each for each in outliers},
         condition=status.condition,
     )
-    below: list[Row] = [progress_row] if progress_row else []
+    below: list[Row] = [progress_row] if progress_row and state.restart is None else []
+    restart_rows = _build_restart_rows(heading, state, width)[: max_rows - 1]
     if display.keys and max_rows >= KEYS_FROM:
         below.append([(f" {display.keys}", "dim")])
-    left = max_rows - 1 - len(below)
+    left = max_rows - 1 - len(restart_rows) - len(below)
     hosts = state.all_hosts
     if display.bars and len(hosts) < min(GRID_FROM, left):  # one row is free
         below.insert(0, _build_bar_row(display))
@@ -60,12 +64,29 @@ def build_footer(
         width=width,
         unicode=unicode,
     )
-    return [title, *rows, *below][:max_rows]
+    return [title, *restart_rows, *rows, *below][:max_rows]
 
 
 def observe_run(display: DisplayData) -> Observations:
     """Return what the log shows of the run, for its condition."""
     return Observations(has_steps=display.progress.newest is not None, slow=display.slow, hung=display.hung)
+
+
+def _build_restart_rows(heading: RunInfo, state: RunState, width: int) -> list[Row]:
+    """Return the rows about a restart: what the launcher does now, and why; until an attempt runs, only why."""
+    restart = state.restart
+    if state.interrupts:
+        return []
+    if restart is not None:
+        phase, action = f" {describe_phase(restart, state.now)}", to_single_line(restart.action)
+        cause: Row = [(f" {to_single_line(restart.cause)}", "dim")]
+        if count_columns(phase) + count_columns(action) + 4 > width:
+            return [[(phase, "bold yellow")], [(f" {action}", "")], cause]
+        return [[(phase, "bold yellow"), (f"   {action}", "")], cause]
+    runs = all(host.phase is Phase.RUNNING for host in state.hosts.values())
+    if not heading.attempt.cause or runs or state.failures:
+        return []
+    return [[(f" {to_single_line(heading.attempt.cause)}", "dim")]]
 
 
 def _build_bar_row(display: DisplayData) -> Row:

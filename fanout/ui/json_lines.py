@@ -71,9 +71,18 @@ class JsonLines:
             self._write_records(build_verdict_record(verdict, self._now))
         self._write_records(build_end_record(outcome, self._now))
 
+    def begin_attempt(self, heading: RunInfo) -> None:
+        """Write the remaining lines of the last attempt. The next object is the first one of the next attempt."""
+        self._write_rest()
+        self._heading, self._names = heading, {}
+        self._streams = StreamDemultiplexer(limit=LIMIT)
+
     def close(self) -> None:
-        self._write_records(*(self._build_line_record(log_line, None) for log_line in self._streams.take_rest()))
+        self._write_rest()
         self._out.close()
+
+    def _write_rest(self) -> None:
+        self._write_records(*(self._build_line_record(log_line, None) for log_line in self._streams.take_rest()))
 
     def _build_line_record(self, log_line: LogLine, state: RunState | None) -> dict[str, Any]:
         key = (log_line.host, log_line.stream)

@@ -59,6 +59,11 @@ class KeyBindings:
             leave = ""  # Ctrl-C detaches too
         return f"? help  ^C {ctrl_c}{leave}  a {other}  {ranks}  f fold  e error  p why  q {loud}"
 
+    def use_pipeline(self, flow: LogPipeline) -> None:
+        """Use the log pipeline of the next attempt, with the ranks and the folding that the user chose."""
+        flow.line_filter.show, flow.folding.mode = self._flow.line_filter.show, self._flow.folding.mode
+        self._flow = flow
+
     def handle_key(self, key: str) -> None:
         """Run the action of one key; ignore unknown keys."""
         if self._typed is not None:

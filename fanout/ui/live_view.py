@@ -80,6 +80,7 @@ class LiveView(TextView):
         self._columns = self._size()[0]
         self._planned_ranks = sum(count or 1 for _, count in heading.ranks.values())
         self._clock = clock
+        self._filters = filters
         self._flow, self._narrator = LogPipeline(heading, filters, fold="similar", bars=False), StatusReporter()
         template = filters.prefix if filters.prefix is not None else PREFIX
         self._gap = " " if filters.prefix is None else ""
@@ -121,6 +122,24 @@ class LiveView(TextView):
             self._queue_message(message)
         self.draw_frame()
 
+    def begin_attempt(self, heading: RunInfo) -> None:
+        """Show the next attempt from now on. The block stays on the screen, and the keys keep their effect."""
+        now = self._state.now if self._state else 0.0
+        self._finish_log(now)
+        self._heading, self._narrator = heading, StatusReporter()
+        self._planned_ranks = sum(count or 1 for _, count in heading.ranks.values())
+        self._flow = LogPipeline(heading, self._filters, fold="similar", bars=False)
+        self._key_bindings.use_pipeline(self._flow)
+        self._loads = {}
+        self._state = RunState.initial(heading.hosts, at=now)
+
+    def _finish_log(self, now: float) -> None:
+        """Queue the remaining lines and messages of an attempt, and the number of hidden lines."""
+        self._queue_log_lines(self._flow.take_rest(now), now)
+        for message in self._narrator.flush_messages():
+            self._queue_message(message)
+        self.note(describe_hidden_lines(self._flow.line_filter.hidden, self._heading.log_dir))
+
     def note(self, text: str) -> None:
         for line in sanitize_lines(text):
             self._queue_message(StatusMessage(text=line))
@@ -148,11 +167,7 @@ class LiveView(TextView):
         if self._frame_writer is None:
             return
         try:
-            now = self._state.now if self._state else 0.0
-            self._queue_log_lines(self._flow.take_rest(now), now)
-            for message in self._narrator.flush_messages():
-                self._queue_message(message)
-            self.note(describe_hidden_lines(self._flow.line_filter.hidden, self._heading.log_dir))
+            self._finish_log(self._state.now if self._state else 0.0)
             frame_writer, self._frame_writer = self._frame_writer, None
             if self._keyboard is not None and self._keyboard.check_foreground():
                 frame_writer.abandon_block()

@@ -26,10 +26,12 @@ from fanout.text.sanitize import sanitize_line, sanitize_lines, to_single_line
 from fanout.text.units import count_noun, format_duration, format_size
 from fanout.ui.nonblocking_writer import NonblockingWriter
 from fanout.ui.progress_text import describe_figures, describe_steps, describe_time_left
+from fanout.ui.restart_text import describe_phase
 from fanout.ui.run_condition import WITH_TIME_LEFT, Observations, RunCondition, find_run_status
 from fanout.ui.status_messages import StatusMessage, StatusReporter, format_status
 
 STATUS_SECONDS = 60.0
+RESTART_SECONDS = 30.0  # between two messages while the launcher waits before a restart
 LABEL_COLUMNS = 60  # of a folded line, in a pipe or a file
 
 
@@ -57,6 +59,7 @@ class PlainView(TextView):
         self._slow, self._ranks, self._hung = slow, ranks, hung
         self._heading = heading
         self._out, self._err = NonblockingWriter(stdout, waits=waits), NonblockingWriter(stderr, waits=waits)
+        self._filters = filters
         self._flow, self._narrator = LogPipeline(heading, filters, fold="off"), StatusReporter()
         template = filters.prefix if filters.prefix is not None else PLAIN_PREFIX
         self._prefix = LinePrefix("{stamp} " + template if filters.timestamps else template)
@@ -65,9 +68,13 @@ class PlainView(TextView):
         self._now = 0.0
         self._last_message_at = 0.0  # time of the last message on stderr
         self._closed = False
+        self._note_heading()
+
+    def _note_heading(self) -> None:
+        heading = self._heading
         logs = f" · logs in {heading.log_dir}" if heading.log_dir else ""
-        hosts = count_noun(len(heading.hosts), "host")
-        self.note(f"run {heading.run_id} · {to_single_line(heading.title)} · {hosts}{logs}")
+        parts = [to_single_line(heading.title), count_noun(len(heading.hosts), "host"), heading.attempt.describe()]
+        self.note(f"run {heading.run_id} · {' · '.join(filter(None, parts))}{logs}")
 
     @property
     def broken(self) -> bool:
@@ -84,7 +91,8 @@ class PlainView(TextView):
             self._print_message(message, event.at)
         if not self._last_message_at:
             self._last_message_at = event.at
-        if event.at - self._last_message_at >= self._status_seconds:
+        pause = self._status_seconds if state.restart is None else min(RESTART_SECONDS, self._status_seconds)
+        if event.at - self._last_message_at >= pause:
             self._print_message(StatusMessage(text=self._build_status(state)), event.at)
 
     def note(self, text: str) -> None:
@@ -94,17 +102,30 @@ class PlainView(TextView):
         if self._closed:
             return
         self._closed = True
-        self._print_lines(self._flow.take_rest(self._now), self._now)
-        for message in self._narrator.flush_messages():
-            self._print_message(message, self._now)
-        self.note(describe_hidden_lines(self._flow.line_filter.hidden, self._heading.log_dir))
+        self._finish_log()
         self._out.close()
         if missed := self._out.take_dropped_count():
             self.note(describe_dropped_lines(missed, self._heading.log_dir))
         self._err.close()
 
+    def begin_attempt(self, heading: RunInfo) -> None:
+        """Print the rest of the last attempt, and the heading of the next one."""
+        self._finish_log()
+        self._heading = heading
+        self._flow, self._narrator = LogPipeline(heading, self._filters, fold="off"), StatusReporter()
+        self._note_heading()
+
+    def _finish_log(self) -> None:
+        """Print the remaining lines and messages of an attempt, and the number of hidden lines."""
+        self._print_lines(self._flow.take_rest(self._now), self._now)
+        for message in self._narrator.flush_messages():
+            self._print_message(message, self._now)
+        self.note(describe_hidden_lines(self._flow.line_filter.hidden, self._heading.log_dir))
+
     def _build_status(self, state: RunState) -> str:
         """Return a status line. CI systems kill jobs without output; this line also informs the user."""
+        if state.restart is not None:
+            return describe_phase(state.restart, state.now)
         self._flow.metric_tracker.add_bars(self._flow.streams.get_bars(), state.now)
         parts = [format_status(state)]
         progress = self._flow.metric_tracker.run_progress

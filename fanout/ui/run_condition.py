@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from fanout.model.events import RestartPhase
 from fanout.model.hosts import fold_names
 from fanout.model.run_info import RunInfo
 from fanout.model.state import HostState, Phase, RunState
@@ -36,12 +37,20 @@ class RunCondition(Enum):
     STOPPING = "stopping"
     VERIFYING = "verifying"  # train.sh has ended everywhere; the hosts check what is left
     ENDED = "ended"
+    FENCED = "fenced"  # between two attempts, while a lost host may still train
+    WAITING_TO_RESTART = "waiting to restart"
+    RESTARTING = "restarting"
 
 
 #: Conditions in which the steps advance, so that a time left means something.
 WITH_TIME_LEFT = frozenset({RunCondition.RUNNING, RunCondition.SLOW})
 #: Conditions that need the attention of the user.
 ALARMS = frozenset({RunCondition.FAILING, RunCondition.STOPPING, RunCondition.HUNG, RunCondition.DISCONNECTED})
+_RESTART_CONDITIONS: Mapping[RestartPhase, RunCondition] = {
+    "fence": RunCondition.FENCED,
+    "backoff": RunCondition.WAITING_TO_RESTART,
+    "start": RunCondition.RESTARTING,
+}
 WARNINGS = frozenset({RunCondition.SLOW, RunCondition.SILENT})
 
 
@@ -93,6 +102,8 @@ def find_run_status(heading: RunInfo, state: RunState, found: Observations) -> R
 
 def _find_ending(state: RunState) -> RunStatus | None:
     """Return the condition of a run that ends, or None."""
+    if state.restart is not None and not state.interrupts:
+        return RunStatus(condition=_RESTART_CONDITIONS[state.restart.phase])
     hosts = state.all_hosts
     verified = sum(host.phase.is_final or host.phase is Phase.CLEANED_UP for host in hosts)
     if verified == len(hosts):

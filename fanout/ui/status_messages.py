@@ -23,6 +23,7 @@ from fanout.model.events import (
     HostLost,
     Interrupted,
     Refused,
+    Restarting,
     Started,
 )
 from fanout.model.hosts import fold_names
@@ -32,6 +33,7 @@ from fanout.text.sanitize import sanitize_lines, to_single_line
 from fanout.text.units import format_duration
 from fanout.ui.background_text import describe_found
 from fanout.ui.equal_messages import join_pids, split_pid
+from fanout.ui.restart_text import describe_phase, describe_restart
 
 Level = Literal["info", "good", "warning", "error"]
 GATHER_SECONDS = 0.3
@@ -82,6 +84,8 @@ class StatusReporter:
                 messages.append(StatusMessage(text=f"got {signal_name(event.signal)}", level="warning"))
             case ActionSent():
                 messages += self._handle_action(event, state)
+            case Restarting():
+                messages += self._handle_restart(event)
             case _:  # no message
                 pass
         return messages
@@ -132,6 +136,14 @@ class StatusReporter:
         known = (event.host, event.message) in self._cramps
         self._cramps.add((event.host, event.message))
         return [] if known else [StatusMessage(text=f"{event.host}: {to_single_line(event.message)}", level="warning")]
+
+    def _handle_restart(self, event: Restarting) -> list[StatusMessage]:
+        """Return the cause and the action once, and each phase that takes time; first the messages that wait."""
+        waiting = self.flush_messages()
+        lines = [] if "restart" in self._done else describe_restart(event)
+        self._done.add("restart")
+        lines += [describe_phase(event, event.at)] if event.phase != "start" else []
+        return waiting + [StatusMessage(text=line, level="warning") for line in lines]
 
     def _build_milestone(self, what: str, state: RunState) -> list[StatusMessage]:
         """Return ``connected 4/4 in 0.6 s`` once, when the last host is connected or started."""

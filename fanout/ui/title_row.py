@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fanout.model.attempt_plan import split_attempt_id
 from fanout.model.run_info import RunInfo
 from fanout.model.state import RunState
 from fanout.text.sanitize import to_single_line
@@ -45,13 +46,15 @@ def build_title(
 def _list_layouts(heading: RunInfo, clock: str, filters: str) -> list[tuple[str, str]]:
     """Return the text before and after the task, the widest layout first."""
     name = f"{to_single_line(heading.name)}{GAP}" if heading.name else ""
-    end = f"{GAP}{clock}{GAP}" + (f"{filters}{GAP}" if filters else "")
+    attempt = heading.attempt.describe()
+    run_id = split_attempt_id(heading.run_id)[0] if attempt else heading.run_id
+    end = (f"{GAP}{attempt}" if attempt else "") + f"{GAP}{clock}{GAP}" + (f"{filters}{GAP}" if filters else "")
     hosts = f"{GAP}{count_noun(len(heading.hosts), 'host')}{end}"
-    full = f" fanout{GAP}{name}run {heading.run_id}{GAP}"
+    full = f" fanout{GAP}{name}run {run_id}{GAP}"
     return [
         (full, hosts),
         (full, end),
-        (f" {name}{heading.run_id}{GAP}", end),
+        (f" {name}{run_id}{GAP}", end),
         *([(f" {name}", end)] if name else []),
         (" ", end),
     ]

@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from fanout.model.attempt_record import parse_attempt_record
+from fanout.model.schema import InvalidValue
 from fanout.recovery import attempt_report
 from fanout.recovery.attempt import Fleet, RecoveryOptions
 from fanout.recovery.decision import Restart, advise_restarts, decide_next
@@ -21,19 +23,14 @@ LOST = build_attempt(
     first_step_at=10.0,
     last_step_at=266.0,
 )
-DONE = build_attempt(
-    1, (201, 400), hosts=("gpu01", "gpu09", "gpu03", "gpu04"), succeeded=True, first_step_at=7210.0, last_step_at=7409.0
-)
 SPARE = Fleet(spares=("gpu09",))
 
 
 def test_message_before_a_restart_names_the_cause_the_budget_and_the_new_host() -> None:
     restart = decide_next(OPTIONS, [LOST], SPARE)
     assert isinstance(restart, Restart)
-    assert attempt_report.format_restart(OPTIONS, LOST, restart).splitlines() == [
-        "attempt 0 failed: gpu02 was lost",
-        "        restart 1 of 3: gpu09 replaces gpu02 as node rank 1",
-    ]
+    assert attempt_report.describe_failure(LOST) == "attempt 0 failed: gpu02 was lost"
+    assert attempt_report.describe_restart(OPTIONS, restart) == "restart 1 of 3: gpu09 replaces gpu02 as node rank 1"
 
 
 @pytest.mark.parametrize(
@@ -52,31 +49,25 @@ def test_first_attempt_needs_no_message() -> None:
     assert attempt_report.describe_first_step([], 1) == ""
 
 
-def test_report_has_a_line_for_each_attempt_and_the_productive_share() -> None:
-    history = [LOST, DONE]
-    decisions = [decide_next(OPTIONS, history[:count], SPARE) for count in (1, 2)]
-    lines = attempt_report.list_report_lines(history, decisions, decisions[-1], None)
-    assert lines[1].split() == ["ATTEMPT", "HOSTS", "STEPS", "TIME", "END", "THEN"]
-    assert "gpu09 replaces gpu02 as node rank 1" in lines[2]
-    assert "201-400" in lines[3]
-    share = attempt_report.compute_productive_share(history)
-    assert share is not None
-    assert abs(share - (200 + 200) / (7200.0 + 3600.0)) < 0.001
-    assert lines[4].endswith("57 steps repeated")
-
-
-def test_report_of_a_run_without_restarts_advises_them_only_where_they_help() -> None:
+def test_advice_for_a_run_without_restarts_only_where_they_help() -> None:
     off = RecoveryOptions()
     for attempt, helps in ((LOST, False), (build_attempt(signature="signal", code=-9), True)):
-        end = decide_next(off, [attempt], Fleet())
-        advice = advise_restarts(off, [attempt], Fleet())
-        lines = attempt_report.list_report_lines([attempt], [end], end, advice)
-        assert bool(lines) == helps
-        assert not lines or lines[0].startswith("--max-restarts 3 would have restarted it on the same hosts")
+        advice = attempt_report.describe_advice(advise_restarts(off, [attempt], Fleet()))
+        assert advice.startswith("--max-restarts 3 would have restarted it on the same hosts") == helps
+        assert bool(advice) == helps
 
 
 def test_record_of_an_attempt_is_json_with_the_decision() -> None:
     restart = decide_next(OPTIONS, [LOST], SPARE)
-    record = json.loads(json.dumps(attempt_report.build_record("RUN", 255, LOST, restart)))
-    assert record["next"]["replaced"] == [["gpu02", "gpu09"]]
-    assert record["steps"] == [1, 257]
+    record = attempt_report.build_record("RUN", 255, LOST, restart, fence_until=3700.0, until=3710.0)
+    line = json.dumps(record.to_dict())
+    assert json.loads(line)["next"]["replaced"] == [["gpu02", "gpu09"]]
+    assert parse_attempt_record(line) == record
+
+
+def test_damaged_record_of_an_attempt_is_refused() -> None:
+    record = attempt_report.build_record("RUN", 255, LOST, decide_next(OPTIONS, [LOST], SPARE)).to_dict()
+    with pytest.raises(InvalidValue):
+        parse_attempt_record(json.dumps(record | {"next": {"action": "dance"}}))
+    with pytest.raises(InvalidValue):
+        parse_attempt_record(json.dumps(record)[:-5])

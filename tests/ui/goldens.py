@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pyte
 
-from fanout.model.run_info import RunInfo
+from fanout.model.run_info import AttemptInfo, RunInfo
 
 FOLDER = Path(__file__).parent / "golden"
 
@@ -22,6 +23,14 @@ def same_as_golden(name: str, text: str, folder: Path = FOLDER) -> None:
 def build_heading(hosts: tuple[str, ...], *, log_dir: str | None = "/home/me/runs/7f3a") -> RunInfo:
     ranks = {host: (node, 8) for node, host in enumerate(hosts)}
     return RunInfo(run_id="7f3a", title="tasks/train.py cfg.yaml", hosts=hosts, log_dir=log_dir, ranks=ranks)
+
+
+def build_next_heading(hosts: tuple[str, ...]) -> RunInfo:
+    """Return the heading of attempt 1 of the same run."""
+    cause = "attempt 0 failed: rank 1 on gpu02 was killed by SIGKILL"
+    attempt = AttemptInfo(number=1, max_restarts=3, used=1, cause=cause)
+    heading = build_heading(hosts, log_dir="/home/me/runs/7f3a/attempt-1")
+    return replace(heading, run_id="7f3a.1", attempt=attempt)
 
 
 class Terminal:
