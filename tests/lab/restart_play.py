@@ -7,6 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from fanout.record.recorded_attempts import read_attempt_records
 from tests.lab import ns
 from tests.lab.drive import Project, list_processes
 from tests.lab.lab import Lab
@@ -45,9 +46,7 @@ def play_scene(project: Project, lab: Lab, scene: Scene) -> Observed:
     hosts = {int(row[2]): row[3] for row in marks if int(row[1]) == last}
     return Observed(
         code=done.code,
-        attempts=len(project.list_records()[-1].joinpath("attempts.jsonl").read_text().splitlines())
-        if done.code >= 0
-        else 1,
+        attempts=len(read_attempt_records(str(project.list_records()[-1]))) if done.code >= 0 else 1,
         last=tuple(hosts[rank] for rank in sorted(hosts)),
         text=text,
         problems=tuple(find_problems(marks)),
