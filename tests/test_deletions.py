@@ -54,6 +54,7 @@ GUARDS = {
     "fanout/record/ownership.py:_delete_files": PRUNING,
     "fanout/commands/report.py:_write_page": "tests/ui/test_page.py::test_an_unwritable_page_is_reported_before_the_record_is_read",
     "fanout/record/run_writer.py:write_file": RECORD,
+    "fanout/record/save_request.py:write_request": "tests/record/test_save_request.py::test_request_replaces_only_an_earlier_request",
     "tasks/llada2/weights.py:publish": CONVERTER,
     "tasks/llada2/weights.py:write_assets": CONVERTER,
     "tasks/llada2/hf_folder.py:write_tensors": CONVERTER,

@@ -13,7 +13,7 @@ import zlib
 
 #: Version of the frames between relay and keeper, and of the status file. The relay comes with the launcher, so a keeper
 #: that still runs can have another version. Raise it with every change of a name or a meaning.
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 JSON, DATA, DEFLATED = 1, 2, 3
 MAX_BODY = 4 << 20
 MAX_VALUES = 200_000  # in one control frame: four million brackets would need a hundred times their size in memory

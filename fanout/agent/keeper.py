@@ -22,6 +22,9 @@ from .oom_kills import OomWatch
 from .output_pipe import OutputPipe
 from .outside_calls import OutsideWatch
 from .relay_clients import RelayClients
+from .run_start import prepare_environment
+from .save_signal import SaveSignal
+from .signal_inbox import SignalInbox
 from .tree_stop import StopSequence
 
 TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
@@ -54,8 +57,9 @@ class Keeper:
         self.starting = -1  # a pipe that closes when train.sh has started, or contains why it could not
         self.exited = False
         self.own_end: dict = {}  # "reason" and "why" if the keeper ended the run without a launcher's request
-        self.signalled = ""  # a signal that the keeper received and the loop has not handled yet
+        self.signals = SignalInbox()
         self.ending = StopSequence(spec["process_mark"])
+        self.saving = SaveSignal()
         self.lease = Lease(spec["settings"]["lease"])
         self.pipe = OutputPipe(self.poll, self.spool, self.lease)
         self.oom = OomWatch()
@@ -64,7 +68,6 @@ class Keeper:
         self.done = False
         self.linger: LingerState | None = None  # what keeps the keeper alive after the end
         self.is_fetched = False  # the launcher has fetched everything: the keeper deletes the directory when it exits
-        self.wake_read, self.wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def set_directory(self, directory: str) -> None:
         """Note the final name of the run's directory."""
@@ -72,36 +75,31 @@ class Keeper:
 
     def serve(self) -> None:
         """Serve the run until nothing of it is left."""
-        signal.set_wakeup_fd(self.wake_write, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda number, frame: None)
-        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-            signal.signal(number, self._note_signal)
+        self.signals.install_handlers()
         self.status.update(phase="prepared", keeper=os.getpid())
-        self.poll.register(self.wake_read, select.POLLIN)
+        self.poll.register(self.signals.descriptor, select.POLLIN)
         while not self.done:
             for descriptor, events in self.poll.poll(self._compute_wait_ms()):
                 self._handle_event(descriptor, events)
             self._reap_children()
-            if self.signalled:
-                name, self.signalled = self.signalled, ""
+            name = self.signals.take_signal()
+            if name:
                 own_end = {"reason": "keeper-signalled", "why": "the keeper received %s" % name}
                 self._stop_without_request(own_end, self.spec["settings"]["grace"])
             if self.main and not self.exited:
                 self.oom.scan(os.getpid())
                 self.outside.scan(os.getpid())
             self._check_deadlines()
+            if self.main and not self.exited and not self.ending.requested:  # after a stop, no end is a rank's own
+                self.relays.send_to_all(*self.saving.step())
             self._maintain_spool()
             self._check_ranks()
             self._check_rendezvous()
             self._offer_sizes()
 
-    def _note_signal(self, number: int, frame: object) -> None:
-        """Leave the signal to the loop: a handler may run even between train.sh's fork and the assignment of its pid."""
-        self.signalled = signal.Signals(number).name
-
     def _handle_event(self, descriptor: int, events: int) -> None:
-        if descriptor == self.wake_read:
-            os.read(self.wake_read, 4096)
+        if descriptor == self.signals.descriptor:
+            self.signals.read_wakeups()
         elif descriptor == self.pipe.descriptor:
             self.pipe.drain()
         elif descriptor == self.starting:
@@ -126,6 +124,8 @@ class Keeper:
             seconds = min(seconds, max(0.05, self.lease.left))
         if self.main and not self.rendezvous.over:
             seconds = min(seconds, max(0.05, self.rendezvous.seconds_until_check))
+        if self.saving.is_active:
+            seconds = min(seconds, SCAN_SECONDS)
         if self.spool.has_pending or self.spool.only_here:
             seconds = min(seconds, 1.0)
         return seconds * 1000
@@ -145,6 +145,7 @@ class Keeper:
             yield {"t": "rendezvous_joined", "how": self.rendezvous.how}
         if self.ranks is not None:
             yield from map(self.ranks.build_frame, self.ranks.paths)
+        yield from self.saving.messages
         yield from keeper_frames.iter_end(self.status.facts)
 
     def _handle_message(self, message: dict) -> None:
@@ -154,6 +155,9 @@ class Keeper:
             self.spool.acknowledge(message["have"])
         elif operation == "go":
             self.start_run(message["env"])
+        elif operation == "save":
+            if self.main and not self.exited:
+                self.relays.send_to_all(*self.saving.handle_request(str(message["signal"]), bool(message["sends"])))
         elif operation == "stop":
             self.stop(float(message["grace"]), str(message.get("why", "stopped")))
         elif operation == "kill":
@@ -180,8 +184,7 @@ class Keeper:
         return sizes
 
     def _check_ranks(self, final: bool = False) -> None:
-        for frame in self.ranks.scan(os.getpid(), final) if self.ranks is not None else ():
-            self.relays.send_to_all(frame)
+        self.relays.send_to_all(*(self.ranks.scan(os.getpid(), final) if self.ranks is not None else ()))
 
     def _check_rendezvous(self) -> None:
         new = self.rendezvous.check(os.getpid(), self.directory) if self.main and not self.exited else ""
@@ -198,15 +201,7 @@ class Keeper:
         if self.main or self.exited or self.done:
             return
         cwd = self.spec["cwd"]
-        environment = spawn.build_environment(dict(os.environ), env, cwd)  # may wait for a file server
-        if self.spec.get("first_rank", -1) >= 0:
-            from . import rank_logs  # hosts that do not need it do not compile it
-
-            self.ranks, self.notice = rank_logs.follow_ranks(self.directory, self.spec["first_rank"], environment)
-        if self.spec["settings"]["stacks"] != "off":
-            from . import stack_hook  # likewise
-
-            stack_hook.install_hook(environment, self.directory)
+        environment, self.ranks, self.notice = prepare_environment(self.spec, self.directory, env)
         self.outside.read_script(self.spec["argv"], cwd)
         if self.lease.left < 0:
             return
@@ -283,6 +278,8 @@ class Keeper:
         self.relays.send_to_all(keeper_frames.build_background(how, text, os.getpid()))
 
     def _handle_exit(self, how: dict) -> None:
+        if not self.ending.requested:
+            self.relays.send_to_all(*self.saving.finish())
         self.exited = True
         how["oom"] = self.oom.was_oom_killed(how["signal"] == signal.SIGKILL or how["code"] == 137)
         self.status.update(phase="exited", exited=how)

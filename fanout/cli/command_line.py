@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from fanout.cli.command_table import Command
+    from fanout.model.option import Option
+
+_LONGEST_SECONDS = 5  # digits of a duration without a unit
 
 
 class SplitCommandLine:
@@ -67,13 +70,19 @@ def split_command_line(command: Command, words: Sequence[str]) -> SplitCommandLi
     return line
 
 
-def _take_flag(line: SplitCommandLine, word: str, rest: list[str], takes: dict[str, bool]) -> None:
+def _take_flag(line: SplitCommandLine, word: str, rest: list[str], takes: dict[str, Option | None]) -> None:
     """Move a flag, and its value if it takes one, to the flags of fanout."""
     line.flags.append(word)
     line.head.append(word)
     flag = normalize_flag(word)
     line.options.append(flag)
-    if "=" in word or not takes.get(flag, False) or not rest:
+    option = takes.get(flag)
+    if "=" in word or option is None:
+        return
+    if option.implied and not (rest and _is_duration(rest[0])):
+        line.options[-1] = f"{flag}={option.implied}"
+        return
+    if not rest:
         return
     value = rest.pop(0)
     line.head.append(value)
@@ -81,6 +90,13 @@ def _take_flag(line: SplitCommandLine, word: str, rest: list[str], takes: dict[s
         line.options[-1] = f"{flag}={value}"
     else:
         line.options.append(value)
+
+
+def _is_duration(word: str) -> bool:
+    """Return whether the word is a duration and not a part of a run id, which may have only digits."""
+    from fanout.text.parse_units import parse_duration
+
+    return parse_duration(word) is not None and not (word.isdigit() and len(word) > _LONGEST_SECONDS)
 
 
 def normalize_flag(word: str) -> str:
@@ -150,8 +166,8 @@ def check_stray_flags(command: Command, line: SplitCommandLine) -> tuple[str, ..
     )
 
 
-def _list_flags(command: Command) -> dict[str, bool]:
-    """Return each flag of the command, and whether it takes a value."""
+def _list_flags(command: Command) -> dict[str, Option | None]:
+    """Return each flag of the command, with its option if it takes a value."""
     rows = [row for group in ("", *command.groups) for row in options_of(command.name, group)]
-    takes = {flag: not (row.const or row.kind is bool) for row in rows for flag in row.flags}
-    return takes | {"-h": False, "--help": False}
+    takes = {flag: None if row.const or row.kind is bool else row for row in rows for flag in row.flags}
+    return takes | {"-h": None, "--help": None}

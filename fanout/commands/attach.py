@@ -20,7 +20,7 @@ from fanout.model.errors import UsageError
 from fanout.model.exit_status import ExitStatus
 from fanout.model.request import Request
 from fanout.record import follow, recorded_attempts, run_handle, writer_lock
-from fanout.record.index import read_run_handle, read_run_info
+from fanout.record.index import read_run_handle, read_run_info, split_attempt_path
 from fanout.record.run_reader import RunReader
 from fanout.run import detach, diagnosis, observe, takeover
 from fanout.run.attached_view import AttachedView
@@ -28,6 +28,7 @@ from fanout.run.command_context import CommandContext, load_command_context
 from fanout.run.guardian import Guardian
 from fanout.run.process_context import ProcessContext
 from fanout.run.run_context import select_hosts
+from fanout.run.save_watch import SaveRequestWatch
 from fanout.run.slow_ranks import SlowRankReporter
 from fanout.run.stop_signals import filter_handled_signals
 from fanout.ui.run_report import build_report
@@ -163,6 +164,7 @@ def _run_replacement(order: run_handle.RunHandle, context: CommandContext, paren
         learners=[tails, collector, pace],
         views=[diagnosis.HangReporter(collector, note)],
     )
+    taken.session.add_subscriber(SaveRequestWatch(split_attempt_path(order.directory)[0], taken.pool))
     pace.outputs.append(note)
     pace.start_reporting(taken.session.state)
     try:

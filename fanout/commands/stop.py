@@ -9,34 +9,49 @@ from collections.abc import Sequence
 
 from fanout.model import policy
 from fanout.model.errors import UsageError
+from fanout.model.events import Event
 from fanout.model.exit_status import ExitStatus
 from fanout.model.hosts import fold_names
+from fanout.model.planned_stop import DEFAULT_SIGNAL
 from fanout.model.request import Request
+from fanout.model.settings import SAVE_BEFORE_SECONDS
 from fanout.model.state import HostState, RunState
 from fanout.record import follow, writer_lock
-from fanout.record.index import read_run_handle
+from fanout.record.index import read_run_handle, split_attempt_path
 from fanout.record.run_handle import RunHandle
-from fanout.record.run_reader import RunReader
+from fanout.record.run_reader import RunReader, apply_recorded_event
+from fanout.record.save_request import SaveRequest, write_request
 from fanout.run import observe, takeover
 from fanout.run.command_context import load_command_context
 from fanout.run.process_context import ProcessContext
 from fanout.run.run_context import select_hosts
 from fanout.text.units import count_noun
+from fanout.ui.planned_stop_text import PlannedStopMessages
 
 REPORT_SECONDS = 15.0  # between two messages about a long wait
+ANSWER_SECONDS = 10.0  # for the launcher to record a request to save
 
 
 def run_stop(request: Request, process: ProcessContext) -> int:
     """Run ``fanout stop``; return 0 if every host was reached and nothing is left, else 255."""
     context = load_command_context(request, process)
+    saves = request.given["save"]
     try:
         path = context.find_active_run()
     except UsageError:
         if not context.can_ask_hosts:
             raise
+        if saves:
+            raise UsageError(
+                "stop --save needs the record of the run, which is on the machine that launched it",
+                hint=f"stop it without a save: {context.build_host_command('stop', request.given['run'])}",
+            ) from None
         return _print_state(observe.stop_on_hosts(select_hosts(context)), process)
     order = read_run_handle(path)
     living = writer_lock.read_owner(path)
+    save = _build_save_request(saves, order, process) if saves else None
+    if save is not None and living is not None and not living.ending:
+        return _save_by_launcher(save, living, RunReader(path), order, process)
     if living is not None and living.machine == process.machine and living.pid > 0:
         return _stop_by_launcher(living, RunReader(path), order, process)
     if living is None and RunReader(path).read_result() is not None:
@@ -45,12 +60,58 @@ def run_stop(request: Request, process: ProcessContext) -> int:
         )
     else:
         where = count_noun(len(order.hosts), "host")
+        first = f"SIG{save.signal}, " if save is not None else ""
         process.print_message(
-            f"stopping run {order.run_id} on {where}: SIGTERM, then SIGKILL after {order.settings.grace:g} s"
+            f"stopping run {order.run_id} on {where}: {first}SIGTERM, then SIGKILL after {order.settings.grace:g} s"
         )
     by, agent = process.login, process.has_ssh_agent
-    state = takeover.end_run(order, by=by, agent=agent, reason="stop-command", why=f"stopped by {by}")
+    views = [PlannedStopPrinter(process)] if save is not None else []
+    why = f"stopped by {by}"
+    state = takeover.end_run(order, by=by, agent=agent, reason="stop-command", why=why, save=save, views=views)
     return _print_state(state, process)
+
+
+def _build_save_request(given: str, order: RunHandle, process: ProcessContext) -> SaveRequest:
+    settings = order.settings
+    seconds = (settings.save_before or SAVE_BEFORE_SECONDS) if given == "auto" else float(given)
+    return SaveRequest(signal=settings.save_signal or DEFAULT_SIGNAL, seconds=seconds, by=process.login)
+
+
+class PlannedStopPrinter:
+    """Subscriber that prints what the ranks do in a planned stop."""
+
+    broken = False
+
+    def __init__(self, process: ProcessContext) -> None:
+        self._process, self._messages = process, PlannedStopMessages()
+
+    def __call__(self, event: Event, state: RunState) -> None:
+        for text in self._messages.handle_event(event, state):
+            self._process.print_message(text)
+
+
+def _save_by_launcher(
+    save: SaveRequest, living: writer_lock.LockOwner, recorded: RunReader, order: RunHandle, process: ProcessContext
+) -> int:
+    """Send the request to the launcher, and print what the ranks do until the run has ended."""
+    run = recorded.heading.run_id
+    try:
+        write_request(split_attempt_path(recorded.path)[0], save)
+    except OSError as error:
+        raise UsageError(f"cannot write the request into {recorded.path}: {error.strerror}") from None
+    process.print_message(f"run {run}: sent its launcher (pid {living.pid}) the request to save and stop")
+    began, printer = time.time(), PlannedStopPrinter(process)
+    state = RunState.initial(recorded.heading.hosts, at=recorded.began_at)
+    for event in follow.follow_events(recorded, reads_log=False):
+        if event is not None:
+            state = apply_recorded_event(state, event)
+            if event.at >= began - ANSWER_SECONDS:
+                printer(event, state)
+        elif state.save_request is None and not state.interrupts and time.time() - began > ANSWER_SECONDS:
+            process.print_message(f"run {run}: its launcher did not take the request within {ANSWER_SECONDS:g} s")
+            process.stderr.write(f"        try:  fanout stop {run}    # stops it without a save\n")
+            return ExitStatus.UNREACHABLE
+    return _print_recorded_result(recorded, process)
 
 
 def _stop_by_launcher(
@@ -71,7 +132,12 @@ def _stop_by_launcher(
         raise UsageError(f"its launcher (pid {living.pid}) belongs to another user ({living.user})") from None
     if not _wait_for_launcher(living, recorded, order, process):
         return ExitStatus.UNREACHABLE
-    result = recorded.read_result()
+    return _print_recorded_result(recorded, process)
+
+
+def _print_recorded_result(recorded: RunReader, process: ProcessContext) -> int:
+    """Print the recorded result of each host; return the exit status of the command."""
+    run, result = recorded.heading.run_id, recorded.read_result()
     if result is None:
         process.print_message(f"run {run}: the launcher died without a result; its guardian is stopping the run")
         process.stderr.write(f"        try:  fanout stop {run}   # in a minute, to confirm\n")

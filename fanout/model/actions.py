@@ -44,6 +44,20 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Save:
+    """Send ``signal`` (``USR1``) to the ranks that handle it, so that they save and end by themselves. A Stop follows later.
+
+    Unless it ``sends``, the host only reports which ranks handle the signal. ``reason`` and ``why`` are those of the Stop.
+    """
+
+    host: str
+    signal: str
+    reason: StopReason
+    why: str
+    sends: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Kill:
     """Send SIGKILL at once."""
 
@@ -75,4 +89,4 @@ class Inspect:
     since: float = 3600.0  # seconds since the start of the run; the host reports nothing that is older
 
 
-Action: TypeAlias = Prepare | Go | Stop | Kill | Release | Abandon | Inspect
+Action: TypeAlias = Prepare | Go | Save | Stop | Kill | Release | Abandon | Inspect

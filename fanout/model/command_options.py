@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fanout.model.option import Option
+from fanout.model.option import MAX_SECONDS, Duration, Option
 
 COMMAND_OPTIONS: tuple[Option, ...] = (
     Option(
@@ -64,6 +64,11 @@ COMMAND_OPTIONS: tuple[Option, ...] = (
     Option(
         "--gpus", "request N GPUs per host (default: the slots of a host; 0: none)",
         kind=int, default=None, metavar="N", bounds=(0, 1024), commands=("export",),
+    ),
+    Option(
+        "--save",
+        "let the ranks save before the stop, for up to TIME (default: --save-before of the run, or 10m)",
+        kind=Duration, words=("", "auto"), metavar="[TIME]", bounds=(1, MAX_SECONDS), implied="auto", commands=("stop",),
     ),
     Option("--html", "write an HTML page to FILE instead", metavar="FILE", commands=("report",)),
     Option(

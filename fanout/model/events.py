@@ -1,8 +1,7 @@
 """Events: everything that can happen in a run, as frozen values.
 
-An event describes what happened on one host, or to the run if it has no ``host``. It carries no colour, no width and
-no prefix, because only the views format it. ``at`` is in seconds of the launcher's clock, which looks like Unix time
-but never jumps back (see ``Clock`` in pool.py).
+An event describes what happened on one host, or to the run if it has no ``host``. Only views format it. ``at`` is in
+seconds of the launcher's clock, which looks like Unix time but never jumps back (see ``Clock`` in pool.py).
 
 Editing rules: every event is a member of ``Event``. The agent sends an ``AgentEvent`` as a message with its name and its
 fields. Annotations bound the fields, in messages and in records. The fold in state.py has a case for each event, so mypy
@@ -11,49 +10,23 @@ finds a missing one. Other readers take only the events that they need.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeAlias
 
 from fanout.model.actions import Action
-from fanout.model.option import MAX_SECONDS
+from fanout.model.event_base import NO_RANK as NO_RANK
+from fanout.model.event_base import AgentEvent as AgentEvent
+from fanout.model.event_base import BaseEvent as BaseEvent
+from fanout.model.event_base import ExitCode, Line, Message, Offset, Pid, Seconds, Signal, Stream
+from fanout.model.event_base import HostEvent as HostEvent
+from fanout.model.event_base import get_type_name as get_type_name
+from fanout.model.save_events import RankEnded as RankEnded
+from fanout.model.save_events import SaveHandlers as SaveHandlers
+from fanout.model.save_events import SaveRequested as SaveRequested
 from fanout.model.schema import Integer, Number, Text
 
 MAIN_STREAM = 0  # stdout and stderr of train.sh as one stream, in the order of the writes
-
-Pid: TypeAlias = Annotated[int, Integer(0, 1 << 32)]
-Stream: TypeAlias = Annotated[int, Integer(0, 65_535)]  # a frame of log bytes has a stream number of two bytes
-Offset: TypeAlias = Annotated[int, Integer(0, 1 << 50)]  # no supported file system accepts a larger one
-ExitCode: TypeAlias = Annotated[int, Integer(0, 255)]
-Signal: TypeAlias = Annotated[int, Integer(1, 64)]
-Line: TypeAlias = Annotated[str, Text(4096)]
-Message: TypeAlias = Annotated[str, Text(1 << 16)]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BaseEvent:
-    """Base of all events; ``at`` is when the event reached the launcher."""
-
-    at: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostEvent(BaseEvent):
-    """Base of all events of one host; ``host`` is its name in the hostfile."""
-
-    host: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentEvent(HostEvent):
-    """Base of the events that the agent sends as messages: the type of the message is the name of the event."""
-
-
-def get_type_name(kind: type[Any]) -> str:
-    """Return the name of an event or action in messages and records: ``StreamOpened`` -> ``stream_opened``."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower()
-
 
 # -- the connection: one ssh channel (or local pipe) to the agent of one host
 
@@ -204,7 +177,7 @@ class Exited(AgentEvent):
     reason: ExitReason = "ended"
     why: Message = ""
     oom: bool = False
-    silent_for: Annotated[float, Number(0, MAX_SECONDS)] = 0.0
+    silent_for: Seconds = 0.0
 
 
 #: What is done with processes that outlived train.sh: the run waited for them, or the keeper ended or kept them.
@@ -309,6 +282,13 @@ class Interrupted(BaseEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FirstStep(BaseEvent):
+    """The log reported its first training step."""
+
+    step: Annotated[int, Integer(0, 1 << 53)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ActionSent(BaseEvent):
     """An action was carried out: it was handed to the host's connection."""
 
@@ -326,6 +306,8 @@ Event: TypeAlias = (
     | Refused
     | Started
     | RendezvousJoined
+    | SaveHandlers
+    | RankEnded
     | StreamOpened
     | LogTruncated
     | DiskPressure
@@ -340,5 +322,7 @@ Event: TypeAlias = (
     | Tick
     | Interrupted
     | Restarting
+    | FirstStep
+    | SaveRequested
     | ActionSent
 )

@@ -36,6 +36,7 @@ class Option:
     ``help_of``: the help text for one command, where it differs. ``{default}`` in a help text is the default.
     ``text`` is the help text. ``bounds``: the least and the greatest value. ``words``: values that are not numbers;
     the value of such an option is a text. ``zero``: 0 is allowed below the bounds, and means no limit.
+    ``implied``: the value of the flag if no duration follows it.
     """
 
     is_setting = False
@@ -59,6 +60,7 @@ class Option:
         commands: tuple[str, ...] = (),
         help_of: Mapping[str, str] | None = None,
         const: str = "",
+        implied: str = "",
     ) -> None:
         self.flags = tuple(flags.split())
         self.long_flag = next((flag for flag in self.flags if flag.startswith("--")), flags)
@@ -76,6 +78,7 @@ class Option:
         self.commands = commands
         self.help_of = help_of or {}
         self.const = const
+        self.implied = implied
 
     def format_help(self, command: str = "") -> str:
         """Return the help text of the option for one command, with its default."""

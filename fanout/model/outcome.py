@@ -11,6 +11,7 @@ from functools import partial
 from typing import Literal
 
 from fanout.model.exit_status import ExitStatus, status_of_signal
+from fanout.model.planned_stop import find_sent_save
 from fanout.model.state import HostState, Phase, RunState
 
 ExitOrigin = Literal["script", "ssh", "fanout", "user"]
@@ -78,6 +79,18 @@ def outcome_of(state: RunState, *, refused: str = "") -> RunOutcome:
     by_time_limit = stop is not None and stop.reason == "time-limit" and stopped_first
     if refused and not by_time_limit:
         return build(exit_code=ExitStatus.REFUSED, origin="fanout", headline=refused)
+    save = find_sent_save(state)
+    if save is not None and save.reason == "stop-command":  # the same status as for `fanout stop`
+        return build(
+            exit_code=ExitStatus.TERMINATED,
+            origin="user",
+            headline=save.why,
+            stopped_why=save.why.removeprefix("stopped "),
+        )
+    if save is not None:
+        return build(
+            exit_code=ExitStatus.TIME_LIMIT, origin="fanout", headline=f"stopped: {save.why}", stopped_why=save.why
+        )
     if stop is not None and stopped_first:  # no host had failed; later failures are victims of the stop
         code = ExitStatus.TIME_LIMIT if by_time_limit else ExitStatus.REFUSED
         return build(exit_code=code, origin="fanout", headline=f"stopped: {stop.why}", stopped_why=stop.why)
@@ -99,6 +112,14 @@ def stop_between_attempts(outcome: RunOutcome, number: int, following: int) -> R
     by = f"by {signal_name(number)}"
     headline = f"stopped {by} before attempt {following}; attempt {following - 1}: {outcome.headline}"
     return replace(outcome, exit_code=status_of_signal(number), origin="user", headline=headline, stopped_why=by)
+
+
+def stop_by_time_limit(outcome: RunOutcome, following: int) -> RunOutcome:
+    """Return the outcome of a run whose time limit leaves no time for attempt ``following``."""
+    headline = f"stopped: time limit before attempt {following}; attempt {following - 1}: {outcome.headline}"
+    return replace(
+        outcome, exit_code=ExitStatus.TIME_LIMIT, origin="fanout", headline=headline, stopped_why="time limit"
+    )
 
 
 def with_log_gaps(outcome: RunOutcome, holes: int) -> RunOutcome:
@@ -176,7 +197,8 @@ def _describe_end(host: HostState) -> tuple[str, str]:
         return "lost", host.trouble.message
     if host.exit is None:
         return ("never-started", "was not started") if host.go_at is None else ("lost", "did not report how it ended")
-    stopped = host.stop_at is not None and host.exit.at >= host.stop_at  # it ended after the stop request
+    asked = [at for at in (host.stop_at, host.saving.requested_at) if at is not None]
+    stopped = bool(asked) and host.exit.at >= min(asked)  # it ended after the request to stop or to save
     if host.exit.code == 0:
         return ("failed", _describe_exit(host)) if host.exit.why else ("ok", "exit 0")
     if host.exit.code is None and host.exit.signal is None:

@@ -8,48 +8,20 @@ returned once, because carrying it out is an event that the state records.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
-from fanout.model import hang_detection
+from fanout.model import hang_detection, planned_stop
 from fanout.model.actions import Abandon, Action, Go, Kill, Prepare, Release, Stop, StopReason
 from fanout.model.hosts import fold_names
-from fanout.model.option_table import default_of
-from fanout.model.settings import Settings
+from fanout.model.policy_options import POLICY_SETTINGS as POLICY_SETTINGS
+from fanout.model.policy_options import Policy as Policy
+from fanout.model.policy_options import policy_of as policy_of
 from fanout.model.state import HostState, Phase, RunState
 
 RELEASE_SECONDS = 5.0  # wait for "forgotten" after Forget
 ALONE_SECONDS = 30.0  # for a host without a connection, once all others have ended and the run fails or stops
 STOP_MARGIN_SECONDS = 30.0  # after the grace, for the keeper's own SIGKILL and clean-up
 FENCE_MARGIN_SECONDS = 5.0  # the same, if another attempt waits for the end of the lease
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """The settings of the policy; times in seconds. ``prepare`` False: only observe (attach, exec).
-
-    ``hold``: do not release the hosts after the end, because the next attempt takes over their claims.
-    """
-
-    grace: float = default_of("grace")
-    last_words: float = default_of("last_words")
-    lease: float = default_of("lease")
-    start_timeout: float = default_of("start_timeout")
-    time_limit: float | None = default_of("time_limit")
-    on_early_exit: str = default_of("on_early_exit")
-    hang_timeout: str = default_of("hang_timeout")
-    on_hang: str = default_of("on_hang")
-    prepare: bool = True
-    hold: bool = False
-
-
-POLICY_SETTINGS = tuple(
-    field.name for field in fields(Policy) if field.name not in ("prepare", "hold")
-)  # settings of the same names
-
-
-def policy_of(settings: Settings, *, prepare: bool = True, hold: bool = False) -> Policy:
-    """Return the policy of the user's settings."""
-    return Policy(**{name: getattr(settings, name) for name in POLICY_SETTINGS}, prepare=prepare, hold=hold)
 
 
 def decide_actions(policy: Policy, state: RunState) -> tuple[Action, ...]:
@@ -137,9 +109,12 @@ def _rolled_back_host(state: RunState) -> str:
 def _decide_after_go(policy: Policy, state: RunState) -> list[Action]:
     """Return the actions after Go: questions about hangs and failures, Stop and Kill."""
     hung = policy.on_hang in hang_detection.ENDING and hang_detection.is_hung(state)
-    asked = hang_detection.ask_for_aftermath(state, hung=hung)
+    saving = planned_stop.find_sent_save(state) is not None  # the ranks end on purpose: there is nothing to diagnose
+    asked = hang_detection.ask_for_aftermath(state, hung=hung) if not saving else []
     cause = None if hung and asked else _reason_to_stop(policy, state)  # the post-mortem answers come before the stop
-    actions: list[Action] = [*asked, *(hang_detection.ask_for_stacks(policy.hang_timeout, state) if not cause else ())]
+    actions: list[Action] = [*asked, *(planned_stop.decide_saves(policy, state) if not cause else ())]
+    if not cause and not saving:
+        actions += hang_detection.ask_for_stacks(policy.hang_timeout, state)
     for host in state.all_hosts:
         if host.phase not in (Phase.PREPARED, Phase.RUNNING):
             continue
@@ -153,11 +128,13 @@ def _decide_after_go(policy: Policy, state: RunState) -> list[Action]:
 def _reason_to_stop(policy: Policy, state: RunState) -> _StopCause | None:
     if state.interrupts:
         return _StopCause(reason="interrupted", why="interrupted")
+    planned = planned_stop.find_planned_stop(policy, state)
+    if planned is not None and planned_stop.is_due(planned, state):
+        return _StopCause(reason=planned.reason, why=planned.why)
+    if planned_stop.find_sent_save(state) is not None:
+        return None  # the ranks end by themselves: their exit is no failure, and the others may still save
     if state.failures and state.now - state.failures[0][1] >= policy.last_words:
         return _StopCause(reason="host-failed", why=f"{state.failures[0][0]} failed")
-    began = min(host.go_at for host in state.all_hosts if host.go_at is not None)
-    if policy.time_limit is not None and state.now - began >= policy.time_limit:
-        return _StopCause(reason="time-limit", why="time limit")
     if policy.on_hang in hang_detection.ENDING and hang_detection.is_hung(state):
         silent = f"no output for {_silent_seconds(state):.0f} s"
         return _StopCause(reason="hang", why=f"hang: {silent}, and no process of any host makes progress")

@@ -14,9 +14,11 @@ from typing import Any
 from fanout.model.errors import UsageError
 from fanout.model.option_table import SETTINGS, default_of
 from fanout.model.option_values import check_option_value, parse_option_text
+from fanout.model.save_signals import parse_save_signal
 from fanout.text.suggest import suggest_nearest
 
 RESTART_LEASE_SECONDS = 60.0  # the default lease of a run with restarts: a lost host is replaced only after its lease
+SAVE_BEFORE_SECONDS = 600.0  # of --save-signal without --save-before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +41,8 @@ class Settings:
     connect_timeout: float = default_of("connect_timeout")
     start_timeout: float = default_of("start_timeout")
     time_limit: float | None = default_of("time_limit")
+    save_before: float | None = default_of("save_before")
+    save_signal: str = default_of("save_signal")
     lease: float = default_of("lease")
     grace: float = default_of("grace")
     last_words: float = default_of("last_words")
@@ -109,6 +113,10 @@ def merge_settings(
         values["time_limit"] = None
     if values.get("max_restarts") and "lease" not in values:
         values["lease"], origins["lease"] = RESTART_LEASE_SECONDS, "--max-restarts"
+    if values.get("save_signal"):
+        values["save_signal"] = parse_save_signal(values["save_signal"])
+    if values.get("save_signal") and values.get("time_limit") and "save_before" not in values:
+        values["save_before"], origins["save_before"] = SAVE_BEFORE_SECONDS, "--save-signal"
     return LoadedSettings(settings=replace(Settings(), **values), origins=origins)
 
 

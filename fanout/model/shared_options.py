@@ -121,6 +121,16 @@ TIMEOUT_OPTIONS = (
         commands=("export",),
     ),
     Setting(
+        "--save-before",
+        "send --save-signal to the ranks TIME before the time limit, so that they save (default: 10m with --save-signal)",
+        kind=Duration, default=None, metavar="TIME", bounds=(1, MAX_SECONDS), group=TIMEOUTS,
+    ),
+    Setting(
+        "--save-signal",
+        "signal of a planned stop; only ranks that handle it receive it (default: USR1)",
+        metavar="NAME", group=TIMEOUTS,
+    ),
+    Setting(
         "--on-early-exit",
         "if a host exits with 0 while others run, wait for the others or stop them (default: {default})",
         default="wait", choices=("wait", "stop"), group=TIMEOUTS,

@@ -11,11 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from fanout.model.actions import Abandon, Action, Go, Inspect, Kill, Prepare, Release, Stop
+from fanout.model.actions import Abandon, Action, Go, Inspect, Kill, Prepare, Release, Save, Stop
 from fanout.model.events import (
     ActionSent,
     Answered,
-    BackgroundEnd,
     BackgroundFound,
     Chunk,
     CleanedUp,
@@ -26,19 +25,22 @@ from fanout.model.events import (
     DiskPressure,
     Event,
     Exited,
+    FirstStep,
     Heartbeat,
     HostEvent,
     HostLost,
     Interrupted,
     LoginOutput,
     LogTruncated,
-    LossReason,
     OutsideCalled,
     Prepared,
+    RankEnded,
     Refused,
     Released,
     RendezvousJoined,
     Restarting,
+    SaveHandlers,
+    SaveRequested,
     Started,
     StreamOpened,
     Tick,
@@ -47,85 +49,14 @@ from fanout.model.fast_replace import FastReplace
 from fanout.model.host_phases import FINAL_PHASES
 from fanout.model.host_phases import TRANSITIONS as TRANSITIONS
 from fanout.model.host_phases import Phase as Phase
+from fanout.model.host_state import HostFailure as HostFailure
+from fanout.model.host_state import HostState as HostState
 
 AWAY_SECONDS = 10.0  # between two events, where the clock ticks ten times a second
 
 
 class InvalidTransition(Exception):
     """An event that the host's phase does not allow: the agent (or the host) violates the protocol."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostFailure:
-    """The reason why a host takes no part: ``kind`` is for programs, message and hint are for people."""
-
-    kind: str
-    message: str
-    hint: str = ""
-    loss: LossReason | None = None  # of a host that was lost
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostState:
-    """All facts about one host."""
-
-    name: str
-    phase: Phase = Phase.WAITING
-    attempt: int = 0  # connection attempts so far, over the whole run
-    connecting_at: float | None = None  # when the last attempt began
-    took: float = 0.0  # seconds that the last successful attempt took
-    connected: bool = False  # whether it is connected now
-    connected_at: float | None = None
-    disconnected_at: float | None = None
-    disconnect_reason: str = ""
-    no_message_since: float | None = None  # when the connection broke, if the agent has sent only its hello since
-    hello: Mapping[str, Any] = field(default_factory=dict)
-    rebooted: bool = False  # the machine reconnected with another boot id, so no earlier process exists
-    login_output: bytes = b""
-    trouble: HostFailure | None = None
-    pid: int | None = None
-    started_at: float | None = None
-    waiting_at: float | None = None  # when its torchrun was seen
-    joined_at: float | None = None  # when it was seen on MASTER_PORT
-    unresolved_at: float | None = None  # since when MASTER_ADDR does not resolve there
-    streams: Mapping[int, str] = field(default_factory=dict)  # names of the streams beyond the main one
-    received: Mapping[int, int] = field(default_factory=dict)  # bytes of each stream that have arrived
-    first_output_at: float | None = None
-    last_output_at: float | None = None
-    usual_pause: float = 0.0  # the longest recent time between two outputs; earlier ones fade
-    last_message_at: float | None = None  # when the agent last sent anything
-    lost_at: float | None = None  # earliest time at which the host may have been lost; None after a new message
-    progress_at: float | None = None  # when the run last progressed there: a new phase, or new bytes of its log
-    load: Mapping[str, Any] = field(default_factory=dict)
-    exit: Exited | None = None
-    background: Mapping[BackgroundEnd, BackgroundFound] = field(default_factory=dict)
-    outside_calls: str = ""  # calls of train.sh that start processes elsewhere: not verified
-    cleaned_up: CleanedUp | None = None
-    prepare_at: float | None = None
-    go_at: float | None = None
-    stop: Stop | None = None
-    stop_at: float | None = None
-    kill_at: float | None = None
-    release_at: float | None = None
-    examined: tuple[tuple[Inspect, float], ...] = ()  # the questions about the run, each with its time
-
-    @property
-    def received_bytes(self) -> int:
-        return sum(self.received.values())
-
-    @property
-    def has_succeeded(self) -> bool:
-        """Return whether train.sh exited 0 by itself. A script that its host stopped may exit 0 on SIGTERM."""
-        return self.exit is not None and self.exit.code == 0 and not self.exit.why
-
-    @property
-    def has_failed(self) -> bool:
-        """Return whether the host ended without success, or can never succeed."""
-        return (self.exit is not None and not self.has_succeeded) or self.phase in (
-            Phase.CONNECT_FAILED,
-            Phase.REFUSED,
-            Phase.LOST,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +71,8 @@ class RunState:
     interrupted_at: float | None = None  # time of the first interrupt
     failures: tuple[tuple[str, float], ...] = ()
     output_at: float | None = None  # when any host last wrote output before the stop request
+    first_step_at: float | None = None  # when the log first reported a training step
+    save_request: SaveRequested | None = None  # the newest planned stop that a user requested
     ending_at: float | None = None  # when the user first interrupted the run, or a Stop was first sent
     chunks: int = 0  # number of log chunks of all hosts
     longest_pause: float = 0.0  # longest time between two of them
@@ -177,6 +110,10 @@ def apply_event(state: RunState, event: Event) -> RunState:
             return _apply_chunk(state, event, now)
         case Tick():
             return _RUN(state, now=now)
+        case FirstStep():
+            return _RUN(state, now=now, first_step_at=state.first_step_at or event.at)
+        case SaveRequested():
+            return _RUN(state, now=now, save_request=event)
         case Interrupted():
             since = now if state.ending_at is None else state.ending_at
             first = event.at if state.interrupted_at is None else state.interrupted_at
@@ -246,7 +183,7 @@ _HOST, _RUN = FastReplace(HostState), FastReplace(RunState)
 
 #: No contact with the agent: a new connection counts only once the agent sends more than its hello.
 _NO_CONTACT = (Connecting, Connected, Disconnected, LoginOutput)
-_NOTICES = (DiskPressure, BackgroundFound, OutsideCalled)
+_NOTICES = (DiskPressure, BackgroundFound, OutsideCalled, SaveHandlers, RankEnded)
 _KEEPS_PHASE = (LoginOutput, Disconnected, RendezvousJoined, StreamOpened, LogTruncated, *_NOTICES, Heartbeat)
 
 
@@ -269,7 +206,9 @@ def _changes_of_event(host: HostState, event: _ConnectionEvent | _RunEvent) -> d
 _ConnectionEvent: TypeAlias = Connecting | Connected | Disconnected | LoginOutput | ConnectFailed | HostLost
 _CONNECTION_EVENTS = (Connecting, Connected, Disconnected, LoginOutput, ConnectFailed, HostLost)
 _StartEvent: TypeAlias = Prepared | Refused | Started | RendezvousJoined | StreamOpened | LogTruncated | DiskPressure
-_EndEvent: TypeAlias = Exited | BackgroundFound | OutsideCalled | CleanedUp | Released | Heartbeat
+_EndEvent: TypeAlias = (
+    Exited | BackgroundFound | OutsideCalled | SaveHandlers | RankEnded | CleanedUp | Released | Heartbeat
+)
 _RunEvent: TypeAlias = _StartEvent | _EndEvent
 
 
@@ -307,16 +246,26 @@ def _changes_of_run(host: HostState, event: _RunEvent) -> dict[str, Any]:
             return {"received": {**host.received, event.stream: event.upto}, "last_message_at": event.at}
         case Exited():
             return {"exit": host.exit or event, "last_message_at": event.at}
-        case BackgroundFound():
-            return {"background": {**host.background, event.how: event}, "last_message_at": event.at}
-        case OutsideCalled():
-            return {"outside_calls": event.calls, "last_message_at": event.at}
+        case BackgroundFound() | OutsideCalled() | SaveHandlers() | RankEnded():
+            return {**_changes_of_notice(host, event), "last_message_at": event.at}
         case CleanedUp():
             return {"cleaned_up": host.cleaned_up or event, "last_message_at": event.at}
         case Heartbeat():
             return {"last_message_at": event.at, "load": event.load or host.load, "lost_at": None}
         case Prepared() | Released() | DiskPressure():  # at most the phase changes
             return {"last_message_at": event.at}
+
+
+def _changes_of_notice(
+    host: HostState, event: BackgroundFound | OutsideCalled | SaveHandlers | RankEnded
+) -> dict[str, Any]:
+    match event:
+        case BackgroundFound():
+            return {"background": {**host.background, event.how: event}}
+        case OutsideCalled():
+            return {"outside_calls": event.calls}
+        case SaveHandlers() | RankEnded():
+            return {"saving": host.saving.apply_event(event)}
 
 
 def _is_rebooted(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
@@ -341,6 +290,8 @@ def _changes_of_action(host: HostState, event: ActionSent) -> dict[str, Any]:
             return {_SENT_AT_FIELD[type(action)]: event.at}
         case Stop():
             return {"stop": host.stop or action, "stop_at": host.stop_at or event.at}
+        case Save():
+            return {"saving": host.saving.note_action(action, event.at)}
         case Inspect():
             return {"examined": (*host.examined, (action, event.at))}
         case Abandon():

@@ -27,10 +27,10 @@ class Reporter(Subscriber, Protocol):
     def start_reporting(self, state: RunState) -> None: ...
 
 
-def follow_events(recorded: RunReader) -> Iterator[Event | None]:
+def follow_events(recorded: RunReader, *, reads_log: bool = True) -> Iterator[Event | None]:
     """Yield all events to the end of the attempt; None while waiting for more. End when no process writes the record."""
     ending, seen_at = False, time.monotonic()
-    for event in recorded.follow_events():
+    for event in recorded.follow_events(reads_log=reads_log):
         if event is not None:
             yield event
         elif ending:

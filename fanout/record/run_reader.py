@@ -120,12 +120,13 @@ class RunReader:
             if state is not before:
                 yield event, state
 
-    def follow_events(self) -> Iterator[Event | None]:
+    def follow_events(self, *, reads_log: bool = True) -> Iterator[Event | None]:
         """Yield all events in order, also future ones; yield None while there is no further event yet.
 
         None also comes once after the events that existed at the call. Otherwise a fast-growing record had no such mark.
+        Unless it ``reads_log``, chunks have no bytes.
         """
-        reader = _RecordDecoder(self.path, self.heading.hosts, self._damage)
+        reader = _RecordDecoder(self.path, self.heading.hosts, self._damage, reads_log=reads_log)
         with open(os.path.join(self.path, "events.jsonl"), "rb") as file:
             rest, before = b"", os.fstat(file.fileno()).st_size
             while True:
@@ -172,8 +173,9 @@ class RunReader:
 class _RecordDecoder:
     """Decoder of records, in order. It tracks the file names and the bytes that the record covers."""
 
-    def __init__(self, path: str, hosts: tuple[str, ...], damage: dict[str, None]) -> None:
+    def __init__(self, path: str, hosts: tuple[str, ...], damage: dict[str, None], *, reads_log: bool = True) -> None:
         self._path = path
+        self._reads_log = reads_log
         self._hosts = hosts
         self._damage = damage
         self._asked: dict[tuple[str, int], str] = {}  # (host, number) of each question -> its kind
@@ -227,6 +229,8 @@ class _RecordDecoder:
                 continue  # the stream has no output
 
     def _read_bytes(self, host: str, stream: int, offset: int, length: int) -> bytes:
+        if not self._reads_log:
+            return b""
         with open(os.path.join(self._path, self._names.get_path(host, stream)), "rb") as file:
             return os.pread(file.fileno(), length, offset).ljust(length, b"\0")
 

@@ -23,6 +23,7 @@ EndReason = Literal[
     "requested",
     "not-started",
     "off",
+    "time-limit",
     "not-restartable",
     "before-first-step",
     "same-place",

@@ -13,7 +13,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from fanout.agent import bundle
-from fanout.model.actions import Abandon, Action, Go, Inspect, Kill, Prepare, Release, Stop
+from fanout.model.actions import Abandon, Action, Go, Inspect, Kill, Prepare, Release, Save, Stop
 from fanout.model.events import ActionSent, Chunk, Event, HostLost, Tick
 from fanout.model.hosts import Host
 from fanout.model.plan import LaunchPlan
@@ -111,6 +111,8 @@ class ConnectionPool:
                 link.end_command()
             case Stop():
                 link.send_frame(protocol.stop_frame(action.grace, action.why), order=True)
+            case Save():
+                link.send_frame(protocol.save_frame(action.signal, sends=action.sends), order=True)
             case Kill():
                 link.send_frame(protocol.KILL, order=True)
             case Release():

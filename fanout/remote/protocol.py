@@ -256,6 +256,10 @@ def stop_frame(grace: float, why: str) -> bytes:
     return frames.pack_control({"op": "stop", "grace": grace, "why": why})
 
 
+def save_frame(signal: str, *, sends: bool) -> bytes:
+    return frames.pack_control({"op": "save", "signal": signal, "sends": sends})
+
+
 KILL = frames.pack_control({"op": "kill"})
 RELEASE = frames.pack_control({"op": "release"})
 DISCONNECT = frames.pack_control({"op": "disconnect"})

@@ -6,6 +6,7 @@ import re
 
 from fanout.diagnose.verdict import Cause, Verdict
 from fanout.model.actions import StopReason
+from fanout.model.exit_status import ExitStatus
 from fanout.model.outcome import HostOutcome, RunOutcome
 from fanout.model.state import RunState
 from fanout.recovery.attempt import AttemptEnd, Requested, StepRange
@@ -70,10 +71,7 @@ def build_attempt_end(
 def _find_request(state: RunState, outcome: RunOutcome) -> Requested:
     if outcome.origin == "user":
         return "interrupted"
-    stop = state.first_stop
-    if stop is not None and stop.reason == "time-limit" and outcome.origin == "fanout":
-        return "time-limit"
-    return ""
+    return "time-limit" if outcome.exit_code == ExitStatus.TIME_LIMIT and outcome.origin == "fanout" else ""
 
 
 def _get_code(host: HostOutcome | None) -> int | None:

@@ -17,7 +17,7 @@ from fanout.model.attempt_plan import AttemptPlan
 from fanout.model.attempt_record import AttemptRecord, NextAction
 from fanout.model.events import Restarting, RestartPhase
 from fanout.model.hosts import Host, fold_names
-from fanout.model.outcome import signal_name, stop_between_attempts
+from fanout.model.outcome import signal_name, stop_between_attempts, stop_by_time_limit
 from fanout.record.command_record import COMMAND_FILE, build_command_record
 from fanout.record.index import ATTEMPTS_FILE, create_run_directory, make_run_id
 from fanout.recovery import attempt_report
@@ -37,9 +37,11 @@ from fanout.run.run_context import RunContext
 from fanout.run.run_screen import RunScreen
 from fanout.run.spare_check import check_spares
 from fanout.run.task_files import TaskFiles
+from fanout.text.units import format_duration
 from fanout.ui.attempt_table import render_attempts
 
 PORTS_TRIED = 20  # after the first port
+MIN_SECONDS_LEFT = 1.0  # of the time limit, for an attempt that starts
 
 
 class AttemptLoop:
@@ -54,6 +56,7 @@ class AttemptLoop:
         self._faulty: set[str] = set()  # hosts that never take part again
         self._away: set[str] = set()  # hosts that were lost, and may come back
         self._port = context.settings.master_port
+        self._limit_at: float | None = None  # when --time-limit ends the run, from the first start on
         self.first = self._build_launch(context.hosts, AttemptPlan(max_restarts=self.options.max_restarts))
 
     def run(self, parent_pipe: detach.ParentPipe | None = None) -> int:
@@ -127,8 +130,11 @@ class AttemptLoop:
         except OSError as error:
             process.print_message(f"cannot write {COMMAND_FILE}: {error.strerror}")
 
-    def _build_launch(self, hosts: Sequence[Host], attempt: AttemptPlan) -> Launch:
+    def _build_launch(self, hosts: Sequence[Host], attempt: AttemptPlan, now: float = 0.0) -> Launch:
+        """Return a launch. ``now`` is the time: all attempts together have one time limit."""
         settings = replace(self.context.settings, master_port=self._port)
+        if self._limit_at is not None:
+            settings = replace(settings, time_limit=max(MIN_SECONDS_LEFT, self._limit_at - now))
         context = replace(self.context, hosts=tuple(hosts), settings=settings)
         return Launch(context, self.files, self.run_id, attempt)
 
@@ -146,7 +152,7 @@ class AttemptLoop:
             before=claims,
         )
         hosts = [self._hosts[name] for name in restart.roster.hosts]
-        following = self._build_launch(hosts, attempt)
+        following = self._build_launch(hosts, attempt, launch.session.state.now)
         create_run_directory(following.directory)
         return following
 
@@ -155,6 +161,7 @@ class AttemptLoop:
     def _decide(self, launch: Launch) -> Decision:
         """Decide what follows the attempt, and record it."""
         state = launch.session.state
+        self._note_start(state)
         end = build_attempt_end(launch.attempt.number, state, launch.outcome, launch.verdict, launch.steps)
         if launch.has_started or not launch.attempt.number or end.requested:
             self._history.append(end)
@@ -163,12 +170,27 @@ class AttemptLoop:
             decision: Decision = EndRun(reason="not-started")  # the first attempt: its report has the reason
             if launch.has_started or end.requested:
                 decision = decide_next(self.options, self._history, self._list_fleet(end))
+                decision = self._apply_time_limit(launch, decision)
             if isinstance(decision, Restart):
                 self._faulty |= {old for old, _ in decision.roster.replaced} - self._away
         else:
             decision = self._retry_start(launch)
         self._append_record(launch, self._build_record(launch, end, decision))
         return decision
+
+    def _apply_time_limit(self, launch: Launch, decision: Decision) -> Decision:
+        """Return the decision, or the end of the run if the next attempt had no time before the limit."""
+        state, limit = launch.session.state, self.context.settings.time_limit
+        started = [host.go_at for host in state.all_hosts if host.go_at is not None]
+        if self._limit_at is None and limit is not None and started:
+            self._limit_at = min(started) + limit
+        if limit is None or self._limit_at is None or not isinstance(decision, Restart):
+            return decision
+        if self._limit_at - self._plan_wait(launch, decision)[1] > (launch.settings.save_before or 0.0):
+            return decision
+        launch.outcome = stop_by_time_limit(launch.outcome, launch.attempt.number + 1)
+        why = f"the time limit of {format_duration(limit)} leaves no time for another attempt"
+        return EndRun(reason="time-limit", why=why)
 
     def _build_record(self, launch: Launch, end: AttemptEnd, decision: Decision) -> AttemptRecord:
         fence_until = until = None

@@ -21,7 +21,7 @@ from fanout.logs.tail import LogTails
 from fanout.model import plan_text
 from fanout.model.attempt_plan import AttemptPlan, make_attempt_id
 from fanout.model.errors import LauncherError, UsageError
-from fanout.model.events import Restarting
+from fanout.model.events import FirstStep, Restarting
 from fanout.model.hosts import fold_names
 from fanout.model.outcome import RunOutcome, outcome_of, with_log_gaps
 from fanout.model.plan import LaunchPlan
@@ -39,6 +39,7 @@ from fanout.run.connections import SignalRouter, open_connections
 from fanout.run.guardian import Guardian
 from fanout.run.run_context import RunContext
 from fanout.run.run_screen import RunScreen
+from fanout.run.save_watch import SaveRequestWatch
 from fanout.run.session import Session
 from fanout.run.step_progress import StepProgress
 from fanout.run.stop_progress import WaitReporter
@@ -120,13 +121,19 @@ class Launch:
         """
         self._screen = run.screen
         self._open_outputs(run.locks)
-        self.steps.on_first = lambda step: self.note(describe_first_step(step))
         self._guardian = Guardian()
         self._stack.callback(self._guardian.close_pipe)
         hung_up = self._screen.note_hangup if self.settings.on_hangup == "keep" else None
         pool = self._stack.enter_context(
             open_connections(self.context, router=run.router, hung_up=hung_up, clock=run.clock)
         )
+        requests = SaveRequestWatch(os.path.join(self.context.find_runs_directory(), self.run_id), pool)
+
+        def report_first_step(step: int) -> None:
+            self.note(describe_first_step(step))
+            pool.post_event(FirstStep(at=pool.clock(), step=step))
+
+        self.steps.on_first = report_first_step
         facts = {
             "argv": list(self.context.request.task),
             "fanout": __version__,
@@ -136,7 +143,7 @@ class Launch:
         self._screen.begin(pool.clock(), **facts)
         reporters = self.reporters
         subscribers: list[Subscriber] = [self._record, self.tails, self.collector, self._view, reporters.hangs]
-        self.session = Session(pool, self.heading.hosts, [*subscribers, reporters.pace, self.steps, observer])
+        self.session = Session(pool, self.heading.hosts, [*subscribers, reporters.pace, self.steps, observer, requests])
         self.session.connect_hosts()
         self._report_earlier_runs()
         self.outcome = self._check_and_launch()

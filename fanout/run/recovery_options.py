@@ -8,6 +8,7 @@ from fanout.model.host_count import HostCount
 from fanout.model.restart_rate import parse_restart_rate
 from fanout.model.settings import Settings
 from fanout.recovery.attempt import RecoveryOptions
+from fanout.text.parse_units import write_duration
 
 HANG_RESTARTS = 3  # of --on-hang restart without --max-restarts
 
@@ -38,11 +39,29 @@ def parse_codes(text: str) -> tuple[int, ...]:
 
 
 def check_restart_settings(settings: Settings) -> None:
-    """Raise UsageError if a setting about restarts or hangs has no effect or is malformed."""
+    """Raise UsageError if a setting about restarts, hangs or planned stops has no effect or is malformed."""
     parse_codes(settings.restart_codes)
     parse_restart_rate(settings.restart_rate)
+    _check_planned_stop(settings)
     if settings.on_hang in hang_detection.ENDING and settings.hang_timeout in ("", "off"):
         raise UsageError(
             f"--on-hang {settings.on_hang} needs --hang-timeout (hang detection is off)",
             hint="add --hang-timeout 10m (the time without output), or --hang-timeout auto",
+        )
+
+
+def _check_planned_stop(settings: Settings) -> None:
+    """Raise UsageError if --save-before has no time limit, or one that is too short."""
+    before, limit = settings.save_before, settings.time_limit
+    if before is None:
+        return
+    if limit is None:
+        raise UsageError(
+            f"--save-before {write_duration(before)} needs --time-limit: it is a time before that limit",
+            hint="add --time-limit 11h; to save and stop at any other time: fanout stop --save",
+        )
+    if before >= limit:
+        raise UsageError(
+            f"--save-before {write_duration(before)} is not shorter than --time-limit {write_duration(limit)}",
+            hint=f"--save-before {write_duration(max(1.0, limit // 10))}",
         )

@@ -10,9 +10,9 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from fanout.model import hang_detection, outcome
+from fanout.model import hang_detection, outcome, planned_stop
 from fanout.model.actions import Abandon, Action, Release, Stop, StopReason
-from fanout.model.events import Chunk, Event, HostEvent, Interrupted
+from fanout.model.events import Chunk, Event, HostEvent, Interrupted, SaveRequested
 from fanout.model.outcome import RunOutcome
 from fanout.model.pending_question import PendingQuestion
 from fanout.model.plan import LaunchPlan
@@ -193,6 +193,18 @@ class Session:
                     self._carry_out(Release(host=host.name))
             self.run_step()
         return outcome.outcome_of(self.state)
+
+    def save_run(self, request: SaveRequested) -> None:
+        """Ask the ranks of a resumed run to save, and wait until they have ended, or until the time is over."""
+        policy = Policy(prepare=False)
+        self._apply_event(request)
+        while not self.state.is_over:
+            planned = planned_stop.find_planned_stop(policy, self.state)
+            if planned is None or planned_stop.is_due(planned, self.state):
+                return
+            for action in planned_stop.decide_saves(policy, self.state):
+                self._carry_out(action)
+            self.run_step()
 
     def observe_run(self, plan: LaunchPlan, left: Callable[[], bool], policy: Policy) -> RunOutcome:
         """Observe another launcher's run, to its end or until the user leaves. Nothing on the hosts changes.

@@ -23,6 +23,7 @@ from fanout.model.subscriber import Subscriber
 from fanout.record.run_handle import RunHandle
 from fanout.record.run_reader import RunReader, apply_recorded_event, reopen_host
 from fanout.record.run_writer import RunWriter
+from fanout.record.save_request import SaveRequest
 from fanout.remote.fd_limit import raise_file_limit
 from fanout.remote.login import ConnectionOptions
 from fanout.remote.pool import Clock, ConnectionPool
@@ -110,13 +111,16 @@ class ResumedRun:
                 pool.post_event(Disconnected(at=clock(), host=name, why="its launcher died"))
         return pool
 
-    def end_run(self, reason: StopReason, why: str) -> RunOutcome:
+    def end_run(self, reason: StopReason, why: str, save: SaveRequest | None = None) -> RunOutcome:
         """Connect to all hosts, stop the run, fetch the rest of the logs, and delete the run's directories.
 
-        A host that cannot be reached within twice the grace plus a minute stays unknown.
+        With ``save``, the ranks may save before. A host that cannot be reached within twice the grace plus a minute stays
+        unknown.
         """
         grace = self.order.settings.grace
         self.pool.start()
+        if save is not None:
+            self.session.save_run(save.to_event(self.pool.clock()))
         return self.session.end_run(
             grace=grace, until=self.pool.clock() + 2 * grace + MARGIN_SECONDS, reason=reason, why=why
         )
@@ -135,11 +139,20 @@ class ResumedRun:
             self.record.close()
 
 
-def end_run(order: RunHandle, *, by: str, agent: bool, reason: StopReason, why: str) -> RunState:
-    """Stop the run and complete its record. Return the final state."""
-    taken = ResumedRun(order, by=by, agent=agent, again=True)
+def end_run(
+    order: RunHandle,
+    *,
+    by: str,
+    agent: bool,
+    reason: StopReason,
+    why: str,
+    save: SaveRequest | None = None,
+    views: Sequence[Subscriber] = (),
+) -> RunState:
+    """Stop the run and complete its record, with ``save`` after its ranks could save. Return the final state."""
+    taken = ResumedRun(order, by=by, agent=agent, views=views, again=True)
     try:
-        taken.end_run(reason, why)
+        taken.end_run(reason, why, save)
         outcome = outcome_of(taken.session.state)
         if outcome.is_clean and taken.record:
             taken.record.finish(outcome, build_report(taken.heading, taken.session.state, outcome, {}))

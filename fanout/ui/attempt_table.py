@@ -14,7 +14,7 @@ from fanout.text.units import count_noun, format_duration
 PHASES = ("detect", "end", "fence", "backoff", "check", "start")
 #: Ends of a run for which no attempt was started although the last one failed.
 _NOT_RESTARTED = frozenset(
-    ("not-restartable", "before-first-step", "same-place", "repeated", "budget", "rate-limit", "no-hosts")
+    ("not-restartable", "before-first-step", "same-place", "repeated", "budget", "rate-limit", "time-limit", "no-hosts")
 )
 _CAUSE_COLUMNS = 60
 

@@ -12,6 +12,7 @@ from enum import Enum
 
 from fanout.model.events import RestartPhase
 from fanout.model.hosts import fold_names
+from fanout.model.planned_stop import find_sent_save
 from fanout.model.run_info import RunInfo
 from fanout.model.state import HostState, Phase, RunState
 from fanout.text.units import format_duration
@@ -33,6 +34,7 @@ class RunCondition(Enum):
     HUNG = "hung"  # quiet, and no rank makes progress
     DISCONNECTED = "disconnected"  # at least one host; its lease runs
     ENDING = "ending"  # some hosts have ended by themselves
+    SAVING = "saving"  # a planned stop: the ranks save and end by themselves
     FAILING = "failing"  # a host has failed, the others still run
     STOPPING = "stopping"
     VERIFYING = "verifying"  # train.sh has ended everywhere; the hosts check what is left
@@ -112,9 +114,18 @@ def _find_ending(state: RunState) -> RunStatus | None:
         return RunStatus(condition=RunCondition.VERIFYING, detail=f"{verified}/{len(hosts)}")
     if state.interrupts or state.first_stop is not None:
         return RunStatus(condition=RunCondition.STOPPING, detail=_describe_stop(state))
+    if find_sent_save(state) is not None:
+        return RunStatus(condition=RunCondition.SAVING, detail=_describe_save(state))
     if state.failures:
         return RunStatus(condition=RunCondition.FAILING, detail=fold_names(name for name, _ in state.failures))
     return None
+
+
+def _describe_save(state: RunState) -> str:
+    """Return how many of the ranks that received the signal have ended: ``3/8 ranks ended``."""
+    ended = sum(len(host.saving.ended) for host in state.all_hosts)
+    total = sum(len(host.saving.signalled) for host in state.all_hosts)
+    return f"{ended}/{total} ranks ended" if total else "no rank handles the signal"
 
 
 def _describe_stop(state: RunState) -> str:

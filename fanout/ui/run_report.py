@@ -13,6 +13,7 @@ from fanout.logs.tail import LogTail
 from fanout.model.exit_status import ExitStatus
 from fanout.model.hosts import fold_names
 from fanout.model.outcome import HostOutcome, RunOutcome
+from fanout.model.planned_stop import find_sent_save
 from fanout.model.run_info import RunInfo
 from fanout.model.state import RunState
 from fanout.record.paths import LogFileNames
@@ -21,6 +22,7 @@ from fanout.text.sanitize import sanitize_line, sanitize_lines, sanitize_text, t
 from fanout.text.units import format_duration
 from fanout.ui.background_text import describe_background, describe_outside_calls
 from fanout.ui.equal_messages import join_pids, split_pid
+from fanout.ui.planned_stop_text import describe_planned_stop
 
 LAST_LINES = 15
 _LABEL = 13
@@ -57,6 +59,7 @@ def build_report(
             *(sanitize_line(line, colour=False) for line in diagnosis),
             *_format_log_tail(heading, outcome, log_tails, unicode=unicode),
             *_format_other_hosts(state, outcome),
+            *(_format_fact("save" if not at else "", line) for at, line in enumerate(describe_planned_stop(state))),
             *(
                 _format_fact("slow" if not at else "", sanitize_line(each, colour=False))
                 for at, each in enumerate(slow)
@@ -174,7 +177,7 @@ def _describe_verdict(verdict: str, reason: str, state: RunState, also: str) -> 
 def _describe_stop_delay(state: RunState) -> str:
     """Return how long after the first failure fanout stopped the other hosts; "" if the stop has another reason."""
     stops = [host.stop_at for host in state.all_hosts if host.stop_at is not None]
-    if state.interrupts or not state.failures or not stops:
+    if state.interrupts or not state.failures or not stops or find_sent_save(state) is not None:
         return ""
     later = min(stops) - state.failures[0][1]
     if later < 0:

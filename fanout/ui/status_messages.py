@@ -33,6 +33,7 @@ from fanout.text.sanitize import sanitize_lines, to_single_line
 from fanout.text.units import format_duration
 from fanout.ui.background_text import describe_found
 from fanout.ui.equal_messages import join_pids, split_pid
+from fanout.ui.planned_stop_text import PlannedStopMessages
 from fanout.ui.restart_text import describe_phase, describe_restart
 
 Level = Literal["info", "good", "warning", "error"]
@@ -56,6 +57,7 @@ class StatusReporter:
         self._since = 0.0
         self._down: set[str] = set()
         self._stopping = False
+        self._planned_stop = PlannedStopMessages()
         self._exited: set[str] = set()  # hosts already reported: a relay that attaches again repeats the exit
         self._done: set[str] = set()  # milestones already reported: connected, started
         self._cramps: set[tuple[str, str]] = set()  # already reported: a host repeats them after a reconnect
@@ -63,6 +65,9 @@ class StatusReporter:
     def handle_event(self, event: Event, state: RunState) -> list[StatusMessage]:
         """Return the messages about this event, and the merged messages that are due."""
         messages = self._take_due(event.at)
+        messages += [
+            StatusMessage(text=text, level="warning") for text in self._planned_stop.handle_event(event, state)
+        ]
         match event:
             case ConnectFailed() | Refused() | HostLost():
                 messages += self._handle_host_failed(event, state)
@@ -235,9 +240,10 @@ def describe_exit(host: HostState) -> str:
 
 
 def was_stopped(host: HostState, state: RunState) -> bool:
-    """Return whether train.sh ended after fanout sent it a stop; the end is then not a failure of this host."""
+    """Return whether train.sh ended after a request to stop or to save; the end is then not a failure of this host."""
     failed_at = next((at for name, at in state.failures if name == host.name), None)
-    return host.stop_at is not None and failed_at is not None and host.stop_at < failed_at
+    asked = [at for at in (host.stop_at, host.saving.requested_at) if at is not None]
+    return bool(asked) and failed_at is not None and min(asked) < failed_at
 
 
 def format_status(state: RunState) -> str:

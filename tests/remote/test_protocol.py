@@ -28,9 +28,11 @@ from fanout.model.events import (
     LogTruncated,
     OutsideCalled,
     Prepared,
+    RankEnded,
     Refused,
     Released,
     RendezvousJoined,
+    SaveHandlers,
     Started,
     StreamOpened,
 )
@@ -72,6 +74,11 @@ MESSAGES: list[tuple[dict[str, Any], Event]] = [
     ),
     ({"t": "released"}, Released(at=7.0, host="h")),
     ({"t": "rendezvous_joined", "how": "waiting"}, RendezvousJoined(at=7.0, host="h", how="waiting")),
+    (
+        {"t": "save_handlers", "signal": "USR1", "ranks": [0, 1], "others": [], "sent": True},
+        SaveHandlers(at=7.0, host="h", signal="USR1", ranks=(0, 1), others=(), sent=True),
+    ),
+    ({"t": "rank_ended", "rank": 1, "seconds": 2.5}, RankEnded(at=7.0, host="h", rank=1, seconds=2.5)),
     ({"t": "disk_pressure", "message": "no room"}, DiskPressure(at=7.0, host="h", message="no room")),
     ({"t": "background_found", **KEPT}, BackgroundFound(at=7.0, host="h", **KEPT)),
     ({"t": "outside_called", "calls": "ssh to h2"}, OutsideCalled(at=7.0, host="h", calls="ssh to h2")),
