@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fanout import __version__
 from fanout.cli.command_line import (
     SplitCommandLine,
     check_flags,
@@ -44,7 +43,9 @@ def parse_arguments(argv: Sequence[str], *, columns: int = 100) -> Request:
     if not argv or argv[0] in HELP_WORDS:
         raise HelpRequested(find_help(argv[1:], columns))
     if argv[0] in ("-V", "--version"):
-        raise HelpRequested(f"fanout {__version__}\n")
+        from fanout.cli.version import describe_version
+
+        raise HelpRequested(describe_version())
     command = COMMANDS.get(argv[0])
     if command is None:
         raise UsageError(f"unknown command {argv[0]!r}", hint=_correct_command(argv))
