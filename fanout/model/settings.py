@@ -111,8 +111,9 @@ def merge_settings(
             values[name], origins[name] = check_option_value(SETTINGS[name], raw, where), "command line"
     if values.get("time_limit") == 0:
         values["time_limit"] = None
-    if values.get("max_restarts") and "lease" not in values:
-        values["lease"], origins["lease"] = RESTART_LEASE_SECONDS, "--max-restarts"
+    restarts = "max_restarts" if values.get("max_restarts") else "on_hang" if values.get("on_hang") == "restart" else ""
+    if restarts and "lease" not in values:
+        values["lease"], origins["lease"] = RESTART_LEASE_SECONDS, f"--{restarts.replace('_', '-')}"
     if values.get("save_signal"):
         values["save_signal"] = parse_save_signal(values["save_signal"])
     if values.get("save_signal") and values.get("time_limit") and "save_before" not in values:

@@ -32,12 +32,14 @@ def describe_action(restart: Restart) -> str:
     return "; ".join(parts) or ("on the same hosts" if len(roster.hosts) > 1 else "on the same host")
 
 
-def describe_first_step(history: Sequence[AttemptEnd], step: int) -> str:
-    """Return the message about the first step of an attempt after ``history``; "" for the first attempt."""
+def describe_first_step(history: Sequence[AttemptEnd], number: int, step: int) -> str:
+    """Return the message about the first step of attempt ``number``; "" for the first attempt.
+
+    ``history`` has the attempts before it that started: a check may have refused others.
+    """
     before = [each.steps for each in history if each.steps is not None]
     if not history:
         return ""
-    number = history[-1].number + 1
     if not before:
         return f"attempt {number} begins at step {step}"
     best = max(each.last for each in before)

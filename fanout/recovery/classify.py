@@ -8,6 +8,8 @@ from fanout.recovery.attempt import AttemptEnd, RecoveryOptions
 from fanout.recovery.failure_classes import (
     FAILURE_CLASSES,
     HARDWARE_XIDS,
+    RECOVERY_WORDS,
+    RECOVERY_XID,
     REQUESTED_RESTART,
     STOP_SIGNALS,
     TRANSIENT_TEXTS,
@@ -57,7 +59,9 @@ def classify_failure(options: RecoveryOptions, attempt: AttemptEnd) -> FailureCl
 
 
 def _names_broken_gpu(text: str) -> bool:
-    return any(int(number) in HARDWARE_XIDS for number in _XID.findall(text))
+    numbers = {int(number) for number in _XID.findall(text)}
+    needs_reset = RECOVERY_XID in numbers and any(word in text.lower() for word in RECOVERY_WORDS)
+    return needs_reset or not numbers.isdisjoint(HARDWARE_XIDS)
 
 
 def failed_at_same_place(now: AttemptEnd, before: AttemptEnd) -> bool:

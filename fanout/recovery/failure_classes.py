@@ -258,6 +258,9 @@ STOP_SIGNALS = (-1, -2, -15, 129, 130, 143)
 #: Xids of broken hardware or a broken driver. The other ones usually come from the program.
 HARDWARE_XIDS = (48, 62, 63, 64, 74, 79, 95, 119, 120)
 
+#: Xid 154 reports a new recovery action of the GPU. These words in it mean that the GPU does not work until then.
+RECOVERY_XID, RECOVERY_WORDS = 154, ("reset", "reboot")
+
 USAGE_ERROR = FailureClass(
     name="usage-error",
     signatures=frozenset(),

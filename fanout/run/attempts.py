@@ -87,7 +87,7 @@ class AttemptLoop:
     def _run_attempts(self, run: RunResources) -> int:
         launch, holder = self.first, ClaimHolder()
         while True:
-            describe = partial(attempt_report.describe_first_step, tuple(self._history))
+            describe = partial(attempt_report.describe_first_step, tuple(self._history), launch.attempt.number)
             try:
                 launch.start(run, holder, describe)
             except BaseException:
@@ -148,7 +148,7 @@ class AttemptLoop:
             max_restarts=self.options.max_restarts,
             used=restart.used,
             cause=self._describe_end(launch, restart),
-            reason=restart.failure_class,
+            reason=restart.failure_class if launch.has_started else launch.attempt.reason,
             before=claims,
         )
         hosts = [self._hosts[name] for name in restart.roster.hosts]

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from fanout.recovery.failure_classes import (
     FAILURE_CLASSES,
     HARDWARE_XIDS,
+    RECOVERY_WORDS,
+    RECOVERY_XID,
     REQUESTED_RESTART,
     TRANSIENT_TEXTS,
     UNDETERMINED,
@@ -61,7 +63,7 @@ def format_causes() -> Iterator[str]:
     codes = ", ".join(map(str, USAGE_CODES))
     yield f"| `{USAGE_ERROR.name}` | exit status {codes}, without a known error |"
     notes = {
-        "gpu-broken": f"`xid` {', '.join(map(str, HARDWARE_XIDS))}",
+        "gpu-broken": f"`xid` {', '.join(map(str, HARDWARE_XIDS))}, and {RECOVERY_XID} if it asks for a {' or a '.join(RECOVERY_WORDS)}",
         "gpu-fault": "all other numbers of `xid`",
         "ended-outside": "an end by SIGTERM, SIGINT or SIGHUP without a known error",
         "file-server": "an exception that names one of: " + ", ".join(f"`{text.strip()}`" for text in TRANSIENT_TEXTS),

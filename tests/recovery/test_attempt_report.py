@@ -42,11 +42,16 @@ def test_message_before_a_restart_names_the_cause_the_budget_and_the_new_host() 
     ],
 )
 def test_message_about_the_first_step_says_what_was_lost(step: int, text: str) -> None:
-    assert attempt_report.describe_first_step([LOST], step) == text
+    assert attempt_report.describe_first_step([LOST], 1, step) == text
+
+
+def test_message_about_the_first_step_counts_attempts_that_a_check_refused() -> None:
+    text = "attempt 2 continues at step 201 (57 steps repeated)"
+    assert attempt_report.describe_first_step([LOST], 2, 201) == text
 
 
 def test_first_attempt_needs_no_message() -> None:
-    assert attempt_report.describe_first_step([], 1) == ""
+    assert attempt_report.describe_first_step([], 0, 1) == ""
 
 
 def test_advice_for_a_run_without_restarts_only_where_they_help() -> None:

@@ -264,6 +264,15 @@ def test_xid_of_broken_hardware_replaces_the_host_and_an_xid_of_a_program_does_n
     assert expect_restart(decide_for(program)).roster.hosts == HOSTS
 
 
+def test_xid_154_replaces_the_host_only_if_the_gpu_needs_a_reset_or_a_reboot() -> None:
+    line = "NVRM: Xid (PCI:0000:0f:00): 154, GPU recovery action changed from 0x0 (None) to "
+    for action in ("0x1 (GPU Reset Required)", "0x2 (Node Reboot Required)", "0x4 (Drain and Reset)"):
+        broken = build_attempt(signature="xid", host="gpu02", text=line + action)
+        assert expect_restart(decide_for(broken)).roster.replaced == (("gpu02", "gpu09"),)
+    healthy = build_attempt(signature="xid", host="gpu02", text=f"{line}0x0 (None)")
+    assert expect_restart(decide_for(healthy)).roster.hosts == HOSTS
+
+
 def test_host_that_the_network_test_found_cut_off_is_replaced() -> None:
     apart = build_attempt(signature="cut-off", confidence="medium", host="gpu03", code=1)
     assert expect_restart(decide_for(apart)).roster.replaced == (("gpu03", "gpu09"),)

@@ -20,7 +20,8 @@ ALONE = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_POR
 
 def start_example(folder: Path) -> subprocess.Popen[str]:
     """Write the example of the page and start it as a single rank."""
-    (text,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    section = PAGE.read_text(encoding="utf-8").partition("## Make a task resumable")[2]
+    (text,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     (folder / "train.py").write_text(text, encoding="utf-8")
     return subprocess.Popen(
         [sys.executable, "train.py"], cwd=folder, env=os.environ | ALONE, stdout=subprocess.PIPE, text=True
