@@ -161,7 +161,6 @@ class AttemptLoop:
     def _decide(self, launch: Launch) -> Decision:
         """Decide what follows the attempt, and record it."""
         state = launch.session.state
-        self._note_start(state)
         end = build_attempt_end(launch.attempt.number, state, launch.outcome, launch.verdict, launch.steps)
         if launch.has_started or not launch.attempt.number or end.requested:
             self._history.append(end)
