@@ -16,6 +16,7 @@ from typing import Any
 from fanout.diagnose.collector import EvidenceCollector
 from fanout.logs.line_filters import parse_display_filters
 from fanout.logs.tail import LogTails
+from fanout.model.attempt_plan import split_attempt_id
 from fanout.model.errors import UsageError
 from fanout.model.exit_status import ExitStatus
 from fanout.model.request import Request
@@ -26,6 +27,7 @@ from fanout.run import detach, diagnosis, observe, takeover
 from fanout.run.attached_view import AttachedView
 from fanout.run.command_context import CommandContext, load_command_context
 from fanout.run.guardian import Guardian
+from fanout.run.live_stacks import CommandStacks
 from fanout.run.process_context import ProcessContext
 from fanout.run.run_context import select_hosts
 from fanout.run.save_watch import SaveRequestWatch
@@ -67,7 +69,8 @@ def _follow_record(recorded: RunReader, context: CommandContext) -> int:
     filters = parse_display_filters(context.settings, metric=recorded.metric)
     collector = _build_collector(recorded, context)
     heading = read_run_info(recorded.path, recorded.heading)
-    shown = AttachedView(heading, context, filters, collector, muted=True)
+    stacks = CommandStacks(split_attempt_id(heading.run_id)[0], process.cwd)
+    shown = AttachedView(heading, context, filters, collector, stacks, muted=True)
     view, detach_request = shown.view, shown.detach_request
     try:
         while True:
@@ -87,6 +90,8 @@ def _follow_record(recorded: RunReader, context: CommandContext) -> int:
             shown.begin_attempt(read_run_info(recorded.path, recorded.heading), collector)
     except KeyboardInterrupt:
         detach_request.acknowledged = True
+    finally:
+        stacks.close()
     view.close()
     if detach_request.requested or detach_request.acknowledged:
         process.print_message(f"left; the run goes on: fanout attach {recorded.heading.run_id}")

@@ -5,22 +5,22 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from fanout.diagnose import failure_facts, stack_groups
+from fanout.diagnose import stack_groups
 from fanout.diagnose.evidence import StackSnapshot
 from fanout.model.errors import UsageError
 from fanout.model.exit_status import ExitStatus
 from fanout.model.request import Request
-from fanout.model.rpc import ProbeRequest
 from fanout.record.index import read_run_handle
 from fanout.record.run_reader import RunReader
 from fanout.run.command_context import load_command_context
 from fanout.run.connections import open_connections
+from fanout.run.live_stacks import STACKS_SECONDS, build_stack_request, read_stack_answers
 from fanout.run.process_context import ProcessContext
 from fanout.run.run_context import open_recorded_run
 from fanout.run.session import Session
 from fanout.text.sanitize import sanitize_line
 
-SECONDS, NATIVE_SECONDS = 10.0, 20.0
+NATIVE_SECONDS = 20.0
 
 
 def run_stacks(request: Request, process: ProcessContext) -> int:
@@ -37,23 +37,15 @@ def run_stacks(request: Request, process: ProcessContext) -> int:
         session.connect_hosts()
         context.print_notices()
         native = request.given["native"]
-        seconds = NATIVE_SECONDS if native else SECONDS
+        seconds = NATIVE_SECONDS if native else STACKS_SECONDS
         asks = [
-            ProbeRequest(
-                host=name, what="stacks", args={"run": order.run_id, "node": node, "native": native}, timeout=seconds
-            )
+            build_stack_request(order.run_id, name, node, native=native, seconds=seconds)
             for node, name in enumerate(names)
         ]
         answers = dict(zip(names, session.ask(asks), strict=True))
         unreached = [host.name for host in session.state.all_hosts if host.phase.has_failed_before_start]
         session.release_hosts()
-    stands = [
-        stand
-        for name, answer in answers.items()
-        if isinstance(answer.value, dict)
-        for stand in failure_facts.parse_stacks(name, answer.value.get("ranks"))
-    ]
-    untold = {name: answer.error for name, answer in answers.items() if answer.error}
+    stands, untold = read_stack_answers(answers)
     _print_stacks(request, process, stands, untold)
     return ExitStatus.UNREACHABLE if unreached else ExitStatus.NEGATIVE if untold else ExitStatus.SUCCESS
 

@@ -112,6 +112,8 @@ class LineFilter:
         self, filters: DisplayFilters, ranks: Mapping[str, tuple[int, int | None]], parts: Mapping[str, set[str]]
     ) -> None:
         self.show: str | frozenset[int] = filters.show
+        self.host = ""  # show only this host, with all of its ranks
+        self.text = ""  # show only lines with this text
         self._grep, self._hide = filters.grep, filters.hide
         self._ranks, self._parts = ranks, parts
         self._rank_zero_logs_loss = False
@@ -120,18 +122,29 @@ class LineFilter:
 
     def accept_line(self, log_line: LogLine, now: float) -> bool:
         """Return whether to show this line or block; count it if not."""
-        keep = self._is_shown(log_line, now)
-        if keep and self._grep is not None:
-            keep = self._grep.search(log_line.text) is not None
-        if keep and self._hide is not None:
-            keep = self._hide.search(log_line.text) is None
+        keep = self.is_accepted(log_line, now)
         self.hidden += log_line.many if not keep and log_line.kind != "bar" else 0
         return keep
 
+    def is_accepted(self, log_line: LogLine, now: float) -> bool:
+        """Return whether this line or block passes all filters."""
+        if not (log_line.host == self.host if self.host else self._is_shown(log_line, now)):
+            return False
+        if self.text and not contains_text(log_line.text, self.text):
+            return False
+        if self._grep is not None and self._grep.search(log_line.text) is None:
+            return False
+        return self._hide is None or self._hide.search(log_line.text) is None
+
     @property
     def needs_single_lines(self) -> bool:
-        """Return whether each line must be tested on its own, because of a pattern."""
-        return self._grep is not None or self._hide is not None
+        """Return whether each line must be tested on its own, because of a pattern or a text."""
+        return self._grep is not None or self._hide is not None or bool(self.text)
+
+    @property
+    def pattern(self) -> str:
+        """Return the pattern of --grep, "" without one."""
+        return self._grep.pattern if self._grep is not None else ""
 
     @property
     def planned_ranks(self) -> int | None:
@@ -168,6 +181,11 @@ class LineFilter:
         if log_line.host in self._parts:
             return bool(log_line.level)  # torchrun's own output
         return not ranks.isdisjoint(get_host_ranks(log_line.host, self._ranks))
+
+
+def contains_text(line: str, text: str) -> bool:
+    """Return whether a line contains a text. A text in lower case matches both cases."""
+    return text in line if text != text.lower() else text in line.lower()
 
 
 def _has_loss(log_line: LogLine) -> bool:

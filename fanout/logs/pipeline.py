@@ -5,21 +5,31 @@ A view passes every event to it and prints the result. Hidden lines are counted;
 
 from __future__ import annotations
 
+from itertools import islice
+
 from fanout.logs.demux import LogLine, StreamDemultiplexer, split_block
 from fanout.logs.folding import LineFolding
 from fanout.logs.levels import LineClassifier
 from fanout.logs.line_filters import DisplayFilters, LineFilter
 from fanout.logs.metrics import MetricTracker
+from fanout.logs.recent_lines import RecentLines
 from fanout.logs.torchrun_traceback import fold_torchrun_traceback
 from fanout.model.events import Event
 from fanout.model.run_info import RunInfo
 from fanout.text.units import count_noun
 
+RECENT_FACTOR = 16  # equal lines of so many ranks may be one folded line
+
 
 class LogPipeline:
-    """Log pipeline. ``fold`` is the default folding; with ``bars``, progress bars give lines too."""
+    """Log pipeline. ``fold`` is the default folding; with ``bars``, progress bars give lines too.
 
-    def __init__(self, heading: RunInfo, filters: DisplayFilters, *, fold: str, bars: bool = True) -> None:
+    With ``recent``, it keeps the newest lines, also those that a filter hides.
+    """
+
+    def __init__(
+        self, heading: RunInfo, filters: DisplayFilters, *, fold: str, bars: bool = True, recent: bool = False
+    ) -> None:
         self.streams = StreamDemultiplexer(heading.hosts, blocks=True)
         self.line_filter = LineFilter(filters, heading.ranks, self.streams.parts)
         self.folding = LineFolding(heading.hosts, self.streams.parts, how=filters.fold or fold)
@@ -29,7 +39,8 @@ class LogPipeline:
         self.errors: dict[str, int] = {}
         self.last_error: LogLine | None = None
         self._levels = LineClassifier()
-        self._bars = bars
+        self._hosts, self._bars = heading.hosts, bars
+        self._recent = RecentLines() if recent else None
 
     def process_event(self, event: Event) -> list[LogLine]:
         """Return the lines to show after this event."""
@@ -42,6 +53,14 @@ class LogPipeline:
     def take_rest(self, now: float) -> list[LogLine]:
         """Return all remaining lines at the end of the run."""
         return self._process_lines(self.streams.take_rest(), now) + self.flush_folding(now)
+
+    def find_recent(self, most: int, now: float) -> list[LogLine]:
+        """Return the newest lines that pass the filters now, folded, at most ``most``, oldest first."""
+        newest = self._recent.iter_newest() if self._recent is not None else iter(())
+        found = (line for line in newest if self.line_filter.is_accepted(line, now))
+        lines = list(islice(found, RECENT_FACTOR * most))[::-1]
+        folding = LineFolding(self._hosts, self.streams.parts, how=self.folding.mode)
+        return [*folding.fold_lines(lines, now), *folding.take_rest()][-most:]
 
     def _process_lines(self, log_lines: list[LogLine], now: float) -> list[LogLine]:
         if log_lines:
@@ -56,6 +75,8 @@ class LogPipeline:
         for log_line in log_lines:
             if log_line.level:
                 self._count_level(log_line)
+        if self._recent is not None:
+            self._recent.add_lines(log_lines)
         keeps = self.line_filter.accept_line
         if self.line_filter.needs_single_lines:
             log_lines = [line for log_line in log_lines for line in split_block(log_line)]

@@ -9,6 +9,7 @@ from fanout.run.attempt_reporters import AttemptReporters, CurrentReporters
 from fanout.run.choose_view import build_view, choose_look
 from fanout.run.command_context import CommandContext
 from fanout.run.detach import DetachRequest
+from fanout.ui.view_facts import StackSource
 
 
 class AttachedView:
@@ -20,6 +21,7 @@ class AttachedView:
         context: CommandContext,
         filters: DisplayFilters,
         collector: EvidenceCollector,
+        stacks: StackSource,
         *,
         muted: bool = False,
     ) -> None:
@@ -34,6 +36,7 @@ class AttachedView:
             filters,
             reporters=self._current,
             detach=self.detach_request,
+            stacks=stacks,
             viewing="attach",
         )
         self.reporters.add_output(self.view.note)

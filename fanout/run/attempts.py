@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+import signal
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -67,11 +68,11 @@ class AttemptLoop:
         self._write_command()
         once = parent_pipe.deliver_once if parent_pipe is not None else None
         with ExitStack() as locks, route_signals(once=once) as router:
-            screen = self._open_screen(parent_pipe)
+            screen = self._open_screen(parent_pipe, partial(router.handle_signal, signal.SIGINT, None))
             locks.callback(screen.close)
             return self._run_attempts(RunResources(router=router, locks=locks, screen=screen, clock=Clock()))
 
-    def _open_screen(self, parent_pipe: detach.ParentPipe | None) -> RunScreen:
+    def _open_screen(self, parent_pipe: detach.ParentPipe | None, stop: Callable[[], None]) -> RunScreen:
         first = self.first
         keep = first.settings.on_hangup == "keep"
         return RunScreen(
@@ -82,6 +83,7 @@ class AttemptLoop:
             first.filters,
             parent_pipe=parent_pipe,
             keep=keep,
+            stop=stop,
         )
 
     def _run_attempts(self, run: RunResources) -> int:

@@ -12,6 +12,7 @@ from fanout.run.attempt_reporters import CurrentReporters
 from fanout.run.command_context import CommandContext
 from fanout.run.process_context import ProcessContext
 from fanout.ui.display_mode import DisplayMode, choose_display_mode
+from fanout.ui.view_facts import ReplayControls, StackSource
 
 
 def choose_look(context: CommandContext, output: str = "") -> DisplayMode:
@@ -33,6 +34,9 @@ def build_view(
     *,
     reporters: CurrentReporters,
     detach: Callable[[], None] | None = None,
+    stop: Callable[[], None] | None = None,
+    stacks: StackSource | None = None,
+    replay: ReplayControls | None = None,
     waits: bool = True,
     viewing: Viewing = "run",
 ) -> View:
@@ -54,6 +58,9 @@ def build_view(
             keyboard=Keyboard(process.keyboard) if process.keyboard is not None else None,
             preview=reporters.preview_verdict,
             detach=detach,
+            stop=stop,
+            stacks=stacks,
+            replay=replay,
             slow=reporters.list_slow_hosts,
             ranks=reporters.summarize_ranks,
             hung=reporters.find_hung_hosts,

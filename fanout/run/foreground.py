@@ -23,6 +23,7 @@ from fanout.run.detach import ParentPipe, leave_terminal
 from fanout.run.process_context import ProcessContext
 from fanout.run.stop_signals import SIGNALS, Handler, filter_handled_signals
 
+PLAIN_PASTE = "\x1b[?2004l"  # the killed launcher asked the terminal to mark pasted text
 _FORWARDED = signal.SIGUSR1  # sent to the launcher: compare the counts
 
 
@@ -131,7 +132,7 @@ def wait_for_launcher(process: ProcessContext, work: Callable[[ForegroundPipe], 
     if -code in SIGNALS:
         return status_of_signal(-code)  # the run had not begun
     _restore_terminal(process.keyboard, modes)
-    process.stderr.write("\n")
+    process.stderr.write(f"{PLAIN_PASTE}\n" if process.keyboard is not None else "\n")
     process.print_message(
         f"the launcher was killed ({signal.Signals(-code).name}); its guardian stops the run on all hosts"
     )

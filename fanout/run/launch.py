@@ -143,7 +143,10 @@ class Launch:
         self._screen.begin(pool.clock(), **facts)
         reporters = self.reporters
         subscribers: list[Subscriber] = [self._record, self.tails, self.collector, self._view, reporters.hangs]
-        self.session = Session(pool, self.heading.hosts, [*subscribers, reporters.pace, self.steps, observer, requests])
+        subscribers += [reporters.pace, self.steps, observer, requests, run.screen.stacks]
+        self.session = Session(pool, self.heading.hosts, subscribers)
+        nodes = {name: rank for rank, name in enumerate(self.heading.hosts)}
+        run.screen.stacks.use_session(self.session, self.attempt_id, nodes)
         self.session.connect_hosts()
         self._report_earlier_runs()
         self.outcome = self._check_and_launch()

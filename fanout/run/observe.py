@@ -23,6 +23,7 @@ from fanout.run import diagnosis, host_query
 from fanout.run.attached_view import AttachedView
 from fanout.run.connections import open_connections
 from fanout.run.host_query import RunOnHost
+from fanout.run.live_stacks import SessionStacks
 from fanout.run.run_context import RunContext
 from fanout.run.session import Session
 from fanout.run.takeover import MARGIN_SECONDS, build_minimal_plan
@@ -37,10 +38,12 @@ def attach_to_hosts(context: RunContext) -> int:
     order = build_run_handle(parts, context)
     heading = _build_run_info(parts, order)
     tails, collector = LogTails(), diagnosis.build_collector(heading, diagnosis.load_signatures(context))
-    shown = AttachedView(heading, context, parse_display_filters(settings), collector)
+    stacks = SessionStacks()
+    shown = AttachedView(heading, context, parse_display_filters(settings), collector, stacks)
     view, reporters, detach_request = shown.view, shown.reporters, shown.detach_request
     with _connect_to_run(parts, order, context, looking_on=True) as pool:
-        session = Session(pool, heading.hosts, [tails, collector, view, reporters.hangs, reporters.pace])
+        session = Session(pool, heading.hosts, [tails, collector, view, reporters.hangs, reporters.pace, stacks])
+        stacks.use_session(session, order.run_id, {host.name: run.node for host, run in parts.items()})
         plan = build_minimal_plan(order, [run.node for run in parts.values()])
         outcome = session.observe_run(plan, lambda: detach_request.requested, policy.policy_of(settings, prepare=False))
     view.close()

@@ -11,12 +11,13 @@ from fanout.model.state import RunState
 from fanout.run import detach
 from fanout.run.attempt_reporters import AttemptReporters, CurrentReporters
 from fanout.run.choose_view import build_view
+from fanout.run.live_stacks import SessionStacks
 from fanout.run.process_context import ProcessContext
 from fanout.ui.display_mode import DisplayMode
 
 
 class RunScreen(detach.DetachableView):
-    """The view of all attempts. See DetachableView for ``parent_pipe`` and ``keep``."""
+    """The view of all attempts. See DetachableView for ``parent_pipe`` and ``keep``. ``stop`` stops the run, as Ctrl-C does."""
 
     def __init__(
         self,
@@ -28,10 +29,12 @@ class RunScreen(detach.DetachableView):
         *,
         parent_pipe: detach.ParentPipe | None,
         keep: bool,
+        stop: Callable[[], None] | None = None,
     ) -> None:
         detach_request = detach.DetachRequest()
         self._reporters = CurrentReporters(reporters)
         self._attempt: AttemptView | None = None
+        self.stacks = SessionStacks()
         view = build_view(
             heading,
             look,
@@ -39,6 +42,8 @@ class RunScreen(detach.DetachableView):
             filters,
             reporters=self._reporters,
             detach=detach_request if parent_pipe is not None else None,
+            stop=stop,
+            stacks=self.stacks,
             waits=False,
         )
         restarts = heading.attempt.max_restarts > 0

@@ -88,14 +88,23 @@ class Session:
 
     def ask(self, asks: Sequence[ProbeRequest]) -> list[ProbeAnswer]:
         """Send all questions at once and wait until each is settled. A missing answer is an Answer with an error."""
-        questions = [PendingQuestion(ask, self._pool.clock()) for ask in asks]
-        for question in questions:
-            self._send_question(question)
+        questions = self.post_questions(asks)
         while not self.state.interrupts and [question for question in questions if not question.is_settled(self.state)]:
             self.run_step()
             for question in questions:
                 if question.is_due(self.state.hosts[question.ask.host]):
                     self._send_question(question)
+        return self.take_answers(questions)
+
+    def post_questions(self, asks: Sequence[ProbeRequest]) -> list[PendingQuestion]:
+        """Send questions without waiting; return them. Call ``take_answers`` when all are settled."""
+        questions = [PendingQuestion(ask, self._pool.clock()) for ask in asks]
+        for question in questions:
+            self._send_question(question)
+        return questions
+
+    def take_answers(self, questions: Sequence[PendingQuestion]) -> list[ProbeAnswer]:
+        """Return the answers to settled questions, and remove them from the state."""
         return [self._take_answer(question) for question in questions]
 
     def _send_question(self, question: PendingQuestion) -> None:

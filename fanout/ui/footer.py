@@ -6,10 +6,15 @@ are too many hosts, a grid shows all hosts, and rows show only the outliers. Sym
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from textwrap import wrap
+
 from fanout.model.run_info import RunInfo
 from fanout.model.state import Phase, RunState
-from fanout.text.sanitize import to_single_line
+from fanout.text.sanitize import sanitize_line, to_single_line
 from fanout.text.table import count_columns
+from fanout.ui.host_detail import build_host_detail
 from fanout.ui.host_grid import build_grid
 from fanout.ui.host_rows import DisplayData, Row, RowContext, build_host_rows
 from fanout.ui.outliers import find_outliers
@@ -25,11 +30,25 @@ KEYS_FROM = 5  # rows; a smaller block does not show the keys
 def build_footer(
     heading: RunInfo, state: RunState, display: DisplayData, *, width: int, height: int, unicode: bool = True
 ) -> list[Row]:
-    """Return the rows of the block: at most a third of ``height``, and at least 2. The caller crops them to ``width``."""
-    max_rows = max(2, height // 3)
+    """Return the rows of the block: at most a third of ``height``, and at least 2. The caller crops them to ``width``.
+
+    Help, stacks and a diagnosis take as many rows as they need, except the last two of the screen.
+    """
     status = find_run_status(heading, state, observe_run(display))
-    now = state.now if status.condition in WITH_TIME_LEFT else None
-    progress_row = _build_progress_row(heading, display, now, width, unicode=unicode)
+    title = build_title(
+        heading,
+        state,
+        status,
+        filters=display.filters,
+        replay=display.replay,
+        width=width,
+        unicode=unicode,
+    )
+    hint = display.hint(status.condition) if display.hint is not None else ""
+    keys: list[Row] = [[(f" {hint}", "bold yellow" if display.asks else "dim")]] if hint else []
+    max_rows = max(2, height // 3)
+    if not display.asks and not display.overlay and max_rows < KEYS_FROM:
+        keys = []
     outliers = find_outliers(state, display.loads, display.slow, display.hung)
     frame = RowContext(
         heading=heading,
@@ -40,31 +59,49 @@ def build_footer(
         outliers={each.host: each for each in outliers},
         condition=status.condition,
     )
+    now = state.now if status.condition in WITH_TIME_LEFT else None
+    progress_row = _build_progress_row(heading, display, now, width, unicode=unicode)
     below: list[Row] = [progress_row] if progress_row and state.restart is None else []
     restart_rows = _build_restart_rows(heading, state, width)[: max_rows - 1]
-    if display.keys and max_rows >= KEYS_FROM:
-        below.append([(f" {display.keys}", "dim")])
-    left = max_rows - 1 - len(restart_rows) - len(below)
-    hosts = state.all_hosts
-    if display.bars and len(hosts) < min(GRID_FROM, left):  # one row is free
+    left = max_rows - 1 - len(restart_rows) - len(below) - len(keys)
+    if display.bars and len(state.all_hosts) < min(GRID_FROM, left):  # one row is free
         below.insert(0, _build_bar_row(display))
         left -= 1
+    rows = _build_hosts(frame, [each.host for each in outliers], left)
+    shown = [*restart_rows, *rows, *below][: max_rows - 1 - len(keys)]
+    if display.overlay:  # at least as high as the rows that it replaces, so that the block does not move
+        over = build_overlay(display.overlay, width=width, most=height - 2 - len(keys))
+        shown = [*over, *([[("", "")]] * (len(shown) - len(over)))]
+    return [title, *shown, *keys]
+
+
+def _build_hosts(frame: RowContext, outliers: Sequence[str], left: int) -> list[Row]:
+    """Return the rows of the hosts: of the only one that is shown, of each host, or a grid and the outliers."""
+    hosts = frame.state.hosts
+    if frame.display.host in hosts:
+        return build_host_detail(frame, hosts[frame.display.host])[: max(1, left)]
     if len(hosts) < GRID_FROM and len(hosts) <= left:
-        rows = build_host_rows(frame, hosts)
-    else:
-        worst = [state.hosts[each.host] for each in outliers]
-        rows = build_grid(frame, max(1, left - min(len(worst), 3)))
-        rows += build_host_rows(frame, worst[: max(0, left - len(rows))], why=True)
-    title = build_title(
-        heading,
-        state,
-        status,
-        filters=display.filters,
-        replay=display.replay,
-        width=width,
-        unicode=unicode,
-    )
-    return [title, *restart_rows, *rows, *below][:max_rows]
+        return build_host_rows(frame, frame.state.all_hosts)
+    first = [frame.display.selected] if frame.display.selected in hosts else []
+    named = [hosts[name] for name in dict.fromkeys([*first, *outliers])]
+    rows = build_grid(frame, max(1, left - min(len(named), 3)))
+    return rows + build_host_rows(frame, named[: max(0, left - len(rows))], why=True)
+
+
+def build_overlay(lines: Sequence[str], *, width: int, most: int) -> list[Row]:
+    """Return lines of help or of an answer, wrapped to the terminal; the last row counts those that do not fit."""
+    wrapped = [part for line in lines for part in _wrap_line(sanitize_line(line, colour=False), width - 3)]
+    if len(wrapped) > most:
+        kept = max(0, most - 1)
+        wrapped = [*wrapped[:kept], f"... {len(wrapped) - kept} more lines: the terminal is too small"]
+    return [[(f"  {line}", "")] for line in wrapped]
+
+
+def _wrap_line(line: str, width: int) -> list[str]:
+    """Wrap a line; the rest of it is indented like its text."""
+    indent = re.match(r" *(?:\S+(?: \S+)?  +)?", line)
+    column = min(count_columns(indent[0]) if indent is not None else 0, max(0, width // 2))
+    return wrap(line, max(10, width), subsequent_indent=" " * column) or [""]
 
 
 def observe_run(display: DisplayData) -> Observations:

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING
 from fanout.text.sanitize import sanitize_line
 from fanout.ui.host_rows import Row
 from fanout.ui.nonblocking_writer import NonblockingWriter
+from fanout.ui.safe_writer import to_ascii
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
 _BEGIN, _END = "\x1b[?2026h\x1b[?25l", "\x1b[?25h\x1b[?2026l"  # synchronised update, cursor hidden
+
+NEW_LINE = "\n"
+LEAST_FILLER = 3  # rows
 
 
 class FrameWriter:
@@ -44,11 +48,12 @@ class FrameWriter:
         self._columns = 0
         self._drawn = ""  # the block on screen, as text
         self._elsewhere = False
+        self._filler = 0  # empty rows above the block: it got smaller, and its last row stays where it was
 
     def abandon_block(self) -> None:
         """Leave the block on the screen, because another process writes to the terminal now; continue below it."""
         self._elsewhere = self._elsewhere or bool(self._widths)
-        self._widths, self._block, self._drawn = [], [], ""
+        self._widths, self._block, self._drawn, self._filler = [], [], "", 0
 
     def write_frame(self, log: str, block: list[Row], columns: int) -> None:
         """Erase the block, write the log lines and draw the block again; write nothing if nothing changed."""
@@ -56,16 +61,30 @@ class FrameWriter:
         if same and not log:
             return
         erase = self._build_erase(columns)
+        self._filler = self._count_filler(log, block)
         if not same:
             texts = [self._build_text(row, columns) for row in block]
             self._drawn, self._widths = self._render_rows(texts, columns), [text.cell_len for text in texts]
             self._block, self._columns = block, columns
-        self._out.write(f"{_BEGIN}{erase}{log}{self._drawn}{_END}")
+        self._out.write(f"{_BEGIN}{erase}{log}{NEW_LINE * self._filler}{self._drawn}{_END}")
+
+    def _count_filler(self, log: str, block: list[Row]) -> int:
+        """Return the empty rows between the log and the block; new lines of the log take their place.
+
+        A block that gets smaller by a row or two may move; one that closes help keeps its last row where it was.
+        """
+        if not block or not self._block:
+            return 0
+        less = len(self._block) - len(block)
+        filler = self._filler + less if less < 0 or less >= LEAST_FILLER else self._filler
+        return max(0, filler - log.count("\n"))
 
     def _build_text(self, row: Row, columns: int) -> Text:
         from rich.text import Text
 
         cells = [(sanitize_line(cell, colour=False), style) for cell, style in row]
+        if not self._unicode:
+            cells = [(to_ascii(cell), style) for cell, style in cells]
         text = Text.assemble(*cells, end="", no_wrap=True)
         text.truncate(max(1, columns - 1), overflow="ellipsis" if self._unicode else "crop")
         return text
@@ -85,6 +104,6 @@ class FrameWriter:
         if self._elsewhere:
             self._elsewhere = False
             return "\r\n"
-        height = sum(max(1, -(-width // columns)) for width in self._widths)
+        height = sum(max(1, -(-width // columns)) for width in self._widths) + (self._filler if self._widths else 0)
         up = f"\x1b[{height - 1}A" if height > 1 else ""
         return f"\r{up}\x1b[J"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fanout.text.table import count_columns
 from fanout.ui.host_rows import STYLES, Row, RowContext
 from fanout.ui.outliers import OutlierKind
 
@@ -10,7 +11,7 @@ def build_grid(frame: RowContext, max_rows: int) -> list[Row]:
     """Return all hosts as cells that show load or condition, in at most ``max_rows`` rows; names only if they fit."""
     hosts = frame.heading.hosts
     head, names = _split_common_prefix(hosts)
-    wide = max(len(name) for name in names) + 3
+    wide = max(count_columns(name) for name in names) + 3
     per_row = max(1, (frame.width - len(head) - 7) // wide)
     lines = -(-len(names) // per_row)
     if lines > max_rows:
@@ -19,7 +20,10 @@ def build_grid(frame: RowContext, max_rows: int) -> list[Row]:
     for line in range(lines):
         row: Row = [(f" {head}" if line == 0 else " " * (len(head) + 1), "dim")]
         for at in range(line * per_row, min((line + 1) * per_row, len(names))):
-            row += [(f"{names[at]:>{wide - 1}}", "dim"), _build_grid_cell(frame, hosts[at])]
+            row += [
+                (" " * (wide - 1 - count_columns(names[at])) + names[at], "dim"),
+                _build_grid_cell(frame, hosts[at]),
+            ]
         rows.append(row)
     return rows
 
@@ -44,6 +48,11 @@ def _build_nameless_grid(frame: RowContext, max_rows: int) -> list[Row]:
 
 
 def _build_grid_cell(frame: RowContext, host: str) -> tuple[str, str]:
+    text, style = _build_sign(frame, host)
+    return text, "reverse" if host == frame.display.selected else style
+
+
+def _build_sign(frame: RowContext, host: str) -> tuple[str, str]:
     how = frame.get_relative_condition(frame.state.hosts[host])
     load = frame.display.loads.get(host)
     outlier = frame.outliers.get(host)

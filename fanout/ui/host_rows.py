@@ -67,7 +67,11 @@ class DisplayData:
     slow: Mapping[str, str] = field(default_factory=dict)  # host -> how slow, in one or two words
     hung: Mapping[str, str] | None = None  # host -> where its rank is while the others wait; None: no hang
     bars: Mapping[str, str] = field(default_factory=dict)  # host -> its current progress bar
-    keys: str = ""
+    hint: Callable[[RunCondition], str] | None = None  # the row of keys
+    asks: bool = False  # the row of keys asks the user something, so it is always shown
+    host: str = ""  # the only host that is shown
+    selected: str = ""  # the host that the arrow keys have reached
+    overlay: Sequence[str] = ()  # lines instead of the hosts and metrics
     replay: ReplayPosition | None = None  # of a view that shows a recorded run
     filters: Sequence[str] = ()  # what the log is limited to, such as ``rank 3 only``
 
@@ -146,8 +150,9 @@ def _compute_row_width(row: Row) -> int:
 def _build_head(frame: RowContext, host: HostState, words: str, width: int) -> Row:
     """Return the cells before the metrics: symbol, name, node, ranks and status, padded to ``width``."""
     how = frame.get_relative_condition(host)
+    chosen = host.name == frame.display.selected
     row: Row = [
-        (f" {frame.get_symbol(how)} ", STYLES[how]),
+        (f"{'>' if chosen else ' '}{frame.get_symbol(how)} ", "reverse" if chosen else STYLES[how]),
         (format_host_name(host.name, frame), get_host_colour(host.name)),
     ]
     node, slots = frame.heading.ranks.get(host.name, (None, None))

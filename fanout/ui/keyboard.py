@@ -7,8 +7,8 @@ After SIGKILL the shell restores it: shells do that after a job that was killed 
 
 from __future__ import annotations
 
+import codecs
 import os
-import re
 import select
 import signal
 import termios
@@ -16,8 +16,9 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-_SEQUENCE = re.compile(r"\x1b(?:\[[0-9;<>=?]*[ -/]*[@-~]|O.|[^\[O])")  # arrows, mouse, Alt + key: not used here
-_UNFINISHED = re.compile(r"\x1b(?:\[[0-9;<>=?]*|O)?\Z")
+from fanout.ui.key_parser import Key, KeyParser
+
+BRACKETED_PASTE, PLAIN_PASTE = "\x1b[?2004h", "\x1b[?2004l"  # the view writes them: this class writes nothing
 _LOCAL = 3  # index of the local modes in the result of tcgetattr
 _CONTROL = 6
 
@@ -30,7 +31,8 @@ class Keyboard:
         self._before: list[Any] | None = None  # the modes to restore
         self._entered = False
         self._over = False
-        self._held = ""  # the beginning of an escape sequence
+        self._parser = KeyParser()
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self.away = False  # another process group is in the terminal's foreground
         self.suspend_requested = False  # after Ctrl-Z: the view erases its block, then suspends
         self._handlers: dict[int, Any] = {}
@@ -42,25 +44,26 @@ class Keyboard:
             if signal.getsignal(number) is not signal.SIG_IGN:  # inherit an ignored signal from the parent
                 self._handlers[number] = signal.signal(number, handler)
 
-    def read_keys(self) -> str:
+    @property
+    def is_reading(self) -> bool:
+        """Return whether the terminal is in the modes that this class sets."""
+        return self._entered
+
+    def read_keys(self) -> list[Key]:
         """Return the keys pressed since the last call."""
         if self.check_foreground() or self._over:
-            return ""
+            return []
         try:
             if not self._entered:
                 self._enter_raw_mode()
             if not select.select([self._descriptor], [], [], 0)[0]:
-                held, self._held = self._held, ""
-                return held if held == "\x1b" else ""  # the user pressed the Escape key
-            data = os.read(self._descriptor, 1024)
+                return self._parser.flush()
+            data = os.read(self._descriptor, 65536)
         except (OSError, termios.error):
             data = b""
         if not data:
             self._over = True  # hung up
-        text = self._held + data.decode("utf-8", "replace")
-        unfinished = _UNFINISHED.search(text)
-        self._held = unfinished[0][:64] if unfinished else ""
-        return _SEQUENCE.sub("", text[: unfinished.start()] if unfinished else text)
+        return self._parser.parse_text(self._decoder.decode(data))
 
     def check_foreground(self) -> bool:
         """Update ``away`` and return it: whether another process group is in the terminal's foreground."""

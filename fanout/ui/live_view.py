@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from time import monotonic
 from typing import TextIO
 
 from fanout.logs.demux import LogLine, split_text
-from fanout.logs.folding import label_folded_line
-from fanout.logs.line_filters import DisplayFilters, LinePrefix
+from fanout.logs.line_filters import DisplayFilters
 from fanout.logs.pipeline import LogPipeline, describe_hidden_lines
 from fanout.logs.rate_limit import RateLimiter
 from fanout.logs.run_progress import RankProgress
@@ -27,13 +27,16 @@ from fanout.text.sanitize import sanitize_line, sanitize_lines
 from fanout.ui.footer import build_footer
 from fanout.ui.frame_writer import FrameWriter
 from fanout.ui.host_load import HostLoad, parse_load
-from fanout.ui.host_rows import DisplayData, Row, get_host_code
+from fanout.ui.host_rows import DisplayData, Row
 from fanout.ui.key_bindings import KeyBindings
-from fanout.ui.keyboard import Keyboard
+from fanout.ui.key_hints import build_hint
+from fanout.ui.keyboard import BRACKETED_PASTE, PLAIN_PASTE, Keyboard
+from fanout.ui.line_formatter import LEVEL_CODES, LineFormatter
 from fanout.ui.nonblocking_writer import NonblockingWriter
-from fanout.ui.plain_view import format_line_end
-from fanout.ui.safe_writer import to_ascii
+from fanout.ui.run_condition import RunCondition
 from fanout.ui.status_messages import StatusMessage, StatusReporter
+from fanout.ui.view_facts import ReplayControls, StackSource
+from fanout.ui.view_state import Mode, ViewState, describe_filters
 
 FRAME_SECONDS = 0.1
 BLOCK_SECONDS = 0.5  # while log lines arrive: drawing the block more often would cost more than the log itself
@@ -41,16 +44,13 @@ PENDING_LINES = 2000  # a person cannot read more lines between two frames
 MIN_LINES = 50
 SLOW_SECONDS = 0.05  # if a frame takes longer, the terminal is slow
 STOP_SECONDS = 1.0  # for the last frame before Ctrl-Z
-FOLDED_COLUMNS, NARROW_COLUMNS = 20, 11  # of labels, if lines may fold: ``7 of 8 ranks (not 5)``, ``7/8 (not 5)``
-WIDE_COLUMNS = 100  # of a terminal with room for the long label
-PREFIX = "{who} {mark}"
-_LEVEL = {"info": "36", "good": "32", "warning": "33", "error": "1;31"}
+RECENT_LINES = 20  # that match a new filter
 
 
 class LiveView(TextView):
     """Live view in a terminal. ``size`` returns (columns, rows); the default queries the terminal of ``stdout``.
 
-    ``keyboard`` enables the keys. ``preview`` returns the diagnosis so far, and ``detach`` detaches from the run.
+    ``keyboard`` enables the keys. ``preview`` returns the diagnosis so far. ``detach`` leaves the view, ``stop`` stops the run.
     ``slow`` returns host -> how slow its steps are, and ``ranks`` the progress of all ranks. ``hung`` returns the hosts that cause a hang, None without a hang.
     """
 
@@ -65,6 +65,9 @@ class LiveView(TextView):
         keyboard: Keyboard | None = None,
         preview: Callable[[RunState], Sequence[str]] | None = None,
         detach: Callable[[], None] | None = None,
+        stop: Callable[[], None] | None = None,
+        stacks: StackSource | None = None,
+        replay: ReplayControls | None = None,
         slow: Callable[[], Mapping[str, str]] = dict,
         ranks: Callable[[], RankProgress] = RankProgress,
         hung: Callable[[RunState], Mapping[str, str] | None] = lambda state: None,
@@ -77,24 +80,28 @@ class LiveView(TextView):
         self._out = NonblockingWriter(stdout)
         self._descriptor = _get_descriptor(stdout)
         self._size = size or self._get_terminal_size
-        self._columns = self._size()[0]
-        self._planned_ranks = sum(count or 1 for _, count in heading.ranks.values())
         self._clock = clock
         self._filters = filters
-        self._flow, self._narrator = LogPipeline(heading, filters, fold="similar", bars=False), StatusReporter()
-        template = filters.prefix if filters.prefix is not None else PREFIX
-        self._gap = " " if filters.prefix is None else ""
-        self._prefix = LinePrefix("{time} " + template if filters.timestamps else template)
+        self._flow, self._narrator = self._build_flow(), StatusReporter()
+        self._lines = self._build_formatter()
         self._keyboard, self._preview, self._slow, self._hung = keyboard, preview, slow, hung
-        self._ranks = ranks
+        self._ranks, self._replay = ranks, replay
+        self._view_state = ViewState()
         self._key_bindings = KeyBindings(
             self._flow,
+            self._view_state,
+            hosts=heading.hosts,
             note=self.note,
             last_error=self._print_last_error,
+            show_matches=self._show_matches,
             preview=self._get_diagnosis,
             detach=detach,
+            stop=stop,
+            stacks=stacks,
+            replay=replay,
             viewing=viewing,
         )
+        self._pastes_are_marked = False
         self._pending: deque[str] = deque()
         self._budget = PENDING_LINES
         self._skipped = 0
@@ -127,9 +134,9 @@ class LiveView(TextView):
         now = self._state.now if self._state else 0.0
         self._finish_log(now)
         self._heading, self._narrator = heading, StatusReporter()
-        self._planned_ranks = sum(count or 1 for _, count in heading.ranks.values())
-        self._flow = LogPipeline(heading, self._filters, fold="similar", bars=False)
-        self._key_bindings.use_pipeline(self._flow)
+        self._flow = self._build_flow()
+        self._lines = self._build_formatter()
+        self._key_bindings.use_pipeline(self._flow, heading.hosts)
         self._loads = {}
         self._state = RunState.initial(heading.hosts, at=now)
 
@@ -150,14 +157,14 @@ class LiveView(TextView):
         if self._frame_writer is None or (not force and now - self._drawn_at < FRAME_SECONDS):
             return
         self._out.send_pending()
-        self._handle_keys(self._frame_writer)
+        pressed = self._handle_keys(self._frame_writer)
         if not force and not self._out.is_ready:
             return
         self._drawn_at = now
         columns, rows = self._size()
-        self._columns = columns
-        block = self._get_block(now, columns, rows, fresh=force or not self._pending)
-        self._frame_writer.write_frame(self._take_pending(), block, columns)
+        self._lines.columns = columns
+        block = self._get_block(now, columns, rows, fresh=force or pressed or not self._pending)
+        self._frame_writer.write_frame("" if self._view_state.paused else self._take_pending(), block, columns)
         self._out.send_pending(SLOW_SECONDS)
         slow = self._out.has_pending or self._clock() - now > SLOW_SECONDS
         self._budget = max(MIN_LINES, self._budget // 2) if slow else min(PENDING_LINES, self._budget * 2)
@@ -172,68 +179,47 @@ class LiveView(TextView):
             if self._keyboard is not None and self._keyboard.check_foreground():
                 frame_writer.abandon_block()
             frame_writer.write_frame(self._take_pending(), [], self._size()[0])
+            self._mark_pastes(False)
             self._out.close()
         finally:
             self._frame_writer = None
             if self._keyboard is not None:
                 self._keyboard.close()
 
-    def _handle_keys(self, frame_writer: FrameWriter) -> None:
+    def _handle_keys(self, frame_writer: FrameWriter) -> bool:
+        """Handle the keys since the last frame; return whether there were any."""
         if self._keyboard is None:
-            return
+            return False
         if self._keyboard.suspend_requested:
+            self._mark_pastes(False)
             frame_writer.write_frame(
                 self._take_pending(), [], self._size()[0]
             )  # the shell prints its prompt where the block was
             self._out.send_pending(STOP_SECONDS)
             self._keyboard.suspend_process()
-        for key in self._keyboard.read_keys():
+        keys = self._keyboard.read_keys()
+        self._mark_pastes(self._keyboard.is_reading)
+        for key in keys:
             self._key_bindings.handle_key(key)
+        self._key_bindings.update_stacks()
         if self._keyboard.away:
             frame_writer.abandon_block()
+        return bool(keys)
+
+    def _mark_pastes(self, marked: bool) -> None:
+        """Ask the terminal to mark pasted text, or no longer."""
+        if marked != self._pastes_are_marked:
+            self._pastes_are_marked = marked
+            self._out.write(BRACKETED_PASTE if marked else PLAIN_PASTE)
 
     def _queue_log_lines(self, log_lines: Sequence[LogLine], at: float) -> None:
         for log_line in log_lines:
-            if self._key_bindings.quiet and log_line.level != "error":
+            if self._view_state.quiet and log_line.level != "error":
                 self._flow.line_filter.hidden += log_line.many
             elif log_line.many > 1:
                 self._queue_block(log_line, at)
             else:
-                self._queue_lines(self._format_line(log_line, at))
-
-    @property
-    def _label_columns(self) -> int:
-        """Return the width of the column of labels. It is the same for folded lines, so that the text does not jump."""
-        most = FOLDED_COLUMNS if self._columns >= WIDE_COLUMNS else NARROW_COLUMNS
-        return max(self._flow.streams.width, self._flow.folding.compute_label_width(most, self._planned_ranks))
-
-    def _format_prefix(self, log_line: LogLine, at: float) -> str:
-        prefix = self._prefix.format_prefix(log_line, self._label_columns, at)
-        if self._colour and prefix:
-            prefix = f"\x1b[{get_host_code(log_line.host)}m{prefix}\x1b[0m"
-        return prefix + self._gap
-
-    def _format_line(self, log_line: LogLine, at: float) -> str:
-        if log_line.voices > 1:
-            log_line = label_folded_line(log_line, self._label_columns)
-            if not self._unicode:
-                log_line = log_line._replace(speaker=to_ascii(log_line.speaker), text=to_ascii(log_line.text))
-        prefix = self._format_prefix(log_line, at)
-        text = log_line.text
-        if not text.isprintable():
-            lines = [sanitize_line(line, colour=self._colour) for line in text.split("\n")]
-            text = f"\n{prefix}".join([self._colour_line(line, log_line.level) for line in lines])
-        elif log_line.level:
-            text = self._colour_line(text, log_line.level)
-        if log_line.more or log_line.voices > 1:
-            text += format_line_end(log_line) if self._unicode else to_ascii(format_line_end(log_line))
-        return prefix + text
-
-    def _colour_line(self, line: str, level: str) -> str:
-        """Colour a line by its level. Indented lines, and lines with colours of their own, stay unchanged."""
-        if not level or not self._colour or "\x1b" in line or line[:1] in " \t":
-            return line
-        return f"\x1b[{_LEVEL[level]}m{line}\x1b[0m"
+                self._queue_lines(self._lines.format_line(log_line, at))
 
     def _queue_block(self, log_line: LogLine, at: float) -> None:
         """Queue a block of lines of one stream, frame by frame; for a slow terminal, only as many as fit in a frame."""
@@ -241,7 +227,7 @@ class LiveView(TextView):
         if self._budget < PENDING_LINES:
             self._skipped += max(0, len(lines) - self._budget)
             del lines[: -self._budget]
-        prefix = self._format_prefix(log_line, at)
+        prefix = self._lines.format_prefix(log_line, at)
         for start in range(0, len(lines), PENDING_LINES):
             part = lines[start : start + PENDING_LINES]
             self._queue_lines(
@@ -253,13 +239,20 @@ class LiveView(TextView):
         now = self._state.now if self._state else 0.0
         self._queue_log_lines(self._flow.flush_folding(now), now)
         text = f"fanout: {sanitize_line(message.text, colour=False)}"
-        self._queue_lines(f"\x1b[{_LEVEL[message.level]}m{text}\x1b[0m" if self._colour else text)
+        self._queue_lines(f"\x1b[{LEVEL_CODES[message.level]}m{text}\x1b[0m" if self._colour else text)
 
     def _print_last_error(self) -> None:
         error = self._flow.last_error
         if error is not None:
             self.note(f"last error, from {error.speaker}:")
-            self._queue_lines(self._format_line(error, self._state.now if self._state else 0.0))
+            self._queue_lines(self._lines.format_line(error, self._state.now if self._state else 0.0))
+
+    def _show_matches(self, what: str) -> None:
+        """Print the recent lines that pass the new filters, so that the user sees at once what they match."""
+        now = self._state.now if self._state else 0.0
+        found = self._flow.find_recent(RECENT_LINES, now)
+        self.note(f"recent lines {what}: {len(found)}; new ones follow" if found else f"no recent line {what}")
+        self._queue_lines(*[self._lines.format_line(log_line, now) for log_line in found])
 
     def _get_diagnosis(self) -> Sequence[str]:
         if self._state is None or self._preview is None:
@@ -268,7 +261,9 @@ class LiveView(TextView):
 
     def _queue_lines(self, *lines: str) -> None:
         """Queue lines for the next frame. If they exceed one frame, draw it now; on a slow terminal, skip lines."""
-        if len(self._pending) + len(lines) > self._budget and self._budget == PENDING_LINES:
+        if self._view_state.paused:
+            self._view_state.new_lines += len(lines)
+        elif len(self._pending) + len(lines) > self._budget and self._budget == PENDING_LINES:
             self.draw_frame(force=self._out.is_ready)
         self._pending.extend(lines)
         while len(self._pending) > self._budget:
@@ -289,7 +284,7 @@ class LiveView(TextView):
 
     def _get_block(self, now: float, columns: int, rows: int, *, fresh: bool) -> list[Row]:
         """Return the current or a recent block; after a key or a resize, always a current one."""
-        seen = (columns, rows, self._is_away, self._key_bindings.key_hint)
+        seen = (columns, rows, self._is_away)
         if fresh or seen != self._seen or now - self._block_at >= BLOCK_SECONDS:
             self._block_at, self._seen, self._rows = now, seen, self._build_block(columns, rows)
         return self._rows
@@ -315,9 +310,27 @@ class LiveView(TextView):
             ranks=self._ranks(),
             hung=self._hung(self._state),
             bars=bars,
-            keys=self._key_bindings.key_hint if self._keyboard is not None else "",
+            hint=partial(self._build_hint, columns) if self._keyboard is not None else None,
+            asks=self._view_state.mode not in (Mode.LOG, Mode.OVERLAY),
+            host=flow.line_filter.host,
+            selected=self._view_state.selected,
+            overlay=self._view_state.overlay,
+            filters=describe_filters(flow.line_filter, flow.folding.mode, self._view_state),
+            replay=self._replay.position if self._replay is not None else None,
         )
         return build_footer(self._heading, self._state, display, width=columns, height=rows, unicode=self._unicode)
+
+    def _build_hint(self, columns: int, condition: RunCondition) -> str:
+        return build_hint(self._view_state, self._key_bindings.options, condition, columns)
+
+    def _build_flow(self) -> LogPipeline:
+        return LogPipeline(self._heading, self._filters, fold="similar", bars=False, recent=True)
+
+    def _build_formatter(self) -> LineFormatter:
+        planned_ranks = sum(count or 1 for _, count in self._heading.ranks.values())
+        lines = LineFormatter(self._filters, self._flow, planned_ranks, colour=self._colour, unicode=self._unicode)
+        lines.columns = self._size()[0]
+        return lines
 
     def _get_terminal_size(self) -> tuple[int, int]:
         try:

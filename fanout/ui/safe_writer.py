@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from typing import Any, TextIO
 
 #: fanout's own symbols, and their replacements for a stream that cannot encode them.
-_ASCII = str.maketrans({"…": "...", "·": "-", "━": "=", "│": "|", "×": "x", "≈": "~", "–": "-"})
+_ASCII = str.maketrans(
+    {"…": "...", "·": "-", "━": "=", "│": "|", "×": "x", "≈": "~", "–": "-", "↑": "^", "↓": "v", "←": "<", "→": ">"}
+)
 
 
 def to_ascii(text: str) -> str:

@@ -1,8 +1,10 @@
-"""Facts about the live view itself that its rows show: the position of a replay. Pure values."""
+"""Facts about the live view itself: what its log shows, the position of a replay, and the helpers that it calls."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,3 +15,31 @@ class ReplayPosition:
     total: float
     speed: float = 1.0
     paused: bool = False
+
+
+class ReplayControls(Protocol):
+    """What the keys of a replay change. A change takes effect before the next event."""
+
+    @property
+    def position(self) -> ReplayPosition: ...
+
+    def toggle_pause(self) -> None: ...
+
+    def seek_by(self, seconds: float) -> None: ...
+
+    def seek_to_event(self, direction: int) -> str: ...
+
+    def seek_to_start(self) -> None: ...
+
+    def seek_to_end(self) -> None: ...
+
+    def change_speed(self, faster: bool) -> None: ...
+
+
+class StackSource(Protocol):
+    """Source of the current stacks of all ranks. ``lines`` is None while no answer has arrived."""
+
+    def request_stacks(self) -> None: ...
+
+    @property
+    def lines(self) -> Sequence[str] | None: ...

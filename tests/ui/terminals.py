@@ -62,6 +62,11 @@ class Watched:
         """Read until this has been written since the run began."""
         self._read_while(lambda: text.encode() not in self.raw, text)
 
+    def wait_for_new_text(self, text: str) -> None:
+        """Read until this is written after the call."""
+        begin = len(self.raw)
+        self._read_while(lambda: text.encode() not in self.raw[begin:], text)
+
     def wait_for_word(self, word: bytes) -> None:
         """Read until the shell reports that its job stopped or ended."""
         self._read_while(lambda: word not in self.told, word.decode())

@@ -7,25 +7,86 @@ import pytest
 from fanout.logs.line_filters import DisplayFilters
 from fanout.logs.pipeline import LogPipeline, describe_hidden_lines
 from fanout.model.subscriber import Viewing
-from fanout.ui.key_bindings import CTRL_C_HELP, DETACH_HELP, HELP, KeyBindings
+from fanout.ui.key_bindings import WAITING_TEXT, KeyBindings
+from fanout.ui.key_hints import build_hint
+from fanout.ui.key_parser import Key
+from fanout.ui.run_condition import RunCondition
+from fanout.ui.view_facts import ReplayPosition
+from fanout.ui.view_state import Mode, ViewState, describe_filters
 from tests.histories import History
 from tests.ui.goldens import build_heading
 
+NAMES = {"\r": "enter", "\x1b": "escape", "\x7f": "erase"}
 
-class Table:
-    """A desk, and what it did."""
 
-    def __init__(self, *, detach: bool = False, viewing: Viewing = "run") -> None:
-        run = History("a", "b")
-        self.flow = LogPipeline(build_heading(run.hosts), DisplayFilters(), fold="similar")
+class Stacks:
+    """Stacks that arrive when the test sets ``lines``."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.lines: list[str] | None = None
+
+    def request_stacks(self) -> None:
+        self.requests += 1
+
+
+class Replay:
+    """Controls of a replay that record what was asked of them."""
+
+    def __init__(self) -> None:
+        self.calls: list[object] = []
+        self.position = ReplayPosition(at=0.0, total=60.0)
+
+    def toggle_pause(self) -> None:
+        self.calls.append("pause")
+
+    def seek_by(self, seconds: float) -> None:
+        self.calls.append(seconds)
+
+    def seek_to_event(self, direction: int) -> str:
+        self.calls.append(("event", direction))
+        return "gpu02 failed"
+
+    def seek_to_start(self) -> None:
+        self.calls.append("start")
+
+    def seek_to_end(self) -> None:
+        self.calls.append("end")
+
+    def change_speed(self, faster: bool) -> None:
+        self.calls.append("faster" if faster else "slower")
+
+
+class View:
+    """Key bindings of a view, and what they did."""
+
+    def __init__(
+        self,
+        *,
+        detach: bool = False,
+        stop: bool = False,
+        stacks: Stacks | None = None,
+        replay: Replay | None = None,
+        viewing: Viewing = "run",
+    ) -> None:
+        run = History("gpu01", "gpu02", "node3")
+        self.flow = LogPipeline(build_heading(run.hosts), DisplayFilters(), fold="similar", recent=True)
         self.notes: list[str] = []
-        self.repeated = self.left = 0
-        self.desk = KeyBindings(
+        self.matches: list[str] = []
+        self.repeated = self.left = self.stopped = 0
+        self.state = ViewState()
+        self.keys = KeyBindings(
             self.flow,
+            self.state,
+            hosts=run.hosts,
             note=self.notes.append,
             last_error=self._count_repeat,
-            preview=lambda: ("gpu01 began it",),
+            show_matches=self.matches.append,
+            preview=lambda: ("gpu01 failed first",),
             detach=self._count_leave if detach else None,
+            stop=self._count_stop if stop else None,
+            stacks=stacks,
+            replay=replay,
             viewing=viewing,
         )
 
@@ -35,40 +96,54 @@ class Table:
     def _count_leave(self) -> None:
         self.left += 1
 
-    def press_keys(self, keys: str) -> Table:
+    def _count_stop(self) -> None:
+        self.stopped += 1
+
+    def press_keys(self, keys: str) -> View:
         for key in keys:
-            self.desk.handle_key(key)
+            self.keys.handle_key(Key(NAMES.get(key, key)))
         return self
 
+    def press_names(self, *names: str) -> View:
+        for name in names:
+            self.keys.handle_key(Key(name))
+        return self
 
-def test_f_goes_round_the_ways_of_folding() -> None:
-    table, ways = Table(), []
-    for _ in range(3):
-        ways.append(table.press_keys("f").flow.folding.mode)
-    assert ways == ["off", "exact", "similar"]
+    def hint(self, condition: RunCondition = RunCondition.RUNNING, width: int = 80) -> str:
+        return build_hint(self.state, self.keys.options, condition, width)
 
-
-def test_a_shows_all_and_smart_again_also_from_single_ranks() -> None:
-    table = Table()
-    assert table.press_keys("a").flow.line_filter.show == "all"
-    assert table.press_keys("a").flow.line_filter.show == "smart"
-    assert table.press_keys("3").flow.line_filter.show == frozenset({3})
-    assert table.press_keys("a").flow.line_filter.show == "all"
+    @property
+    def filters(self) -> list[str]:
+        return describe_filters(self.flow.line_filter, self.flow.folding.mode, self.state)
 
 
-def test_a_does_not_promise_ranks_where_a_host_has_one_stream() -> None:
-    table = Table().press_keys("a")
-    assert table.notes == ["showing every line: each host has one stream, not one for each rank"]
-    table.flow.streams.parts["a"] = {"0"}
-    assert table.press_keys("a").notes[-1] == "showing rank 0, and warnings and errors of all"
+def test_f_cycles_through_the_modes_of_folding() -> None:
+    view = View()
+    assert [view.press_keys("f").filters for _ in range(3)] == [["fold off"], ["fold exact"], []]
 
 
-def test_a_rank_outside_the_plan_is_reported() -> None:
-    """The hosts of this table have 8 ranks each."""
-    assert Table().press_keys("9").notes == ["showing rank 9 (a: show all ranks)"]
-    (note,) = Table().press_keys("r16-20\r").notes
-    assert note == "showing ranks 16-20, but this run has ranks 0-15 (a: show all ranks)"
-    (note,) = Table().press_keys("r8-1\r").notes
+def test_a_shows_all_ranks_and_escape_goes_back_to_the_default() -> None:
+    view = View()
+    assert view.press_keys("a").filters == ["all ranks"]
+    assert view.press_keys("a").filters == []
+    assert view.press_keys("3").filters == ["rank 3 only"]
+    assert view.press_keys("a").filters == ["all ranks"]
+    assert view.press_keys("3\x1b").filters == []
+
+
+def test_a_names_no_ranks_where_a_host_has_one_stream() -> None:
+    view = View().press_keys("a")
+    assert view.notes == ["showing every line: each host has one stream, not one for each rank"]
+    view.flow.streams.parts["gpu01"] = {"0"}
+    assert len(view.press_keys("a").notes) == 1
+
+
+def test_rank_outside_the_plan_is_reported() -> None:
+    """The hosts of this view have 8 ranks each."""
+    assert View().press_keys("9").notes == []
+    (note,) = View().press_keys("r24-28\r").notes
+    assert note == "showing ranks 24-28, but this run has ranks 0-23 (a: show all ranks)"
+    (note,) = View().press_keys("r8-1\r").notes
     assert note == "8-1: '8-1' is not a rank"
 
 
@@ -76,7 +151,7 @@ def test_a_rank_outside_the_plan_is_reported() -> None:
     ("keys", "show"),
     [
         ("r0,8-9\r", frozenset({0, 8, 9})),
-        ("r12\x7f3\n", frozenset({13})),
+        ("r12\x7f3\r", frozenset({13})),
         ("r5\x1b", "smart"),
         ("r\r", "smart"),
         ("rfx,\r", "smart"),
@@ -85,35 +160,170 @@ def test_a_rank_outside_the_plan_is_reported() -> None:
 )
 def test_r_takes_ranks_until_enter(keys: str, show: object) -> None:
     """What is typed does nothing else meanwhile, and what is no rank changes nothing."""
-    table = Table().press_keys(keys)
-    assert table.flow.line_filter.show == show
-    assert table.desk.key_hint.startswith("? help")
+    view = View().press_keys(keys)
+    assert view.flow.line_filter.show == show
+    assert view.hint().startswith("? help")
 
 
-def test_the_row_shows_the_keys_within_80_columns_and_what_is_typed() -> None:
-    assert len(Table(detach=True).press_keys("fa").desk.key_hint) < 79
-    assert all(len(f"fanout: {line}") < 80 for line in (*HELP, *CTRL_C_HELP.values(), DETACH_HELP))
-    assert "0,8_" in Table().press_keys("r0,8").desk.key_hint
+def test_slash_filters_while_the_user_types() -> None:
+    view = View().press_keys("/los")
+    assert view.flow.line_filter.text == "los"
+    assert view.filters == ["/los"]
+    assert "text to show: los_" in view.hint()
+    assert view.press_keys("s\x7fs\r").filters == ["/loss"]
+    assert view.matches == ["with 'loss'"]
+    assert view.press_keys("/\x7f\x7f").flow.line_filter.text == "lo"  # the entry begins with the present text
+    assert view.press_keys("\x1b").filters == []
 
 
-def test_d_is_a_key_only_where_a_run_can_be_left() -> None:
-    alone, leaving = Table().press_keys("d?"), Table(detach=True).press_keys("d?")
-    assert (alone.left, leaving.left) == (0, 1)
-    assert "d detach" in leaving.desk.key_hint
-    assert "d detach" not in alone.desk.key_hint
-    assert (DETACH_HELP in alone.notes, DETACH_HELP in leaving.notes) == (False, True)
+def test_escape_clears_the_filter_after_it_was_entered() -> None:
+    view = View().press_keys("/loss\r2\x1b")
+    assert view.filters == ["rank 2 only"]
+    assert view.press_keys("\x1b").filters == []
 
 
-def test_keys_e_p_and_q_report_and_silence() -> None:
-    table = Table().press_keys("e")
-    assert table.notes == ["no error so far"]
-    run = History("a", "b").connect_hosts().start_hosts().add_output("a", b"ValueError: x\n")
+def test_arrows_select_a_host_and_enter_shows_only_it() -> None:
+    view = View().press_names("down", "down")
+    assert view.state.selected == "gpu02"
+    assert view.press_names("enter").filters == ["host gpu02"]
+    assert view.state.selected == ""
+    assert view.press_names("up").state.selected == "gpu01"
+    assert view.press_names("escape").filters == ["host gpu02"]
+    assert view.press_names("escape").filters == []
+    assert view.press_names("up").state.selected == "node3"
+
+
+@pytest.mark.parametrize(
+    ("typed", "host", "note"),
+    [
+        ("gpu02", "gpu02", ""),
+        ("3", "node3", ""),
+        ("gpu", "", "2 hosts have 'gpu' in their name"),
+        ("x", "", "no host has 'x' in its name"),
+        ("", "", ""),
+    ],
+)
+def test_h_shows_the_host_that_the_user_names(typed: str, host: str, note: str) -> None:
+    view = View().press_keys(f"h{typed}\r")
+    assert view.flow.line_filter.host == host
+    assert view.notes == ([note] if note else [])
+
+
+def test_space_pauses_and_the_title_counts_new_lines() -> None:
+    view = View().press_keys(" ")
+    view.state.new_lines = 1234
+    assert view.filters == ["PAUSED, 1,234 new lines"]
+    assert "space resume" in view.hint()
+    assert view.press_keys(" ").filters == []
+
+
+def test_help_stays_open_until_the_next_key_which_does_nothing_else() -> None:
+    view = View(detach=True).press_keys("?")
+    assert view.state.mode is Mode.OVERLAY
+    assert any(line.startswith("d ") for line in view.state.overlay)
+    assert view.hint() == "any key closes this"
+    assert view.press_keys("d").left == 0
+    assert view.state.overlay == ()
+
+
+@pytest.mark.parametrize(
+    ("viewing", "key", "left", "stopped"),
+    [
+        ("run", "d", 1, 0),
+        ("run", "s", 0, 1),
+        ("run", "\x1b", 0, 0),
+        ("run", "x", 0, 0),
+        ("attach", "y", 1, 0),
+        ("attach", "\x1b", 0, 0),
+        ("attach", "d", 0, 0),
+    ],
+)
+def test_q_asks_before_it_leaves(viewing: Viewing, key: str, left: int, stopped: int) -> None:
+    view = View(detach=True, stop=viewing == "run", viewing=viewing).press_keys("q")
+    assert (view.left, view.stopped) == (0, 0)
+    assert "leave?" in view.hint()
+    view.press_keys(key)
+    assert (view.left, view.stopped, view.state.mode) == (left, stopped, Mode.LOG)
+
+
+def test_q_quits_a_replay_at_once() -> None:
+    assert View(detach=True, replay=Replay(), viewing="replay").press_keys("q").left == 1
+
+
+def test_key_that_leaves_must_arrive_alone() -> None:
+    """It may be the end of a paste into a terminal that does not mark pastes."""
+    view = View(detach=True, stop=True)
+    view.keys.handle_key(Key("d", alone=False))
+    view.keys.handle_key(Key("q", alone=False))
+    assert (view.left, view.state.mode) == (0, Mode.LOG)
+    view.press_keys("q")
+    view.keys.handle_key(Key("s", alone=False))
+    assert view.stopped == 0
+
+
+def test_pasted_text_is_no_key_but_is_typed_into_an_entry() -> None:
+    view = View(detach=True)
+    view.keys.handle_key(Key("paste", "d\nq"))
+    assert view.left == 0
+    assert view.notes == ["pasted text is ignored; / opens a filter for text"]
+    view.press_keys("/").keys.handle_key(Key("paste", "loss 2\nd"))
+    assert view.flow.line_filter.text == "loss 2"
+
+
+def test_s_opens_the_stacks_when_they_arrive() -> None:
+    stacks = Stacks()
+    view = View(stacks=stacks).press_keys("s")
+    view.keys.update_stacks()
+    assert (stacks.requests, view.state.overlay) == (1, WAITING_TEXT)
+    stacks.lines = ["rank 5 (gpu03) is in load_batch (data.py:5)"]
+    view.keys.update_stacks()
+    assert list(view.state.overlay) == stacks.lines
+    assert View().press_keys("s").notes == ["the stacks of the ranks cannot be read here"]
+
+
+def test_keys_e_p_and_o_report_and_silence() -> None:
+    view = View().press_keys("e")
+    assert view.notes == ["no error so far"]
+    run = History("gpu01", "gpu02", "node3").connect_hosts().start_hosts().add_output("gpu01", b"ValueError: x\n")
     for event in run.events:
-        table.flow.process_event(event)
-    assert table.press_keys("e").repeated == 1
-    assert table.press_keys("p").notes[-1] == "gpu01 began it"
-    assert table.press_keys("q").desk.quiet
-    assert not table.press_keys("q").desk.quiet
+        view.flow.process_event(event)
+    assert view.press_keys("e").repeated == 1
+    assert view.press_keys("p").state.overlay == ("gpu01 failed first",)
+    assert view.press_keys("xo").filters == ["errors only"]
+    assert view.press_keys("o").filters == []
+
+
+def test_replay_keys_call_its_controls() -> None:
+    replay = Replay()
+    view = View(replay=replay, viewing="replay").press_names("left", "right", "[", "]", "home", "end", "+", "-", " ")
+    assert replay.calls == [-10.0, 10.0, ("event", -1), ("event", 1), "start", "end", "faster", "slower", "pause"]
+    assert view.notes == ["gpu02 failed"] * 2
+    assert not view.state.paused
+
+
+@pytest.mark.parametrize(
+    ("viewing", "condition", "words", "absent"),
+    [
+        ("run", RunCondition.RUNNING, ("^C stop", "d detach", "q quit", "s stacks"), ()),
+        ("run", RunCondition.STOPPING, ("^C kill now",), ("d detach", "s stacks")),
+        ("run", RunCondition.FAILING, ("^C stop",), ("d detach",)),
+        ("attach", RunCondition.RUNNING, ("^C leave",), ("^C stop", "d detach, ")),
+        ("replay", RunCondition.RUNNING, ("q quit", "←→ 10 s", "[ ] event"), ("^C stop", "s stacks")),
+    ],
+)
+def test_hints_match_what_the_keys_do(
+    viewing: Viewing, condition: RunCondition, words: tuple[str, ...], absent: tuple[str, ...]
+) -> None:
+    replay = Replay() if viewing == "replay" else None
+    view = View(detach=True, stop=viewing == "run", stacks=Stacks(), viewing=viewing, replay=replay)
+    hint = view.hint(condition)
+    assert all(word in hint for word in words)
+    assert not any(word in hint for word in absent)
+    for width in range(20, 200, 7):
+        assert len(view.hint(condition, width)) <= min(79, width - 2)
+    help_text = "\n".join(view.press_keys("?").state.overlay)
+    assert all(len(line) < 78 for line in view.state.overlay)
+    assert ("Ctrl-C   stop" in help_text, "Ctrl-C   leave" in help_text) == (viewing == "run", viewing == "attach")
 
 
 def test_omitted_lines_are_reported_with_their_file() -> None:
@@ -121,22 +331,3 @@ def test_omitted_lines_are_reported_with_their_file() -> None:
     assert describe_hidden_lines(1, "/x").startswith("1 line of the log not shown")
     assert describe_hidden_lines(1, "/x").endswith("it is in /x")
     assert describe_hidden_lines(12345, "/x").endswith("all of them are in /x")
-
-
-@pytest.mark.parametrize(
-    ("viewing", "row", "words"),
-    [
-        ("run", "^C stop  d detach", "Ctrl-C stop the run"),
-        ("attach", "^C leave  a all", "Ctrl-C leave; the run continues"),
-        ("replay", "^C quit  d detach", "Ctrl-C quit the replay"),
-    ],
-)
-def test_the_row_and_the_help_describe_ctrl_c_in_this_view(viewing: Viewing, row: str, words: str) -> None:
-    table = Table(detach=True, viewing=viewing).press_keys("?")
-    assert row in table.desk.key_hint
-    assert len(table.desk.key_hint) < 80
-    assert (
-        [note for note in table.notes if note.startswith("Ctrl-C")]
-        == [note for note in table.notes if note.startswith(words)]
-        != []
-    )

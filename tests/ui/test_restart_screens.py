@@ -12,6 +12,7 @@ from fanout.model.events import Chunk, RestartPhase
 from fanout.model.run_info import describe_attempt
 from fanout.ui.json_lines import JsonLines
 from fanout.ui.key_bindings import KeyBindings
+from fanout.ui.key_parser import Key
 from fanout.ui.live_view import LiveView
 from fanout.ui.plain_view import PlainView
 from tests.histories import History, run_between_attempts
@@ -82,11 +83,11 @@ def test_choice_of_ranks_and_folding_stays_for_the_next_attempt() -> None:
     run.play_events(live)
     keys: KeyBindings = live._key_bindings
     for key in "5f":
-        keys.handle_key(key)
+        keys.handle_key(Key(key))
     chosen = (live._flow.line_filter.show, live._flow.folding.mode)
     live.begin_attempt(build_next_heading(("gpu01", "gpu09")))
     assert (live._flow.line_filter.show, live._flow.folding.mode) == chosen
-    keys.handle_key("a")
+    keys.handle_key(Key("a"))
     assert live._flow.line_filter.show == "all"
 
 

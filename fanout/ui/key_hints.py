@@ -1,0 +1,142 @@
+"""Texts about the keys: the row of hints, the help, and the question before leaving. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fanout.model.subscriber import Viewing
+from fanout.text.table import count_columns
+from fanout.ui.run_condition import RunCondition
+from fanout.ui.view_state import Mode, ViewState
+
+MOST_COLUMNS = 79
+_ENTRY_HINTS = {
+    Mode.RANKS: ("ranks to show, such as 0,8-15: ", "   Enter; Esc: cancel"),
+    Mode.TEXT: ("text to show: ", "   Enter; Esc: clear"),
+    Mode.HOST: ("host to show: ", "   Enter; Esc: cancel"),
+}
+ENTRY_MODES = tuple(_ENTRY_HINTS)
+_ENDING = (RunCondition.STOPPING, RunCondition.FAILING, RunCondition.VERIFYING, RunCondition.ENDED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyOptions:
+    """What the keys can do in this view."""
+
+    viewing: Viewing = "run"
+    can_detach: bool = False
+    can_stop: bool = False
+    has_stacks: bool = False
+    is_filtered: bool = False
+
+
+def build_hint(state: ViewState, options: KeyOptions, condition: RunCondition, width: int) -> str:
+    """Return the row of keys that work now, the most important first; keys that do not fit are dropped."""
+    if state.mode in ENTRY_MODES:
+        before, after = _ENTRY_HINTS[state.mode]
+        return f"{before}{state.typed}_{after}"
+    if state.mode is Mode.QUIT:
+        return _build_question(options, condition)
+    if state.mode is Mode.OVERLAY:
+        return "any key closes this"
+    hints = _list_replay_hints(state) if options.viewing == "replay" else _list_hints(state, options, condition)
+    return _fit_hints(hints, min(width - 2, MOST_COLUMNS))
+
+
+def _fit_hints(hints: Sequence[str], width: int) -> str:
+    row = ""
+    for hint in hints:
+        longer = f"{row}  {hint}" if row else hint
+        if count_columns(longer) <= width:
+            row = longer
+    return row
+
+
+def describe_ctrl_c(options: KeyOptions, condition: RunCondition) -> str:
+    """Return what Ctrl-C does now."""
+    if options.viewing != "run":
+        return {"attach": "leave", "replay": "quit"}[options.viewing]
+    return "kill now" if condition is RunCondition.STOPPING else "stop"
+
+
+def _list_hints(state: ViewState, options: KeyOptions, condition: RunCondition) -> list[str]:
+    """Return the hints of an active run, the most important first."""
+    stays = options.viewing == "run" and condition not in _ENDING
+    return [
+        "? help",
+        f"^C {describe_ctrl_c(options, condition)}",
+        *(["Esc back"] if options.is_filtered or state.selected else []),
+        *(["space resume"] if state.paused else []),
+        *(["d detach"] if options.can_detach and stays else []),
+        "q quit",
+        "/ filter",
+        *([] if state.paused else ["space pause"]),
+        *(["s stacks"] if options.has_stacks and condition not in _ENDING else []),
+        "p why",
+        "a all",
+        "↑↓ host",
+        "r ranks",
+        "f fold",
+        "e error",
+    ]
+
+
+def _list_replay_hints(state: ViewState) -> list[str]:
+    return [
+        "? help",
+        "q quit",
+        "space pause",
+        "←→ 10 s",
+        "[ ] event",
+        "+ - speed",
+        "/ filter",
+        "p why",
+        "a all",
+        "↑↓ host",
+    ]
+
+
+def _build_question(options: KeyOptions, condition: RunCondition) -> str:
+    """Return the question before leaving, with its answers."""
+    if options.viewing == "attach":
+        return "leave?  y leave, the run continues   Esc back"
+    if condition in _ENDING:
+        return "the run is ending:  s kill now   Esc back" if options.can_stop else "the run is ending:  Esc back"
+    detach = "d detach, the run continues   " if options.can_detach else ""
+    return f"leave?  {detach}{'s stop the run   ' if options.can_stop else ''}Esc back"
+
+
+def list_help(options: KeyOptions) -> list[str]:
+    """Return the help: one line per key."""
+    replay = options.viewing == "replay"
+    lines = [
+        "/        show only lines with a text; Esc clears it",
+        "space    pause the replay" if replay else "space    pause the log; new lines are counted and follow later",
+        "up down  select a host; Enter shows only this host, Esc goes back",
+        "h        show one host: type its name",
+        "0-9  r   show one rank; r: type ranks such as 0,8-15",
+        "a        show all ranks; again: rank 0, and warnings and errors of all",
+        "f        fold equal lines: off, exact, similar (numbers may differ)",
+        "o        show only errors; again: show the log",
+        "e        print the last error again in full",
+        "p        show the diagnosis so far",
+        *(["s        show the stacks of all ranks; the run is not affected"] if options.has_stacks else []),
+        "Esc      show what is shown by default",
+    ]
+    if replay:
+        lines += [
+            "← →      10 seconds back or forward; Home, End: start, end with the report",
+            "[ ]      event before or after: start, failure, connection lost, hang, stop",
+            "+ -      faster or slower",
+        ]
+    leave = {
+        "run": ["q        leave: asks first", "Ctrl-C   stop the run on all hosts; again: kill it"],
+        "attach": ["q        leave: asks first", "Ctrl-C   leave; the run continues (fanout stop stops it)"],
+        "replay": ["q        quit the replay, as Ctrl-C does"],
+    }[options.viewing]
+    if options.can_detach and options.viewing == "run":
+        leave.append("d        detach: fanout exits, the run continues")
+    if not replay:
+        leave.append("Ctrl-Z   suspend fanout, not the run; the lease keeps running")
+    return [*lines, *leave]
