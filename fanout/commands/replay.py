@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from fanout.commands import report
@@ -22,41 +22,43 @@ from fanout.record.run_reader import RunReader
 from fanout.run import diagnosis
 from fanout.run.attempt_reporters import AttemptReporters, CurrentReporters
 from fanout.run.choose_view import build_view, choose_look
-from fanout.run.command_context import load_command_context
+from fanout.run.command_context import CommandContext, load_command_context
 from fanout.run.process_context import ProcessContext
+from fanout.run.replay_clock import ReplayClock
+from fanout.run.replay_index import MomentIndex, StepFinder
+from fanout.run.replay_player import ReplayPlayer
 from fanout.text.parse_units import parse_duration
-
-TICK_SECONDS = 0.1
+from fanout.ui.replay_view import ReplayView
 
 
 def run_replay(request: Request, process: ProcessContext) -> int:
     """Run the command; return 0 for any outcome of the run, or 141 if the view broke. Raises UsageError."""
     context = load_command_context(request, process)
-    begin, speed = parse_offset(request.given["at"]), parse_speed(request.given["speed"], tty=process.stdout.isatty())
+    begin, step = parse_start(request.given["begin"], request.given["at"])
+    speed = parse_speed(request.given["speed"], tty=process.stdout.isatty())
     recorded = RunReader(context.find_run())
     look = choose_look(context)
-    events = report.rebuild_report(recorded, context)
-    collector = diagnosis.build_collector(recorded.heading, diagnosis.load_signatures(context), recorded=True)
-    diagnosis.add_recorded_facts(collector, recorded.path)
-    reporters = AttemptReporters.build(collector)
     filters = parse_display_filters(context.settings, metric=recorded.metric)
-    current = CurrentReporters(reporters)
+    index, finder = MomentIndex(), StepFinder(step if step is not None else 0, filters.metric)
+    events = report.rebuild_report(recorded, context, index, *([finder] if step is not None else []))
+    total = max(0.0, events.state.now - recorded.began_at)
+    since = _find_start(begin, step, finder, total)
+    clock = ReplayClock(total, speed, index.moments, time.monotonic)
+    current = CurrentReporters(_build_reporters(recorded, context))
     heading = read_run_info(recorded.path, recorded.heading)
-    view = build_view(heading, look, process, filters, reporters=current, viewing="replay")
+    view = build_view(
+        heading, look, process, filters, reporters=current, detach=clock.quit, replay=clock, viewing="replay"
+    )
     try:
         view.begin(recorded.began_at)
-        since = _find_start(begin, recorded.began_at, events.state.now)
-        play_events(
-            _pace_events(skip_events_before(recorded.iter_states(), since), speed, time.monotonic, time.sleep),
-            view,
-            collector,
-            reporters.hangs,
-            reporters.pace,
-        )
+        _play(recorded, context, view, clock, current, since)
     finally:
         view.close()
     if view.broken:
         return ExitStatus.BROKEN_PIPE
+    if clock.left:
+        process.print_message(f"left the replay; the report:  fanout report {recorded.heading.run_id}")
+        return ExitStatus.SUCCESS
     text = events.render(look.colour and process.stderr.isatty(), look.unicode)
     view.finish(events.outcome, text)
     if look.mode != "json":
@@ -65,19 +67,55 @@ def run_replay(request: Request, process: ProcessContext) -> int:
     return ExitStatus.SUCCESS
 
 
-def _find_start(begin: float, first: float, last: float) -> float:
-    """Return the start time on the clock of the run; a negative ``begin`` counts from the end."""
-    return last + begin if begin < 0 else first + begin if begin > 0 else float("-inf")
+def _play(
+    recorded: RunReader,
+    context: CommandContext,
+    view: View,
+    clock: ReplayClock,
+    current: CurrentReporters,
+    since: float,
+) -> None:
+    """Play the run from ``since``, in seconds after its start. Only the live view takes the events before it."""
+    is_live = isinstance(view, ReplayView)
+
+    def read_events() -> Iterable[tuple[Event, RunState]]:
+        states = recorded.iter_states()
+        return states if is_live or not since else skip_events_before(states, recorded.began_at + since)
+
+    def build_learners() -> list[Subscriber]:
+        current.current = _build_reporters(recorded, context)
+        return [current.current.collector, current.current.hangs, current.current.pace]
+
+    if is_live and since:
+        clock.target = since
+    else:
+        clock.move(since)
+    ReplayPlayer(read_events, view, clock, build_learners, began_at=recorded.began_at, delay=time.sleep).play()
 
 
-def play_events(events: Iterable[tuple[Event, RunState]], view: View, *learners: Subscriber) -> None:
-    """Show all events until the end, or until the view is broken; ``learners`` see each one first."""
-    for event, state in events:
-        for learner in learners:
-            learner(event, state)
-        view(event, state)
-        if view.broken:
-            return
+def _build_reporters(recorded: RunReader, context: CommandContext) -> AttemptReporters:
+    collector = diagnosis.build_collector(recorded.heading, diagnosis.load_signatures(context), recorded=True)
+    diagnosis.add_recorded_facts(collector, recorded.path)
+    return AttemptReporters.build(collector)
+
+
+def _find_start(begin: float, step: int | None, finder: StepFinder, total: float) -> float:
+    """Return the start in seconds after that of the run; a negative ``begin`` counts from the end. Raises UsageError."""
+    if step is None:
+        return max(0.0, total + begin) if begin < 0 else begin
+    if finder.at is None:
+        reached = "no step is recorded" if finder.highest is None else f"the highest recorded step is {finder.highest}"
+        raise UsageError(f"--at {step}: {reached}", hint="fanout replay --from 1h30m   # starts at a time")
+    return finder.at
+
+
+def parse_start(begin: str, at: str) -> tuple[float, int | None]:
+    """Parse --from to seconds and --at to a step. Raises UsageError if both are given or one is invalid."""
+    if at and begin:
+        raise UsageError(f"--from {begin[:40]} and --at {at[:40]}: give one start", hint="fanout replay --at 500")
+    if at and not (at.isdecimal() and at.isascii() and len(at) < 16):
+        raise UsageError(f"--at {at[:40]}: not a step", hint="--at 500 starts at step 500; --from 1h30m at a time")
+    return parse_offset(begin) if begin else 0.0, int(at) if at else None
 
 
 def parse_offset(text: str) -> float:
@@ -93,7 +131,9 @@ def parse_offset(text: str) -> float:
         return sign * total
     seconds = parse_duration(rest)
     if seconds is None:
-        raise UsageError(f"--at {text[:40]}: not a time", hint="--at 90, --at 1h30m, --at 1:02:03 or --at=-30s")
+        raise UsageError(
+            f"--from {text[:40]}: not a time", hint="--from 90, --from 1h30m, --from 1:02:03 or --from=-30s"
+        )
     return sign * seconds
 
 
@@ -154,23 +194,3 @@ def skip_events_before(events: Iterable[tuple[Event, RunState]], since: float) -
         yield event, after
     if not begun and state is not None:
         yield Tick(at=max(since, state.now)), state
-
-
-def _pace_events(
-    events: Iterable[tuple[Event, RunState]],
-    speed: float,
-    clock: Callable[[], float],
-    sleep: Callable[[float], None],
-) -> Iterator[tuple[Event, RunState]]:
-    """Yield each event when it is due, with ticks between them, so that views redraw."""
-    began, first, before = clock(), None, None
-    for event, state in events:
-        first = event.at if first is None else first
-        due = began + (event.at - first) / speed
-        while (left := due - clock()) > 0:
-            sleep(min(left, TICK_SECONDS))
-            if before is not None and due > clock():
-                now = replace(before, now=max(before.now, event.at - (due - clock()) * speed))
-                yield Tick(at=now.now), now
-        yield event, state
-        before = state

@@ -72,9 +72,10 @@ COMMAND_OPTIONS: tuple[Option, ...] = (
     ),
     Option("--html", "write an HTML page to FILE instead", metavar="FILE", commands=("report",)),
     Option(
-        "--at", "start at 90, 5m, 1:02:03, or =-30s before the end (default: {default})",
-        default="0", metavar="T", commands=("replay",),
+        "--from", "start at 90, 5m, 1:02:03, or =-30s before the end (default: the start)",
+        name="begin", metavar="TIME", commands=("replay",),
     ),
+    Option("--at", "start when the run reaches this step", metavar="STEP", commands=("replay",)),
     Option(
         "--speed", "play N times faster, or max (default: 1; max in a pipe)",
         metavar="N", bounds=(0.001, 1_000_000), commands=("replay",),

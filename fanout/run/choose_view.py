@@ -47,9 +47,11 @@ def build_view(
     if look.mode == "live":
         from fanout.ui.keyboard import Keyboard
         from fanout.ui.live_view import LiveView
+        from fanout.ui.replay_view import ReplayView
         from fanout.ui.safe_writer import unwrap_stream
 
-        return LiveView(
+        kind = ReplayView if viewing == "replay" else LiveView
+        return kind(
             heading,
             stdout=unwrap_stream(process.stdout),
             colour=look.colour,

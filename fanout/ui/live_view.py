@@ -80,13 +80,11 @@ class LiveView(TextView):
         self._out = NonblockingWriter(stdout)
         self._descriptor = _get_descriptor(stdout)
         self._size = size or self._get_terminal_size
-        self._clock = clock
-        self._filters = filters
+        self._clock, self._filters = clock, filters
         self._flow, self._narrator = self._build_flow(), StatusReporter()
         self._lines = self._build_formatter()
         self._keyboard, self._preview, self._slow, self._hung = keyboard, preview, slow, hung
-        self._ranks, self._replay = ranks, replay
-        self._view_state = ViewState()
+        self._ranks, self._replay, self._view_state = ranks, replay, ViewState()
         self._key_bindings = KeyBindings(
             self._flow,
             self._view_state,
@@ -133,12 +131,16 @@ class LiveView(TextView):
         """Show the next attempt from now on. The block stays on the screen, and the keys keep their effect."""
         now = self._state.now if self._state else 0.0
         self._finish_log(now)
+        self._reset_run(heading, now)
+
+    def _reset_run(self, heading: RunInfo, at: float) -> None:
+        """Forget all events. The filters stay as the user chose them."""
         self._heading, self._narrator = heading, StatusReporter()
         self._flow = self._build_flow()
         self._lines = self._build_formatter()
         self._key_bindings.use_pipeline(self._flow, heading.hosts)
         self._loads = {}
-        self._state = RunState.initial(heading.hosts, at=now)
+        self._state = RunState.initial(heading.hosts, at=at)
 
     def _finish_log(self, now: float) -> None:
         """Queue the remaining lines and messages of an attempt, and the number of hidden lines."""

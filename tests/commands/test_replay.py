@@ -11,8 +11,6 @@ import pytest
 from fanout.cli.main import main
 from fanout.commands import replay
 from fanout.model.errors import UsageError
-from fanout.model.events import Tick
-from fanout.record.run_reader import RunReader
 from fanout.ui.plain_view import PlainView
 from tests import histories
 from tests.histories import History
@@ -41,7 +39,7 @@ def test_a_moment_has_the_usual_notations(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "-", "noon", "5x", "1:2:3:4", "1:xx"])
 def test_an_invalid_moment_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="--at"):
+    with pytest.raises(UsageError, match="--from"):
         replay.parse_offset(text)
 
 
@@ -93,32 +91,28 @@ def test_a_replay_from_a_moment_shows_only_later_events_and_whole_lines(
     )
     run.end_hosts(*run.hosts).release_hosts(*run.hosts)
     write_run(tmp_path / "run", run)
-    out, err = replay_run(tmp_path, capsys, "--at", "5")
+    out, err = replay_run(tmp_path, capsys, "--from", "5")
     assert out == "h1 | begun\nh1 + and ended\n"  # as the run itself showed a line that took ten seconds
     assert "connected" not in err
-    assert replay_run(tmp_path, capsys, "--at=-1s")[0] == out
-    assert replay_run(tmp_path, capsys, "--at", "1h")[0] == ""
+    assert replay_run(tmp_path, capsys, "--from=-1s")[0] == out
+    assert replay_run(tmp_path, capsys, "--from", "1h")[0] == ""
 
 
-def test_every_event_comes_at_its_time_with_ticks_between(tmp_path: Path) -> None:
-    run = histories.good_run(steps=3)
-    write_run(tmp_path / "run", run)
-    recorded = list(RunReader(str(tmp_path / "run")).iter_states())
-    clock, slept = [0.0], []
+def test_start_is_a_time_or_a_step() -> None:
+    assert replay.parse_start("", "") == (0.0, None)
+    assert replay.parse_start("1h", "") == (3600.0, None)
+    assert replay.parse_start("", "500") == (0.0, 500)
+    for begin, at, message in (("5m", "3", "give one start"), ("", "1h30m", "not a step"), ("", "-3", "not a step")):
+        with pytest.raises(UsageError, match=message):
+            replay.parse_start(begin, at)
 
-    def pass_time(seconds: float) -> None:
-        slept.append(seconds)
-        clock[0] += seconds
 
-    seen, due = [], 0.0
-    for event, state in replay._pace_events(recorded, 2.0, lambda: clock[0], pass_time):
-        due = max(due, (event.at - recorded[0][0].at) / 2.0)
-        assert clock[0] == pytest.approx(due, abs=1e-6)
-        assert state.now >= event.at - 1e-6
-        seen.append(event)
-    assert [event for event in seen if not isinstance(event, Tick)] == [event for event, _ in recorded]
-    assert any(isinstance(event, Tick) for event in seen)
-    assert max(slept) <= replay.TICK_SECONDS
+def test_replay_starts_when_the_run_reaches_a_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(tmp_path / "run", histories.good_run())
+    out, _ = replay_run(tmp_path, capsys, "--at", "400")
+    assert [line.split()[3] for line in out.splitlines()[::2]] == ["400/600", "500/600", "600/600"]
+    assert main(["replay", "--log-dir", str(tmp_path), "--at", "601"]) == 2
+    assert "--at 601: the highest recorded step is 600" in capsys.readouterr().err
 
 
 def test_a_run_without_an_end_is_shown_as_far_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

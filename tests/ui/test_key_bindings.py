@@ -109,7 +109,7 @@ class View:
             self.keys.handle_key(Key(name))
         return self
 
-    def hint(self, condition: RunCondition = RunCondition.RUNNING, width: int = 80) -> str:
+    def read_hint(self, condition: RunCondition = RunCondition.RUNNING, width: int = 80) -> str:
         return build_hint(self.state, self.keys.options, condition, width)
 
     @property
@@ -162,14 +162,14 @@ def test_r_takes_ranks_until_enter(keys: str, show: object) -> None:
     """What is typed does nothing else meanwhile, and what is no rank changes nothing."""
     view = View().press_keys(keys)
     assert view.flow.line_filter.show == show
-    assert view.hint().startswith("? help")
+    assert view.read_hint().startswith("? help")
 
 
 def test_slash_filters_while_the_user_types() -> None:
     view = View().press_keys("/los")
     assert view.flow.line_filter.text == "los"
     assert view.filters == ["/los"]
-    assert "text to show: los_" in view.hint()
+    assert "text to show: los_" in view.read_hint()
     assert view.press_keys("s\x7fs\r").filters == ["/loss"]
     assert view.matches == ["with 'loss'"]
     assert view.press_keys("/\x7f\x7f").flow.line_filter.text == "lo"  # the entry begins with the present text
@@ -213,7 +213,7 @@ def test_space_pauses_and_the_title_counts_new_lines() -> None:
     view = View().press_keys(" ")
     view.state.new_lines = 1234
     assert view.filters == ["PAUSED, 1,234 new lines"]
-    assert "space resume" in view.hint()
+    assert "space resume" in view.read_hint()
     assert view.press_keys(" ").filters == []
 
 
@@ -221,7 +221,7 @@ def test_help_stays_open_until_the_next_key_which_does_nothing_else() -> None:
     view = View(detach=True).press_keys("?")
     assert view.state.mode is Mode.OVERLAY
     assert any(line.startswith("d ") for line in view.state.overlay)
-    assert view.hint() == "any key closes this"
+    assert view.read_hint() == "any key closes this"
     assert view.press_keys("d").left == 0
     assert view.state.overlay == ()
 
@@ -241,7 +241,7 @@ def test_help_stays_open_until_the_next_key_which_does_nothing_else() -> None:
 def test_q_asks_before_it_leaves(viewing: Viewing, key: str, left: int, stopped: int) -> None:
     view = View(detach=True, stop=viewing == "run", viewing=viewing).press_keys("q")
     assert (view.left, view.stopped) == (0, 0)
-    assert "leave?" in view.hint()
+    assert "leave?" in view.read_hint()
     view.press_keys(key)
     assert (view.left, view.stopped, view.state.mode) == (left, stopped, Mode.LOG)
 
@@ -316,11 +316,11 @@ def test_hints_match_what_the_keys_do(
 ) -> None:
     replay = Replay() if viewing == "replay" else None
     view = View(detach=True, stop=viewing == "run", stacks=Stacks(), viewing=viewing, replay=replay)
-    hint = view.hint(condition)
+    hint = view.read_hint(condition)
     assert all(word in hint for word in words)
     assert not any(word in hint for word in absent)
     for width in range(20, 200, 7):
-        assert len(view.hint(condition, width)) <= min(79, width - 2)
+        assert len(view.read_hint(condition, width)) <= min(79, width - 2)
     help_text = "\n".join(view.press_keys("?").state.overlay)
     assert all(len(line) < 78 for line in view.state.overlay)
     assert ("Ctrl-C   stop" in help_text, "Ctrl-C   leave" in help_text) == (viewing == "run", viewing == "attach")
