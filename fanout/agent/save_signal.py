@@ -62,7 +62,8 @@ class SaveSignal:
         """
         number = parse_signal(name)
         if not sends:
-            return [_build_frame(name, *find_ranks(os.getpid(), number), sent=False)]
+            found, others = find_ranks(os.getpid(), number)
+            return [_build_frame(name, found, others, sent=False)]
         if not self.requested:
             self.requested, self._name, self._number = True, name, number
         return []

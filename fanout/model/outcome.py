@@ -92,8 +92,8 @@ def outcome_of(state: RunState, *, refused: str = "") -> RunOutcome:
             exit_code=ExitStatus.TIME_LIMIT, origin="fanout", headline=f"stopped: {save.why}", stopped_why=save.why
         )
     if stop is not None and stopped_first:  # no host had failed; later failures are victims of the stop
-        code = ExitStatus.TIME_LIMIT if by_time_limit else ExitStatus.REFUSED
-        return build(exit_code=code, origin="fanout", headline=f"stopped: {stop.why}", stopped_why=stop.why)
+        status = ExitStatus.TIME_LIMIT if by_time_limit else ExitStatus.REFUSED
+        return build(exit_code=status, origin="fanout", headline=f"stopped: {stop.why}", stopped_why=stop.why)
     if state.failures:
         first = state.failures[0][0]
         outcome = next(host for host in hosts if host.host == first)

@@ -112,6 +112,10 @@ class Connection:
         self._switch_to_attach()
         self._arrived = ReceivedOffsets(have)
 
+    def get_received(self) -> Mapping[int, tuple[int, int]]:
+        """Return (size, CRC-32) of each stream so far, for a later connection that continues there."""
+        return self._arrived.progress
+
     def send_go(self) -> None:
         assert self._plan is not None
         self._switch_to_attach()  # whether Go arrives or not, the host must never prepare a second time

@@ -19,6 +19,11 @@ class ReceivedOffsets:
         self.sizes = {stream: size for stream, (size, _) in (have or {}).items()}
         self._crcs = {stream: crc for stream, (_, crc) in (have or {}).items()}
 
+    @property
+    def progress(self) -> dict[int, tuple[int, int]]:
+        """Return (size, CRC-32) of each stream so far."""
+        return {stream: (size, self._crcs.get(stream, 0)) for stream, size in self.sizes.items()}
+
     def accept_chunk(self, chunk: Chunk) -> Chunk | None:
         """Return the new part of ``chunk``, None if nothing is new. Raises ProtocolError if bytes are missing before it."""
         have = self.sizes.get(chunk.stream, 0)

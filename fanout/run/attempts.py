@@ -31,6 +31,7 @@ from fanout.run import detach
 from fanout.run.attempt_end import build_attempt_end
 from fanout.run.claim_holder import ClaimHolder
 from fanout.run.connections import route_signals
+from fanout.run.fence_watch import FenceWatch
 from fanout.run.launch import Launch, RunResources
 from fanout.run.launcher_host import describe_launcher_host
 from fanout.run.recovery_options import build_recovery_options
@@ -42,6 +43,7 @@ from fanout.text.units import format_duration
 from fanout.ui.attempt_table import render_attempts
 
 PORTS_TRIED = 20  # after the first port
+FENCE_STEP_SECONDS = 0.2  # between two looks at the lost hosts
 MIN_SECONDS_LEFT = 1.0  # of the time limit, for an attempt that starts
 
 
@@ -57,6 +59,7 @@ class AttemptLoop:
         self._faulty: set[str] = set()  # hosts that never take part again
         self._away: set[str] = set()  # hosts that were lost, and may come back
         self._port = context.settings.master_port
+        self._clock = Clock()
         self._limit_at: float | None = None  # when --time-limit ends the run, from the first start on
         self.first = self._build_launch(context.hosts, AttemptPlan(max_restarts=self.options.max_restarts))
 
@@ -70,7 +73,7 @@ class AttemptLoop:
         with ExitStack() as locks, route_signals(once=once) as router:
             screen = self._open_screen(parent_pipe, partial(router.handle_signal, signal.SIGINT, None))
             locks.callback(screen.close)
-            return self._run_attempts(RunResources(router=router, locks=locks, screen=screen, clock=Clock()))
+            return self._run_attempts(RunResources(router=router, locks=locks, screen=screen, clock=self._clock))
 
     def _open_screen(self, parent_pipe: detach.ParentPipe | None, stop: Callable[[], None]) -> RunScreen:
         first = self.first
@@ -248,7 +251,8 @@ class AttemptLoop:
     def _wait_for_restart(self, launch: Launch, restart: Restart) -> bool:
         """Announce each phase before the restart, and wait for its end. Return False if the user interrupts."""
         fence_until, wait_until = self._plan_wait(launch, restart)
-        ends: dict[RestartPhase, float] = {"fence": fence_until or 0.0, "backoff": wait_until, "start": 0.0}
+        backoff_until = wait_until if fence_until is None else self._history[-1].ended_at + restart.wait_seconds
+        ends: dict[RestartPhase, float] = {"fence": fence_until or 0.0, "backoff": backoff_until, "start": 0.0}
         for phase, until in ends.items():
             now = launch.session.state.now
             if launch.session.state.interrupts:
@@ -266,8 +270,20 @@ class AttemptLoop:
                     failure_class=restart.failure_class,
                 )
             )
-            if not launch.wait(until - now):
+            if not (self._wait_for_fences(launch) if phase == "fence" else launch.wait(until - now)):
                 return False
+        return True
+
+    def _wait_for_fences(self, launch: Launch) -> bool:
+        """Wait until no lost host can still train; return False at once if the user interrupts."""
+        with FenceWatch(launch, self._find_fence_ends(launch), self._clock) as fence:
+            while fence.ends and launch.session.state.now < max(fence.ends.values()):
+                if not launch.wait(FENCE_STEP_SECONDS):
+                    return False
+                fence.step()
+        last, now = self._records.pop(), launch.session.state.now
+        until = max(now, self._history[-1].ended_at + (last.next.wait or 0.0))
+        self._append_record(launch, replace(last, next=replace(last.next, fence_until=now, until=until)))
         return True
 
     def _describe_end(self, launch: Launch, restart: Restart) -> str:
@@ -289,18 +305,18 @@ class AttemptLoop:
     def _plan_wait(self, launch: Launch, restart: Restart) -> tuple[float | None, float]:
         """Return the end of the fence, None without one, and the end of the whole wait."""
         ended = self._history[-1].ended_at if launch.has_started else launch.session.state.now
-        fence = self._find_fence_end(launch)
+        fence = max(self._find_fence_ends(launch).values(), default=0.0)
         return (fence if fence > ended else None), max(fence, ended + restart.wait_seconds)
 
-    def _find_fence_end(self, launch: Launch) -> float:
-        """Return when every lost host has certainly ended its part."""
+    def _find_fence_ends(self, launch: Launch) -> dict[str, float]:
+        """Return lost host -> when it has certainly ended its part."""
         settings, state = launch.settings, launch.session.state
-        ends = [0.0]
+        ends = {}
         for name in self._history[-1].lost if launch.has_started else ():
             host = state.hosts[name]
             seen = max(host.last_message_at or 0.0, host.disconnected_at or 0.0) or state.now
-            ends.append(compute_fence_end(seen, lease=settings.lease, grace=settings.grace))
-        return max(ends)
+            ends[name] = compute_fence_end(seen, lease=settings.lease, grace=settings.grace)
+        return ends
 
     def _finish(self, launch: Launch, holder: ClaimHolder) -> int:
         """Release the hosts, print the report with one line per attempt, and return the exit status.

@@ -139,10 +139,10 @@ class Launch:
             "fanout": __version__,
             "metric": self.settings.metric or None,
         }
-        self._record.begin(pool.clock(), **facts)
+        self.record.begin(pool.clock(), **facts)
         self._screen.begin(pool.clock(), **facts)
         reporters = self.reporters
-        subscribers: list[Subscriber] = [self._record, self.tails, self.collector, self._view, reporters.hangs]
+        subscribers: list[Subscriber] = [self.record, self.tails, self.collector, self._view, reporters.hangs]
         subscribers += [reporters.pace, self.steps, observer, requests, run.screen.stacks]
         self.session = Session(pool, self.heading.hosts, subscribers)
         nodes = {name: rank for rank, name in enumerate(self.heading.hosts)}
@@ -154,14 +154,14 @@ class Launch:
 
     def _open_outputs(self, locks: ExitStack) -> None:
         """Open the record, and show the attempt on the screen of the run."""
-        self._record = RunWriter(self.directory, self.heading, warn=self._screen.note)
-        self._stack.callback(self._record.close)
+        self.record = RunWriter(self.directory, self.heading, warn=self._screen.note)
+        self._stack.callback(self.record.close)
         hold = self._lock_record()
         locks.callback(hold.release_lock)
         leave = partial(self._detach_from_terminal, hold)
         self._view = self._screen.show_attempt(self.heading, self.reporters, leave)
         if self._screen.left:
-            detach.redirect_output(self._record.path)
+            detach.redirect_output(self.record.path)
         self.reporters.add_output(self.note)
 
     def _check_and_launch(self) -> RunOutcome:
@@ -187,7 +187,7 @@ class Launch:
             session.release_hosts()
             raise
         diagnosis.add_plan_facts(self.collector, made, facts.addresses)
-        self._record.write_file("plan.json", json.dumps(plan_text.plan_to_dict(made), indent=2) + "\n")
+        self.record.write_file("plan.json", json.dumps(plan_text.plan_to_dict(made), indent=2) + "\n")
         ranks = f"{made.world_size} ranks" if made.world_size != 1 else "1 rank"
         view.note(f"launching {ranks}, MASTER_ADDR={made.master_addr} MASTER_PORT={made.master_port}")
         self._guardian.watch_run(self._write_handle())
@@ -200,14 +200,14 @@ class Launch:
         self.outcome, self.verdict = diagnosis.diagnose_run(self.collector, self.session.state, self.outcome)
         if self.verdict is not None and network_retest.is_network_suspected(self.verdict):
             self.verdict = network_retest.retest_network(
-                self.verdict, self.context, self.session.state, keep=self._record.write_file
+                self.verdict, self.context, self.session.state, keep=self.record.write_file
             )
 
     def note(self, text: str) -> None:
         """Show and record a message, unless it is empty."""
         if text:
             self._view.note(text)
-            self._record.note(text)
+            self.record.note(text)
 
     # -- the end
 
@@ -232,12 +232,12 @@ class Launch:
             self._guardian.end_watch()
         if prints:
             self._screen.close()
-        outcome = with_log_gaps(self.outcome, len(self._record.record_gaps))
+        outcome = with_log_gaps(self.outcome, len(self.record.record_gaps))
         text = self._print_report(outcome, list_notes, prints=prints)
         judged = None if self.verdict is None else to_dict(self.verdict)
         if self.verdict is not None:
-            self._record.write_file(diagnosis.VERDICT, diagnosis.verdict_to_json(self.verdict))
-        self._record.finish(outcome, text, judged)
+            self.record.write_file(diagnosis.VERDICT, diagnosis.verdict_to_json(self.verdict))
+        self.record.finish(outcome, text, judged)
         if prints:
             self._screen.finish(outcome, text, judged)
         self.close()
@@ -261,7 +261,7 @@ class Launch:
 
     def _lock_record(self) -> writer_lock.RecordLock:
         """Lock the new record for this process, its only writer. Raises LauncherError."""
-        path = self._record.path
+        path = self.record.path
         hold = writer_lock.acquire_lock(path, self._build_owner())
         if hold is None:
             raise LauncherError(f"{path}: another process writes this record", hint="launch the run again")
@@ -280,7 +280,7 @@ class Launch:
 
     def _detach_from_terminal(self, hold: writer_lock.RecordLock, why: str) -> None:
         """Detach: print how to return to the run, and go on without a terminal."""
-        self._record.note(f"{why} (its launcher is pid {os.getpid()} on {self.process.machine})")
+        self.record.note(f"{why} (its launcher is pid {os.getpid()} on {self.process.machine})")
         hold.write_owner(self._build_owner(detached=True))
         if why == "detached":
             self.process.print_message(
@@ -289,19 +289,23 @@ class Launch:
             for verb in ("attach", "logs -f", "stop"):
                 self.process.stderr.write(f"        fanout {verb} {self.run_id}\n")
         self.process.stderr.flush()
-        detach.redirect_output(self._record.path)
+        detach.redirect_output(self.record.path)
 
-    def _write_handle(self) -> str:
-        """Write and return the data to stop this run without its launcher, for the guardian and ``fanout stop``."""
-        order = run_handle.RunHandle(
+    def build_handle(self) -> run_handle.RunHandle:
+        """Return the data to stop or resume this attempt without its launcher."""
+        return run_handle.RunHandle(
             run_id=self.attempt_id,
             hosts=self.context.hosts,
             settings=self.settings,
-            directory=self._record.path,
+            directory=self.record.path,
             user=self.process.user,
-        ).to_json()
-        self._record.write_file(HANDLE_FILE, order)
-        return order
+        )
+
+    def _write_handle(self) -> str:
+        """Write and return the handle as JSON, for the guardian and ``fanout stop``."""
+        handle = self.build_handle().to_json()
+        self.record.write_file(HANDLE_FILE, handle)
+        return handle
 
     def _print_report(
         self, outcome: RunOutcome, list_notes: Callable[[int | None], Sequence[str]], *, prints: bool
@@ -320,7 +324,7 @@ class Launch:
                 diagnosis=diagnosis.render_verdict(self.verdict),
                 blamed=diagnosis.find_blamed_rank(self.verdict),
                 slow=self.reporters.pace.list_slow_ranks(),
-                missing=[str(hole) for hole in self._record.record_gaps],
+                missing=[str(hole) for hole in self.record.record_gaps],
                 colour=colour,
                 unicode=self.look.unicode,
             ) + "".join(f"{note}\n" for note in list_notes(width))

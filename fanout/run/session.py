@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from fanout.model import hang_detection, outcome, planned_stop
@@ -190,18 +190,27 @@ class Session:
 
         Stop is sent again to hosts that the dead launcher had stopped, because they may not have received it.
         """
-        stopped: set[str] = set()
-        released: set[str] = set()
+        ended: set[tuple[str, type[Action]]] = set()
         while not self.state.is_over and self.state.now < until:
-            for host in self.state.all_hosts:
-                if host.connected and host.phase in (Phase.PREPARED, Phase.RUNNING) and host.name not in stopped:
-                    stopped.add(host.name)
-                    self._carry_out(Stop(host=host.name, grace=grace, reason=reason, why=why))
-                elif host.connected and host.phase is Phase.CLEANED_UP and host.name not in released:
-                    released.add(host.name)
-                    self._carry_out(Release(host=host.name))
+            self.end_connected_hosts(ended, grace=grace, reason=reason, why=why)
             self.run_step()
         return outcome.outcome_of(self.state)
+
+    def end_connected_hosts(
+        self, ended: set[tuple[str, type[Action]]], *, grace: float, reason: StopReason, why: str
+    ) -> None:
+        """Stop and release each connected host of a resumed run, once; ``ended`` collects what was sent."""
+        for host in self.state.all_hosts:
+            if host.connected and host.phase in (Phase.PREPARED, Phase.RUNNING) and (host.name, Stop) not in ended:
+                ended.add((host.name, Stop))
+                self._carry_out(Stop(host=host.name, grace=grace, reason=reason, why=why))
+            elif host.connected and host.phase is Phase.CLEANED_UP and (host.name, Release) not in ended:
+                ended.add((host.name, Release))
+                self._carry_out(Release(host=host.name))
+
+    def get_received(self, host: str) -> Mapping[int, tuple[int, int]]:
+        """Return (size, CRC-32) of each stream of a host so far."""
+        return self._pool.connections[host].get_received()
 
     def save_run(self, request: SaveRequested) -> None:
         """Ask the ranks of a resumed run to save, and wait until they have ended, or until the time is over."""

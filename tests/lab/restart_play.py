@@ -40,6 +40,9 @@ def play_scene(project: Project, lab: Lab, scene: Scene) -> Observed:
         lab[name].power_on()  # the guardian still waits for a lost host
     ns.wait_until(lambda: not list_processes(lab["h1"], "import socket"), 60.0, "the stranger frees the port")
     ns.wait_until(lambda: not list_processes(lab.launcher, "fanout.run.guardian"), 90.0, "the guardian ends")
+    ns.wait_until(  # the end of a connection over a cable that was out arrives late
+        lambda: not any(list_processes(lab[name], "sshd: lab") for name in lab.names), 120.0, "old ssh sessions end"
+    )
     text = f"{done.out}\n{done.err}"
     marks = [line.split() for line in project.get_path("marks").read_text().splitlines()]
     last = max(int(row[1]) for row in marks)

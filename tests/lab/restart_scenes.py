@@ -63,6 +63,15 @@ def _pull_cable(seconds: float) -> Act:
     return pull_cable
 
 
+def _return_in_the_fence(project: Project, lab: Lab, run: Running) -> None:
+    """Pull the cable until the fence runs. The ranks go on, and the keeper still has its lease."""
+    run.wait_for_output(r"step 25/", timeout=60.0)
+    lab["h2"].link_down()
+    kill_processes(lab["h3"], "task.py")
+    run.wait_for_output("the lost host ends its part by itself", timeout=120.0)
+    lab["h2"].link_up()
+
+
 def _interrupt_in_wait(project: Project, lab: Lab, run: Running) -> None:
     run.wait_for_output("waiting before the restart", timeout=60.0)
     run.send_signal(signal.SIGINT)
@@ -211,6 +220,15 @@ SCENES = (
         code=255,
         attempts=2,
         prints=("h4 replaces h2", "no spare host is left"),
+    ),
+    Scene(
+        name="lost-host-returns-in-the-fence",
+        act=_return_in_the_fence,
+        env=("TOY_STEPS=200",),
+        flags=("--lease", "150"),
+        last=("h1", "h4", "h3"),
+        prints=("h4 replaces h2", "h2 answers again, and nothing of the attempt is left: the fence is over"),
+        timeout=60.0,
     ),
     Scene(
         name="asks-for-a-restart-three-times",

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from fanout.checks.engine.catalogue import CATALOGUE
 from fanout.run import launch_check, spare_check
+from tests.sources import ROOT
 
 
 @pytest.mark.parametrize("names", [launch_check.RECHECKS, spare_check.CHECKS], ids=["restart", "spare"])
 def test_every_name_is_a_check(names: frozenset[str]) -> None:
     assert names <= {check.name for check in CATALOGUE}
+
+
+def test_page_lists_the_checks_before_a_restart() -> None:
+    page = (ROOT / "docs" / "restarts.md").read_text(encoding="utf-8")
+    sentence = page.partition("The short check consists of ")[2].partition(". It leaves out")[0]
+    assert set(re.findall(r"`([a-z-]+)`", sentence)) == launch_check.RECHECKS - {"reached", "answer"}
