@@ -17,6 +17,6 @@ def test_every_name_is_a_check(names: frozenset[str]) -> None:
 
 
 def test_page_lists_the_checks_before_a_restart() -> None:
-    page = (ROOT / "docs" / "restarts.md").read_text(encoding="utf-8")
+    page = " ".join((ROOT / "docs" / "restarts.md").read_text(encoding="utf-8").split())
     sentence = page.partition("The short check consists of ")[2].partition(". It leaves out")[0]
     assert set(re.findall(r"`([a-z-]+)`", sentence)) == launch_check.RECHECKS - {"reached", "answer"}
