@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 REDIRECTS = {"PET_REDIRECTS": "3"}
 USER_SETTINGS = ("PET_REDIRECTS", "PET_TEE", "PET_LOG_DIR")  # if one of these is set, the user has configured it
 MIN_FREE_BYTES = 64 << 20
+CAPTURE_SECONDS = 3.0  # a file that a rank opens itself is its output if it is still open after this time
 NAMING_SECONDS = 2.0  # after this time, a rank that was not seen running is named by counting
 
 
@@ -74,6 +75,9 @@ class _WaitingFile:
         self.start = 0
         self.appends = False
         self.since = 0.0  # when it was first seen with content
+        self.key: tuple = ()
+        self.owner: tuple = ()  # (pid, descriptor) of a rank that opened the file itself, until it is sure to stay
+        self.found_at = time.monotonic()
 
     @property
     def has_content(self) -> bool:
@@ -98,6 +102,7 @@ class RankLogs:
         self._waiting: list = []
         self._own: dict = {}  # path below ``root`` -> (device, inode)
         self._elsewhere: dict = {}  # (device, inode) -> _WaitingFile, of files that are copied
+        self._outputs: dict = {}  # (pid, descriptor) of ranks -> key of the file there, () for a pipe
         self._torch_runs: set = set()  # directories of a launcher's ranks elsewhere
         self._tails: dict = {}  # stream number -> FileTail
         self._began = rank_processes.read_birth(self._list)
@@ -136,8 +141,10 @@ class RankLogs:
     def _search_processes(self, keeper: int) -> None:
         """Find the files of running ranks, and those that their launchers have open for them."""
         shared: dict = {}  # pid of a launcher -> keys of its stdout and stderr
+        current: dict = {}
         for process in rank_processes.iter_processes(keeper):
-            outputs = [(number, file) for number, file, _ in process.find_outputs() if file is not None]
+            found = process.find_outputs()
+            outputs = [(number, file) for number, file in found if file is not None]
             if not process.is_rank:
                 shared[process.pid] = {file.key for _, file in outputs}
                 for file in process.find_torch_files():
@@ -145,11 +152,14 @@ class RankLogs:
                 continue
             if process.rank is not None and process.local is not None:
                 self._ranks[process.local] = process.rank
+            current.update({(process.pid, number): file.key if file is not None else () for number, file in found})
             for number, file in outputs:
                 if rank_processes.TORCH_FILE.search(file.path):
                     self._follow_torch_file(file.key, file.path, file.link, process.parent)
                 else:
                     self._follow_output(process, number, file, file.key in shared.get(process.parent, ()))
+        self._outputs = current
+        self._drop_captures()
         for run in self._torch_runs:  # a rank that ended at once was never seen running
             for path in _find_files(run):
                 self._follow_torch_file(_read_key(path), path, path, -1)
@@ -171,6 +181,8 @@ class RankLogs:
         waiting = _WaitingFile(file.path, process.local, process.rank, " err" if number == 2 else "")
         waiting.name = "file " + ascii(os.path.basename(file.path))[1:-1][:100] if shared else ""
         waiting.appends = file.appends
+        owner = (process.pid, number)
+        waiting.owner = owner if self._outputs.get(owner, file.key) != file.key else ()
         if not self._follow_file(file.key, file.link, waiting) or not file.appends:
             return
         if not self._began or rank_processes.read_birth(waiting.source) < self._began:  # it may have older lines
@@ -189,8 +201,19 @@ class RankLogs:
             os.close(waiting.source)
             return False
         self._elsewhere[key] = waiting
+        waiting.key = key
         self._waiting.append(waiting)
         return True
+
+    def _drop_captures(self) -> None:
+        """Drop files that a rank opened as its stdout or stderr for a moment only, to read what a library prints."""
+        for waiting in [each for each in self._waiting if each.owner]:
+            if self._outputs.get(waiting.owner, waiting.key) != waiting.key:
+                self._waiting.remove(waiting)
+                del self._elsewhere[waiting.key]
+                os.close(waiting.source)
+            elif waiting.owner not in self._outputs or time.monotonic() - waiting.found_at >= CAPTURE_SECONDS:
+                waiting.owner = ()
 
     # -- streams
 
@@ -202,7 +225,7 @@ class RankLogs:
             waiting.since = waiting.since or (now if waiting.has_content else 0.0)
             rank = waiting.rank if waiting.rank is not None else self._ranks.get(waiting.local, -1)
             late = final or (waiting.since and now - waiting.since >= NAMING_SECONDS)
-            if not waiting.since or (rank < 0 and not waiting.name and not late):
+            if not waiting.since or waiting.owner or (rank < 0 and not waiting.name and not late):
                 kept.append(waiting)
                 continue
             if rank < 0:

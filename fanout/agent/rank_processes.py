@@ -31,12 +31,11 @@ AT_EMPTY_PATH, STATX_BTIME = 0x1000, 0x800  # linux/fcntl.h, linux/stat.h
 class OpenFile:
     """A regular file to which a process of the run writes."""
 
-    def __init__(self, path: str, link: str, seen: os.stat_result, flags: int, position: int) -> None:
+    def __init__(self, path: str, link: str, seen: os.stat_result, appends: bool) -> None:
         self.path = path  # where it was opened, in the namespace of its process; " (deleted)" may follow
         self.link = link  # the entry in /proc, through which it can be opened
         self.key = (seen.st_dev, seen.st_ino)
-        self.appends = bool(flags & os.O_APPEND)
-        self.position = position
+        self.appends = appends
 
 
 class RunProcess:
@@ -62,8 +61,8 @@ class RunProcess:
             return False
 
     def find_outputs(self) -> list:
-        """Return (descriptor, OpenFile or None, link target) of stdout and stderr."""
-        return [(number, *_read_descriptor(self.pid, number)) for number in (1, 2)]
+        """Return (descriptor, OpenFile or None) of stdout and stderr."""
+        return [(number, _read_descriptor(self.pid, number)) for number in (1, 2)]
 
     def find_torch_files(self) -> list:
         """Return the rank files of torchrun that this process has open for writing."""
@@ -77,32 +76,30 @@ class RunProcess:
                 target = os.readlink("/proc/%d/fd/%d" % (self.pid, number))
             except OSError:
                 continue
-            file = _read_descriptor(self.pid, number)[0] if TORCH_FILE.search(target) else None
+            file = _read_descriptor(self.pid, number) if TORCH_FILE.search(target) else None
             if file is not None:
                 found.append(file)
         return found
 
 
-def _read_descriptor(pid: int, number: int) -> tuple:
-    """Return (OpenFile or None, link target) of a descriptor. None: it is no regular file that is written."""
+def _read_descriptor(pid: int, number: int) -> OpenFile | None:
+    """Return the regular file that is open for writing as this descriptor; None if it is something else."""
     link = "/proc/%d/fd/%d" % (pid, number)
     try:
         target, seen = os.readlink(link), os.stat(link)
         if not stat.S_ISREG(seen.st_mode):
-            return None, target
-        flags, position = _read_flags(pid, number)
+            return None
+        flags = _read_flags(pid, number)
     except (OSError, ValueError):
-        return None, ""
-    if flags & os.O_ACCMODE == os.O_RDONLY:
-        return None, target
-    return OpenFile(target, link, seen, flags, position), target
+        return None
+    return OpenFile(target, link, seen, bool(flags & os.O_APPEND)) if flags & os.O_ACCMODE != os.O_RDONLY else None
 
 
-def _read_flags(pid: int, number: int) -> tuple:
-    """Return (open flags, position) of a descriptor. Raises OSError and ValueError."""
+def _read_flags(pid: int, number: int) -> int:
+    """Return the open flags of a descriptor. Raises OSError and ValueError."""
     with open("/proc/%d/fdinfo/%d" % (pid, number), "rb") as file:
         values = dict(line.split(None, 1) for line in file.read().splitlines() if b":" in line)
-    return int(values.get(b"flags:", b"0"), 8), int(values.get(b"pos:", b"0"))
+    return int(values.get(b"flags:", b"0"), 8)
 
 
 def iter_processes(root: int) -> Iterator:

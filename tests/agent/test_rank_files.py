@@ -122,3 +122,16 @@ def test_a_file_of_several_ranks_is_not_labelled_with_one_rank(state: Path, tmp_
     script = "bash launcher.sh > all.log"
     found = follow_script(state, tmp_path, script)
     assert found == {"file all.log": b"1\n1\n"}
+
+
+def test_what_a_rank_captures_itself_is_not_its_output(state: Path, tmp_path: Path) -> None:
+    """DeepSpeed reads what a compiler prints in this way."""
+    (tmp_path / "rank.py").write_text(
+        "import os, tempfile, time\n"
+        "print('before', flush=True)\ntime.sleep(0.3)\n"
+        "saved, file = os.dup(1), tempfile.TemporaryFile()\nos.dup2(file.fileno(), 1)\n"
+        "print('captured', flush=True)\ntime.sleep(0.5)\nos.dup2(saved, 1)\n"
+        "time.sleep(0.3)\nprint('after', flush=True)\n"
+    )
+    found = follow_script(state, tmp_path, f"RANK=0 LOCAL_RANK=0 {sys.executable} rank.py > rank.log")
+    assert found == {"rank 0": b"before\nafter\n"}
