@@ -89,6 +89,8 @@ class _LayoutBuilder:
         role = Role.BAR if after.unit is Unit.COUNT else before.role
         if role is Role.AFTER_RULE:
             role = Role.BAR if after.joins else Role.TIME_LEFT if after.unit is Unit.SECONDS else Role.NONE
+        if role is Role.TIME_LEFT and after.unit is Unit.STEPS_PER_SECOND:
+            role = Role.NONE  # rich leaves the time left out at the end: ``0:00:00 •  165.51it/s``
         if role is Role.TIME_LEFT:
             self._places.setdefault(role, at)
         elif ":" in self._parts[at]:

@@ -186,7 +186,8 @@ def _build_context(text: str) -> NumberContext:
     unit = _UNITS[found.lastgroup or ""] if found and found.lastgroup != "scale" else Unit.NONE
     scale = _SCALE.get(found["scale"] or "", 1.0) if found else 1.0 if low[1:2].isalnum() else _SCALE.get(low[:1], 1.0)
     name = low.rstrip(_STRIPPED)
-    role, plural = (Role.BAR, False) if _is_bar(low) else _find_role(low, name)
+    own = low[found.end() + 1 :] if found and unit is Unit.STEPS_PER_SECOND else low  # ``8.50it/s train_loss: 2.3``
+    role, plural = (Role.BAR, False) if _is_bar(low) else _find_role(own, own.rstrip(_STRIPPED) or name)
     return NumberContext(
         role=role,
         unit=unit,
