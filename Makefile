@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint pure process browser lab bench options diagnosis restart-table restarts faults-check cuts crashes guards faults floods fuzz soak verdicts corpus clean
+.PHONY: demo test lint pure process browser lab projects bench options diagnosis restart-table restarts faults-check cuts crashes guards faults floods fuzz soak verdicts corpus clean
 
 demo: $(STAMP)-train
 	$(BIN)/fanout demo
@@ -18,7 +18,7 @@ lint: $(STAMP)-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-pure process browser lab: $(STAMP)-dev
+pure process browser lab projects: $(STAMP)-dev
 	tests/run_tiers $(BIN) $@
 
 faults-check: $(STAMP)-dev  # every check's fault on real hosts, and healthy labs of every shape (root, some minutes)
@@ -81,4 +81,4 @@ $(STAMP)-dev: pyproject.toml constraints.txt $(VENV)/bin/python
 	@touch $@ $(STAMP)-train
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-projects build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

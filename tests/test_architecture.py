@@ -99,7 +99,7 @@ def test_each_package_states_contents_imports_and_a_start() -> None:
 
 
 def test_the_tests_mirror_the_packages() -> None:
-    extra = {"lab", "browser", "sweeps", "fuzz", "tasks"}
+    extra = {"lab", "browser", "projects", "sweeps", "fuzz", "tasks"}
     folders = {path.name for path in (ROOT / "tests").iterdir() if any(path.rglob("*.py"))}
     assert folders - extra <= {package.name for package in PACKAGES}
 
@@ -217,7 +217,7 @@ def test_no_test_uses_mocks() -> None:
 
 def test_lab_and_browser_tests_stand_in_their_own_folders() -> None:
     """The test runner collects these tiers from these folders only."""
-    for mark in ("lab", "browser"):
+    for mark in ("lab", "browser", "projects"):
         text = f"mark.{mark}"
         marked = {one.path for one in read_modules("tests") if text in (ROOT / one.path).read_text("utf-8")}
         marked -= {"tests/test_architecture.py"}

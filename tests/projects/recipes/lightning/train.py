@@ -4,6 +4,7 @@ import os
 
 import lightning
 import torch
+from lightning.pytorch.callbacks import TQDMProgressBar
 
 steps = int(os.environ.get("STEPS", "20"))
 
@@ -24,7 +25,7 @@ class Model(lightning.LightningModule):
 
 print(f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']}", flush=True)
 world = int(os.environ["WORLD_SIZE"])
-data = torch.utils.data.TensorDataset(torch.randn(4 * steps * world, 8))
+data = torch.utils.data.TensorDataset(torch.zeros(1, 8).expand(4 * steps * world, 8))
 trainer = lightning.Trainer(
     num_nodes=int(os.environ["NNODES"]),
     devices=int(os.environ["NPROC_PER_NODE"]),
@@ -34,6 +35,7 @@ trainer = lightning.Trainer(
     log_every_n_steps=5,
     enable_checkpointing=False,
     logger=False,
+    callbacks=[TQDMProgressBar(refresh_rate=5)],  # Lightning draws its other bar only on a terminal
 )
 trainer.fit(Model(), torch.utils.data.DataLoader(data, batch_size=4))
 print(f"rank {os.environ['RANK']} done", flush=True)
