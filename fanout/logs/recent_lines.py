@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 
 from fanout.logs.demux import LogLine, split_block
 
-MAX_CHARACTERS = 1 << 20
+MAX_CHARACTERS = 1 << 19
+BLOCK_CHARACTERS = 1 << 12  # of a block of lines: its last ones
 
 
 class RecentLines:
@@ -22,8 +23,9 @@ class RecentLines:
         """Add lines, oldest first."""
         for log_line in log_lines:
             if log_line.kind != "bar":
-                self._blocks.append(log_line)
-                self._size += len(log_line.text) + 1
+                kept = _shorten_block(log_line) if log_line.many > 1 else log_line
+                self._blocks.append(kept)
+                self._size += len(kept.text) + 1
         while self._size > self._most and len(self._blocks) > 1:
             self._size -= len(self._blocks.popleft().text) + 1
 
@@ -31,3 +33,12 @@ class RecentLines:
         """Yield single lines, newest first."""
         for block in reversed(self._blocks):
             yield from reversed(split_block(block))
+
+
+def _shorten_block(block: LogLine) -> LogLine:
+    """Return the block with its last lines only."""
+    if len(block.text) <= BLOCK_CHARACTERS:
+        return block
+    end = block.text[-BLOCK_CHARACTERS:]
+    text = end.partition("\n")[2] or end
+    return block._replace(text=text, many=text.count("\n") + 1)

@@ -28,7 +28,7 @@ def fold_torchrun_traceback(log_line: LogLine) -> LogLine:
     if found is None:
         return log_line
     reason = _describe_root_cause(lines) or f"{found['name']} {found['message']}".strip()
-    return log_line._replace(text=f"torchrun's own traceback: {len(lines)} lines ({reason})")
+    return log_line._replace(text=f"torchrun's own traceback: {reason} ({len(lines)} lines, see fanout logs)")
 
 
 def _describe_root_cause(lines: list[str]) -> str:

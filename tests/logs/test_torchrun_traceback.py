@@ -41,7 +41,9 @@ def test_torchruns_traceback_and_its_summary_are_one_line(name: str, lines: int,
         for line in show_lines(text + "done\n")
         if "ChildFailedError" in line.text or line.text.startswith("torchrun")
     ]
-    assert [line.text for line in shown] == [f"torchrun's own traceback: {lines} lines (first failure: {reason})"]
+    assert [line.text for line in shown] == [
+        f"torchrun's own traceback: first failure: {reason} ({lines} lines, see fanout logs)"
+    ]
     assert shown[0].level == "error"
     assert "done" in [line.text for line in show_lines(text + "done\n")]
 
@@ -49,7 +51,7 @@ def test_torchruns_traceback_and_its_summary_are_one_line(name: str, lines: int,
 def test_the_end_of_torchrun_by_a_signal_is_one_line() -> None:
     text = AGENT + "torch.distributed.elastic.multiprocessing.api.SignalException: Process 27 got signal: 15\n+ exit 1"
     assert [line.text for line in show_lines(text)] == [
-        "torchrun's own traceback: 6 lines (SignalException Process 27 got signal: 15)",
+        "torchrun's own traceback: SignalException Process 27 got signal: 15 (6 lines, see fanout logs)",
         "+ exit 1",
     ]
 
@@ -66,7 +68,8 @@ def test_the_traceback_of_the_program_in_the_summary_stays_whole() -> None:
     own = '  traceback : Traceback (most recent call last):\n    File "train.py", line 3, in main\n  ValueError: bad label'
     text = f"{AGENT}torch.distributed.elastic.multiprocessing.errors.ChildFailedError: \n{box}\ntrain.py FAILED\n{own}\n{box}"
     shown = [line.text for line in show_lines(text)]
-    assert shown[0].startswith("torchrun's own traceback: 8 lines")
+    assert shown[0].startswith("torchrun's own traceback: ")
+    assert shown[0].endswith("(8 lines, see fanout logs)")
     assert "ValueError: bad label" in "\n".join(shown[1:])
 
 

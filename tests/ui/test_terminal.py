@@ -100,3 +100,67 @@ def test_foreground_group_of_another_job_is_left_alone() -> None:
     assert [signal.getsignal(number) for number in (signal.SIGTSTP, signal.SIGCONT)] == handlers
     os.close(master)
     os.close(slave)
+
+
+TICKS = "i=0; while sleep 0.2; do i=$((i+1)); echo tick $i; done"
+
+
+@pytest.mark.process
+def test_filter_pause_host_stacks_and_stop_on_a_real_terminal(tmp_path: Path) -> None:
+    """A paste that holds the keys of detach and quit changes nothing."""
+    with fanout_on_a_terminal(tmp_path, TICKS) as run:
+        run.wait_for_text(" tick 2")
+        run.press_keys("\x1b[200~d\nq\x1b[201~")
+        run.wait_for_text("pasted text is ignored")
+        run.press_keys("/")
+        run.wait_for_text("text to show: _")
+        run.press_keys("k")
+        run.wait_for_text("text to show: k_")
+        run.press_keys("\r")
+        run.wait_for_text("recent lines with 'k'")
+        run.press_keys("\x1b")
+        run.wait_for_new_text("^C stop  d detach")  # the hint without "Esc back": the filter is cleared
+        run.press_keys(" ")
+        run.wait_for_text(" new lines")
+        run.press_keys(" ")
+        run.wait_for_new_text(" tick ")
+        run.press_keys("\x1b[B")
+        run.wait_for_text(">●")
+        run.press_keys("\r")
+        run.wait_for_text("host localhost")
+        run.press_keys("s")
+        run.wait_for_text("no rank sent its stack")
+        run.press_keys("x")
+        run.wait_for_new_text("q quit")
+        run.press_keys("q")
+        run.wait_for_text("leave?")
+        run.press_keys("s")
+        run.wait_for_word(b"ended")
+        assert run.told == b"ended 130\n"
+        assert is_sane(run)
+
+
+@pytest.mark.process
+def test_replay_on_a_real_terminal_takes_its_keys_and_ends_on_the_report(tmp_path: Path) -> None:
+    with fanout_on_a_terminal(tmp_path, "for i in 1 2 3; do echo step $i/3; sleep 0.5; done") as run:
+        run.wait_for_word(b"ended")
+    with fanout_on_a_terminal(tmp_path, "", verb=("replay", "--speed", "0.01")) as played:
+        played.wait_for_text("REPLAY ×0.01")
+        played.press_keys(" ")
+        played.wait_for_text("REPLAY ×0.01 paused")
+        played.press_keys("]")
+        played.wait_for_text("started on all hosts")
+        played.press_keys("=")
+        played.wait_for_text("REPLAY ×0.125 paused")  # a speed below the slowest of the keys goes to it
+        played.press_keys("\x1b[F")
+        played.press_keys(" ")
+        played.wait_for_word(b"ended")
+        assert played.told == b"ended 0\n"
+        assert is_sane(played)
+        assert any("succeeded" in line for line in played.screen.seen)
+    with fanout_on_a_terminal(tmp_path, "", verb=("replay", "--speed", "0.01")) as left:
+        left.wait_for_text("REPLAY ×0.01")
+        left.press_keys("q")
+        left.wait_for_text("left the replay")
+        left.wait_for_word(b"ended")
+        assert left.told == b"ended 0\n"
