@@ -93,7 +93,7 @@ def build_overlay(lines: Sequence[str], *, width: int, most: int) -> list[Row]:
     wrapped = [part for line in lines for part in _wrap_line(sanitize_line(line, colour=False), width - 3)]
     if len(wrapped) > most:
         kept = max(0, most - 1)
-        wrapped = [*wrapped[:kept], f"... {len(wrapped) - kept} more lines: the terminal is too small"]
+        wrapped = [*wrapped[:kept], f"... {len(wrapped) - kept} more lines"]
     return [[(f"  {line}", "")] for line in wrapped]
 
 

@@ -34,10 +34,9 @@ class KeyOptions:
 def build_hint(state: ViewState, options: KeyOptions, condition: RunCondition, width: int) -> str:
     """Return the row of keys that work now, the most important first; keys that do not fit are dropped."""
     if state.mode in ENTRY_MODES:
-        before, after = _ENTRY_HINTS[state.mode]
-        return f"{before}{state.typed}_{after}"
+        return _build_entry(state, width - 2)
     if state.mode is Mode.QUIT:
-        return _build_question(options, condition)
+        return _fit_question(*_build_question(options, condition), width - 2)
     if state.mode is Mode.OVERLAY:
         return "any key closes this"
     hints = _list_replay_hints(state) if options.viewing == "replay" else _list_hints(state, options, condition)
@@ -97,14 +96,37 @@ def _list_replay_hints(state: ViewState) -> list[str]:
     ]
 
 
-def _build_question(options: KeyOptions, condition: RunCondition) -> str:
-    """Return the question before leaving, with its answers."""
+def _build_entry(state: ViewState, width: int) -> str:
+    """Return what the user types; on a narrow terminal, without explanations and with the end of a long text."""
+    before, after = _ENTRY_HINTS[state.mode]
+    for text in (f"{before}{state.typed}_{after}", f"{before}{state.typed}_"):
+        if count_columns(text) <= width:
+            return text
+    short = before.partition(" ")[0]
+    typed = state.typed
+    while typed and count_columns(f"{short}: {typed}_") > width:
+        typed = typed[1:]
+    return f"{short}: {typed}_"
+
+
+def _build_question(options: KeyOptions, condition: RunCondition) -> tuple[str, list[tuple[str, str]]]:
+    """Return the question before leaving, and its answers: the key with its name, and what follows."""
+    back = ("Esc back", "")
     if options.viewing == "attach":
-        return "leave?  y leave, the run continues   Esc back"
+        return "leave?", [("y leave", ", the run continues"), back]
     if condition in _ENDING:
-        return "the run is ending:  s kill now   Esc back" if options.can_stop else "the run is ending:  Esc back"
-    detach = "d detach, the run continues   " if options.can_detach else ""
-    return f"leave?  {detach}{'s stop the run   ' if options.can_stop else ''}Esc back"
+        return "the run is ending:", [*([("s kill now", "")] if options.can_stop else []), back]
+    detach = [("d detach", ", the run continues")] if options.can_detach else []
+    return "leave?", [*detach, *([("s stop", " the run")] if options.can_stop else []), back]
+
+
+def _fit_question(question: str, answers: Sequence[tuple[str, str]], width: int) -> str:
+    """Return the question with all answers; on a narrow terminal, with their names only."""
+    full = f"{question}  {'   '.join(name + more for name, more in answers)}"
+    if count_columns(full) <= width:
+        return full
+    names = "  ".join(name for name, _ in answers)
+    return f"{question}  {names}" if count_columns(f"{question}  {names}") <= width else names
 
 
 def list_help(options: KeyOptions) -> list[str]:

@@ -246,6 +246,20 @@ def test_q_asks_before_it_leaves(viewing: Viewing, key: str, left: int, stopped:
     assert (view.left, view.stopped, view.state.mode) == (left, stopped, Mode.LOG)
 
 
+@pytest.mark.parametrize("width", [24, 34, 40, 60, 80])
+def test_question_shows_all_answers_at_every_width(width: int) -> None:
+    hint = View(detach=True, stop=True).press_keys("q").read_hint(width=width + 10)
+    assert all(answer in hint for answer in ("d detach", "s stop", "Esc back"))
+    assert len(hint) <= width + 8
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80])
+def test_entry_shows_the_end_of_a_long_text(width: int) -> None:
+    hint = View().press_keys("/" + "abcdefghi " * 6).read_hint(width=width)
+    assert "ghi _" in hint
+    assert len(hint) <= width - 2
+
+
 def test_q_quits_a_replay_at_once() -> None:
     assert View(detach=True, replay=Replay(), viewing="replay").press_keys("q").left == 1
 
