@@ -95,6 +95,25 @@ def test_d_in_attach_leaves_the_run_alone(tmp_path: Path) -> None:
     assert run_fanout(tmp_path, "attach", "latest").returncode == 7
 
 
+def test_attach_shows_the_stacks_and_asks_before_it_leaves(tmp_path: Path) -> None:
+    """The script has no Python, so the command behind the key reports that no rank sent a stack."""
+    with fanout_on_a_terminal(tmp_path, FOREVER, "-d") as run:
+        run.wait_for_word(b"ended")
+    with fanout_on_a_terminal(tmp_path, FOREVER, verb=("attach",)) as run:
+        run.wait_for_text("^C leave")
+        run.press_keys("s")
+        run.wait_for_text("no rank sent its stack")
+        run.press_keys("x")
+        run.wait_for_new_text("q quit")
+        run.press_keys("q")
+        run.wait_for_text("leave?  y leave")
+        run.press_keys("y")
+        run.wait_for_word(b"ended")
+        assert run.told == b"ended 0\n"
+        assert any("the run goes on" in line for line in run.screen.seen)
+    assert run_fanout(tmp_path, "stop", "latest").returncode == 0
+
+
 def test_a_survived_hangup_leaves_no_process_waiting(tmp_path: Path) -> None:
     """--on-hangup keep: the process in front ends with its terminal, the launcher with the run."""
     with fanout_on_a_terminal(tmp_path, COUNTING, "--on-hangup", "keep") as run:
