@@ -6,21 +6,25 @@ import json
 import os
 import re
 import signal
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fanout.model.attempt_plan import split_attempt_id
+from fanout.model.attempt_record import AttemptRecord, NextAction
 from fanout.model.errors import FanoutError
 from fanout.model.exit_status import ExitStatus, status_of_signal
 from fanout.record import writer_lock
-from fanout.record.index import ATTEMPTS_FILE, HANDLE_FILE, find_last_attempt
+from fanout.record.index import HANDLE_FILE, find_last_attempt
+from fanout.record.recorded_attempts import read_pending_restart
 from fanout.record.run_reader import RunReader
 from fanout.record.writer_lock import LockOwner
 from fanout.text.sanitize import to_single_line
 
 VERDICT_FILE = "verdict.json"
-ACTIVE_STATES = ("running", "restarting", "stopping", "launcher lost")
+RESTART_STATES = ("fenced", "waiting to restart", "restarting")
+ACTIVE_STATES = ("running", *RESTART_STATES, "stopping", "launcher lost")
 _LONGEST = 1 << 20  # bytes of a file that are read
 _ASIDE = re.compile(r"(?:, without a known error)? \([^()]* [^()]*\)$")  # a place in a file has no space
 
@@ -29,13 +33,17 @@ _ASIDE = re.compile(r"(?:, without a known error)? \([^()]* [^()]*\)$")  # a pla
 class RunSummary:
     """One run. Times are Unix times; None: not known, or not yet. ``dir`` is the record of the last attempt.
 
-    ``state`` is running, restarting, stopping or launcher lost; of a run that has ended, it is succeeded, failed, hung,
-    stopped or not launched. ``cause`` is a short phrase.
+    ``state`` is running, stopping, launcher lost, or one of RESTART_STATES; of a run that has ended, it is succeeded, failed,
+    hung, stopped or not launched. ``cause`` is a short phrase. Between two attempts, ``attempt`` is the next one, and ``cause``
+    is that of the restart. ``restart_at`` is when the wait ends.
     """
 
     run: str
     name: str
     attempt: int
+    max_restarts: int | None
+    restarts_used: int | None
+    restart_at: float | None
     state: str
     active: bool
     launcher: str
@@ -67,16 +75,24 @@ def _read_summary(root: str) -> RunSummary | None:
         recorded = RunReader(path)
     except FanoutError:
         return None  # some other directory
-    run, attempt = split_attempt_id(recorded.heading.run_id)
+    run, number = split_attempt_id(recorded.heading.run_id)
+    info = recorded.heading.attempt
     result = recorded.read_result()
     owner = writer_lock.read_owner(path) or writer_lock.read_owner(root)
-    state = _find_state(path, result, owner, restarts=_is_restarted(root, attempt))
+    pending = None if owner is None or owner.ending else read_pending_restart(path)
+    restart = pending.next if pending is not None else None
+    state = _find_state(path, result, owner) if restart is None else _find_restart_state(restart, time.time())
+    if restart is None and state == "running" and number and not _was_launched(path):
+        state = "restarting"  # the next attempt is checked
     active = state in ACTIVE_STATES
     ended = None if active or result is None else result
     return RunSummary(
         run=run,
         name=recorded.heading.name,
-        attempt=attempt,
+        attempt=number + (restart is not None),
+        max_restarts=info.max_restarts or None,
+        restarts_used=(info.used if restart is None else restart.used) if info.max_restarts else None,
+        restart_at=restart.until if restart is not None else None,
         state=state,
         active=active,
         launcher="lost" if state == "launcher lost" else _describe_owner(owner),
@@ -86,17 +102,35 @@ def _read_summary(root: str) -> RunSummary | None:
         step=None,
         total=None,
         exit_code=None if ended is None else ended["exit_code"],
-        cause="" if ended is None or not ended["exit_code"] else _describe_cause(path, ended),
-        hosts=recorded.heading.hosts,
+        cause=_find_cause(path, ended, pending),
+        hosts=recorded.heading.hosts if restart is None else restart.hosts,
         title=recorded.heading.title,
         dir=path,
     )
 
 
-def _find_state(path: str, result: Mapping[str, Any] | None, owner: LockOwner | None, *, restarts: bool) -> str:
-    was_launched = os.path.exists(os.path.join(path, HANDLE_FILE))
-    if owner is not None and (result is None or restarts):
-        return "stopping" if owner.ending else "restarting" if result is not None else "running"
+def _find_cause(path: str, result: Mapping[str, Any] | None, pending: AttemptRecord | None) -> str:
+    """Return the cause of a failure, or of the pending restart; "" without one."""
+    if pending is not None:
+        return to_single_line(pending.cause.text)
+    return "" if result is None or not result["exit_code"] else _describe_cause(path, result)
+
+
+def _was_launched(path: str) -> bool:
+    return os.path.exists(os.path.join(path, HANDLE_FILE))
+
+
+def _find_restart_state(restart: NextAction, now: float) -> str:
+    """Return what the launcher does before the next attempt."""
+    if restart.fence_until is not None and now < restart.fence_until:
+        return "fenced"
+    return "waiting to restart" if restart.until is not None and now < restart.until else "restarting"
+
+
+def _find_state(path: str, result: Mapping[str, Any] | None, owner: LockOwner | None) -> str:
+    was_launched = _was_launched(path)
+    if owner is not None and result is None:
+        return "stopping" if owner.ending else "running"
     if result is None:
         return "launcher lost" if was_launched else "not launched"
     if result["exit_code"] == ExitStatus.SUCCESS:
@@ -106,14 +140,6 @@ def _find_state(path: str, result: Mapping[str, Any] | None, owner: LockOwner | 
     if result.get("stopped_why"):
         return "stopped"
     return "failed" if was_launched else "not launched"
-
-
-def _is_restarted(root: str, attempt: int) -> bool:
-    """Return whether another attempt follows this one: the last line of attempts.jsonl decides on it."""
-    lines = _read_text(os.path.join(root, ATTEMPTS_FILE)).splitlines()
-    last = _parse_object(lines[-1]) if lines else {}
-    following = last.get("next")
-    return last.get("attempt") == attempt and isinstance(following, dict) and following.get("action") == "restart"
 
 
 def _describe_owner(owner: LockOwner | None) -> str:

@@ -14,7 +14,7 @@ _SYMBOL_COLOURS = {"✓": GREEN, "ok": GREEN, "✗": RED, "x": RED, "!": YELLOW}
 _HEADINGS = {"FAILED": BOLD_RED, "WARNINGS": f"{BOLD};{YELLOW}"}
 _HEADING = re.compile(r"[A-Z]{3,}(?: [A-Z]{2,})*(?= \S|$)")
 _STATES = ((re.compile(r"running|succeeded|ended \((?:exit )?0\)"), GREEN), (re.compile(r"(?:failed|ended)(?: \([^()]+\))?|hung|died"), RED),
-           (re.compile(r"launcher lost|not launched|stopped|stopping|restarting|ending|stuck|unkillable"), YELLOW))  # fmt: skip
+           (re.compile(r"launcher lost|not launched|stopped|stopping|fenced|waiting to restart|restarting|ending|stuck|unkillable"), YELLOW))  # fmt: skip
 
 
 class Painter:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from fanout.model.hosts import fold_names
+from fanout.model.run_info import describe_attempt
 from fanout.record.run_summary import RunSummary
 from fanout.text.paint import Painter, paint_run_table
 from fanout.text.table import GAP, count_columns, format_table
@@ -67,7 +68,23 @@ def _measure_column(column: _Cells) -> int:
 def _describe_state(run: RunSummary, now: float) -> str:
     """Return the state; the exit status only of a failure, because the other states explain theirs."""
     code = f" ({run.exit_code})" if run.state == "failed" else ""
-    return f"{run.state}{code}" + (f", attempt {run.attempt}" if run.attempt else "")
+    attempt = "" if _is_waiting(run, now) else _describe_attempt(run)
+    return f"{run.state}{code}" + (f", {attempt}" if attempt else "")
+
+
+def _describe_attempt(run: RunSummary) -> str:
+    return describe_attempt(run.attempt, run.max_restarts, run.restarts_used)
+
+
+def _is_waiting(run: RunSummary, now: float) -> bool:
+    return run.restart_at is not None and run.restart_at - now >= 1
+
+
+def _describe_progress(run: RunSummary, now: float) -> str:
+    """Return the last step; before a restart, the next attempt and the time until it."""
+    if run.restart_at is not None and _is_waiting(run, now):
+        return f"{_describe_attempt(run)} in {max(1, round(run.restart_at - now))} s"
+    return run.progress
 
 
 _NAMES: tuple[_Column, ...] = (
@@ -78,7 +95,7 @@ _NAMES: tuple[_Column, ...] = (
 _ACTIVE_COLUMNS: tuple[_Column, ...] = (
     *_NAMES,
     ("AGE", 0, lambda run, now: "" if run.since is None else format_age(now - run.since)),
-    ("PROGRESS", 0, lambda run, now: run.progress),
+    ("PROGRESS", 0, _describe_progress),
     ("TASK", 3, lambda run, now: run.title),
     ("HOSTS", 2, lambda run, now: fold_names(run.hosts)),
     ("LAUNCHER", 1, lambda run, now: run.launcher),

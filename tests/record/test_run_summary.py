@@ -6,6 +6,8 @@ import json
 import signal
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from fanout.commands.ps import RECENT_RUNS
 from fanout.record import writer_lock
 from fanout.record.run_summary import list_run_summaries
 from fanout.run.recorded_progress import add_progress
+from tests.record.test_attempts import RESTART, build_record, hold_record, write_records
 from tests.record.test_retention import make_runs, record_run
 
 
@@ -113,17 +116,22 @@ def test_runs_without_an_outcome(tmp_path: Path) -> None:
 def test_a_run_with_restarts_shows_its_attempt_and_its_own_age(tmp_path: Path) -> None:
     (path,) = make_runs(tmp_path, 1)
     change_result(path, exit_code=1, headline="gpu01: exit 1")
-    line = {"attempt": 0, "next": {"action": "restart"}}
-    (path / "attempts.jsonl").write_text(json.dumps(line) + "\n")
-    owner = writer_lock.LockOwner(pid=4242, user="ann", machine="vm", since=0.0)
-    lock = writer_lock.acquire_lock(str(path), owner)
-    assert lock is not None
-    assert [run.state for run in list_run_summaries(str(tmp_path))] == ["restarting"]
+    lock = hold_record(path)
+    now = time.time()
+    for fence, wait, state in ((50, 60, "fenced"), (-5, 20, "waiting to restart"), (-9, -1, "restarting")):
+        following = replace(RESTART, fence_until=now + fence, until=now + wait, hosts=("gpu01", "gpu09"))
+        write_records(path, build_record(0, following))
+        (run,) = list_run_summaries(str(tmp_path))
+        assert (run.state, run.active, run.attempt, run.hosts) == (state, True, 1, ("gpu01", "gpu09"))
+        assert (run.restart_at, run.cause) == (now + wait, "gpu01: exit 1")
     record_run(path / "attempt-1")
     events = path / "attempt-1" / "events.jsonl"
     first, rest = events.read_text().split("\n", 1)
     events.write_text(json.dumps(json.loads(first) | {"run": f"{path.name}.1", "t": 1e9}) + "\n" + rest)
     (path / "attempt-1" / "result.json").unlink()
+    (run,) = list_run_summaries(str(tmp_path))
+    assert (run.run, run.attempt, run.state) == (path.name, 1, "restarting")  # its check runs
+    (path / "attempt-1" / "order.json").write_text("{}")
     (run,) = list_run_summaries(str(tmp_path))
     assert (run.run, run.attempt, run.state) == (path.name, 1, "running")
     assert run.since != 1e9

@@ -28,6 +28,7 @@ def build_run(
     name: str = "",
     attempt: int = 0,
     age: float = 0.0,
+    restart_in: float = 0.0,
     ended: float | None = None,
     progress: str = "",
     code: int | None = None,
@@ -39,6 +40,9 @@ def build_run(
         run=run,
         name=name,
         attempt=attempt,
+        max_restarts=3 if attempt else None,
+        restarts_used=attempt or None,
+        restart_at=NOW + restart_in if restart_in else None,
         state=state,
         active=ended is None,
         launcher="detached (pid 15967 on vm)",
@@ -58,6 +62,7 @@ def build_run(
 RUNS = (
     build_run("20261129-162745-9c1d2e3f4a5b", "running", name="lr3e-4", age=26, progress="step 55/400"),
     build_run("20261129-150102-0a1b2c3d4e5f", "running", attempt=2, age=8000, progress="epoch 2 step 118/2000"),
+    build_run("20261129-155500-1122334455aa", "waiting to restart", attempt=1, age=500, restart_in=8),
     build_run("20261129-161200-77aa11bb22cc", "stopping", age=95, hosts=GPUS[:2]),
     build_run("20261129-101500-aaaaaaaaaaaa", "succeeded", age=22000, ended=9000, progress="step 400/400", code=0),
     build_run(
