@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from fanout.logs.demux import LogLine, StreamDemultiplexer
@@ -17,11 +17,15 @@ from fanout.logs.line_filters import (
     compile_pattern,
     parse_ranks,
 )
+from fanout.model.attempt_plan import split_attempt_id
 from fanout.model.errors import UsageError
 from fanout.model.exit_status import ExitStatus
+from fanout.model.hosts import fold_names
 from fanout.model.request import Request
+from fanout.model.run_info import RunInfo
 from fanout.record import follow
 from fanout.record.paths import LogFileNames
+from fanout.record.recorded_attempts import find_next_attempt
 from fanout.record.run_reader import RunReader
 from fanout.run.command_context import load_command_context
 from fanout.run.process_context import ProcessContext
@@ -51,15 +55,14 @@ def run_logs(request: Request, process: ProcessContext) -> int:
     """Run the command; return 0, 130 after Ctrl-C, or 141 if stdout was closed. Raises UsageError."""
     given = request.given
     context = load_command_context(request, process)
-    recorded = RunReader(context.find_run())
+    attempts = [RunReader(path) for path in context.find_attempts()]
     hosts = [name for name in given["host"].split(",") if name]
-    unknown = [name for name in hosts if name not in recorded.heading.hosts]
+    known = list(dict.fromkeys(host for recorded in attempts for host in recorded.heading.hosts))
+    unknown = [name for name in hosts if name not in known]
     if unknown:
-        raise UsageError(f"--host {unknown[0]}: not in this run", hint=f"hosts: {', '.join(recorded.heading.hosts)}")
+        raise UsageError(f"--host {unknown[0]}: not in this run", hint=f"hosts: {', '.join(known)}")
     if given["files"]:
-        names = LogFileNames(recorded.heading.hosts)
-        paths = [os.path.join(recorded.path, names.get_path(host, 0)) for host in hosts or recorded.heading.hosts]
-        process.stdout.write("".join(f"{path}\n" for path in paths))
+        process.stdout.write("".join(f"{path}\n" for path in _list_files(attempts, hosts)))
         return ExitStatus.SUCCESS
     rank = given["rank"] or "all"
     wanted = _LogSelection(
@@ -75,16 +78,28 @@ def run_logs(request: Request, process: ProcessContext) -> int:
     )
     out = TextWriter(process.stdout)
     try:
-        some = _print_lines(recorded, wanted, out, count=given["lines"], on=given["follow"])
+        some = _print_lines(attempts, wanted, out, count=given["lines"], on=given["follow"])
     except KeyboardInterrupt:
         return ExitStatus.INTERRUPTED
-    if recorded.damage_message:
-        process.print_message(recorded.damage_message)
+    for recorded in attempts:
+        if recorded.damage_message:
+            process.print_message(recorded.damage_message)
     if given["follow"] and not out.broken:
-        process.print_message(_explain_end(recorded))
+        process.print_message(_explain_end(attempts[-1]))
     if rank != "all" and not some:
-        process.print_message(f"run {recorded.heading.run_id}: no such line of rank {rank} is recorded")
+        run = attempts[-1].heading.run_id if len(attempts) == 1 else os.path.basename(attempts[0].path)
+        process.print_message(f"run {run}: no such line of rank {rank} is recorded")
     return ExitStatus.BROKEN_PIPE if out.broken else ExitStatus.SUCCESS
+
+
+def _list_files(attempts: Sequence[RunReader], hosts: Sequence[str]) -> list[str]:
+    """Return the paths of the log files of train.sh on these hosts, or on all."""
+    paths = []
+    for recorded in attempts:
+        names = LogFileNames(recorded.heading.hosts)
+        chosen = [host for host in recorded.heading.hosts if not hosts or host in hosts]
+        paths += [os.path.join(recorded.path, names.get_path(host, 0)) for host in chosen]
+    return paths
 
 
 def _explain_end(recorded: RunReader) -> str:
@@ -95,11 +110,13 @@ def _explain_end(recorded: RunReader) -> str:
     return f"run {run}: no process writes its record: the launcher died. To resume it:  fanout attach {run}"
 
 
-def _print_lines(recorded: RunReader, wanted: _LogSelection, out: TextWriter, *, count: int | None, on: bool) -> bool:
+def _print_lines(
+    attempts: list[RunReader], wanted: _LogSelection, out: TextWriter, *, count: int | None, on: bool
+) -> bool:
     """Print all lines, or the last ``count``; with ``on``, also new ones. Return whether there was any line."""
     waiting: list[bool] = []
     some = False
-    lines = _format_lines(recorded, wanted, on=on, waits=lambda: waiting.append(True))
+    lines = _format_attempts(attempts, wanted, on=on, waits=lambda: waiting.append(True))
     if count is not None:
         last: deque[str] = deque(maxlen=max(0, count))
         for line in lines:
@@ -115,6 +132,35 @@ def _print_lines(recorded: RunReader, wanted: _LogSelection, out: TextWriter, *,
         if out.broken:
             break
     return some
+
+
+def _format_attempts(
+    attempts: list[RunReader], wanted: _LogSelection, *, on: bool, waits: Callable[[], None]
+) -> Iterator[str]:
+    """Yield the lines of each attempt. If there are several attempts, a line with the attempt precedes its first line.
+
+    With ``on``, attempts that begin later are appended to ``attempts`` and follow.
+    """
+    position = 0
+    while position < len(attempts):
+        recorded = attempts[position]
+        title = wanted.paint("1", f"--- {describe_heading(recorded.heading)} ---") + "\n" if len(attempts) > 1 else ""
+        is_last = position == len(attempts) - 1
+        for line in _format_lines(recorded, wanted, on=on and is_last, waits=waits):
+            if line and title:
+                yield title
+                title = ""
+            yield line
+        following = find_next_attempt(recorded.path) if on and is_last else None
+        if following is not None:
+            attempts.append(RunReader(following))
+        position += 1
+
+
+def describe_heading(heading: RunInfo) -> str:
+    """Return the text of the line before the log of an attempt: ``attempt 1 of 3 on gpu[01-04]``."""
+    name = heading.attempt.describe() or f"attempt {split_attempt_id(heading.run_id)[1]}"
+    return f"{name} on {fold_names(heading.hosts)}"
 
 
 def _format_lines(recorded: RunReader, wanted: _LogSelection, *, on: bool, waits: Callable[[], None]) -> Iterator[str]:

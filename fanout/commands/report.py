@@ -11,6 +11,7 @@ from typing import Any
 from fanout.diagnose.verdict import Verdict, to_dict
 from fanout.logs.line_filters import parse_display_filters
 from fanout.logs.tail import LogTail, LogTails
+from fanout.model.attempt_record import AttemptRecord
 from fanout.model.errors import UsageError
 from fanout.model.events import Event
 from fanout.model.exit_status import ExitStatus
@@ -19,12 +20,15 @@ from fanout.model.request import Request
 from fanout.model.run_info import RunInfo
 from fanout.model.state import RunState
 from fanout.record import writer_lock
+from fanout.record.index import split_attempt_path
+from fanout.record.recorded_attempts import find_reported_attempt, read_attempt_records
 from fanout.record.run_reader import RunReader
 from fanout.run import diagnosis, network_retest
 from fanout.run.command_context import CommandContext, load_command_context
 from fanout.run.process_context import ProcessContext
 from fanout.run.slow_ranks import SlowRankReporter
 from fanout.text.units import format_size
+from fanout.ui.attempt_table import render_attempts
 from fanout.ui.display_mode import choose_text_style
 from fanout.ui.run_report import build_report
 
@@ -61,11 +65,13 @@ class ReportData:
 def run_report(request: Request, process: ProcessContext) -> int:
     """Run the command; return 0 for any outcome of the run. Raises UsageError."""
     context = load_command_context(request, process)
-    recorded = RunReader(context.find_run())
+    paths = context.find_attempts()
     if request.given["html"]:
-        return _write_page(request.given["html"], recorded, context)
-    _refuse_active_run(recorded)
+        return _write_page(request.given["html"], paths, context)
+    recorded = RunReader(find_reported_attempt(paths))
+    _refuse_active_run(RunReader(paths[-1]))
     rebuilt = rebuild_report(recorded, context)
+    attempts = _read_whole_run(paths)
     if request.given["as_json"]:
         verdict = rebuilt.verdict
         answer = (
@@ -73,7 +79,9 @@ def run_report(request: Request, process: ProcessContext) -> int:
         )
         process.stdout.write(
             json.dumps(
-                {"run": recorded.heading.run_id, **answer, "slow": rebuilt.slow, "steps": rebuilt.steps}, indent=2
+                {"run": recorded.heading.run_id, **answer, "slow": rebuilt.slow, "steps": rebuilt.steps}
+                | {"attempts": [record.to_dict() for record in attempts]},
+                indent=2,
             )
             + "\n"
         )
@@ -81,6 +89,8 @@ def run_report(request: Request, process: ProcessContext) -> int:
     warn_unless_ended(recorded, process)
     look = choose_text_style(process.environ, process.stdout, context.settings)
     process.stdout.write(rebuilt.render(look.colour, look.unicode))
+    width = max(80, process.columns) if process.stdout.isatty() else None
+    process.stdout.write("".join(f"{line}\n" for line in render_attempts(attempts, width)))
     return ExitStatus.SUCCESS
 
 
@@ -129,21 +139,20 @@ def warn_unless_ended(recorded: RunReader, process: ProcessContext) -> None:
         )
 
 
-def _write_page(path: str, recorded: RunReader, context: CommandContext) -> int:
-    """Write the HTML page, one file that needs no network; return 0. Raises UsageError."""
-    from fanout.ui.html.page import PageBuilder
+def _write_page(path: str, paths: Sequence[str], context: CommandContext) -> int:
+    """Write the HTML page, one file that needs no network, with all attempts; return 0. Raises UsageError."""
+    from fanout.ui.html.page import fill_template
 
     place = os.path.join(context.process.cwd, os.path.expanduser(path))
     if not os.path.isdir(os.path.dirname(place)):
         raise UsageError(f"--html {path}: no such directory")
     if not _may_be_overwritten(place):
         raise UsageError(f"--html {path}: this file exists and is not an HTML page", hint="name another file")
-    page = PageBuilder(
-        recorded.heading, recorded.began_at, parse_display_filters(context.settings, metric=recorded.metric).metric
-    )
-    rebuilt = rebuild_report(recorded, context, page)
-    report = rebuilt.render(colour=False, unicode=True)
-    text = page.build_page(rebuilt.outcome, report, ended=recorded.has_outcome, directory=recorded.path)
+    lines = render_attempts(_read_whole_run(paths))
+    reported = find_reported_attempt(paths)
+    data = _build_page_data(reported, context, lines)
+    others = [_build_page_data(each, context) for each in paths if each != reported]
+    text = fill_template(data | {"attempts": others})
     try:
         with open(place, "w", encoding="utf-8", errors="replace") as file:
             file.write(text)
@@ -151,6 +160,24 @@ def _write_page(path: str, recorded: RunReader, context: CommandContext) -> int:
         raise UsageError(f"--html {path}: {error.strerror}") from None
     context.process.print_message(f"wrote {path} ({format_size(len(text))}): open it in a browser")
     return ExitStatus.SUCCESS
+
+
+def _build_page_data(path: str, context: CommandContext, lines: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the data of one attempt for the page. ``lines`` are added to its report."""
+    from fanout.ui.html.page import PageBuilder
+
+    recorded = RunReader(path)
+    metric = parse_display_filters(context.settings, metric=recorded.metric).metric
+    page = PageBuilder(recorded.heading, recorded.began_at, metric)
+    rebuilt = rebuild_report(recorded, context, page)
+    report = rebuilt.render(colour=False, unicode=True) + "".join(f"{line}\n" for line in lines)
+    return page.build_page_data(rebuilt.outcome, report, ended=recorded.has_outcome, directory=path)
+
+
+def _read_whole_run(paths: Sequence[str]) -> list[AttemptRecord]:
+    """Return the records of a run's attempts; none if these are not all attempts of a run with restarts."""
+    is_whole = split_attempt_path(paths[0])[1] == 0 and len(paths) > 1
+    return read_attempt_records(paths[0]) if is_whole else []
 
 
 def _may_be_overwritten(path: str) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from fanout.model.attempt_record import AttemptRecord, parse_attempt_record
 from fanout.model.schema import InvalidValue
 from fanout.record import writer_lock
-from fanout.record.index import ATTEMPTS_FILE, EVENTS_FILE, get_attempt_path, list_attempt_paths, split_attempt_path
+from fanout.record.index import ATTEMPTS_FILE, EVENTS_FILE, HANDLE_FILE, get_attempt_path, split_attempt_path
 
 _LONGEST = 16 << 20  # bytes of the file that are read
 
@@ -48,6 +49,7 @@ def read_pending_restart(path: str) -> AttemptRecord | None:
     return record
 
 
-def list_attempts(path: str) -> list[str]:
-    """Return the directories of all attempts of the run to which this directory belongs."""
-    return list_attempt_paths(split_attempt_path(path)[0])
+def find_reported_attempt(paths: Sequence[str]) -> str:
+    """Return the attempt whose report is that of the run: the last one that was launched, or else the first one."""
+    launched = [path for path in paths if os.path.isfile(os.path.join(path, HANDLE_FILE))]
+    return launched[-1] if launched else paths[0]

@@ -8,7 +8,14 @@ import re
 from fanout.model.attempt_plan import split_attempt_id
 from fanout.model.errors import FanoutError, UsageError
 from fanout.record import writer_lock
-from fanout.record.index import EVENTS_FILE, find_last_attempt, get_attempt_path, has_ended, split_attempt_path
+from fanout.record.index import (
+    EVENTS_FILE,
+    find_last_attempt,
+    get_attempt_path,
+    has_ended,
+    list_attempt_paths,
+    split_attempt_path,
+)
 from fanout.record.run_reader import RunReader
 from fanout.text.sanitize import to_single_line
 
@@ -42,6 +49,20 @@ def find_run(word: str, root: str) -> str:
         last = split_attempt_path(find_last_attempt(path))[1]
         raise UsageError(f"run {run!r} has no attempt {number}", hint=f"its last attempt is {run}.{last}")
     return attempt
+
+
+def find_attempts(word: str, root: str) -> list[str]:
+    """Return the directories of all attempts of a run, in order, or only attempt N if the word ends with ``.N``.
+
+    Raises UsageError.
+    """
+    path = find_run(word, root)
+    run, number = split_attempt_path(path)
+    paths = list_attempt_paths(run)
+    is_named = (
+        split_attempt_id(word)[0] != word and word.endswith(f".{number}") and not _list_named(word, _list_runs(root))
+    )
+    return [path] if is_named else paths
 
 
 def _find_run_directory(word: str, root: str) -> str:

@@ -9,7 +9,7 @@ from fanout.model.errors import UsageError
 from fanout.model.request import Request
 from fanout.model.settings import Settings
 from fanout.model.suggested_commands import CommandBuilder
-from fanout.record.run_lookup import find_active_run, find_run
+from fanout.record.run_lookup import find_active_run, find_attempts, find_run
 from fanout.run.load_settings import load_settings
 from fanout.run.process_context import ProcessContext
 
@@ -46,6 +46,10 @@ class CommandContext:
     def find_run(self) -> str:
         """Return the directory of the run that the command line names. Raises UsageError."""
         return find_run(self.request.given["run"], self.find_runs_directory())
+
+    def find_attempts(self) -> list[str]:
+        """Return the directories of all attempts that the command line names: RUN means all, RUN.N one. Raises UsageError."""
+        return find_attempts(self.request.given["run"], self.find_runs_directory())
 
     def find_active_run(self) -> str:
         """Return the directory of the active run that the command line names. Raises UsageError."""

@@ -2,7 +2,9 @@
 // Draw the run from the JSON in this page. Text of the run becomes text nodes and attributes; it is never parsed as
 // markup.
 (() => {
-  const run = JSON.parse(document.getElementById("data").textContent);
+  const page = JSON.parse(document.getElementById("data").textContent);
+  const attempts = [page, ...(page.attempts ?? [])].sort((one, other) => one.attempt - other.attempt);
+  let run = page;  // the attempt that is shown
   const SVG = "http://www.w3.org/2000/svg";
   const WIDE = 1000;
   const LINES_AT_ONCE = 500;
@@ -20,7 +22,7 @@
     return element;
   }
 
-  const span = Math.max(run.seconds, 0.001);
+  let span = Math.max(run.seconds, 0.001);
   const across = (seconds) => Math.max(0, Math.min(WIDE, (seconds / span) * WIDE));
   const plural = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
 
@@ -272,15 +274,41 @@
   }
 
   function filters() {
-    choices();
     byId("filters").addEventListener("input", () => { shown = LINES_AT_ONCE; log(); });
     byId("filters").addEventListener("submit", (event) => event.preventDefault());
     byId("earlier").addEventListener("click", () => { shown += 2 * LINES_AT_ONCE; log(); });
+  }
+
+  // --------------------------------------------------------------------------------------------------------- attempts
+
+  function show(attempt) {
+    run = attempt;
+    span = Math.max(run.seconds, 0.001);
+    shown = LINES_AT_ONCE;
+    for (const id of ["facts", "legend", "rows", "charts", "loads"]) byId(id).replaceChildren();
+    for (const id of ["by-host", "by-rank"]) byId(id).options.length = 1;
+    for (const button of byId("attempts").children) {
+      button.setAttribute("aria-pressed", String(Number(button.dataset.attempt) === run.attempt));
+    }
+    head();
+    timeline();
+    curves();
+    choices();
     log();
   }
 
-  head();
-  timeline();
-  curves();
+  function attemptButtons() {
+    if (attempts.length < 2) return;
+    byId("attempts").hidden = false;
+    for (const attempt of attempts) {
+      const text = `attempt ${attempt.attempt}: ${attempt.outcome.exit_code === 0 ? "OK" : `exit ${attempt.outcome.exit_code}`}`;
+      const button = make("button", { type: "button", "data-attempt": attempt.attempt, title: attempt.outcome.headline }, text);
+      button.addEventListener("click", () => show(attempt));
+      byId("attempts").append(button);
+    }
+  }
+
+  attemptButtons();
   filters();
+  show(page);
 })();

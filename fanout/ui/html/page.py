@@ -91,9 +91,13 @@ class PageBuilder:
             self._excerpt.add_message(" ".join(sanitize_lines(message.text)), message.level, at)
 
     def build_page(self, outcome: RunOutcome, report: str, *, ended: bool, directory: str) -> str:
-        """Return the HTML page. Call this after the last event."""
+        """Return the HTML page of one attempt. Call this after the last event."""
+        return fill_template(self.build_page_data(outcome, report, ended=ended, directory=directory))
+
+    def build_page_data(self, outcome: RunOutcome, report: str, *, ended: bool, directory: str) -> dict[str, Any]:
+        """Return the data of this attempt for the page. Call this after the last event."""
         self._add_rest()
-        return fill_template(self.build_data(outcome, report) | {"ended": ended, "directory": directory})
+        return self.build_data(outcome, report) | {"ended": ended, "directory": directory}
 
     def _add_rest(self) -> None:
         at = self._timeline.now
@@ -120,6 +124,7 @@ class PageBuilder:
         return {
             "v": 1,
             "run": heading.run_id,
+            "attempt": heading.attempt.number,
             "title": sanitize_line(heading.title, colour=False),
             "began": self._state.began_at,
             "seconds": self._timeline.now,
