@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,8 @@ from fanout.model.option_values import range_error
 from fanout.model.request import Request
 from fanout.model.state import RunState
 from fanout.model.subscriber import Subscriber, View
-from fanout.record.index import read_run_info
+from fanout.record.index import read_run_info, split_attempt_path
+from fanout.record.recorded_attempts import find_reported_attempt
 from fanout.record.run_reader import RunReader
 from fanout.run import diagnosis
 from fanout.run.attempt_reporters import AttemptReporters, CurrentReporters
@@ -36,7 +38,7 @@ def run_replay(request: Request, process: ProcessContext) -> int:
     context = load_command_context(request, process)
     begin, step = parse_start(request.given["begin"], request.given["at"])
     speed = parse_speed(request.given["speed"], tty=process.stdout.isatty())
-    recorded = RunReader(context.find_run())
+    recorded = RunReader(_choose_attempt(context))
     look = choose_look(context)
     filters = parse_display_filters(context.settings, metric=recorded.metric)
     index, finder = MomentIndex(), StepFinder(step if step is not None else 0, filters.metric)
@@ -65,6 +67,17 @@ def run_replay(request: Request, process: ProcessContext) -> int:
         process.stderr.write(text)
     report.warn_unless_ended(recorded, process)
     return ExitStatus.SUCCESS
+
+
+def _choose_attempt(context: CommandContext) -> str:
+    """Return the attempt to play: the last one that was launched. Report which other attempts the run has."""
+    paths = context.find_attempts()
+    chosen = find_reported_attempt(paths)
+    if len(paths) > 1:
+        run, number = os.path.basename(paths[0]), split_attempt_path(chosen)[1]
+        others = ", ".join(f"{run}.{split_attempt_path(path)[1]}" for path in paths if path != chosen)
+        context.process.print_message(f"playing attempt {number}; the others:  fanout replay {others}")
+    return chosen
 
 
 def _play(
