@@ -48,6 +48,8 @@ def run_attach(request: Request, process: ProcessContext) -> int:
         if not context.can_ask_hosts:
             raise
         return observe.attach_to_hosts(select_hosts(context))
+    if writer_lock.read_owner(path) is None:
+        path = recorded_attempts.find_launched_attempt(path)
     recorded = RunReader(path)
     if follow.has_no_writer(recorded) and not recorded.has_outcome:
         status = _replace_launcher(path, context)

@@ -18,6 +18,7 @@ from fanout.model.settings import SAVE_BEFORE_SECONDS
 from fanout.model.state import HostState, RunState
 from fanout.record import follow, writer_lock
 from fanout.record.index import read_run_handle, split_attempt_path
+from fanout.record.recorded_attempts import find_launched_attempt
 from fanout.record.run_handle import RunHandle
 from fanout.record.run_reader import RunReader, apply_recorded_event
 from fanout.record.save_request import SaveRequest, write_request
@@ -47,6 +48,7 @@ def run_stop(request: Request, process: ProcessContext) -> int:
                 hint=f"stop it without a save: {context.build_host_command('stop', request.given['run'])}",
             ) from None
         return _print_state(observe.stop_on_hosts(select_hosts(context)), process)
+    path = find_launched_attempt(path)
     order = read_run_handle(path)
     living = writer_lock.read_owner(path)
     save = _build_save_request(saves, order, process) if saves else None

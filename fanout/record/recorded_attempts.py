@@ -8,7 +8,14 @@ from collections.abc import Sequence
 from fanout.model.attempt_record import AttemptRecord, parse_attempt_record
 from fanout.model.schema import InvalidValue
 from fanout.record import writer_lock
-from fanout.record.index import ATTEMPTS_FILE, EVENTS_FILE, HANDLE_FILE, get_attempt_path, split_attempt_path
+from fanout.record.index import (
+    ATTEMPTS_FILE,
+    EVENTS_FILE,
+    HANDLE_FILE,
+    get_attempt_path,
+    list_attempt_paths,
+    split_attempt_path,
+)
 
 _LONGEST = 16 << 20  # bytes of the file that are read
 
@@ -53,3 +60,9 @@ def find_reported_attempt(paths: Sequence[str]) -> str:
     """Return the attempt whose report is that of the run: the last one that was launched, or else the first one."""
     launched = [path for path in paths if os.path.isfile(os.path.join(path, HANDLE_FILE))]
     return launched[-1] if launched else paths[0]
+
+
+def find_launched_attempt(path: str) -> str:
+    """Return this attempt, or the last one before it that was launched if its launcher only checks the hosts of this one."""
+    run, number = split_attempt_path(path)
+    return find_reported_attempt(list_attempt_paths(run)[: number + 1]) if number else path

@@ -17,7 +17,7 @@ from fanout.model.errors import FanoutError
 from fanout.model.exit_status import ExitStatus, status_of_signal
 from fanout.record import writer_lock
 from fanout.record.index import HANDLE_FILE, find_last_attempt
-from fanout.record.recorded_attempts import read_pending_restart
+from fanout.record.recorded_attempts import find_launched_attempt, read_pending_restart
 from fanout.record.run_reader import RunReader
 from fanout.record.writer_lock import LockOwner
 from fanout.text.sanitize import to_single_line
@@ -72,6 +72,8 @@ def _read_summary(root: str) -> RunSummary | None:
     try:
         first = RunReader(root)
         path = find_last_attempt(root)
+        if writer_lock.read_owner(path) is None:
+            path = find_launched_attempt(path)  # its launcher died while it checked the next attempt
         recorded = RunReader(path)
     except FanoutError:
         return None  # some other directory

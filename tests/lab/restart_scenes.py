@@ -91,6 +91,29 @@ def _kill_launcher_in_wait(project: Project, lab: Lab, run: Running) -> None:
     ns.wait_until(lambda: not list_processes(lab.launcher, "fanout.run.guardian"), 60.0, "the guardian ends")
 
 
+NEXT_HEADING = r"run \S+\.1 · "  # the next attempt connects and checks its hosts
+
+
+def _signal_in_check(number: int) -> Act:
+    def signal_launcher(project: Project, lab: Lab, run: Running) -> None:
+        run.wait_for_output(NEXT_HEADING, timeout=60.0)
+        run.send_signal(number)
+        if number == signal.SIGKILL:
+            ns.wait_until(lambda: not list_processes(lab.launcher, "fanout.run.guardian"), 60.0, "the guardian ends")
+
+    return signal_launcher
+
+
+def _stop_after(pattern: str) -> Act:
+    def stop_run(project: Project, lab: Lab, run: Running) -> None:
+        run.wait_for_output(pattern, timeout=60.0)
+        stopped = project.run_fanout("stop")
+        assert stopped.code == 0, stopped.all
+        assert "nothing is left" in stopped.err
+
+    return stop_run
+
+
 def take_port(project: Project, lab: Lab, run: Running) -> None:
     run.wait_for_output("waiting before the restart", timeout=60.0)
     text = "import socket,time;s=socket.socket();s.setsockopt(1,2,1);s.bind(('',29500));s.listen();time.sleep(40)"
@@ -268,6 +291,43 @@ SCENES = (
         act=_kill_launcher_in_wait,
         code=-9,
         attempts=1,
+    ),
+    Scene(
+        name="stopped-between-attempts",
+        faults=("0:1:25:stale",),
+        act=_stop_after("waiting before the restart"),
+        code=143,
+        attempts=1,
+        prints=("stopped by SIGTERM before attempt 1",),
+        quick=True,
+    ),
+    Scene(
+        name="stopped-in-the-check",
+        faults=("0:1:25:stale",),
+        act=_stop_after(NEXT_HEADING),
+        checks=True,
+        code=143,
+        attempts=2,
+        prints=("stopped by SIGTERM before attempt 1", "left behind +nothing"),
+    ),
+    Scene(
+        name="interrupted-in-the-check",
+        faults=("0:1:25:stale",),
+        act=_signal_in_check(signal.SIGINT),
+        checks=True,
+        code=130,
+        attempts=2,
+        prints=("stopped by SIGINT before attempt 1", "left behind +nothing"),
+        quick=True,
+    ),
+    Scene(
+        name="launcher-killed-in-the-check",
+        faults=("0:1:25:stale",),
+        act=_signal_in_check(signal.SIGKILL),
+        checks=True,
+        code=-9,
+        attempts=1,
+        quick=True,
     ),
     Scene(
         name="port-taken-between-attempts",
