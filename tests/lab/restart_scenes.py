@@ -302,22 +302,13 @@ SCENES = (
         quick=True,
     ),
     Scene(
-        name="stopped-in-the-check",
-        faults=("0:1:25:stale",),
-        act=_stop_after(NEXT_HEADING),
-        checks=True,
-        code=143,
-        attempts=2,
-        prints=("stopped by SIGTERM before attempt 1", "left behind +nothing"),
-    ),
-    Scene(
         name="interrupted-in-the-check",
         faults=("0:1:25:stale",),
         act=_signal_in_check(signal.SIGINT),
         checks=True,
         code=130,
         attempts=2,
-        prints=("stopped by SIGINT before attempt 1", "left behind +nothing"),
+        prints=("stopped by SIGINT", "left behind +nothing"),
         quick=True,
     ),
     Scene(

@@ -139,3 +139,15 @@ def test_attempt_of_another_run_is_not_deleted(tmp_path: Path) -> None:
     (stranger / "events.jsonl").write_text(events.replace(f"{run.name}.1", f"{run.name}.7"))
     ownership.delete_record(str(tmp_path), run.name)
     assert (stranger / "events.jsonl").exists()
+
+
+def test_check_of_the_next_attempt_leaves_the_launched_one_in_charge(tmp_path: Path) -> None:
+    """Only a launched attempt has the data to stop it; the launcher holds the record of each attempt."""
+    (run,) = make_runs(tmp_path, 1)
+    (run / "order.json").write_text("{}")
+    following = add_attempt(run, 1)
+    (following / "order.json").unlink()
+    assert recorded_attempts.find_launched_attempt(str(following)) == str(run)
+    (following / "order.json").write_text("{}")
+    assert recorded_attempts.find_launched_attempt(str(following)) == str(following)
+    assert recorded_attempts.find_launched_attempt(str(run)) == str(run)
