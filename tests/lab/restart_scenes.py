@@ -72,11 +72,6 @@ def _return_in_the_fence(project: Project, lab: Lab, run: Running) -> None:
     lab["h2"].link_up()
 
 
-def _interrupt_in_wait(project: Project, lab: Lab, run: Running) -> None:
-    run.wait_for_output("waiting before the restart", timeout=60.0)
-    run.send_signal(signal.SIGINT)
-
-
 def _interrupt_in_fence(project: Project, lab: Lab, run: Running) -> None:
     run.wait_for_output(r"step 25/", timeout=60.0)
     lab["h2"].power_off()
@@ -85,18 +80,13 @@ def _interrupt_in_fence(project: Project, lab: Lab, run: Running) -> None:
     run.send_signal(signal.SIGINT)
 
 
-def _kill_launcher_in_wait(project: Project, lab: Lab, run: Running) -> None:
-    run.wait_for_output("waiting before the restart", timeout=60.0)
-    run.send_signal(signal.SIGKILL)
-    ns.wait_until(lambda: not list_processes(lab.launcher, "fanout.run.guardian"), 60.0, "the guardian ends")
-
-
+WAIT = "waiting before the restart"
 NEXT_HEADING = r"run \S+\.1 · "  # the next attempt connects and checks its hosts
 
 
-def _signal_in_check(number: int) -> Act:
+def _signal_after(pattern: str, number: int) -> Act:
     def signal_launcher(project: Project, lab: Lab, run: Running) -> None:
-        run.wait_for_output(NEXT_HEADING, timeout=60.0)
+        run.wait_for_output(pattern, timeout=60.0)
         run.send_signal(number)
         if number == signal.SIGKILL:
             ns.wait_until(lambda: not list_processes(lab.launcher, "fanout.run.guardian"), 60.0, "the guardian ends")
@@ -273,7 +263,7 @@ SCENES = (
     Scene(
         name="interrupted-between-attempts",
         faults=("0:1:25:stale",),
-        act=_interrupt_in_wait,
+        act=_signal_after(WAIT, signal.SIGINT),
         code=130,
         attempts=1,
         quick=True,
@@ -288,14 +278,14 @@ SCENES = (
     Scene(
         name="launcher-killed-between-attempts",
         faults=("0:1:25:stale",),
-        act=_kill_launcher_in_wait,
+        act=_signal_after(WAIT, signal.SIGKILL),
         code=-9,
         attempts=1,
     ),
     Scene(
         name="stopped-between-attempts",
         faults=("0:1:25:stale",),
-        act=_stop_after("waiting before the restart"),
+        act=_stop_after(WAIT),
         code=143,
         attempts=1,
         prints=("stopped by SIGTERM before attempt 1",),
@@ -304,7 +294,7 @@ SCENES = (
     Scene(
         name="interrupted-in-the-check",
         faults=("0:1:25:stale",),
-        act=_signal_in_check(signal.SIGINT),
+        act=_signal_after(NEXT_HEADING, signal.SIGINT),
         checks=True,
         code=130,
         attempts=2,
@@ -314,7 +304,7 @@ SCENES = (
     Scene(
         name="launcher-killed-in-the-check",
         faults=("0:1:25:stale",),
-        act=_signal_in_check(signal.SIGKILL),
+        act=_signal_after(NEXT_HEADING, signal.SIGKILL),
         checks=True,
         code=-9,
         attempts=1,
