@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from fanout.model.attempt_plan import make_attempt_id
+from fanout.model.attempt_plan import AttemptPlan, make_attempt_id
 from fanout.model.events import CleanedUp, Event
 from fanout.model.host_facts import HostFacts
 from fanout.model.outcome import RunOutcome
@@ -86,6 +86,7 @@ def make_plan(warm: WarmHost, run_id: str, before: tuple[str, int] | None = None
         run_id=run_id,
         directory=str(warm.directory),
         has_script=True,
+        attempt=AttemptPlan(number=int(before is not None), max_restarts=3),
     )
     plan = planner.make_plan(HostFacts(master_addr="127.0.0.1"))
     claim = f"port-{before[0] if before is not None else run_id}"
