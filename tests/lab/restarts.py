@@ -10,8 +10,12 @@ import time
 from tests.lab.drive import Project
 from tests.lab.lab import Lab
 from tests.lab.oracle import assert_clean
+from tests.lab.restart_host_scenes import HOST_SCENES
 from tests.lab.restart_play import compare_run, play_scene
-from tests.lab.restart_scenes import SCENES
+from tests.lab.restart_scenes import SCENES as FAILURE_SCENES
+from tests.lab.restart_user_scenes import USER_SCENES
+
+SCENES = (*FAILURE_SCENES, *USER_SCENES, *HOST_SCENES)
 
 
 def main() -> int:

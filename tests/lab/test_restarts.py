@@ -7,7 +7,8 @@ import pytest
 from tests.lab.drive import Project
 from tests.lab.lab import Lab
 from tests.lab.restart_play import compare_run, play_scene
-from tests.lab.restart_scenes import SCENES, Scene
+from tests.lab.restart_scenes import Scene
+from tests.lab.restarts import SCENES
 
 
 @pytest.mark.parametrize("scene", [scene for scene in SCENES if scene.quick], ids=lambda scene: scene.name)

@@ -2,11 +2,15 @@
 
     task.py [FAULT …]     FAULT is ATTEMPT:RANK:STEP:HOW; ATTEMPT ``*`` is every attempt, a STEP of 0 is before the first
 
+TOY_SAVER: ``saves`` (on SIGUSR1 all ranks save after the same step and exit with 75), ``deaf`` (it handles SIGUSR1 and
+SIGTERM, and goes on), or nothing. TOY_TORN=1 writes only half of the second checkpoint.
+
 HOW: kill (SIGKILL to itself), hang, error (ValueError), import (a missing module), loose (an error at a later step in each
 attempt), crash (SIGSEGV), reset (an NCCL error that names no host), stale (a fault of the file server, after which fanout
 waits), or an exit status. Every step of a rank is a line in ``marks``, so a test sees which attempts overlapped.
 """
 
+import contextlib
 import errno
 import json
 import os
@@ -69,7 +73,32 @@ def wait_for_others(step: int) -> None:
         time.sleep(0.01)
 
 
-start = 0
+def request_save(number: int, frame: object) -> None:
+    """Ask all ranks to save after the next step but one: they are at most one step apart."""
+    with contextlib.suppress(FileExistsError), open(f"asked.{attempt}", "x") as file:
+        file.write(str(step + 2))
+
+
+def is_saving(step: int) -> bool:
+    """Return whether all ranks save after this step."""
+    try:
+        return step >= int(Path(f"asked.{attempt}").read_text() or total)
+    except OSError:
+        return False
+
+
+def write_checkpoint(step: int) -> None:
+    with open("checkpoint.json.new", "w") as file:
+        file.write(json.dumps({"step": step})[: 5 if os.environ.get("TOY_TORN") and step > every else None])
+    os.replace("checkpoint.json.new", "checkpoint.json")
+
+
+start = step = 0
+if os.environ.get("TOY_SAVER") == "saves":
+    signal.signal(signal.SIGUSR1, request_save)
+elif os.environ.get("TOY_SAVER") == "deaf":
+    for deaf in (signal.SIGUSR1, signal.SIGTERM):
+        signal.signal(deaf, lambda *_: None)
 write_mark("start")
 if resumes and os.path.exists("checkpoint.json"):
     with open("checkpoint.json") as file:
@@ -83,8 +112,8 @@ for step in range(start + 1, total + 1):
     wait_for_others(step)
     write_mark("step")
     print(f"step {step}/{total} loss {5 / step:.4f}", flush=True)
-    if rank == 0 and step % every == 0:
-        with open("checkpoint.json.new", "w") as file:
-            json.dump({"step": step}, file)
-        os.replace("checkpoint.json.new", "checkpoint.json")
+    if rank == 0 and (step % every == 0 or is_saving(step)):
+        write_checkpoint(step)
+    if is_saving(step):
+        sys.exit(75)
     fail_rank(find_fault(step), step)
