@@ -40,6 +40,7 @@ SLEEPS = {
     "tests/lab/verdicts/task.py": "a task whose steps take time, and that hangs on request",
     "tests/lab/toy_task.py": "a task whose steps take time",
     "tests/lab/restart_scenes.py": "a cable that is out for a while",
+    "tests/lab/restart_host_scenes.py": "a cable that is out for a while",
     "tests/lab/ns.py": "waits for a kernel that sends no event when the last process of a namespace exits",
 }
 #: A module name may stand twice where the package makes it unique: commands and probes are named by their topic.

@@ -120,9 +120,9 @@ class Launch:
         ``observer`` receives every event too. ``describe_first_step`` returns the message about the first step.
         """
         self._screen = run.screen
-        self._open_outputs(run.locks)
         self._guardian = Guardian()
-        self._stack.callback(self._guardian.close_pipe)
+        run.locks.callback(self._guardian.close_pipe)  # after the lock of the record: it then fetches from lost hosts
+        self._open_outputs(run.locks)
         hung_up = self._screen.note_hangup if self.settings.on_hangup == "keep" else None
         pool = self._stack.enter_context(
             open_connections(self.context, router=run.router, hung_up=hung_up, clock=run.clock)

@@ -35,7 +35,7 @@ def freeze_and_thaw(project: Project, lab: Lab, run: Running) -> None:
 def reboot_twice(project: Project, lab: Lab, run: Running) -> None:
     run.wait_for_output(r"step 25/", timeout=60.0)
     lab["h2"].reboot_machine()
-    run.wait_for_output(r"attempt 1 continues(?s:.*)step 45/", timeout=120.0)
+    run.wait_for_output(r"attempt 1 continues", r"step 45/", timeout=120.0)
     lab["h2"].reboot_machine()
 
 
@@ -61,10 +61,12 @@ def try_to_take_the_claims(project: Project, lab: Lab, run: Running) -> None:
     """Launch other runs on the same hosts between two attempts: each of them must be refused."""
     project.write_file("other.py", "open('taken', 'w')\n")
     run.wait_for_output("waiting before the restart", timeout=60.0)
-    for _ in range(4):
+    began, refused = time.monotonic(), 0
+    while time.monotonic() - began < 5.0:  # the wait lasts 10 s
         done = project.run_fanout("run", "--skip-check", "hosts.txt", "other.py")
         assert done.code == 125, done.all
-        assert "busy" in done.err or "in use" in done.err or "holds" in done.err, done.all
+        refused += 1
+    assert refused, "no other run was tried"
     assert not project.get_path("taken").exists()
 
 
