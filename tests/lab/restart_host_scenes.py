@@ -63,7 +63,7 @@ def try_to_take_the_claims(project: Project, lab: Lab, run: Running) -> None:
     run.wait_for_output("waiting before the restart", timeout=60.0)
     began, refused = time.monotonic(), 0
     while time.monotonic() - began < 5.0:  # the wait lasts 10 s
-        done = project.run_fanout("run", "--skip-check", "hosts.txt", "other.py")
+        done = project.run_fanout("run", "--skip-check", "--log-dir", "other-runs", "hosts.txt", "other.py")
         assert done.code == 125, done.all
         refused += 1
     assert refused, "no other run was tried"
