@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint pure process browser lab projects bench options diagnosis restart-table restarts faults-check cuts crashes guards faults floods fuzz soak verdicts corpus clean
+.PHONY: demo test lint pure process browser lab projects bench options diagnosis restart-table restarts endurance faults-check cuts crashes guards faults floods fuzz soak verdicts corpus clean
 
 demo: $(STAMP)-train
 	$(BIN)/fanout demo
@@ -55,6 +55,9 @@ guards: $(STAMP)-dev  # about 5 minutes
 
 restarts: $(STAMP)-dev  # about 15 minutes
 	$(BIN)/python -m tests.lab.restarts
+
+endurance: $(STAMP)-dev  # about 12 minutes; make endurance SEED=7
+	$(BIN)/python -m tests.lab.endurance --seed $(or $(SEED),1)
 
 faults: $(STAMP)-dev  # about 7 minutes, three labs side by side; make faults TRANSPORT=openssh
 	$(BIN)/python -m tests.lab.campaign --labs 3 --transport $(or $(TRANSPORT),ssh)

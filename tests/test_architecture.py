@@ -39,6 +39,8 @@ SLEEPS = {
     "fanout/commands/replay.py": "a replay takes as long as the run; its test passes a clock",
     "tests/lab/verdicts/task.py": "a task whose steps take time, and that hangs on request",
     "tests/lab/toy_task.py": "a task whose steps take time",
+    "tests/lab/own_log_task.py": "a task that prints a line 20 times a second",
+    "bench/restart_task.py": "a task whose steps take time",
     "tests/lab/restart_scenes.py": "a cable that is out for a while",
     "tests/lab/restart_host_scenes.py": "a cable that is out for a while",
     "tests/lab/ns.py": "waits for a kernel that sends no event when the last process of a namespace exits",

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,12 @@ class Running:
             while not any(re.search(pattern, text, re.MULTILINE) for text in self.texts.values()):
                 assert self._read_output(deadline), f"{pattern!r} was not printed:\n{self.seen}"
         return time.monotonic() - self.began
+
+    def wait_for(self, condition: Callable[[], bool], what: str, *, timeout: float = PATIENCE) -> None:
+        """Read the output until a condition holds."""
+        deadline = time.monotonic() + timeout
+        while not condition():
+            assert self._read_output(deadline), f"not seen: {what}\n{self.seen}"
 
     def send_signal(self, number: int) -> None:
         self.child.send_signal(number)
