@@ -35,8 +35,8 @@ class FileTail:
 
     def copy_new(self, most: int = MAX_COPY_BYTES) -> None:
         """Copy at most about ``most`` new bytes. Bytes that the disk does not accept are tried again later."""
-        if self._appends and self._last and self._is_rewritten():
-            self._offset = 0
+        if self._appends and self._is_rewritten():
+            self._offset, self._last = 0, b""
         copied = 0
         while copied < most:
             data = self._read_piece()
@@ -49,7 +49,8 @@ class FileTail:
 
     def _is_rewritten(self) -> bool:
         """Return whether the file was truncated, so that its writer has continued at the front."""
-        return os.pread(self.descriptor, len(self._last), self._offset - len(self._last)) != self._last
+        begin = self._offset - len(self._last)
+        return bool(self._last) and os.pread(self.descriptor, len(self._last), begin) != self._last
 
     def _read_piece(self) -> bytes:
         """Return the next bytes.

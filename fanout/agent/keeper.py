@@ -206,6 +206,8 @@ class Keeper:
         if self.lease.left < 0:
             return
         write = self.pipe.open()
+        if self.ranks is not None and not self.notice:
+            environment["FANOUT_PIPE"] = str(os.fstat(write).st_ino)  # for ``stack_hook``
         try:
             hidden = spawn.sets_path(env)
             self.main, self.starting = spawn.start_process(self.spec["argv"], environment, cwd, write, hide_path=hidden)

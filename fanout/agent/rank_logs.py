@@ -12,6 +12,7 @@ through the processes of the run, and copied as they grow (``file_tail``).
 from __future__ import annotations
 
 import os
+import re
 import stat
 import time
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 REDIRECTS = {"PET_REDIRECTS": "3"}
 USER_SETTINGS = ("PET_REDIRECTS", "PET_TEE", "PET_LOG_DIR")  # if one of these is set, the user has configured it
 MIN_FREE_BYTES = 64 << 20
+HOOKED_FILE = re.compile(r"/rank-(\d{1,9})-\d+/attempt_0/")  # of a rank on the keeper's pipe: ``stack_hook``
 CAPTURE_SECONDS = 3.0  # a file that a rank opens itself is its output if it is still open after this time
 NAMING_SECONDS = 2.0  # after this time, a rank that was not seen running is named by counting
 
@@ -71,6 +73,8 @@ class _WaitingFile:
         self.rank = rank
         self.ending = ending  # " err", " attempt 1"
         self.name = ""  # for a file of several ranks
+        self.users: set = set()  # the ranks that were seen to use it
+        self.is_shell_file = False  # a shell that started the rank uses it too: more ranks may follow
         self.source = -1  # the descriptor through which a file elsewhere is copied
         self.start = 0
         self.appends = False
@@ -117,7 +121,10 @@ class RankLogs:
             if tail is None:
                 self.sizes[number] = _read_size(path)
             else:
-                tail.copy_new(*((tail.missing,) if final else ()))
+                try:
+                    tail.copy_new(*((tail.missing,) if final else ()))
+                except OSError:
+                    pass  # its file server does not answer, or removed the file: the run continues
                 self.sizes[number] = tail.target.size
         return [self.build_frame(number) for number in new]
 
@@ -136,17 +143,21 @@ class RankLogs:
             if path not in self._own and _read_key(path):
                 self._own[path] = _read_key(path)
                 attempt, local, ending = _parse_torch_path(path)
-                self._waiting.append(_WaitingFile(path, local, None, ending + attempt))
+                hooked = HOOKED_FILE.search(path)
+                rank = int(hooked[1]) if hooked else None
+                self._waiting.append(_WaitingFile(path, local, rank, ending + attempt))
 
     def _search_processes(self, keeper: int) -> None:
         """Find the files of running ranks, and those that their launchers have open for them."""
         shared: dict = {}  # pid of a launcher -> keys of its stdout and stderr
+        shells: set = set()
         current: dict = {}
         for process in rank_processes.iter_processes(keeper):
             found = process.find_outputs()
             outputs = [(number, file) for number, file in found if file is not None]
             if not process.is_rank:
                 shared[process.pid] = {file.key for _, file in outputs}
+                shells.update({process.pid} if outputs and process.is_shell else ())
                 for file in process.find_torch_files():
                     self._follow_torch_file(file.key, file.path, file.link, process.pid)
                 continue
@@ -157,7 +168,8 @@ class RankLogs:
                 if rank_processes.TORCH_FILE.search(file.path):
                     self._follow_torch_file(file.key, file.path, file.link, process.parent)
                 else:
-                    self._follow_output(process, number, file, file.key in shared.get(process.parent, ()))
+                    is_shared = file.key in shared.get(process.parent, ())
+                    self._follow_output(process, number, file, is_shared, process.parent in shells)
         self._outputs = current
         self._drop_captures()
         for run in self._torch_runs:  # a rank that ended at once was never seen running
@@ -174,12 +186,17 @@ class RankLogs:
             self._torch_runs.add(run)
             torch_dirs.record_directory(self.directory, run, launcher)
 
-    def _follow_output(self, process: RunProcess, number: int, file: OpenFile, shared: bool) -> None:
+    def _follow_output(self, process: RunProcess, number: int, file: OpenFile, shared: bool, by_shell: bool) -> None:
         """Follow the stdout or stderr of a rank. A file that its launcher uses too may contain lines of several ranks."""
-        if number == 1 and file.key in self._elsewhere:
-            self._elsewhere[file.key].ending = ""
+        known = self._elsewhere.get(file.key)
+        if known is not None:
+            known.ending = "" if number == 1 else known.ending
+            known.users.add(process.rank)
+            return
         waiting = _WaitingFile(file.path, process.local, process.rank, " err" if number == 2 else "")
+        waiting.users.add(process.rank)
         waiting.name = "file " + ascii(os.path.basename(file.path))[1:-1][:100] if shared else ""
+        waiting.is_shell_file = shared and by_shell
         waiting.appends = file.appends
         owner = (process.pid, number)
         waiting.owner = owner if self._outputs.get(owner, file.key) != file.key else ()
@@ -225,7 +242,10 @@ class RankLogs:
             waiting.since = waiting.since or (now if waiting.has_content else 0.0)
             rank = waiting.rank if waiting.rank is not None else self._ranks.get(waiting.local, -1)
             late = final or (waiting.since and now - waiting.since >= NAMING_SECONDS)
-            if not waiting.since or waiting.owner or (rank < 0 and not waiting.name and not late):
+            if waiting.is_shell_file and late and len(waiting.users) < 2:
+                waiting.name = ""
+            is_unknown = waiting.is_shell_file or (rank < 0 and not waiting.name)
+            if not waiting.since or waiting.owner or (is_unknown and not late):
                 kept.append(waiting)
                 continue
             if rank < 0:

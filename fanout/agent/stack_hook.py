@@ -3,7 +3,8 @@ it.
 
 Python imports ``sitecustomize`` at its start if it finds one. Ours registers faulthandler, whose handler is written in
 C and works while a collective blocks. It handles our signal, crashes, and the SIGTERM with which torchrun ends a rank
-(the rank then ends as usual). It also records where torch would dump its flight recorder. Then it removes itself from
+(the rank then ends as usual). A rank that would share the keeper's pipe with other ranks, for example under the launcher
+of DeepSpeed, gets files for its stdout and stderr (``rank_logs``): on a shared pipe, lines of ranks mix. It also records where torch would dump its flight recorder. Then it removes itself from
 sys.path and imports the user's own sitecustomize. If PYTHONPATH is ignored (-I, -E, -S, a container), nothing happens,
 and that process has no stack.
 """
@@ -16,12 +17,27 @@ SIGNAL = 60  # an unused real-time signal; USR1 and USR2 have a meaning in many 
 MIN_DESCRIPTOR = 200  # the lowest number for its descriptor: programs that expect low numbers still get them
 
 SITECUSTOMIZE = '''\
-"""Added by fanout: lets `fanout stacks` read this process's stack. `--stacks off` leaves it out."""
+"""Added by fanout: `fanout stacks` reads this process's stack, and a rank gets its own log. `--stacks off` leaves it out."""
 import os
 import sys
 
 _here = os.path.dirname(os.path.abspath(__file__))
 sys.path[:] = [_entry for _entry in sys.path if _entry != _here]
+try:
+    _pipe, _local = os.environ.get("FANOUT_PIPE"), os.environ.get("LOCAL_RANK", "")
+    _rank = os.environ.get("RANK", "")
+    if _pipe and _rank.isdigit() and _local.isdigit():
+        _run = "rank-%%s-%%d" %% (_rank, os.getpid())
+        _place = os.path.join(os.path.dirname(_here), "ranks", _run, "attempt_0", _local)
+        for _number, _name in ((1, "stdout.log"), (2, "stderr.log")):
+            _seen = os.fstat(_number)
+            if _seen.st_mode & 0o170000 == 0o010000 and str(_seen.st_ino) == _pipe:
+                os.makedirs(_place, 0o700, exist_ok=True)
+                _file = os.open(os.path.join(_place, _name), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+                os.dup2(_file, _number)
+                os.close(_file)
+except Exception:
+    pass
 try:
     import _signal
     import faulthandler

@@ -37,10 +37,10 @@ BOTH = {f"rank {rank}": b"out of %d\n\0\377" % rank for rank in (6, 7)}
 ALL = BOTH | {f"rank {rank} err": b"last of %d" % rank for rank in (6, 7)}
 
 
-def follow_script(state: Path, cwd: Path, script: str, **env: str) -> dict[str, bytes]:
+def follow_script(state: Path, cwd: Path, script: str, *, stacks: str = "off", **env: str) -> dict[str, bytes]:
     """Run a script to its end; return the recorded bytes by the name of the stream."""
     with Agent(state, **env) as agent:
-        agent.start_run(script, cwd, first_rank=6)
+        agent.start_run(script, cwd, first_rank=6, stacks=stacks)
         agent.end_run()
         names = {message["stream"]: message["name"] for message in agent.received if message["t"] == "stream_opened"}
     assert not state.exists()
@@ -94,21 +94,30 @@ def test_a_rank_that_writes_to_a_file_is_recorded(state: Path, tmp_path: Path) -
     (tmp_path / "old.log").write_text("an earlier run\n")
     os.utime(tmp_path / "old.log", (1, 1))
     script = """
-rank() { RANK=$1 LOCAL_RANK=$1 bash -c "$2" & }
-rank 0 'exec > plain.log; echo zero; sleep 0.5; : > plain.log; echo more; sleep 0.5'
-rank 1 'exec >> added.log; echo one; sleep 0.5; : > added.log; echo more; sleep 0.5'
-rank 2 'exec > gone.log 2>&1; rm gone.log; echo two; sleep 0.5; echo both >&2; sleep 0.3'
-rank 3 'exec 2>> old.log; sleep 0.3; echo three >&2; sleep 0.3'
+RANK=0 bash -c 'echo zero; sleep 0.5; : > plain.log; echo more; sleep 0.5' > plain.log &
+RANK=1 bash -c 'for n in 1 2 3; do echo line $n; sleep 0.5; : > added.log; done; echo more; sleep 0.5' >> added.log &
+RANK=2 bash -c 'rm gone.log; echo two; sleep 0.5; echo both >&2; sleep 0.3' > gone.log 2>&1 &
+RANK=3 bash -c 'sleep 0.3; echo three >&2; sleep 0.3' 2>> old.log &
+RANK=4 bash -c 'sleep 0.3; exec > late.log; echo four; sleep 0.3' &
+(RANK=5 bash -c 'echo five; sleep 0.3') > shell.log &
 wait
 """
     found = follow_script(state, tmp_path, script)
     assert found == {
         "rank 0": b"zero\nmore\n",
-        "rank 1": b"one\nmore\n",
+        "rank 1": b"line 1\nline 2\nline 3\nmore\n",
         "rank 2": b"two\nboth\n",
         "rank 3 err": b"three\n",
+        "rank 4": b"four\n",
+        "rank 5": b"five\n",
     }
-    assert sorted(path.name for path in tmp_path.glob("*.log")) == ["added.log", "old.log", "plain.log"]
+    assert sorted(path.name for path in tmp_path.glob("*.log")) == [
+        "added.log",
+        "late.log",
+        "old.log",
+        "plain.log",
+        "shell.log",
+    ]
 
 
 def test_a_file_of_several_ranks_is_not_labelled_with_one_rank(state: Path, tmp_path: Path) -> None:
@@ -122,6 +131,18 @@ def test_a_file_of_several_ranks_is_not_labelled_with_one_rank(state: Path, tmp_
     script = "bash launcher.sh > all.log"
     found = follow_script(state, tmp_path, script)
     assert found == {"file all.log": b"1\n1\n"}
+
+
+def test_ranks_on_the_pipe_of_the_keeper_get_files(state: Path, tmp_path: Path) -> None:
+    """The launcher of DeepSpeed passes its stdout to the ranks: their lines would mix."""
+    (tmp_path / "rank.py").write_text("import sys\nprint('out')\nprint('err', file=sys.stderr)\n")
+    script = f"for rank in 0 1; do RANK=$rank LOCAL_RANK=$rank {sys.executable} rank.py & done; wait; echo end"
+    found = follow_script(state, tmp_path, script, stacks="auto")
+    assert found == {
+        "main": b"end\n",
+        **{f"rank {rank}": b"out\n" for rank in (0, 1)},
+        **{f"rank {rank} err": b"err\n" for rank in (0, 1)},
+    }
 
 
 def test_what_a_rank_captures_itself_is_not_its_output(state: Path, tmp_path: Path) -> None:
