@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint pure process browser lab projects bench options diagnosis restart-table restarts endurance faults-check cuts crashes guards faults floods fuzz soak verdicts corpus clean
+.PHONY: demo test lint pure process browser lab projects bench options diagnosis restart-table restarts endurance faults-check cuts crashes races guards faults floods fuzz soak verdicts corpus clean
 
 demo: $(STAMP)-train
 	$(BIN)/fanout demo
@@ -49,6 +49,9 @@ cuts: $(STAMP)-dev  # about 5 minutes
 
 crashes: $(STAMP)-dev  # about 5 minutes
 	FANOUT_SWEEP=1 $(BIN)/python -m pytest -q -s tests/sweeps/test_crashes.py
+
+races: $(STAMP)-dev  # 200 seeded races of waiting runs; as root also between users
+	$(BIN)/python -m tests.sharing.races
 
 guards: $(STAMP)-dev  # about 5 minutes
 	$(BIN)/python -m tests.guards

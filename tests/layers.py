@@ -28,6 +28,9 @@ PACKAGES = (
     ),
     Package(name="recovery", layer=3, contains="what follows a failed attempt: pure decisions", start="decision.py"),
     Package(name="export", layer=3, contains="a launch plan as the job of a scheduler", start="job.py"),
+    Package(
+        name="sharing", layer=3, contains="who holds which host, and when a waiting run starts", start="availability.py"
+    ),
     Package(name="demo", layer=3, contains="the embedded lab of `fanout demo`", start="embedded_lab.py"),
     Package(name="preflight", layer=4, contains="the order of questions behind `fanout check`", start="run_checks.py"),
     Package(name="diagnose", layer=4, contains="evidence to the first cause of a failure", start="first_cause.py"),

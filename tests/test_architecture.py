@@ -36,6 +36,7 @@ TORCH_WORKER = "fanout/agent/torch_worker.py"
 MOST_LAYERS = 8
 FROZEN = ("events", "hosts", "settings", "state", "policy", "plan", "outcome")
 SLEEPS = {
+    "tests/sharing/races.py": "the runs of a race begin and end at random times",
     "fanout/commands/replay.py": "a replay takes as long as the run; its test passes a clock",
     "tests/lab/verdicts/task.py": "a task whose steps take time, and that hangs on request",
     "tests/lab/toy_task.py": "a task whose steps take time",
@@ -186,6 +187,7 @@ def test_only_live_screens_and_progress_lines_move_the_cursor() -> None:
         "fanout/ui/refreshed_output.py",
         "fanout/ui/safe_writer.py",
         "fanout/ui/waiting_line.py",
+        "fanout/ui/wait_status.py",
     )
     for module in launcher_modules():
         if module.path != "fanout/cli/main.py":

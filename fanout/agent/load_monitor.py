@@ -172,7 +172,7 @@ def _read_until(reader: int, deadline: float) -> str:
 def _parse_nvidia(text: str) -> list:
     gpus = []
     for row in smi.split_nvidia_rows(text, len(NVIDIA)):
-        util, used, total, temp, watts = map(_parse_number, row)
+        util, used, total, temp, watts = map(smi.parse_number, row)
         gpus.append({"util": util, "used": _from_mib(used), "total": _from_mib(total), "temp": temp, "watts": watts})
     return gpus
 
@@ -187,16 +187,9 @@ def _parse_amd(text: str) -> list:
                 ("temp", "Temperature"), ("watts", "Power (W)"),
             ):  # fmt: skip
                 if words in key and found[what] is None:
-                    found[what] = _parse_number(str(cell))
+                    found[what] = smi.parse_number(str(cell))
         gpus.append(found)
     return gpus
-
-
-def _parse_number(cell: str) -> float | None:
-    try:
-        return float(cell)
-    except ValueError:
-        return None  # [N/A], [Not Supported]
 
 
 def _from_mib(value: float | None) -> float | None:

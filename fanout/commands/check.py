@@ -14,6 +14,7 @@ from fanout.preflight import run_checks
 from fanout.run.check_request import build_check_request, render_report, to_json
 from fanout.run.connections import open_connections
 from fanout.run.deep_request import build_torch_test
+from fanout.run.host_choice import HostChooser
 from fanout.run.process_context import ProcessContext
 from fanout.run.run_context import load_run_context
 from fanout.run.session import Session
@@ -71,6 +72,11 @@ def run_check(request: Request, process: ProcessContext) -> int:
     deep = given["deep"] or any(name.split("-")[0] == "deep" for name in only)
     context = load_run_context(request, process)
     files = read_task_files(context)
+    if given["pick"]:
+        choice = HostChooser(context, files, wait_seconds=None).choose()
+        if choice.context is None:
+            return ExitStatus.NEGATIVE if choice.status == ExitStatus.REFUSED else choice.status
+        context = choice.context
     planner = build_planner(context, files, "check")
     progress = _ProgressLine(process)
     began = time.monotonic()

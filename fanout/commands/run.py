@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from fanout.model import plan_text, planner
+from fanout.model.errors import UsageError
 from fanout.model.exit_status import ExitStatus
 from fanout.model.host_facts import HostFacts
 from fanout.model.request import Request
@@ -14,6 +16,8 @@ from fanout.record.run_lookup import check_run_name
 from fanout.remote.fd_limit import raise_file_limit
 from fanout.run import detach, foreground
 from fanout.run.attempts import AttemptLoop
+from fanout.run.choose_view import choose_look
+from fanout.run.host_choice import HostChooser
 from fanout.run.process_context import ProcessContext
 from fanout.run.recovery_options import check_restart_settings
 from fanout.run.run_context import RunContext, load_run_context
@@ -32,17 +36,42 @@ def run_training(request: Request, process: ProcessContext, *, leavable: bool = 
         check_run_name(request.given["name"])
     run_id = make_run_id()
     if request.given["dry_run"]:
+        if request.given.get("pick"):
+            raise UsageError(
+                "--pick free asks the hosts, and --dry-run contacts none", hint="fanout check --pick free …"
+            )
         return _print_plan(context, files, run_id)
     raise_file_limit(len(hosts), context.selector.open_files)  # before there is a record of the run
-    attempts = AttemptLoop(context, files, run_id)
     for note in (*retention.prune_runs(context.find_runs_directory(), keep, time.time()), *context.notes):
         process.print_message(note)
-    work = attempts.run
+    work = _build_work(context, files, run_id)
     if request.given["detach"]:
         return detach.run_in_background(process, work)
-    if leavable and attempts.first.look.mode == "live" and process.keyboard is not None:
+    if leavable and choose_look(context).mode == "live" and process.keyboard is not None:
         return foreground.wait_for_launcher(process, work)
     return work()
+
+
+def _build_work(context: RunContext, files: TaskFiles, run_id: str) -> Callable[..., int]:
+    """Return the function that launches the run and returns its exit status, with --pick and --wait before it."""
+    wait_seconds, given = context.request.given.get("wait"), context.request.given
+    if wait_seconds is None and not given.get("pick"):
+        return AttemptLoop(context, files, run_id).run
+    checks = not context.settings.skip_check and not context.settings.force
+    chooser = HostChooser(context, files, wait_seconds=wait_seconds, checks=checks)
+
+    def launch(parent_pipe: detach.ParentPipe | None = None) -> int:
+        while True:
+            choice = chooser.choose(parent_pipe.deliver_once if parent_pipe is not None else None)
+            if choice.context is None:
+                return choice.status
+            attempts = AttemptLoop(choice.context, files, make_run_id())
+            status = attempts.run(parent_pipe)
+            if wait_seconds is None or not attempts.was_outrun:
+                return status
+            context.process.print_message("another run or process took a host first: waiting again")
+
+    return launch
 
 
 def _print_plan(context: RunContext, files: TaskFiles, run_id: str) -> int:

@@ -161,6 +161,11 @@ _STRAY = {
     "cmd": _T, "gpu_mb?": Nullable(_COUNT),
 }  # fmt: skip
 _RUNS = {"searched": ListOf(_T), "runs": ListOf(_RUN), "processes": ListOf(_STRAY), "killed?": _COUNT, **_SHARED}
+_CARD = {"index": _LINE, "uuid": _LINE, "used": Nullable(Number(0))}
+_OWN_RUN = {"run": _LINE, "node": _COUNT, "claims": ListOf(_LINE), "age": _AGE, "title": _T}
+_AVAILABILITY: dict[str, Any] = {"gpus": ListOf(_CARD, 1024), "processes": ListOf(_PROCESS), "problem": _T}
+_AVAILABILITY |= {"runs": ListOf(_OWN_RUN), "other_runs": ListOf(_OTHER_RUN)}
+_AVAILABILITY["port"] = Nullable({**_HOLDER, "error?": _LINE})
 _WORKER = {
     "error?": _T, "stage?": _LINE, "died?": _B, "late?": _B, "torch?": _LINE, "distributed?": _B, "nccl?": _B, "gpu?": _LINE,
     "sizes?": ListOf(TupleOf((Number(0), Number(0), Integer(0)))), "absent?": ListOf(Integer()), "bits?": Anything(), "differing?": Integer(0),
@@ -192,6 +197,7 @@ ANSWERS: dict[str, Any] = {
     "deep-open": _WORKERS,
     "deep-step": _WORKERS,
     "runs": _RUNS,
+    "availability": _AVAILABILITY,
     "clean": _RUNS,
     "stacks": {"ranks": ListOf(_RANK), "others?": MapOf(Number()), "at?": _TIME, "busy?": _COUNT},
 }

@@ -31,6 +31,12 @@ LAUNCH_OPTIONS = (
         "return when all hosts have started; see fanout attach",
         kind=bool, default=False, group=LAUNCH, only="run rerun",
     ),
+    Option(
+        "--wait",
+        "wait until all hosts, their GPUs and the port are free, at most TIME (default: no limit)",
+        kind=Duration, default=None, metavar="[TIME]", bounds=(1, MAX_SECONDS), zero=True, implied="0", group=LAUNCH,
+        only="run rerun",
+    ),
     # "" is the launcher's own working directory
     Option(
         "--name", "name the run; commands accept NAME like the run id", metavar="NAME", group=LAUNCH, only="run rerun export",
@@ -201,6 +207,11 @@ SELECTION_OPTIONS = (
         metavar="N", group=SELECTION,
     ),
     Option("--tag", "use only hosts with tag=TAG", metavar="TAG", group=SELECTION),
+    Option(
+        "--pick",
+        "free: use the first --nnodes hosts whose GPUs are free and that pass the check",
+        choices=("free",), metavar="free", group=SELECTION, only="run rerun check",
+    ),
 )  # fmt: skip
 
 CONNECTION_OPTIONS = (

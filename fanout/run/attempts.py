@@ -63,6 +63,11 @@ class AttemptLoop:
         self._limit_at: float | None = None  # when --time-limit ends the run, from the first start on
         self.first = self._build_launch(context.hosts, AttemptPlan(max_restarts=self.options.max_restarts))
 
+    @property
+    def was_outrun(self) -> bool:
+        """Return whether nothing was started only because another run or process uses a host."""
+        return not self._history[1:] and self.first.was_outrun
+
     def run(self, parent_pipe: detach.ParentPipe | None = None) -> int:
         """Run all attempts; return the exit status of the last one. With a ``parent_pipe``, the user can detach."""
         self._warn_of_hosts()

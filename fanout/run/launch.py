@@ -45,6 +45,7 @@ from fanout.run.step_progress import StepProgress
 from fanout.run.stop_progress import WaitReporter
 from fanout.run.stop_signals import choose_stop_signal
 from fanout.run.task_files import TaskFiles, build_planner
+from fanout.sharing.wait_policy import PASSING_CHECKS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +100,14 @@ class Launch:
     def has_started(self) -> bool:
         """Return whether train.sh was started on any host."""
         return any(host.go_at is not None for host in self.session.state.all_hosts)
+
+    @property
+    def was_outrun(self) -> bool:
+        """Return whether nothing was started only because another run or process uses a host."""
+        state = self.session.state
+        kinds = {host.trouble.kind for host in state.all_hosts if host.trouble is not None}
+        busy = kinds == {"busy"} or (bool(self.failed_checks) and self.failed_checks <= PASSING_CHECKS)
+        return busy and not self.has_started and not state.interrupts
 
     @property
     def failed_hosts(self) -> frozenset[str]:

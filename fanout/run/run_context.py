@@ -15,6 +15,7 @@ from fanout.remote.transports.select import TransportSelector
 from fanout.run.argument_order import resolve_hosts
 from fanout.run.command_context import CommandContext, load_command_context
 from fanout.run.process_context import ProcessContext
+from fanout.text.units import count_noun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,18 +53,23 @@ def select_hosts(command: CommandContext) -> RunContext:
     file = hostfile.read_host_list(request.hosts, stdin=process.stdin, environ=process.environ)
     filters = request.filters
     count = parse_host_count(filters.nnodes) if filters.nnodes else None
+    picks = bool(request.given.get("pick"))
+    if picks and count is None:
+        raise UsageError("--pick free: the number of hosts is missing", hint="--nnodes 4 --pick free")
     hosts = hostfile.select_hosts(
         file,
         include=filters.include,
         exclude=filters.exclude,
         nodes=filters.nodes,
         without=filters.without,
-        nnodes=count.most if count else None,
-        least=count.least if count and count.least < count.most else None,
+        nnodes=count.most if count and not picks else None,
+        least=count.least if count and count.least < count.most and not picks else None,
         tag=filters.tag,
         nproc_per_node=settings.nproc_per_node,
     )
     spares = hostfile.select_spares(file, hosts, without=filters.without, nproc_per_node=settings.nproc_per_node)
+    if picks and count is not None:
+        hosts = _list_candidates(file.source, (*hosts, *spares), count)
     path = settings.ssh_config  # ssh takes "none" for no file
     if path not in ("", "none") and (os.path.isdir(path) or not os.path.exists(path)):
         raise UsageError(f"--ssh-config {path}: no such file")
@@ -78,6 +84,14 @@ def select_hosts(command: CommandContext) -> RunContext:
         spares=spares,
         count=count,
     )
+
+
+def _list_candidates(source: str, hosts: tuple[Host, ...], count: HostCount) -> tuple[Host, ...]:
+    """Return the hosts to choose from, spares last. Raises UsageError if they can never be enough."""
+    if len(hosts) < count.least:
+        message = f"--nnodes {count.least} --pick free: {source} and the filters leave {count_noun(len(hosts), 'host')}"
+        raise UsageError(message, hint=f"add hosts, or run on fewer: --nnodes {len(hosts)}")
+    return hosts
 
 
 def open_recorded_run(command: CommandContext, handle: RunHandle) -> RunContext:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
 import sys
 
 from tests.lab.drive import Project, Running
@@ -77,3 +79,84 @@ def test_run_of_another_user_cannot_free_or_take_over_a_claim(project: Project, 
     project.write_file("stop", "")
     done = run.wait_for_end()
     assert done.code == 0, done.all
+
+
+def test_free_hosts_are_picked_in_file_order_and_the_others_are_explained(project: Project, lab4: Lab) -> None:
+    project.write_train_script('echo "rank $NODE_RANK of $NNODES"\n')
+    other = start_run_of_root(lab4["h2"])
+    lab4["h3"].drop_packets()
+    try:
+        picked = project.run_fanout("run", "-t", "2", "--nnodes", "2", "--pick", "free", "hosts.txt", "task.py")
+        checked = project.run_fanout("check", "-t", "2", "--nnodes", "2", "--pick", "free", "hosts.txt", "task.py")
+        refused = project.run_fanout("run", "-t", "2", "--nnodes", "3", "--pick", "free", "hosts.txt", "task.py")
+    finally:
+        lab4["h3"].stop_dropping()
+        end_run_of_root(lab4["h2"], other)
+    assert picked.code == 0, picked.all
+    assert re.search(r"skipped h2: port 29500: root, \S+, [\d.]+ s$", picked.err, re.MULTILINE), picked.all
+    assert "skipped h3: " in picked.err
+    assert "picked h[1,4]" in picked.err, picked.all
+    assert "rank 1 of 2" in picked.out
+    assert checked.code == 0, checked.all
+    assert "2 hosts" in checked.out
+    assert refused.code == 125, refused.all
+    assert "not launched: 2 of 3 hosts are free" in refused.err
+    assert "h2 is not free: port 29500: root, " in refused.err
+
+
+def test_host_on_which_a_check_fails_is_not_picked(project: Project, lab4: Lab) -> None:
+    project.write_train_script('echo "rank $NODE_RANK of $NNODES"\n')
+    project.write_hostfile("h1 slots=1\nh2 slots=1 workdir=/nowhere\nh3 slots=1\n")
+    picked = project.run_fanout("run", "--nnodes", "2", "--pick", "free", "hosts.txt", "task.py")
+    assert picked.code == 0, picked.all
+    assert "skipped h2: check workdir: " in picked.err
+    assert "picked h[1,3]" in picked.err
+    refused = project.run_fanout("run", "--nnodes", "3", "--pick", "free", "--wait", "hosts.txt", "task.py")
+    assert refused.code == 125, refused.all
+    assert "waiting does not change that" in refused.err
+
+
+def test_run_waits_for_another_user_and_starts_by_itself(project: Project, lab4: Lab) -> None:
+    project.write_train_script('echo "rank $NODE_RANK of $NNODES"\n')
+    other = start_run_of_root(lab4["h2"])
+    late = project.run_fanout("run", "--skip-check", "--wait", "1s", "hosts.txt", "task.py")
+    assert late.code == 125, late.all
+    assert re.search(r"^fanout: h2 is not free: port 29500: root, ", late.err, re.MULTILINE), late.all
+    assert "not launched: 3 of 4 hosts are free: not free within --wait 1s" in late.err
+    waiting = project.start_command("run", "--skip-check", "--wait", "hosts.txt", "task.py")
+    waiting.wait_for_output(r"waiting for h2 \(port 29500: root, .*\) · 3 of 4 free · ")
+    assert not project.list_records()
+    end_run_of_root(lab4["h2"], other)
+    done = waiting.wait_for_end()
+    assert done.code == 0, done.all
+    assert "rank 3 of 4" in done.out
+    assert len(project.list_records()) == 1
+
+
+def test_interrupted_wait_starts_nothing(project: Project, lab4: Lab) -> None:
+    other = start_run_of_root(lab4["h1"])
+    waiting = project.start_command("run", "-d", "--skip-check", "--wait", "8h", "hosts.txt", "task.py")
+    waiting.wait_for_output(r"waiting for h1 ")
+    waiting.send_signal(signal.SIGINT)
+    done = waiting.wait_for_end()
+    end_run_of_root(lab4["h1"], other)
+    assert done.code == 130, done.all
+    assert "interrupted: nothing was started" in done.err
+
+
+def test_two_waiting_runs_start_one_after_the_other(project: Project, lab4: Lab) -> None:
+    """Both see the hosts become free. One of them is refused, waits again, and starts when the first has ended."""
+    overlap = (
+        'mkdir busy.$NODE_RANK || echo OVERLAP\nsleep 1\nrmdir busy.$NODE_RANK\necho "rank $NODE_RANK of $NNODES"\n'
+    )
+    project.write_train_script(overlap)
+    other = start_run_of_root(lab4["h4"])
+    runs = [project.start_command("run", "--skip-check", "--wait", "hosts.txt", "task.py") for _ in range(2)]
+    for run in runs:
+        run.wait_for_output(r"waiting for h4 ")
+    end_run_of_root(lab4["h4"], other)
+    for run in runs:
+        done = run.wait_for_end(120)
+        assert done.code == 0, done.all
+        assert "rank 3 of 4" in done.out
+        assert "OVERLAP" not in done.out

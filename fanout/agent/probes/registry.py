@@ -22,6 +22,7 @@ _REGISTRY = {
     "deep-open": ("torch_test", "opened"),
     "deep-step": ("torch_test", "stepped"),
     "runs": ("runs", "ask_runs"),
+    "availability": ("availability", "ask_availability"),
     "clean": ("runs", "ask_clean"),
     "tree": ("source_tree", "ask_tree"),
     "software": ("python_env", "ask_software"),

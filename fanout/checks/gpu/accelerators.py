@@ -11,7 +11,7 @@ from fanout.checks.system import live_runs
 from fanout.model.hosts import Host
 from fanout.text.units import format_duration
 
-_ADVISE_TURNS = "ask that user, or use other hosts or other GPUs (gpus= in the hostfile)"
+_ADVISE_TURNS = "ask that user, use other hosts (--pick free), or let the run start when they are free (--wait)"
 
 
 def count_gpus(facts: Mapping[str, Any]) -> int:
