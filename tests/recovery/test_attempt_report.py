@@ -11,7 +11,7 @@ from fanout.model.schema import InvalidValue
 from fanout.recovery import attempt_report
 from fanout.recovery.attempt import Fleet, RecoveryOptions
 from fanout.recovery.decision import Restart, advise_restarts, decide_next
-from tests.recovery.test_decision import OPTIONS, build_attempt
+from tests.recovery.attempts import OPTIONS, build_attempt
 
 LOST = build_attempt(
     steps=(1, 257),
