@@ -188,6 +188,11 @@ _ROWS = (
         section="after", positionals=(LATEST_RUN,), groups=(OUTPUT,),
     ),
     Command(
+        "notify", "[--test NAME]", "List the services for messages, or test one.", "fanout.commands.notify:run_notify",
+        epilog="The services are entries of ~/.config/fanout/notify.toml, and env, which stands for $FANOUT_NOTIFY_URL. "
+        "Exit status: 0, or 1 if the service did not accept the test.",
+    ),
+    Command(
         "lnav", "[--install]", "Print or install the format with which lnav reads records.",
         "fanout.commands.lnav:run_lnav",
         epilog="lnav is a viewer of log files. After --install: lnav ~/.local/state/fanout/runs/RUN/events.jsonl, or the files "

@@ -70,6 +70,7 @@ COMMAND_OPTIONS: tuple[Option, ...] = (
         "let the ranks save before the stop, for up to TIME (default: --save-before of the run, or 10m)",
         kind=Duration, words=("", "auto"), metavar="[TIME]", bounds=(1, MAX_SECONDS), implied="auto", commands=("stop",),
     ),
+    Option("--test", "send a test message to NAME", metavar="NAME", commands=("notify",)),
     Option("--html", "write an HTML page to FILE instead", metavar="FILE", commands=("report",)),
     Option(
         "--from", "start at 90, 5m, 1:02:03, or =-30s before the end (default: the start)",

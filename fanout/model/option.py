@@ -17,7 +17,7 @@ RECOVERY = "restarts"
 SELECTION = "host selection"
 CONNECTION = "connection (in addition to ~/.ssh/config)"
 OUTPUT = "output"
-RECORD = "record"
+RECORD = "record and messages"
 
 
 class Duration(float):

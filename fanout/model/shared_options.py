@@ -317,6 +317,21 @@ RECORD_OPTIONS = (
         "add your own error signatures (docs/diagnosis.md)",
         metavar="FILE", group=RECORD, commands=("report", "why"),
     ),
+    Setting(
+        "--hook",
+        "call CMD for each of started, failed, ended, hang, host-lost, restarted, with the event as JSON on stdin",
+        metavar="CMD", group=RECORD,
+    ),
+    Setting(
+        "--notify",
+        "send failures, hangs, restarts and the end of a run of at least 5 minutes to NAME of ~/.config/fanout/notify.toml",
+        metavar="NAME", group=RECORD,
+    ),
+    Setting(
+        "--metrics-file",
+        "write state, step, loss and speed to FILE every 15 s, in the format of Prometheus",
+        metavar="FILE", group=RECORD,
+    ),
 )  # fmt: skip
 
 SHARED_OPTIONS: tuple[Option, ...] = (

@@ -12,7 +12,17 @@ from fanout.model.hosts import Host, Origin
 from fanout.model.schema import ListOf, Text
 from fanout.model.settings import Settings
 
-_REACHING = ("transport", "ssh_config", "ssh_option", "user", "connect_timeout", "fanout", *policy.POLICY_SETTINGS)
+_REACHING = (
+    "transport",
+    "ssh_config",
+    "ssh_option",
+    "user",
+    "connect_timeout",
+    "fanout",
+    "hook",
+    "notify",
+    *policy.POLICY_SETTINGS,
+)
 
 
 _CHOICES = {name.rstrip("?"): kind for name, kind in schema.schema_of(Settings).items()}

@@ -34,6 +34,7 @@ from fanout.run.connections import route_signals
 from fanout.run.fence_watch import FenceWatch
 from fanout.run.launch import Launch, RunResources
 from fanout.run.launcher_host import describe_launcher_host
+from fanout.run.notifications import Notifications
 from fanout.run.recovery_options import build_recovery_options
 from fanout.run.run_context import RunContext
 from fanout.run.run_screen import RunScreen
@@ -72,13 +73,16 @@ class AttemptLoop:
         """Run all attempts; return the exit status of the last one. With a ``parent_pipe``, the user can detach."""
         self._warn_of_hosts()
         self.first.check_plan()
+        notifications = Notifications(self.context)  # its errors come before there is a record
         self._make_directory()
         self._write_command()
         once = parent_pipe.deliver_once if parent_pipe is not None else None
         with ExitStack() as locks, route_signals(once=once) as router:
             screen = self._open_screen(parent_pipe, partial(router.handle_signal, signal.SIGINT, None))
             locks.callback(screen.close)
-            return self._run_attempts(RunResources(router=router, locks=locks, screen=screen, clock=self._clock))
+            notifications.begin(self.run_id, self.first.directory)
+            resources = RunResources(router=router, locks=locks, screen=screen, clock=self._clock)
+            return self._run_attempts(resources, notifications)
 
     def _open_screen(self, parent_pipe: detach.ParentPipe | None, stop: Callable[[], None]) -> RunScreen:
         first = self.first
@@ -94,24 +98,25 @@ class AttemptLoop:
             stop=stop,
         )
 
-    def _run_attempts(self, run: RunResources) -> int:
+    def _run_attempts(self, run: RunResources, notifications: Notifications) -> int:
         launch, holder = self.first, ClaimHolder()
-        while True:
-            describe = partial(attempt_report.describe_first_step, tuple(self._history), launch.attempt.number)
-            try:
-                launch.start(run, holder, describe)
-            except BaseException:
-                launch.close()
-                holder.close()
-                raise
-            decision = self._decide(launch)
-            if isinstance(decision, Restart) and not self._wait_for_restart(launch, decision):
-                decision = self._cancel_restart(launch)
-            if isinstance(decision, EndRun):
-                return self._finish(launch, holder)
-            run.router.keep_signals()
-            before = holder.keep(launch)
-            launch = self._build_next(launch, before, decision)
+        try:
+            while True:
+                describe = partial(attempt_report.describe_first_step, tuple(self._history), launch.attempt.number)
+                notifications.begin_attempt(launch.attempt.number, launch.context.host_names, launch.steps)
+                launch.start(run, [holder, notifications], describe)
+                decision = self._decide(launch)
+                if isinstance(decision, Restart) and not self._wait_for_restart(launch, decision):
+                    decision = self._cancel_restart(launch)
+                if isinstance(decision, EndRun):
+                    return self._finish(launch, holder, notifications)
+                run.router.keep_signals()
+                before = holder.keep(launch)
+                launch = self._build_next(launch, before, decision)
+        except BaseException:
+            launch.close()  # a connection that closes only at the exit of Python would wait for a thread without end
+            holder.close()
+            raise
 
     def _warn_of_hosts(self) -> None:
         """Warn about a launcher that fails with a host, and about spares that cannot take part."""
@@ -323,7 +328,7 @@ class AttemptLoop:
             ends[name] = compute_fence_end(seen, lease=settings.lease, grace=settings.grace)
         return ends
 
-    def _finish(self, launch: Launch, holder: ClaimHolder) -> int:
+    def _finish(self, launch: Launch, holder: ClaimHolder, notifications: Notifications) -> int:
         """Release the hosts, print the report with one line per attempt, and return the exit status.
 
         The report is that of the last attempt that started. If the user stopped the run between two attempts, its outcome
@@ -337,7 +342,9 @@ class AttemptLoop:
                 number = launch.session.state.interrupts[0]
                 reported.outcome = stop_between_attempts(reported.outcome, number, launch.attempt.number)
         holder.release()
-        return reported.finish(partial(render_attempts, self._records))
+        code = reported.finish(partial(render_attempts, self._records))
+        notifications.finish(reported.outcome, reported.verdict)
+        return code
 
     def _append_record(self, launch: Launch, record: AttemptRecord) -> None:
         self._records.append(record)

@@ -123,10 +123,12 @@ class Launch:
 
     # -- start and watch
 
-    def start(self, run: RunResources, observer: Subscriber, describe_first_step: Callable[[int], str]) -> None:
+    def start(
+        self, run: RunResources, observers: Sequence[Subscriber], describe_first_step: Callable[[int], str]
+    ) -> None:
         """Run all steps until the attempt has ended on every host.
 
-        ``observer`` receives every event too. ``describe_first_step`` returns the message about the first step.
+        ``observers`` receive every event too. ``describe_first_step`` returns the message about the first step.
         """
         self._screen = run.screen
         self._guardian = Guardian()
@@ -152,7 +154,7 @@ class Launch:
         self._screen.begin(pool.clock(), **facts)
         reporters = self.reporters
         subscribers: list[Subscriber] = [self.record, self.tails, self.collector, self._view, reporters.hangs]
-        subscribers += [reporters.pace, self.steps, observer, requests, run.screen.stacks]
+        subscribers += [reporters.pace, self.steps, *observers, requests, run.screen.stacks]
         self.session = Session(pool, self.heading.hosts, subscribers)
         nodes = {name: rank for rank, name in enumerate(self.heading.hosts)}
         run.screen.stacks.use_session(self.session, self.attempt_id, nodes)

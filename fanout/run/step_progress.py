@@ -29,6 +29,8 @@ class StepProgress:
         self.last: int | None = None
         self.first_at: float | None = None
         self.last_at: float | None = None
+        self.loss: float | None = None  # the newest
+        self.speed: float | None = None  # the newest, in tokens per second
         self._unread: dict[tuple[str, int], LineBuffer] = {}
 
     def __call__(self, event: Event, state: RunState) -> None:
@@ -41,6 +43,8 @@ class StepProgress:
             found = parse_line(split_rank_prefix(strip_escapes(line))[0], self._metric)
             if found is not None and found.step is not None:
                 self._add_step(found.step, event.at)
+                self.loss = found.loss if found.loss is not None else self.loss
+                self.speed = found.speed if found.speed is not None else self.speed
 
     def _read_first_lines(self, block: bytes) -> list[str]:
         """Return the lines at the beginning of the chunk until a step is known: they may have the first step of a burst."""

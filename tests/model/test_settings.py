@@ -150,7 +150,7 @@ def test_every_duration_has_the_same_forms_from_every_source(name: str, text: st
 
 
 def test_the_durations_are_the_options_that_take_a_time() -> None:
-    assert {row.name for row in OPTIONS if "TIME" in row.metavar.split("|")} - {"since"} == set(DURATIONS)
+    assert {row.name for row in OPTIONS if "TIME" in row.metavar.split("|")} - {"since", "begin"} == set(DURATIONS)
 
 
 def test_every_setting_can_be_given_its_own_default() -> None:
