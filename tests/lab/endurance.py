@@ -30,8 +30,10 @@ DISK_MB = 64
 STEPS_PER_FAULT = 55
 TOLERANCE = 0.01  # of val_nll, relative: the order of additions differs, and hundreds of steps enlarge that
 HOSTS = "".join(f"h{number} slots=1{' spare' if number > 4 else ''}\n" for number in range(1, 7))
-FLAGS = ("--max-restarts", "3", "--restart-rate", "off", "--lease", "12", "--grace", "4", "--last-words", "1")
-FLAGS += ("--connect-timeout", "5", "--resume-args", "--train.load_checkpoint_path auto", "--hide", "^beat ")
+FLAGS = (
+    *("--max-restarts", "3", "--restart-rate", "off", "--lease", "12", "--grace", "4", "--last-words", "1"),
+    *("--connect-timeout", "5", "--resume-args", "--train.load_checkpoint_path auto", "--hide", "^beat "),
+)
 TASK = ("own_log_task.py", "tasks/train_llada2_bd.py", "configs/sft/llada2_mini_bd_sft.yaml")
 
 
