@@ -31,6 +31,7 @@ CONVERTER = "tests/tasks/test_task_weights.py::test_the_converter_splits_merges_
 CHECKPOINTS = "tests/tasks/test_task_resume.py::test_checkpoints_of_another_run_or_trainer_in_the_same_directory_stay"
 
 GUARDS = {
+    "fanout/notify/metrics_file.py:_write": "tests/notify/test_metrics_file.py::test_file_of_another_program_is_refused",
     "fanout/agent/overflow_buffer.py:punch_hole": SPOOL,
     "fanout/agent/state_dir.py:make_private": "tests/agent/test_state_dir.py::test_the_directory_belongs_to_the_user_only",
     "fanout/agent/claim_files.py:write_claim": CLAIM,

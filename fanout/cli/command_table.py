@@ -129,7 +129,7 @@ _ROWS = (
     Command(
         "export", "[FLAGS] FORMAT HOSTS TASK [ARG…]", "Print the launch plan as a job of a scheduler.",
         "fanout.commands.export:run_export", positionals=(FORMAT, HOSTS, TASK), takes_task=True, flags_after=False,
-        groups=(LAUNCH, SELECTION), main_flags=("--env", "--nnodes"),
+        groups=(LAUNCH, SELECTION), main_flags=("--env",),
         missing_task=("HOSTS or TASK is missing", "fanout export slurm hosts.txt task.py cfg.yaml"),
         epilog="Comments at the top of the job name what you must fill in. fanout writes credentials by name only. "
         "Example: fanout export slurm hosts.txt task.py cfg.yaml > job.sh && sbatch job.sh",

@@ -102,14 +102,14 @@ def _save_by_launcher(
     except OSError as error:
         raise UsageError(f"cannot write the request into {recorded.path}: {error.strerror}") from None
     process.print_message(f"run {run}: sent its launcher (pid {living.pid}) the request to save and stop")
-    began, printer = time.time(), PlannedStopPrinter(process)
+    asked_at, began, printer = time.time(), time.monotonic(), PlannedStopPrinter(process)
     state = RunState.initial(recorded.heading.hosts, at=recorded.began_at)
     for event in follow.follow_events(recorded, reads_log=False):
         if event is not None:
             state = apply_recorded_event(state, event)
-            if event.at >= began - ANSWER_SECONDS:
+            if event.at >= asked_at - ANSWER_SECONDS:
                 printer(event, state)
-        elif state.save_request is None and not state.interrupts and time.time() - began > ANSWER_SECONDS:
+        elif state.save_request is None and not state.interrupts and time.monotonic() - began > ANSWER_SECONDS:
             process.print_message(f"run {run}: its launcher did not take the request within {ANSWER_SECONDS:g} s")
             process.stderr.write(f"        try:  fanout stop {run}    # stops it without a save\n")
             return ExitStatus.UNREACHABLE

@@ -255,7 +255,7 @@ OUTPUT_OPTIONS = (
         "--color",
         "print colors (default: {default})",
         default="auto", choices=("auto", "always", "never"), group=OUTPUT,
-        commands=("check", "ps", "logs", "stacks", "stop", "report", "why", "lnav", "hosts", "init", "exec", "clean"),
+        commands=("check", "ps", "logs", "stacks", "stop", "report", "why", "lnav", "hosts", "init", "exec", "clean", "export", "notify"),
     ),
     # "" is smart, or all if --grep is given
     Setting(

@@ -10,11 +10,13 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from fanout.model.errors import UsageError
 from fanout.model.events import Event
 from fanout.model.outcome import RunOutcome
 from fanout.model.state import Phase, RunState
 
 EVERY_SECONDS = 15.0
+FIRST_BYTES = b"# HELP fanout_"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +26,22 @@ class Metrics:
     step: int | None = None
     loss: float | None = None
     speed: float | None = None
+
+
+def check_metrics_path(path: str) -> None:
+    """Raise UsageError unless the file can be written here: its directory exists, and it is new or a file of fanout."""
+    folder = os.path.dirname(path)
+    if not os.path.isdir(folder):
+        raise UsageError(f"--metrics-file {path}: no directory {folder}", hint=f"mkdir -p {folder}")
+    try:
+        with open(path, "rb") as file:
+            beginning = file.read(len(FIRST_BYTES))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UsageError(f"--metrics-file {path}: {error.strerror}", hint="choose another file") from None
+    if beginning not in (FIRST_BYTES, b""):
+        raise UsageError(f"--metrics-file {path} exists, and fanout did not write it", hint="choose another file")
 
 
 class MetricsFile:

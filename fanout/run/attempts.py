@@ -33,12 +33,11 @@ from fanout.run.claim_holder import ClaimHolder
 from fanout.run.connections import route_signals
 from fanout.run.fence_watch import FenceWatch
 from fanout.run.launch import Launch, RunResources
-from fanout.run.launcher_host import describe_launcher_host
+from fanout.run.launcher_host import list_host_warnings
 from fanout.run.notifications import Notifications
 from fanout.run.recovery_options import build_recovery_options
 from fanout.run.run_context import RunContext
 from fanout.run.run_screen import RunScreen
-from fanout.run.spare_check import check_spares
 from fanout.run.task_files import TaskFiles
 from fanout.text.units import format_duration
 from fanout.ui.attempt_table import render_attempts
@@ -71,7 +70,8 @@ class AttemptLoop:
 
     def run(self, parent_pipe: detach.ParentPipe | None = None) -> int:
         """Run all attempts; return the exit status of the last one. With a ``parent_pipe``, the user can detach."""
-        self._warn_of_hosts()
+        for warning in list_host_warnings(self.context, self.files):
+            self.context.process.print_message(warning)
         self.first.check_plan()
         notifications = Notifications(self.context)  # its errors come before there is a record
         self._make_directory()
@@ -117,15 +117,6 @@ class AttemptLoop:
             launch.close()  # a connection that closes only at the exit of Python would wait for a thread without end
             holder.close()
             raise
-
-    def _warn_of_hosts(self) -> None:
-        """Warn about a launcher that fails with a host, and about spares that cannot take part."""
-        warning = describe_launcher_host(self.context) if self.options.max_restarts else ""
-        if warning:
-            self.context.process.print_message(warning)
-        if self.options.max_restarts and self.context.spares and not self.context.settings.skip_check:
-            for warning in check_spares(self.context, self.files):
-                self.context.process.print_message(f"warning: {warning}")
 
     # -- launches
 

@@ -1,10 +1,21 @@
-"""Launcher host: warn if the launcher of a run with restarts is on one of the run's hosts, because it fails with it."""
+"""Host warnings: a launcher that fails with one of the run's hosts, and spare hosts that cannot take part."""
 
 from __future__ import annotations
 
 from fanout.model.errors import FanoutError
 from fanout.model.hosts import Host, fold_names
 from fanout.run.run_context import RunContext
+from fanout.run.spare_check import check_spares
+from fanout.run.task_files import TaskFiles
+
+
+def list_host_warnings(context: RunContext, files: TaskFiles) -> list[str]:
+    """Return the warnings about the hosts of a run with restarts, before it starts."""
+    if not context.settings.max_restarts:
+        return []
+    warning = describe_launcher_host(context)
+    spares = check_spares(context, files) if context.spares and not context.settings.skip_check else ()
+    return [*([warning] if warning else []), *(f"warning: {text}" for text in spares)]
 
 
 def describe_launcher_host(context: RunContext) -> str:

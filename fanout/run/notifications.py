@@ -17,7 +17,7 @@ from fanout.notify.chat_services import is_worth_sending, read_addresses, send_t
 from fanout.notify.delivery import Delivery
 from fanout.notify.hook import HOOK_LOG, call_hook
 from fanout.notify.message import RunMessage
-from fanout.notify.metrics_file import Metrics, MetricsFile
+from fanout.notify.metrics_file import Metrics, MetricsFile, check_metrics_path
 from fanout.notify.run_messages import RunMessages
 from fanout.record.run_handle import RunHandle
 from fanout.run.run_context import RunContext
@@ -34,11 +34,8 @@ class Notifications:
         self._context, settings = context, context.settings
         self._addresses = read_addresses(settings.notify, context.process.environ) if settings.notify else ()
         self._metrics_path = os.path.join(context.process.cwd, settings.metrics_file) if settings.metrics_file else ""
-        folder = os.path.dirname(self._metrics_path)
-        if self._metrics_path and not os.path.isdir(folder):
-            raise UsageError(
-                f"--metrics-file {settings.metrics_file}: no directory {folder}", hint=f"mkdir -p {folder}"
-            )
+        if self._metrics_path:
+            check_metrics_path(self._metrics_path)
         self._messages: RunMessages | None = None
         self._delivery: Delivery | None = None
         self._file: MetricsFile | None = None

@@ -27,6 +27,8 @@ WALL = {
     "run/launch.py": "since when it holds the record, for people",
     "commands/run.py": "ages of records",
     "commands/ps.py": "ages of runs",
+    "commands/stop.py": "which recorded events follow its request",
+    "record/run_summary.py": "when the next attempt of a run starts, for people",
 }
 
 

@@ -28,7 +28,7 @@ from tests.lab.specs import UID, Bind
 DISK = "/home/lab/disk"
 DISK_MB = 64
 STEPS_PER_FAULT = 55
-TOLERANCE = 0.01  # of val_nll, relative: the order of additions differs, and hundreds of steps enlarge that
+TOLERANCE = 0.002  # of val_nll, relative: a resume changes the order of additions
 HOSTS = "".join(f"h{number} slots=1{' spare' if number > 4 else ''}\n" for number in range(1, 7))
 FLAGS = (
     *("--max-restarts", "3", "--restart-rate", "off", "--lease", "12", "--grace", "4", "--last-words", "1"),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from fanout.model.errors import UsageError
 from fanout.model.outcome import outcome_of
 from fanout.model.state import RunState, apply_event
-from fanout.notify.metrics_file import Metrics, MetricsFile
+from fanout.notify.metrics_file import Metrics, MetricsFile, check_metrics_path
 from tests import histories
 
 
@@ -32,3 +34,13 @@ def test_metrics_of_a_whole_run(tmp_path: Path) -> None:
     assert samples["fanout_run_exit_code"] == 0.0
     assert (samples["fanout_step"], samples["fanout_loss"], samples["fanout_restarts"]) == (40.0, 2.25, 1.0)
     assert [entry.name for entry in tmp_path.iterdir()] == ["run.prom"]
+    check_metrics_path(str(path))
+
+
+def test_file_of_another_program_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "train.py"
+    path.write_text("import torch\n")
+    with pytest.raises(UsageError, match="exists, and fanout did not write it"):
+        check_metrics_path(str(path))
+    with pytest.raises(UsageError, match="no directory"):
+        check_metrics_path(str(tmp_path / "none" / "run.prom"))

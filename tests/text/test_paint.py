@@ -55,7 +55,12 @@ def test_the_state_of_a_run_has_a_colour_and_its_name_has_none(state: str, code:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_the_flag_for_colours(name: str) -> None:
-    words = {"run": ["h1", "t.py"], "exec": ["h1", "--", "true"], "why": ["x.log"]}.get(name, [])
+    words = {
+        "run": ["h1", "t.py"],
+        "exec": ["h1", "--", "true"],
+        "why": ["x.log"],
+        "export": ["slurm", "h1", "t.py"],
+    }.get(name, [])
     assert parse_arguments([name, "--color", "never", *words]).flags["color"] == "never"
 
 
