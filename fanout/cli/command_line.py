@@ -8,7 +8,7 @@ from __future__ import annotations
 from fanout.cli.command_table import COMMANDS
 from fanout.model.errors import UsageError
 from fanout.model.option_table import options_of
-from fanout.model.task_words import is_program_name
+from fanout.model.task_words import MODULE_FLAGS, is_program_name
 
 TYPE_CHECKING = False  # a help page must not pay for typing
 if TYPE_CHECKING:
@@ -34,11 +34,17 @@ class SplitCommandLine:
         self.positionals: list[str] = []
         self.tail: list[str] = []
         self.literal = False
+        self.module = ""
 
     @property
-    def task(self) -> str:
-        """Return the last positional, which is the task if the command has one."""
-        return self.positionals[-1] if self.positionals else ""
+    def task(self) -> list[str]:
+        """Return the words of the task without its arguments: the last positional, or ``-m MODULE``."""
+        return ["-m", self.module] if self.module else self.positionals[-1:]
+
+    @property
+    def words_before_task(self) -> list[str]:
+        """Return the positionals before the task."""
+        return [word for word in (self.positionals if self.module else self.positionals[:-1]) if word]
 
 
 def split_command_line(command: Command, words: Sequence[str]) -> SplitCommandLine:
@@ -53,7 +59,10 @@ def split_command_line(command: Command, words: Sequence[str]) -> SplitCommandLi
     most = command.most_positionals if command.most_positionals is not None else len(words)
     while rest and len(line.positionals) < most:
         word = rest.pop(0)
-        if word == "--":
+        if command.has_task and word.partition("=")[0] in MODULE_FLAGS:
+            _take_module(command, line, word, rest)
+            most = len(line.positionals)
+        elif word == "--":
             line.literal = True
             if command.flags_after and command.takes_task and not line.positionals:
                 line.positionals.append("")
@@ -68,6 +77,26 @@ def split_command_line(command: Command, words: Sequence[str]) -> SplitCommandLi
             _take_flag(line, rest.pop(0), rest, takes)
     line.tail = rest[1:] if command.flags_after and rest[:1] == ["--"] else rest
     return line
+
+
+def _take_module(command: Command, line: SplitCommandLine, word: str, rest: list[str]) -> None:
+    """Take the module of the task. Raises UsageError without one, or for a file."""
+    flag, equals, module = word.partition("=")
+    if not equals and rest:
+        module = rest.pop(0)
+    names = [row.name for row in command.positionals]
+    line.positionals += [""] * (names.index("task") - len(line.positionals))
+    line.module = module
+    meant = ["fanout", command.name, *line.head, *filter(None, line.positionals)]
+    if not module or module.startswith("-"):
+        meant += ["-m", "package.module", "cfg.yaml"]
+        raise UsageError(f"{command.name}: {flag} needs the name of a module", hint=" ".join(meant))
+    if "/" in module or is_program_name(module):
+        meant += [module, *rest]
+        raise UsageError(
+            f"{command.name}: {flag} takes a module such as package.module, and {module} is a file",
+            hint=" ".join(meant),
+        )
 
 
 def _take_flag(line: SplitCommandLine, word: str, rest: list[str], takes: dict[str, Option | None]) -> None:
@@ -142,20 +171,20 @@ def check_stray_flags(command: Command, line: SplitCommandLine) -> tuple[str, ..
 
     Raises UsageError for --dry-run there, because fanout would launch on all hosts instead.
     """
-    tail, task = line.tail, line.task
+    tail, task = line.tail, " ".join(line.task)
     own = {flag for flag in _list_flags(command) if flag.startswith("--")}
     own_tail = tail[: tail.index("--")] if "--" in tail else tail
     stray = [word for word in own_tail if normalize_flag(word).partition("=")[0] in own - {"--help"}]
     if any(normalize_flag(word) == "--dry-run" for word in stray):
         import shlex
 
-        verb, hosts = command.name, [word for word in line.positionals[:-1] if word]
+        verb, hosts = command.name, line.words_before_task
         rest = [word for word in tail if normalize_flag(word) != "--dry-run"]
         raise UsageError(
             f"{verb}: --dry-run stands after {task}: fanout would pass it to {task} and launch the run",
-            hint=shlex.join(["fanout", verb, "--dry-run", *line.head, *hosts, task, *rest])
+            hint=shlex.join(["fanout", verb, "--dry-run", *line.head, *hosts, *line.task, *rest])
             + f"\n              to pass it to {task}:  "
-            + shlex.join(["fanout", verb, *line.head, *hosts, "--", task, *tail]),
+            + shlex.join(["fanout", verb, *line.head, *hosts, "--", *line.task, *tail]),
         )
     if not stray:
         return ()

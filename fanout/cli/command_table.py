@@ -71,6 +71,11 @@ class Command:
         return self.about[0].lower() + self.about[1:].rstrip(".")
 
     @property
+    def has_task(self) -> bool:
+        """Return whether the last positional is the task, which may be ``-m MODULE``."""
+        return bool(self.positionals) and self.positionals[-1] is TASK
+
+    @property
     def takes_hosts_and_task(self) -> bool:
         """Return whether the command line is HOSTS TASK [ARG…]."""
         return [word.name for word in self.positionals] == ["hosts", "task"]
@@ -95,7 +100,7 @@ SECTIONS = ("launch", "watch", "after", "hosts")
 HOSTS = Positional("hosts", "HOSTS", "hostfile, or hosts: gpu01,gpu02 (default: hosts in fanout.toml)", optional=True)
 PS_HOSTS = Positional("hosts", "HOSTS", "ask these hosts for your runs (default: list the records here)", optional=True)
 ASKED_HOSTS = Positional("hosts", "HOSTS", "ask these hosts, if there is no record here", optional=True)
-TASK = Positional("task", "TASK", "training script; all words after it are its arguments", optional=True)
+TASK = Positional("task", "TASK", "training script, or -m MODULE; all words after it are its arguments", optional=True)
 FORMAT = Positional("format", "FORMAT", "slurm, kubernetes, skypilot or dstack")
 LATEST_RUN = Positional("run", "RUN", "run id, part of it, name, or @-1 (default: the latest)", optional=True)
 ACTIVE_RUN = Positional("run", "RUN", "run id, part of it, name, or @-1 (default: the active run)", optional=True)
@@ -117,6 +122,7 @@ _ROWS = (
         main_flags=("--dry-run", "--detach", "--name", "--venv", "--env", "--max-restarts"),
         missing_task=("TASK is missing", "fanout run hosts.txt task.py cfg.yaml"),
         details="All words after TASK are arguments of the task: fanout run hosts.txt task.py cfg.yaml --train.lr 1e-4. "
+        "fanout run hosts.txt -m package.module cfg.yaml runs a module, as torchrun -m does. "
         "After TASK, fanout warns about its own flags and refuses --dry-run; put -- before TASK to allow them.",
     ),
     Command(

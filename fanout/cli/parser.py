@@ -92,7 +92,8 @@ def _build_request(command: Command, values: dict[str, Any], line: SplitCommandL
     _parse_values(command, values)
     hosts = values.pop("hosts", "")
     named = values.pop("task", None) or ()
-    task = ((named,) if isinstance(named, str) else tuple(named)) + tuple(line.tail)
+    first = ("-m", line.module) if line.module else (named,) if isinstance(named, str) else tuple(named)
+    task = (*first, *line.tail)
     if command.missing_task and not task:
         message, example = command.missing_task
         raise UsageError(f"{command.name}: {message}", hint=example)

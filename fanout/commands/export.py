@@ -17,6 +17,7 @@ from fanout.model.errors import UsageError
 from fanout.model.exit_status import ExitStatus
 from fanout.model.host_facts import HostFacts
 from fanout.model.request import Request
+from fanout.model.task_words import get_module
 from fanout.record.index import make_run_id
 from fanout.run.process_context import ProcessContext
 from fanout.run.run_context import load_run_context
@@ -57,7 +58,9 @@ def run_export(request: Request, process: ProcessContext) -> int:
 
 
 def _name_job(task: tuple[str, ...]) -> str:
-    """Return the name of the task's file without its extension."""
+    """Return the name of the task's file without its extension, or the last name of its module."""
+    if module := get_module(task):
+        return module.rpartition(".")[2]
     return os.path.splitext(os.path.basename(task[0]))[0] or "train"
 
 

@@ -19,6 +19,7 @@ from fanout.model.hosts import Host
 from fanout.model.option_table import HOST_SETTINGS
 from fanout.model.plan import SETUP, Default, EnvValue, LaunchPlan, NodePlan, PathList
 from fanout.model.settings import Settings
+from fanout.model.task_words import get_module
 
 RESERVED = frozenset(
     "NNODES NODE_RANK MASTER_ADDR MASTER_PORT NPROC_PER_NODE RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE GROUP_RANK "
@@ -32,6 +33,7 @@ class Planner:
     """Input of a plan except the facts about the hosts, so that a check and a run make the same plan.
 
     ``hosts`` are in rank order. ``directory`` is the work directory. Without ``has_script``, hosts start torchrun.
+    ``task_file`` is the file of a module in the work directory, "" for another module.
     """
 
     hosts: Sequence[Host]
@@ -40,6 +42,7 @@ class Planner:
     run_id: str
     directory: str
     has_script: bool
+    task_file: str = ""
     detached: bool = False
     attempt: AttemptPlan = FIRST_ATTEMPT
 
@@ -65,7 +68,7 @@ class Planner:
                     cwd=host.workdir or self.directory,
                     argv=self._build_argv(rank, nproc, master),
                     env=tuple(exports.items()),
-                    needs=(settings.script, self.task[0]) if self.has_script else (self.task[0],),
+                    needs=self._list_needed_files(),
                     claims=_build_claims(host, settings, nproc, facts),
                     first_rank=first_rank,
                     run_id=self.run_id,
@@ -92,6 +95,11 @@ class Planner:
             contract["NPROC_PER_NODE"] = str(nproc)
         contract |= self.attempt.build_exports()
         return contract
+
+    def _list_needed_files(self) -> tuple[str, ...]:
+        """Return the files in the work directory that a host needs."""
+        file = self.task_file if get_module(self.task) else self.task[0]
+        return tuple(filter(None, (self.settings.script if self.has_script else "", file)))
 
     def _build_argv(self, rank: int, nproc: int | None, master: str) -> tuple[str, ...]:
         settings = self.settings

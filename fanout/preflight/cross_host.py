@@ -16,6 +16,7 @@ from fanout.model.credentials import hide_values
 from fanout.model.hosts import Host
 from fanout.model.plan import LaunchPlan, NodePlan
 from fanout.model.rpc import WAVE, Asker, ProbeAnswer, ProbeRequest
+from fanout.model.task_words import get_program
 from fanout.remote import protocol
 
 _SHARE_SECONDS = 15.0
@@ -97,7 +98,7 @@ def rehearse_script(case: CheckContext, asker: Asker, plan: Callable[[], LaunchP
             "argv": list(node.argv),
             "env": protocol.encode_environment(node),
             "cwd": node.cwd,
-            "task": made.task[0],
+            "task": get_program(made.task),
             "launchers": describe_launchers(),
         }
         asks.append(ProbeRequest(host=name, what="rehearse", args=args, timeout=_REHEARSAL_SECONDS))

@@ -23,6 +23,7 @@ from fanout.checks.files import task_config
 from fanout.checks.gpu.accelerators import count_gpus
 from fanout.checks.network import interfaces, mesh
 from fanout.checks.network.addresses import is_all_loopback, list_master_candidates
+from fanout.checks.software import task_imports
 from fanout.checks.ssh.invalid_answers import InvalidAnswerRecorder
 from fanout.model.errors import UsageError
 from fanout.model.events import AnswerReason
@@ -154,7 +155,8 @@ def _build_fact_questions(request: CheckRequest, host: Host) -> dict[str, Any]:
         "workdir": host.workdir or request.workdir,
         "paths": paths,
         "venv": request.venv,
-        "imports": list(request.imports),
+        "imports": [*request.imports, *task_imports.list_module_questions(request.module if not request.task else "")],
+        "is_module": bool(request.module),
         "tree": len(request.hosts) > 1,
         "space": {"workdir": "."},
         "peers": [address for name, address in request.connected_addresses.items() if name != host.name][:2],

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from fanout import hostfile
 from fanout.model.errors import UsageError
 from fanout.model.request import Request
-from fanout.model.task_words import is_config_name, is_program_name
+from fanout.model.task_words import get_module, is_config_name, is_program_name
 from fanout.text.suggest import find_nearest
 
 USUAL_HOSTFILES = ("hosts.txt", "hostfile", "hostfile.txt", "hosts", "hosts.yaml", "nodes.txt", "machines.txt")
@@ -50,6 +50,11 @@ def suggest_task(request: Request, directory: str) -> str:
 def _check_order(request: Request, default: str) -> None:
     """Raise UsageError if the words are certainly in another order than HOSTS TASK [ARG…]."""
     hosts, task = request.hosts, request.task
+    if get_module(task):
+        if hosts and (kind := hostfile.describe_task_file(hosts)):
+            meant = _build_command(request, [_guess_hostfile(), *task])
+            raise UsageError(f"{hosts}: {kind}; HOSTS comes first, then -m MODULE", hint=meant)
+        return
     kind = hostfile.describe_task_file(hosts) if hosts else ""
     if kind:
         raise UsageError(f"{hosts}: {kind}; HOSTS comes first, then TASK", hint=_correct_order(request))

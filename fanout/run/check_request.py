@@ -17,6 +17,7 @@ from fanout.model.errors import FanoutError
 from fanout.model.hosts import fold_names
 from fanout.model.state import HostState, Phase
 from fanout.model.suggested_commands import CommandBuilder
+from fanout.model.task_words import get_module
 from fanout.preflight.run_checks import Preflight
 from fanout.run.command_context import CommandContext
 from fanout.run.run_context import RunContext
@@ -65,7 +66,7 @@ def build_check_request(
 ) -> CheckRequest:
     """Return the input of the check, from a session that has connected to the hosts."""
     task, settings, directory = context.request.task, context.settings, files.directory
-    states, read = session.state.hosts, _read_imports(task, directory)
+    states, read = session.state.hosts, _read_imports(files)
     return CheckRequest(
         hosts=context.hosts,
         workdir=directory,
@@ -73,12 +74,13 @@ def build_check_request(
         connected_addresses=_collect_texts(states, lambda state: state.hello.get("peer", "")),
         login_seconds={name: state.took for name, state in states.items() if state.connected},
         login_output=_collect_texts(states, lambda state: state.login_output.decode("utf-8", "replace").strip()),
-        task=task[0] if task else "",
+        task=files.task_file,
+        module=get_module(task),
         config=files.config,
         config_values=files.config_values,
         imports=read.names,
         unsure=read.unsure,
-        own=_find_own_modules(read, task, directory),
+        own=_find_own_modules(read, files),
         script=settings.script,
         venv=settings.venv,
         venv_sure=settings.venv_sure,
@@ -134,30 +136,30 @@ def _collect_texts(states: Mapping[str, HostState], what: Any) -> dict[str, str]
     return {name: text for name, text in notes.items() if text}
 
 
-def _read_imports(task: tuple[str, ...], directory: str) -> task_imports.ModuleImports:
+def _read_imports(files: TaskFiles) -> task_imports.ModuleImports:
     """Return the top-level imports of the task, if its file can be read here."""
-    if not task or not task[0].endswith(".py"):
+    if not files.task_file.endswith(".py"):
         return task_imports.ModuleImports()
 
     def changes_path(name: str) -> bool:
-        source = _read_source(_find_module(name, task[0], directory))
+        source = _read_source(_find_module(name, files))
         try:
             return bool(source) and task_imports.is_changing_search_path(ast.parse(source))
         except (SyntaxError, ValueError):
             return True
 
-    return task_imports.find_imports(_read_source(os.path.join(directory, task[0])), changes_path)
+    return task_imports.find_imports(_read_source(os.path.join(files.directory, files.task_file)), changes_path)
 
 
-def _find_own_modules(read: task_imports.ModuleImports, task: tuple[str, ...], directory: str) -> dict[str, str]:
+def _find_own_modules(read: task_imports.ModuleImports, files: TaskFiles) -> dict[str, str]:
     """Return the local paths of the project's own modules that the task imports."""
-    return {name: path for name in read.names if task and (path := _find_module(name, task[0], directory))}
+    return {name: path for name in read.names if (path := _find_module(name, files))}
 
 
-def _find_module(name: str, task: str, directory: str) -> str:
+def _find_module(name: str, files: TaskFiles) -> str:
     """Return the path of the project's own package or module with this name, or ""."""
-    for folder in (os.path.dirname(task), "", "VeOmni"):
-        place = os.path.join(directory, folder, name)
+    for folder in (files.import_folder, "", "VeOmni"):
+        place = os.path.join(files.directory, folder, name)
         for path in (place, f"{place}.py"):
             if os.path.isdir(path) or os.path.isfile(path):
                 return path

@@ -12,24 +12,28 @@ from fanout.model.attempt_plan import FIRST_ATTEMPT, AttemptPlan
 from fanout.model.errors import UsageError
 from fanout.model.planner import Planner
 from fanout.model.settings import Settings
-from fanout.model.task_words import is_config_name
+from fanout.model.task_words import get_arguments, get_module, is_config_name
 from fanout.run.argument_order import suggest_task
 from fanout.run.process_context import ProcessContext
 from fanout.run.run_context import RunContext
+from fanout.text.suggest import find_nearest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskFiles:
     """Files of a task. Paths are the same on all hosts.
 
-    ``directory`` is the work directory. ``config`` is the path of the task's config, "" if it has none. If this machine
+    ``directory`` is the work directory. ``task_file`` is "" for a module that the directory does not have: then the
+    environment on the hosts must have it. ``config`` is the path of the task's config, "" if it has none. If this machine
     lacks the directory, fanout assumes that the hosts have the script.
     """
 
     directory: str
+    task_file: str
     config: str
     config_values: Any
     has_script: bool
+    import_folder: str = ""  # Python finds modules there first: the folder of a script; the work directory for -m
 
 
 def read_task_files(context: RunContext) -> TaskFiles:
@@ -37,8 +41,14 @@ def read_task_files(context: RunContext) -> TaskFiles:
     task, settings = context.request.task, context.settings
     directory = _find_work_directory(settings, context.process)
     is_here = os.path.isdir(directory)
-    if task and is_here and not os.path.isfile(os.path.join(directory, task[0])):
-        raise UsageError(f"no task {task[0]} in {directory}", hint=suggest_task(context.request, directory))
+    module = get_module(task)
+    task_file = find_module_file(module, directory) if module else task[0] if task else ""
+    if module and not task_file and (near := find_misspelled_module(module, directory)) is not None:
+        words = [*context.request.head, context.request.hosts, "-m", near or "package.module", *get_arguments(task)]
+        hint = shlex.join(["fanout", context.request.verb, *words])
+        raise UsageError(f"no module {module} in {directory} that python -m can run", hint=hint)
+    if task and not module and is_here and not os.path.isfile(os.path.join(directory, task_file)):
+        raise UsageError(f"no task {task_file} in {directory}", hint=suggest_task(context.request, directory))
     config, values = _read_config(task, directory)
     has_script = not is_here or os.path.isfile(os.path.join(directory, settings.script))
     if task and not has_script and is_config_name(task[0]):
@@ -46,7 +56,14 @@ def read_task_files(context: RunContext) -> TaskFiles:
             f"{task[0]} is not a program, and {directory} has no {settings.script} that could read it",
             hint=f"fanout {context.request.verb} {context.request.hosts} task.py {task[0]}",
         )
-    return TaskFiles(directory=directory, config=config, config_values=values, has_script=has_script)
+    return TaskFiles(
+        directory=directory,
+        task_file=task_file,
+        config=config,
+        config_values=values,
+        has_script=has_script,
+        import_folder="" if module else os.path.dirname(task_file),
+    )
 
 
 def build_planner(context: RunContext, files: TaskFiles, run_id: str, attempt: AttemptPlan = FIRST_ATTEMPT) -> Planner:
@@ -59,9 +76,36 @@ def build_planner(context: RunContext, files: TaskFiles, run_id: str, attempt: A
         run_id=run_id,
         directory=files.directory,
         has_script=files.has_script,
+        task_file=files.task_file,
         detached=bool(context.request.given.get("detach")),
         attempt=attempt,
     )
+
+
+def find_module_file(module: str, directory: str) -> str:
+    """Return the path of a module's file, relative to the work directory; "" if the directory does not have it.
+
+    The paths are those of PYTHONPATH in a run: the work directory and VeOmni.
+    """
+    place = module.replace(".", "/")
+    names = (f"{folder}{place}{ending}" for folder in ("", "VeOmni/") for ending in (".py", "/__main__.py"))
+    return next((name for name in names if os.path.isfile(os.path.join(directory, name))), "")
+
+
+def find_misspelled_module(module: str, directory: str) -> str | None:
+    """Return the nearest module, or "", if the package of the module is in the work directory; None if it is not."""
+    package = module.partition(".")[0]
+    if os.path.isfile(os.path.join(directory, f"{package}.py")):
+        return package
+    if not os.path.isfile(os.path.join(directory, package, "__init__.py")):
+        return None
+    above, _, last = module.rpartition(".")
+    try:
+        names = [name.removesuffix(".py") for name in os.listdir(os.path.join(directory, above.replace(".", "/")))]
+    except OSError:
+        return ""
+    near = find_nearest(last, [name for name in names if not name.startswith("_")], likeness=0.6)
+    return f"{above}.{near[0]}" if near and above else ""
 
 
 def _find_work_directory(settings: Settings, process: ProcessContext) -> str:

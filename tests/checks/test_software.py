@@ -34,3 +34,21 @@ def test_a_task_that_cannot_be_parsed_is_reported_with_its_line(
     args = {"workdir": str(tmp_path), "paths": {"task": "task.py"}}
     syntax = python_env.finish_python(python_env.start_python(args))["syntax"]
     assert syntax.partition(":")[0] == expected.partition(":")[0]
+
+
+@pytest.mark.process
+def test_module_of_the_task_is_found_without_importing_its_package(tmp_path: Path) -> None:
+    """A module, a package that can be run, and a namespace package; each missing part is named."""
+    for name, text in {
+        "pkg/__init__.py": "raise SystemExit('imported!')\n",
+        "pkg/train.py": "",
+        "pkg/cli/__init__.py": "",
+        "pkg/cli/__main__.py": "",
+        "space/train.py": "",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    modules = ("pkg.train", "pkg.cli", "space.train", "pkg", "pkg.trian", "nosuch.train", "json.tool")
+    args = {"workdir": str(tmp_path), "is_module": True, "imports": [f"{module}.__main__" for module in modules]}
+    found = python_env.finish_python(python_env.start_python(args))
+    assert found["absent"] == ["pkg.__main__", "pkg.trian", "nosuch.train"]

@@ -31,6 +31,9 @@ FORMS: list[tuple[str, tuple[str, ...], dict[str, object]]] = [
     ("h.txt task.py -- --a", ("task.py", "--", "--a"), {}),
     ("--nproc_per_node=8 h.txt task.py", ("task.py",), {"nproc_per_node": 8}),
     ("h.txt --master_port 29501 task.py", ("task.py",), {"master_port": 29501}),
+    ("h.txt -m pkg.train cfg.yaml -x 1", ("-m", "pkg.train", "cfg.yaml", "-x", "1"), {}),
+    ("h.txt --nproc-per-node 8 --module=pkg.train", ("-m", "pkg.train"), {"nproc_per_node": 8}),
+    ("h.txt -- -m pkg.train --json", ("-m", "pkg.train", "--json"), {}),
 ]
 
 
@@ -165,3 +168,27 @@ def test_the_value_of_a_flag_may_begin_with_dashes_and_arrives_unchanged(value: 
         request = parse_arguments(["run", *words, "hosts.txt", "task.py"])
         assert request.flags["resume_args"] == value
         assert request.task == ("task.py",)
+
+
+@pytest.mark.parametrize(
+    ("line", "message", "hint"),
+    [
+        ("h.txt -m", "-m needs the name of a module", "fanout run h.txt -m package.module cfg.yaml"),
+        ("h.txt -m --json", "-m needs the name of a module", "fanout run h.txt -m package.module cfg.yaml"),
+        ("h.txt -m a/b.py cfg.yaml", "a/b.py is a file", "fanout run h.txt a/b.py cfg.yaml"),
+        (
+            "h.txt -m pkg.train --dry-run",
+            "--dry-run stands after -m pkg.train",
+            "fanout run --dry-run h.txt -m pkg.train",
+        ),
+    ],
+)
+def test_wrong_module_names_the_command_that_was_meant(line: str, message: str, hint: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        parse_arguments(["run", *line.split()])
+    assert caught.value.hint.startswith(hint)
+
+
+def test_module_may_follow_a_hostfile_of_fanout_toml() -> None:
+    request = parse_arguments(["run", "-m", "pkg.train"])
+    assert (request.hosts, request.task) == ("", ("-m", "pkg.train"))

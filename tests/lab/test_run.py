@@ -193,3 +193,18 @@ def test_the_plain_stream_of_a_good_run(project: Project) -> None:
     done = project.run_training()
     assert sorted(done.out.splitlines()) == [f"{name} | done" for name in NAMES]
     same_as_golden("run-good", done.err)
+
+
+@pytest.mark.timeout(120)
+def test_module_runs_without_train_sh_and_a_missing_one_is_a_finding(project: Project) -> None:
+    project.write_file(
+        "pkg/hello.py", "import os, sys\nprint(__name__, __package__, os.environ['WORLD_SIZE'], *sys.argv[1:])\n"
+    )
+    project.write_hostfile("h1 slots=1\nh2 slots=1\n")
+    done = project.run_fanout("run", "--venv", sys.prefix, "hosts.txt", "-m", "pkg.hello", "--lr", "1", timeout=90)
+    assert done.code == 0, done.all
+    assert "__main__ pkg 2 --lr 1" in done.out
+    missing = project.run_fanout("check", "--venv", sys.prefix, "hosts.txt", "-m", "no_such_package.train")
+    assert missing.code == 1, missing.all
+    assert "-m no_such_package.train:" in " ".join(missing.out.split())
+    assert "-m pip install no_such_package" in " ".join(missing.out.split())

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fanout.run.task_files import apply_overrides
+from fanout.run.task_files import apply_overrides, find_misspelled_module, find_module_file
 
 VALUES: dict[str, dict[str, Any]] = {
     "train": {"global_batch_size": 8, "micro_batch_size": 1},
@@ -33,3 +34,15 @@ def test_an_override_of_the_task_counts_more_than_the_file(words: list[str], sec
 def test_a_config_without_sections_stays_as_it_is() -> None:
     assert apply_overrides([1, 2], ["--train.x", "3"]) == [1, 2]
     assert apply_overrides({"train": 3}, ["--train.x", "3"]) == {"train": 3}
+
+
+def test_module_is_found_as_a_run_finds_it(tmp_path: Path) -> None:
+    for name in ("pkg/__init__.py", "pkg/train.py", "pkg/cli/__main__.py", "VeOmni/veomni/train.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    files = [
+        find_module_file(name, str(tmp_path)) for name in ("pkg.train", "pkg.cli", "veomni.train", "pkg", "trl.cli")
+    ]
+    assert files == ["pkg/train.py", "pkg/cli/__main__.py", "VeOmni/veomni/train.py", "", ""]
+    assert find_misspelled_module("pkg.trian", str(tmp_path)) == "pkg.train"
+    assert find_misspelled_module("trl.cli", str(tmp_path)) is None, "the environment of the hosts may have it"

@@ -24,8 +24,13 @@ for folder in sys.path:
             found.setdefault(name.lower().replace("_", "-"), version)
 def spec(name):
     if name in sys.modules: return sys.modules[name].__spec__
+    above, where = name.rpartition(".")[0], None
+    if above:
+        where = spec(above) and spec(above).submodule_search_locations
+        if not where: return None
+        where = list(getattr(where, "_path", where))  # a namespace package is not imported
     for finder in sys.meta_path:
-        try: seen = finder.find_spec(name, None)
+        try: seen = finder.find_spec(name, where)
         except Exception: return None
         if seen: return seen
 torch, home = {}, spec("torch")
@@ -55,7 +60,12 @@ def place(name):
     seen = spec(name)
     where = seen and (list(seen.submodule_search_locations or ()) or [seen.origin])[0]
     return where if where and any(os.path.dirname(where) == (root or os.getcwd()) for root in sys.argv[3:]) else ""
-absent = [name for name in imports if name not in ("__main__", "__future__") and not spec(name)]
+def lacks(name):
+    if not name.endswith(".__main__"): return [] if name in ("__main__", "__future__") or spec(name) else [name]
+    base = name.rpartition(".")[0]
+    if not spec(base): return [base]
+    return [name] if spec(base).submodule_search_locations is not None and not spec(name) else []  # a package that cannot be run
+absent = [each for name in imports for each in lacks(name)]
 managed = sys.prefix == sys.base_prefix and os.path.exists(os.path.join(os.path.dirname(os.__file__), "EXTERNALLY-MANAGED"))
 print(encode({"version": list(sys.version_info[:3]), "executable": sys.executable, "prefix": sys.prefix,
  "packages": found, "torch": torch, "syntax": syntax, "absent": absent, "pip": "system" if managed else "yes" if spec("pip") else "",
@@ -73,7 +83,12 @@ def start_python(args: dict[str, Any]) -> ToolProcess:
     task = args.get("paths", {}).get("task", "")
     top = resolve_path(".", args)
     file = resolve_path(task, args) if task else ""
-    roots = [os.path.dirname(file) if task else top, os.path.join(top, "VeOmni"), top, *args.get("roots", ())]
+    roots = [
+        top if not task or args.get("is_module") else os.path.dirname(file),
+        os.path.join(top, "VeOmni"),
+        top,
+        *args.get("roots", ()),
+    ]
     imports = " ".join(args.get("imports", ()))
     env = dict(os.environ, PATH=path, PYTHONDONTWRITEBYTECODE="1")  # the inspection leaves no files behind
     return ToolProcess(

@@ -84,7 +84,7 @@ before=
 for word do
   case "$before $word" in
 %(modules)s
-    " $FANOUT_TASK" | "-u $FANOUT_TASK") export FANOUT_PLAYED_BY="$real"; exec %(programs)s/task "$@" ;;
+    " $FANOUT_TASK" | "-u $FANOUT_TASK" | "-m $FANOUT_TASK") export FANOUT_PLAYED_BY="$real"; exec %(programs)s/task "$@" ;;
   esac
   before=$word
 done

@@ -229,7 +229,7 @@ def _group_check_names(checks: Sequence[str], groups: Mapping[str, str]) -> list
 def _describe_limits(case: CheckContext, findings: Sequence[CheckFinding]) -> str:
     """Return the limits of a good result: checks that need a task, and a train.sh that was not rehearsed."""
     skipped = [finding for finding in findings if finding.level == "skip"]
-    if not case.request.task:
+    if not case.request.has_task:
         count = len({finding.check for finding in skipped if finding.saw == "no task given"})
         return f"; {count} more checks need a TASK" if count else ""
     unseen = [finding for finding in skipped if finding.check in ("torchrun", "script-starts")]

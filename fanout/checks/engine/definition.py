@@ -35,7 +35,8 @@ class CheckRequest:
     """Input of a check: the hosts, how each was reached, the task, and the selected checks.
 
     ``hosts`` are in rank order and include those in ``unreached``. ``connected_addresses`` has the numeric address at
-    which ssh reached each host (absent: a local host, or a jump host in between). ``config_values`` is the parsed config, or None.
+    which ssh reached each host (absent: a local host, or a jump host in between). ``task`` is the path of the task's file,
+    "" if there is none; ``module`` is the module of ``-m MODULE``. ``config_values`` is the parsed config, or None.
     ``imports`` are the task's top-level modules. A module in ``unsure`` may be on a path that only the task adds.
     ``own`` maps modules of the project to their paths on this machine. ``env`` is what the run exports to all hosts.
     ``venv_sure`` is False if the user did not name the environment, so that a host may lack it. ``attached`` is False
@@ -50,6 +51,7 @@ class CheckRequest:
     login_seconds: Mapping[str, float] = field(default_factory=dict)
     login_output: Mapping[str, str] = field(default_factory=dict)
     task: str = ""
+    module: str = ""
     config: str = ""
     config_values: Any = None
     imports: tuple[str, ...] = ()
@@ -68,6 +70,10 @@ class CheckRequest:
     skip: frozenset[str] = frozenset()
     deep: bool = False
     earlier_attempts: frozenset[str] = frozenset()
+
+    @property
+    def has_task(self) -> bool:
+        return bool(self.task or self.module)
 
     @property
     def reached_hosts(self) -> tuple[Host, ...]:

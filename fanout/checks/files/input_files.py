@@ -175,6 +175,8 @@ def advise_remount(case: CheckContext, name: str, point: str) -> str:
 
 
 def _get_missing_task_reason(request: CheckRequest) -> str:
+    if request.module and not request.task:
+        return f"{request.module} is a module of the environment"
     return "" if request.task else "no task given"
 
 

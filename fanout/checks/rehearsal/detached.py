@@ -43,7 +43,7 @@ def _judge_host(script: str, name: str, rehearsal: Mapping[str, Any]) -> Iterato
 
 
 def _get_missing_task_reason(request: CheckRequest) -> str:
-    return "" if request.task else "no task given"
+    return "" if request.has_task else "no task given"
 
 
 CHECKS = (

@@ -16,6 +16,7 @@ from fanout.checks.rehearsal.launcher_command import (
     parse_launcher_call,
     starts_all_hosts,
 )
+from fanout.model.task_words import get_arguments, get_program
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,7 +180,7 @@ def _find_deviations(case: CheckContext, call: RecordedCall) -> Iterator[str]:
         yield f"starts {count} process{'es' * (count != '1')} where NPROC_PER_NODE={given['NPROC_PER_NODE']}"
     elif not count and "nproc" in seen.launcher.names.values() and len(case.request.hosts) > 1:
         yield f"calls {call.program} with no {seen.launcher.spell_option('nproc')}: it divides the GPUs of one host by NNODES"
-    if seen.script and given["task"][0] not in (seen.script, *seen.words):
-        yield f"starts {seen.script} instead of {given['task'][0]}"
-    elif lost := [word for word in given["task"][1:] if word not in seen.words and " " not in word]:
+    if seen.script and get_program(given["task"]) not in (seen.script, *seen.words):
+        yield f"starts {seen.script} instead of {get_program(given['task'])}"
+    elif lost := [word for word in get_arguments(given["task"]) if word not in seen.words and " " not in word]:
         yield f"drops the argument{'s' * (len(lost) > 1)} {' '.join(lost[:3])}"

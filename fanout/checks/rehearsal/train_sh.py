@@ -199,7 +199,7 @@ def _judge_script_text(case: CheckContext) -> Iterator[CheckResult]:
 
 
 def _get_missing_task_reason(request: CheckRequest) -> str:
-    return "" if request.task else "no task given"
+    return "" if request.has_task else "no task given"
 
 
 CHECKS = (

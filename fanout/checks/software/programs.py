@@ -78,7 +78,7 @@ def _judge_login_path(case: CheckContext, name: str, programs: Mapping[str, Any]
     if is_script and not mentions & _LAUNCHERS:
         return skip(name, f"{case.request.script} does not call torchrun itself")
     if is_script and script.get("activates"):
-        why = "" if case.request.task else ": give a TASK to rehearse it"
+        why = "" if case.request.has_task else ": give a TASK to rehearse it"
         return skip(
             name, f"torchrun is not on the login's PATH; {case.request.script} may change PATH{why}", "unknown-path"
         )

@@ -67,3 +67,8 @@ def _is_search_path(module: str, name: str) -> bool:
 def is_standard_module(name: str) -> bool:
     """Return whether a module belongs to the standard library of this Python."""
     return name in sys.stdlib_module_names
+
+
+def list_module_questions(module: str) -> tuple[str, ...]:
+    """Return the names that a host looks up for ``-m MODULE``: its package, and the program that Python would run."""
+    return (module.partition(".")[0], f"{module}.__main__") if module else ()

@@ -21,7 +21,9 @@ def _judge_imports(case: CheckContext) -> Iterator[CheckResult]:
     found = case.get_section("software")
     own = {module: (name, path) for name, row in found.items() for module, path in row.get("own", {}).items()}
     for name, row in found.items():
-        absent = [module for module in row["absent"] if module not in case.request.unsure]
+        yield from _judge_module(case, name, row)
+        parts = _name_module_parts(case)
+        absent = [module for module in row["absent"] if module not in (*case.request.unsure, *parts)]
         unsure = [module for module in row["absent"] if module in case.request.unsure]
         for modules, level in ((absent, fail if _is_python_of_task(case, name) else warn), (unsure, warn)):
             mine = [module for module in modules if module in own or module in case.request.own]
@@ -34,6 +36,31 @@ def _judge_imports(case: CheckContext) -> Iterator[CheckResult]:
             if foreign:
                 saw = f"the task imports {', '.join(foreign[:5])}, which {row['executable']} does not have"
                 yield level(name, saw, _advise_install(case, name, row, foreign))
+
+
+def _name_module_parts(case: CheckContext) -> tuple[str, ...]:
+    """Return the names under which a host reports that it cannot run ``-m MODULE``: package, module, program."""
+    module = "" if case.request.task else case.request.module  # the check of the task reports a file
+    return (module.partition(".")[0], module, f"{module}.__main__") if module else ()
+
+
+def _judge_module(case: CheckContext, name: str, row: Mapping[str, Any]) -> Iterator[CheckResult]:
+    """Yield a failure if that Python cannot run the module of ``-m MODULE``."""
+    lacks = [part for part in _name_module_parts(case) if part in row["absent"]]
+    if not lacks:
+        return
+    level = fail if _is_python_of_task(case, name) else warn
+    module, python = case.request.module, row["executable"]
+    package = module.partition(".")[0]
+    if lacks[0] == package:
+        yield level(name, f"-m {module}: {python} has no {package}", _advise_install(case, name, row, [package]))
+    elif lacks[0] == module:
+        look = case.format_remote_command(name, f"{quote(python)} -m pip show --files {quote(package)}")
+        saw = f"-m {module}: {python} has {package}, but not {module}"
+        yield level(name, saw, f"correct the name, or install another version of {package}:  {look}")
+    else:
+        saw = f"-m {module}: in {python}, {module} is a package without a __main__.py"
+        yield level(name, saw, "name a module in it that has a main program")
 
 
 def _is_python_of_task(case: CheckContext, name: str) -> bool:
@@ -65,6 +92,8 @@ def _advise_install(case: CheckContext, name: str, row: Mapping[str, Any], modul
 
 def _get_missing_source_reason(request: CheckRequest) -> str:
     """Return why there is no source to parse; "" if there is one."""
+    if request.module and not request.task:
+        return f"{request.module} is a module of the environment"
     if not request.task:
         return "no task given"
     return "" if request.task.endswith(".py") else f"{request.task} is no Python file"
@@ -94,8 +123,8 @@ CHECKS = (
     ),
     Check(
         name="imports", group="software", worst="fail", needs=("software",),
-        unless=lambda request: "" if request.imports else _get_missing_source_reason(request) or "no import could be read in the task",
-        verifies="Every host has every top-level module that the task imports. It is only a warning if another Python may run the task, or if the task changes sys.path before the import.",
+        unless=lambda request: "" if request.imports or request.module else _get_missing_source_reason(request) or "no import could be read in the task",
+        verifies="Every host has the module of -m MODULE, and every top-level module that the task imports. It is only a warning if another Python may run the task, or if the task changes sys.path before the import.",
         why="ModuleNotFoundError on one of N hosts ends the run on all.",
         fix="Copy a module of the project, install a package with pip, or use another environment.",
         judge=_judge_imports,
