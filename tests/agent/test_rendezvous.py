@@ -11,7 +11,7 @@ import pytest
 from tests.agent.agents import Agent
 
 pytestmark = pytest.mark.process
-WAIT = "while [ ! -e end ]; do sleep 0.05; done"
+WAIT = "while [ ! -e end ]; do sleep 0.05; done; kill $!"  # the keeper waits for a torchrun in the background
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_a_socket_on_the_master_port_is_the_rendezvous(state: Path, tmp_path: Pa
 
 
 def test_a_torchrun_that_only_waits_is_reported(state: Path, tmp_path: Path) -> None:
-    (tmp_path / "torchrun").write_text("sleep 60\n")
+    (tmp_path / "torchrun").write_text("trap exit TERM\nsleep 60 & wait\n")
     with Agent(state) as agent:
         agent.start_run(f"bash ./torchrun & {WAIT}", tmp_path, port=1)
         assert agent.receive_message("rendezvous_joined")["how"] == "waiting"

@@ -54,7 +54,7 @@ def command(*words: str) -> list[str]:
 
 
 def running(*flags: str) -> list[str]:
-    words = ["--skip-check", "--nproc-per-node", "3", "--venv", "none", "--output", "plain", "--grace", "1", *flags]
+    words = ["--skip-check", "--nproc-per-node", "3", "--venv", "none", "--output", "plain", "--grace", "1", "--show", "all", *flags]
     return command("run", *words, "localhost", "task.py")
 
 
