@@ -21,4 +21,5 @@ for step, (batch,) in enumerate(batches, 1):
     if accelerator.is_main_process:
         print(f"step {step}/{steps} loss {loss.item():.4f}", flush=True)
 print(f"rank {accelerator.process_index} done", flush=True)
+accelerator.wait_for_everyone()
 accelerator.end_training()

@@ -28,4 +28,5 @@ for step in range(1, steps + 1):
     if rank == 0:
         print(f"step {step}/{steps} loss {loss.item():.4f}", flush=True)
 print(f"rank {rank} done", flush=True)
+torch.distributed.barrier()
 torch.distributed.destroy_process_group()

@@ -27,4 +27,5 @@ for step in range(steps + 1):
             flush=True,
         )
 print(f"rank {rank} done", flush=True)
+dist.barrier()
 dist.destroy_process_group()

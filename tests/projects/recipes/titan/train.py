@@ -28,4 +28,5 @@ for step in range(1, steps + 1):
         flush=True,
     )
 print(f"rank {rank} done", flush=True)
+dist.barrier()
 dist.destroy_process_group()
