@@ -54,7 +54,8 @@ def command(*words: str) -> list[str]:
 
 
 def running(*flags: str) -> list[str]:
-    words = ["--skip-check", "--nproc-per-node", "3", "--venv", "none", "--output", "plain", "--grace", "1", "--show", "all", *flags]
+    words = ["--skip-check", "--nproc-per-node", "3", "--venv", "none", "--output", "plain", "--grace", "1"]
+    words += ["--show", "all", *flags]
     return command("run", *words, "localhost", "task.py")
 
 
