@@ -150,7 +150,7 @@ def read_words(pid: int) -> list:
 
 def _read_names(pid: int) -> set:
     try:
-        return {entry.partition(b"=")[0] for entry in processes.read_environ(pid).split(b"\0")}
+        return set(processes.read_variables(pid))
     except OSError:
         return set()
 

@@ -103,12 +103,17 @@ def find_marked(mark: list) -> list:
     return found
 
 
+def read_variables(pid: int) -> dict:
+    """Return the environment of a process: name -> value, as bytes. Raises OSError."""
+    return dict(entry.partition(b"=")[::2] for entry in read_environ(pid).split(b"\0"))
+
+
 def read_mark(pid: int) -> tuple:
     """Return (run, node) from the mark of a live process of our uid; ("", 0) if it has none."""
     try:
         if os.stat("/proc/%d" % pid).st_uid != os.getuid():
             return "", 0
-        env = dict(entry.partition(b"=")[::2] for entry in read_environ(pid).split(b"\0"))
+        env = read_variables(pid)
     except OSError:
         return "", 0
     node = env.get(b"FANOUT_NODE", b"")

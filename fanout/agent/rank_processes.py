@@ -139,7 +139,7 @@ def _group_children() -> Callable:
 
 def _read_process(pid: int, parent: int) -> RunProcess | None:
     try:
-        env = dict(entry.partition(b"=")[::2] for entry in processes.read_environ(pid).split(b"\0"))
+        env = processes.read_variables(pid)
     except OSError:
         return None
     ranks = [_parse_number(env.get(name, b"")) for name in RANK_VARIABLES]

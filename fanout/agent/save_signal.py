@@ -192,7 +192,7 @@ def _read_program(pid: int) -> str:
 def _read_rank(pid: int) -> object:
     """Return the rank in the environment of a process; None without one."""
     try:
-        env = dict(entry.partition(b"=")[::2] for entry in processes.read_environ(pid).split(b"\0"))
+        env = processes.read_variables(pid)
     except OSError:
         return None
     values = [env[name] for name in RANK_VARIABLES if name in env]
