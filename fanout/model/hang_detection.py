@@ -76,6 +76,21 @@ def is_hung(state: RunState) -> bool:
     return any(value["ranks"] for value in answers) and not any(_makes_progress(value) for value in answers)
 
 
+class HangWatch:
+    """Finds each hang once, however many events follow while it lasts."""
+
+    def __init__(self) -> None:
+        self._asked_at: float | None = None  # when the stacks of the last hang were asked for
+
+    def find_new(self, state: RunState) -> bool:
+        """Return whether the last samples show a hang that was not found before."""
+        asked = stacks_asked_at(state)
+        if self._asked_at == asked or not is_hung(state):
+            return False
+        self._asked_at = asked
+        return True
+
+
 def _makes_progress(value: Mapping[str, Any]) -> bool:
     return bool(value.get("busy")) or any(rank.get("moved", True) for rank in value["ranks"])
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from fanout.model import hang_detection
-from fanout.model.events import Event, HostLost
+from fanout.model.events import Answered, Event, HostLost
 from fanout.model.hosts import fold_names
 from fanout.model.outcome import RunOutcome
 from fanout.model.state import RunState
@@ -35,14 +35,15 @@ class RunMessages:
             event="started", run=run, name=name, task=task, hosts=(), attempt=0, headline="", seconds=0.0
         )
         self._began_at = began_at
-        self._is_started = self._is_hung = False
+        self._is_started = False
+        self._hangs = hang_detection.HangWatch()
         self._progress: Progress = lambda: (None, None)
 
     def begin_attempt(self, number: int, hosts: Sequence[str], progress: Progress) -> None:
         """Begin an attempt. ``progress`` returns its newest step and loss."""
         self._blank = replace(self._blank, attempt=number, hosts=tuple(hosts))
         self._progress = progress
-        self._is_started = self._is_hung = False
+        self._is_started, self._hangs = False, hang_detection.HangWatch()
 
     def __call__(self, event: Event, state: RunState) -> None:
         if self._began_at is None:
@@ -54,11 +55,7 @@ class RunMessages:
             self._send(kind, event.at, f"{attempt}train.sh runs on {fold_names(self._blank.hosts)}")
         if isinstance(event, HostLost):
             self._send("host-lost", event.at, f"{event.host}: {event.why}")
-        self._report_hang(event, state)
-
-    def _report_hang(self, event: Event, state: RunState) -> None:
-        was_hung, self._is_hung = self._is_hung, self._is_started and hang_detection.is_hung(state)
-        if self._is_hung and not was_hung:
+        if isinstance(event, Answered) and self._hangs.find_new(state):
             silent = format_duration(state.now - (state.output_at or state.began_at))
             self._send("hang", event.at, f"no output for {silent}, and no rank moved between two samples")
 

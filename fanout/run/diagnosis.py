@@ -50,7 +50,7 @@ class HangReporter:
         self._collector = collector
         self.outputs = list(outputs)
         self._muted = muted
-        self._reported_at: float | None = None
+        self._watch = hang_detection.HangWatch()
         self._odd: dict[str, str] = {}  # host -> what its odd rank does
 
     def __call__(self, event: Event, state: RunState) -> None:
@@ -67,9 +67,8 @@ class HangReporter:
         return self._odd if hang_detection.is_hung(state) else None
 
     def _report_hang(self, state: RunState) -> None:
-        if self._reported_at == hang_detection.stacks_asked_at(state) or not hang_detection.is_hung(state):
+        if not self._watch.find_new(state):
             return
-        self._reported_at = hang_detection.stacks_asked_at(state)
         since = state.now - (state.output_at or state.began_at)
         self._print_line(f"the run hangs: no output for {since:.0f} s, and no rank moved between two samples")
         evidence = self._collector.build_evidence()

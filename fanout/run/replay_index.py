@@ -20,7 +20,8 @@ class MomentIndex:
     def __init__(self) -> None:
         self.moments: list[Moment] = []
         self._failures = 0
-        self._has_started = self._is_hung = self._is_stopping = False
+        self._has_started = self._is_stopping = False
+        self._hangs = hang_detection.HangWatch()
         self._lost: set[str] = set()
 
     def __call__(self, event: Event, state: RunState) -> None:
@@ -48,11 +49,8 @@ class MomentIndex:
             case ActionSent(action=Stop() as stop) if not self._is_stopping:
                 self._is_stopping = True
                 out.append(f"stopping all hosts: {to_single_line(stop.why)}")
-            case Answered():
-                hung = hang_detection.is_hung(state)
-                if hung and not self._is_hung:
-                    out.append("the run hangs")
-                self._is_hung = hung
+            case Answered() if self._hangs.find_new(state):
+                out.append("the run hangs")
             case _:  # of no interest
                 pass
         return out
