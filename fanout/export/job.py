@@ -56,6 +56,11 @@ class Job:
         exports = tuple(item for item in self.exports if isinstance(item[1], str) or not item[1].only_if)
         return replace(self, exports=exports)
 
+    def fill_variables(self, variables: Mapping[str, str]) -> dict[str, str]:
+        """Return the shell text of the contract: the scheduler's ``variables``, with the port and the known count of ranks."""
+        known = {"NPROC_PER_NODE": str(self.nproc)} if self.nproc is not None else {}
+        return {**variables, **known, "MASTER_PORT": str(self.port)}
+
     def build_script(self, variables: Mapping[str, str], words: str) -> str:
         """Return the shell script of one host, which becomes the task. ``words`` is the shell text of its arguments.
 
@@ -76,13 +81,12 @@ def build_job(plan: LaunchPlan, *, name: str, gpus: int | None, command: str, se
         raise UsageError(f"the name of the work directory {first.cwd!r} has a control character")
     _check_equal(plan, "slots", [node.nproc for node in plan.nodes])
     _check_equal(plan, "work directory", [node.cwd for node in plan.nodes])
-    private = {key for key, value in first.env if isinstance(value, str) and is_secret(key, value)}
     secrets = {
         key for node in plan.nodes for key, value in node.env if isinstance(value, str) and is_secret(key, value)
     }
     shared = [item for item in first.env if all(item in node.env for node in plan.nodes)]
-    own = {f"{node.host.name}: {key}" for node in plan.nodes for key, value in node.env if (key, value) not in shared}
-    names = [(key, value) for key, value in shared if key not in private and not _is_of_launcher(key)]
+    own = {(node.host.name, key) for node in plan.nodes for key, value in node.env if (key, value) not in shared}
+    names = [(key, value) for key, value in shared if key not in secrets and not _is_of_launcher(key)]
     head, task = _split_command(first, plan.task)
     return Job(
         name=re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-") or "train",
@@ -95,7 +99,7 @@ def build_job(plan: LaunchPlan, *, name: str, gpus: int | None, command: str, se
         task=task,
         exports=tuple((key, value) for key, value in names if key not in _OF_ONE_HOST),
         secrets=tuple(sorted(secrets)),
-        left_out=tuple(sorted(text for text in own if _is_lost(text.partition(": ")[2], secrets))),
+        left_out=tuple(f"{host}: {key}" for host, key in sorted(own) if _is_lost(key, secrets)),
         command=command,
         seconds=seconds,
     )
@@ -132,6 +136,12 @@ def _quote_word(word: str) -> str:
         if re.fullmatch(rf"{flag}=\S+", word):
             return f'{flag}="${variable}"'
     return shlex.quote(word)
+
+
+def make_label(text: str, most: int) -> str:
+    """Return a name as Kubernetes and dstack accept it (RFC 1035): a letter, then lower case letters, digits and dashes."""
+    name = re.sub(r"[^a-z0-9]+", "-", text.lower()).lstrip("0123456789-")[:most].rstrip("-")
+    return name if len(name) > 1 else "train"
 
 
 def list_head_comments(job: Job, *, secrets: str) -> list[str]:

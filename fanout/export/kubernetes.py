@@ -6,11 +6,10 @@ train.sh are set from them. Source: the CRD trainer.kubeflow.org/v1alpha1 of the
 
 from __future__ import annotations
 
-import re
 import shlex
 from typing import Any
 
-from fanout.export.job import Job, list_head_comments
+from fanout.export.job import Job, list_head_comments, make_label
 from fanout.export.yaml_text import render_yaml
 
 _KEYS = "fanout-secrets"
@@ -45,7 +44,7 @@ def render_kubernetes(job: Job) -> str:
     document = {
         "apiVersion": "trainer.kubeflow.org/v1alpha1",
         "kind": "TrainJob",
-        "metadata": {"name": _make_object_name(job.name)},
+        "metadata": {"name": make_label(job.name, 50)},
         "spec": {
             "runtimeRef": {
                 "apiGroup": "trainer.kubeflow.org",
@@ -63,9 +62,3 @@ def render_kubernetes(job: Job) -> str:
 def _create_secret(job: Job) -> str:
     values = " ".join(f'--from-literal={name}="${name}"' for name in job.secrets)
     return f"kubectl create secret generic {_KEYS} {values}"
-
-
-def _make_object_name(text: str) -> str:
-    """Return a name that Kubernetes accepts: lower case letters, digits and dashes, at most 50 characters."""
-    name = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
-    return name[:50].strip("-") or "train"

@@ -12,6 +12,7 @@ from fanout.export.job import Job, list_head_comments
 from fanout.export.yaml_text import render_yaml
 
 _VARIABLES = {
+    "NPROC_PER_NODE": '"$SKYPILOT_NUM_GPUS_PER_NODE"',
     "NNODES": '"$SKYPILOT_NUM_NODES"',
     "NODE_RANK": '"$SKYPILOT_NODE_RANK"',
     "MASTER_ADDR": '"$(printf \'%s\\n\' "$SKYPILOT_NODE_IPS" | head -n 1)"',
@@ -27,10 +28,8 @@ def render_skypilot(job: Job) -> str:
         comments.append(
             f"Fill in the type of GPU, and write it below num_nodes:  resources: {{accelerators: 'TYPE:{count}'}}"
         )
-    count = str(job.nproc) if job.nproc is not None else '"$SKYPILOT_NUM_GPUS_PER_NODE"'
-    variables = _VARIABLES | {"NPROC_PER_NODE": count, "MASTER_PORT": str(job.port)}
     document: dict[str, Any] = {"name": job.name, "num_nodes": job.nodes, "workdir": "."}
     if job.secrets:
         document["secrets"] = dict.fromkeys(job.secrets)
-    document["run"] = job.build_script(variables, shlex.join(job.task)) + "\n"
+    document["run"] = job.build_script(job.fill_variables(_VARIABLES), shlex.join(job.task)) + "\n"
     return render_yaml(comments, document)

@@ -10,6 +10,11 @@ import shlex
 
 from fanout.export.job import Job, list_head_comments
 
+_VARIABLES = {
+    "NNODES": '"$SLURM_JOB_NUM_NODES"',
+    "NPROC_PER_NODE": '"${SLURM_GPUS_ON_NODE:-1}"',
+}
+
 
 def render_slurm(job: Job) -> str:
     """Return the text for ``sbatch FILE``."""
@@ -22,7 +27,7 @@ def render_slurm(job: Job) -> str:
     lines += [f"##SBATCH {option}" for option in _list_unknown(job)]
     lines.append("")
     lines += [f': "${{{name}:?export it before sbatch}}"' for name in job.secrets]
-    lines += [f"export {name}={value}" for name, value in _list_exports(job)]
+    lines += [f"export {name}={value}" for name, value in job.fill_variables(_VARIABLES).items()]
     lines += [
         'MASTER_ADDR="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)"',
         "export MASTER_ADDR",
@@ -58,11 +63,6 @@ def _format_limit(seconds: float) -> str:
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
     return f"{f'{days}-' if days else ''}{hours:02}:{minutes:02}:{rest:02}"
-
-
-def _list_exports(job: Job) -> list[tuple[str, str]]:
-    count = str(job.nproc) if job.nproc is not None else '"${SLURM_GPUS_ON_NODE:-1}"'
-    return [("NNODES", '"$SLURM_JOB_NUM_NODES"'), ("NPROC_PER_NODE", count), ("MASTER_PORT", str(job.port))]
 
 
 def _build_node_script(job: Job) -> str:

@@ -64,6 +64,13 @@ def test_exported_document_has_the_fields_of_the_scheduler(kind: str, project: P
         validate(kind, {**document, "nods": 2})
 
 
+@pytest.mark.parametrize("kind", ["kubernetes", "dstack"])
+def test_name_of_a_job_begins_with_a_letter(kind: str, project: Path) -> None:
+    document = yaml.safe_load(export(project, "--name", "3D_Unet-", kind, "hosts.txt", "train.py"))
+    assert (document.get("metadata") or document)["name"] == "d-unet"
+    validate(kind, document)
+
+
 @pytest.mark.parametrize("kind", ["slurm", *SCHEMAS])
 def test_exported_job_names_credentials_without_their_values(kind: str, project: Path) -> None:
     text = export(project, "--env", "API_KEY", "--env", f"OTHER_TOKEN={SECRET}", kind, "hosts.txt", "train.py")
