@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fanout.model.hosts import Host
+from fanout.model.hosts import Host, fold_numbers
 from fanout.text.sanitize import to_single_line
 from fanout.text.units import format_duration
 
@@ -35,7 +35,7 @@ class Holder:
 
     def __str__(self) -> str:
         """Return ``GPU 0-7: bob, train.py, 3 h``."""
-        parts = [f"GPU {fold_numbers(self.gpus)}"] if self.gpus else []
+        parts = [f"GPU {fold_gpus(self.gpus)}"] if self.gpus else []
         parts += [f"port {self.port}"] if self.port is not None else []
         age = format_duration(self.age // 60 * 60 if self.age >= 60 else self.age) if self.age is not None else ""
         return f"{' and '.join(parts) or 'in use'}: {', '.join(filter(None, (self.user, self.task, age)))}"
@@ -166,12 +166,8 @@ def _find_port_holder(holder: Mapping[str, Any] | None, port: int) -> Holder | N
     )
 
 
-def fold_numbers(numbers: Sequence[str]) -> str:
-    """Return numbers as ranges: ``0-3,6``. Names that are not numbers stay as they are."""
-    plain = sorted({int(number) for number in numbers if number.isdecimal()})
-    parts: list[str] = []
-    while plain:
-        end = next((at for at in range(len(plain)) if at + 1 == len(plain) or plain[at + 1] != plain[at] + 1), 0)
-        parts.append(str(plain[0]) if end == 0 else f"{plain[0]}-{plain[end]}")
-        plain = plain[end + 1 :]
-    return ",".join([*parts, *(number for number in numbers if not number.isdecimal())])
+def fold_gpus(names: Sequence[str]) -> str:
+    """Return GPUs as ranges: ``0-3,6``. Names that are not numbers stay as they are."""
+    numbers = {int(name) for name in names if name.isdecimal()}
+    folded = [fold_numbers(numbers)] if numbers else []
+    return ",".join([*folded, *(name for name in names if not name.isdecimal())])

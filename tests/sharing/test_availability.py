@@ -8,7 +8,7 @@ import pytest
 
 from fanout.model.answers import check_answer
 from fanout.model.hosts import Host, Origin
-from fanout.sharing.availability import HostAvailability, fold_numbers, parse_availability
+from fanout.sharing.availability import HostAvailability, fold_gpus, parse_availability
 
 ORIGIN = Origin(file="hosts.txt", line=1)
 
@@ -110,4 +110,4 @@ def test_gpu_tool_that_fails_does_not_heal() -> None:
     [("0,1,2,3", "0-3"), ("0,2,3,7", "0,2-3,7"), ("5", "5"), ("", ""), ("1,MIG-a", "1,MIG-a"), ("10,9,8", "8-10")],
 )
 def test_numbers_are_folded(numbers: str, text: str) -> None:
-    assert fold_numbers([number for number in numbers.split(",") if number]) == text
+    assert fold_gpus([number for number in numbers.split(",") if number]) == text
