@@ -41,12 +41,11 @@ class Notifications:
         self._file: MetricsFile | None = None
         self._steps = StepProgress()
         self._attempt = 0
-        self._directory = ""
         self._now = 0.0
 
     def begin(self, run_id: str, directory: str) -> None:
         """Begin with a run, whose record is in ``directory``."""
-        context, self._directory = self._context, directory
+        context = self._context
         name = context.request.given.get("name") or ""
         self._delivery = build_delivery(context.settings.hook, self._addresses, context.process.environ, directory)
         if self._delivery is not None:
@@ -75,7 +74,7 @@ class Notifications:
             cause = verdict.sentence if verdict is not None and verdict.cause is not None else ""
             self._messages.finish(outcome, cause, self._now)
             for problem in self._delivery.finish():
-                process.print_message(f"{problem} (see {os.path.join(self._directory, HOOK_LOG)})")
+                process.print_message(problem)
         if self._file is not None:
             self._file.finish(outcome, self._read_metrics(), self._attempt)
             if self._file.why:
@@ -115,7 +114,8 @@ def build_delivery(
 
 
 def _call_hook(command: str, environ: Mapping[str, str], directory: str, message: RunMessage) -> str:
-    return call_hook(command, message, environ, directory)
+    why = call_hook(command, message, environ, directory)
+    return why and f"{why} (see {os.path.join(directory, HOOK_LOG)})"
 
 
 def _notify(addresses: tuple[str, ...], message: RunMessage) -> str:
