@@ -84,7 +84,12 @@ WAIT = "waiting before the restart"
 NEXT_HEADING = r"run \S+\.1 · "  # the next attempt connects and checks its hosts
 
 
-def _signal_after(pattern: str, number: int) -> Act:
+def signal_after(pattern: str, number: int) -> Act:
+    """Return the act that sends a signal to the launcher once it prints the pattern.
+
+    If it is killed, its guardian then ends the run.
+    """
+
     def signal_launcher(project: Project, lab: Lab, run: Running) -> None:
         run.wait_for_output(pattern, timeout=60.0)
         run.send_signal(number)
@@ -263,7 +268,7 @@ SCENES = (
     Scene(
         name="interrupted-between-attempts",
         faults=("0:1:25:stale",),
-        act=_signal_after(WAIT, signal.SIGINT),
+        act=signal_after(WAIT, signal.SIGINT),
         code=130,
         attempts=1,
         quick=True,
@@ -278,7 +283,7 @@ SCENES = (
     Scene(
         name="launcher-killed-between-attempts",
         faults=("0:1:25:stale",),
-        act=_signal_after(WAIT, signal.SIGKILL),
+        act=signal_after(WAIT, signal.SIGKILL),
         code=-9,
         attempts=1,
     ),
@@ -294,7 +299,7 @@ SCENES = (
     Scene(
         name="interrupted-in-the-check",
         faults=("0:1:25:stale",),
-        act=_signal_after(NEXT_HEADING, signal.SIGINT),
+        act=signal_after(NEXT_HEADING, signal.SIGINT),
         checks=True,
         code=130,
         attempts=2,
@@ -304,7 +309,7 @@ SCENES = (
     Scene(
         name="launcher-killed-in-the-check",
         faults=("0:1:25:stale",),
-        act=_signal_after(NEXT_HEADING, signal.SIGKILL),
+        act=signal_after(NEXT_HEADING, signal.SIGKILL),
         checks=True,
         code=-9,
         attempts=1,

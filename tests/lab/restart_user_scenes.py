@@ -4,36 +4,13 @@ from __future__ import annotations
 
 import signal
 
-from tests.lab import ns
-from tests.lab.drive import Project, Running, list_processes
+from tests.lab.drive import Project, Running
 from tests.lab.lab import Lab
-from tests.lab.restart_scenes import Act, Scene
+from tests.lab.restart_scenes import Scene, signal_after
 
 ENDING = "stopping all hosts"
-SECOND_ATTEMPT = r"run [0-9a-f-]+\.1 "
 SECOND_LAUNCH = r"(?s)launching.*launching"
 DEAF = ("TOY_SAVER=deaf", "TOY_STEPS=200")  # the end of such an attempt lasts as long as the grace
-
-
-def interrupt_at(text: str) -> Act:
-    """Return the act that sends Ctrl-C once the launcher prints the text."""
-
-    def send_interrupt(project: Project, lab: Lab, run: Running) -> None:
-        run.wait_for_output(text, timeout=90.0)
-        run.send_signal(signal.SIGINT)
-
-    return send_interrupt
-
-
-def kill_launcher_at(text: str) -> Act:
-    """Return the act that kills the launcher once it prints the text; its guardian then ends the run."""
-
-    def kill_launcher(project: Project, lab: Lab, run: Running) -> None:
-        run.wait_for_output(text, timeout=90.0)
-        run.send_signal(signal.SIGKILL)
-        ns.wait_until(lambda: not list_processes(lab.launcher, "fanout.run.guardian"), 90.0, "the guardian ends")
-
-    return kill_launcher
 
 
 def stop_with_save(project: Project, lab: Lab, run: Running) -> None:
@@ -101,23 +78,15 @@ USER_SCENES = (
     Scene(
         name="interrupted-while-the-attempt-ends",
         faults=("0:1:25:kill",),
-        act=interrupt_at(ENDING),
+        act=signal_after(ENDING, signal.SIGINT),
         env=DEAF,
         code=130,
         attempts=1,
     ),
     Scene(
-        name="interrupted-in-the-check",
-        faults=("0:1:25:kill",),
-        act=interrupt_at(SECOND_ATTEMPT),
-        checks=True,
-        code=130,
-        attempts=2,
-    ),
-    Scene(
         name="interrupted-at-the-start",
         faults=("0:1:25:kill",),
-        act=interrupt_at(SECOND_LAUNCH),
+        act=signal_after(SECOND_LAUNCH, signal.SIGINT),
         env=("TOY_STEPS=200",),
         code=130,
         attempts=2,
@@ -125,23 +94,15 @@ USER_SCENES = (
     Scene(
         name="launcher-killed-while-the-attempt-ends",
         faults=("0:1:25:kill",),
-        act=kill_launcher_at(ENDING),
+        act=signal_after(ENDING, signal.SIGKILL),
         env=DEAF,
-        code=-9,
-        attempts=1,
-    ),
-    Scene(
-        name="launcher-killed-in-the-check",
-        faults=("0:1:25:kill",),
-        act=kill_launcher_at(SECOND_ATTEMPT),
-        checks=True,
         code=-9,
         attempts=1,
     ),
     Scene(
         name="launcher-killed-at-the-start",
         faults=("0:1:25:kill",),
-        act=kill_launcher_at(SECOND_LAUNCH),
+        act=signal_after(SECOND_LAUNCH, signal.SIGKILL),
         env=("TOY_STEPS=200",),
         code=-9,
         attempts=1,

@@ -15,3 +15,8 @@ from tests.lab.restarts import SCENES
 def test_scene_ends_as_expected(project: Project, lab4: Lab, scene: Scene) -> None:
     seen = play_scene(project, lab4, scene)
     assert not compare_run(scene, seen), seen.text
+
+
+def test_scene_names_are_unique() -> None:
+    names = [scene.name for scene in SCENES]
+    assert len(names) == len(set(names))
