@@ -172,5 +172,5 @@ class HostChooser:
 
     def _with_hosts(self, names: Sequence[str]) -> RunContext:
         chosen = {host.name: host for host in self._context.hosts}
-        spares = tuple(host for host in (*self._context.spares,) if host.name not in names)
+        spares = tuple(host for host in self._context.spares if host.name not in names)
         return replace(self._context, hosts=tuple(chosen[name] for name in names), spares=spares)
