@@ -207,7 +207,7 @@ class RankLogs:
 
     def _follow_file(self, key: tuple, link: str, waiting: _WaitingFile) -> bool:
         """Open a file and return True if it is new. It stays open, so no other file gets its inode."""
-        if not key or key in self._elsewhere or key in self._own.values():
+        if not key or key in self._elsewhere or self._is_own(key, waiting.path):
             return False
         try:
             waiting.source = os.open(link, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -221,6 +221,12 @@ class RankLogs:
         waiting.key = key
         self._waiting.append(waiting)
         return True
+
+    def _is_own(self, key: tuple, path: str) -> bool:
+        """Return whether a file is below ``root``, also if it appeared there after the last search."""
+        if path.startswith(self.root + "/") and key not in self._own.values():
+            self._find_own_files()
+        return key in self._own.values()
 
     def _drop_captures(self) -> None:
         """Drop files that a rank opened as its stdout or stderr for a moment only, to read what a library prints."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from fanout.agent import torch_dirs
-from tests.agent.agents import Agent
+from fanout.agent import processes, rank_logs, torch_dirs
+from tests.agent.agents import Agent, wait_for
+from tests.processes import end_process
 
 pytestmark = pytest.mark.process
 
@@ -156,3 +158,22 @@ def test_what_a_rank_captures_itself_is_not_its_output(state: Path, tmp_path: Pa
     )
     found = follow_script(state, tmp_path, f"RANK=0 LOCAL_RANK=0 {sys.executable} rank.py > rank.log")
     assert found == {"rank 0": b"before\nafter\n"}
+
+
+def test_file_that_torchrun_makes_during_a_search_is_one_stream(tmp_path: Path) -> None:
+    """The keeper lists the files of its own directory, then torchrun makes one, then the keeper sees it at the rank."""
+    logs = rank_logs.RankLogs(str(tmp_path), 0)
+    place = tmp_path / "ranks" / "none_x" / "attempt_0" / "0"
+    place.mkdir(parents=True)
+    env = {"PATH": "/usr/bin:/bin", "RANK": "0", "LOCAL_RANK": "0"}
+    with open(place / "stdout.log", "wb") as output:
+        rank = subprocess.Popen(["sleep", "60"], env=env, stdout=output)
+    try:
+        wait_for(lambda: b"sleep" in processes.read_text(f"/proc/{rank.pid}/cmdline").encode(), "the rank runs")
+        (place / "stdout.log").write_bytes(b"step 1\n")
+        logs._search_processes(os.getpid())
+        logs.scan(os.getpid(), final=True)
+    finally:
+        end_process(rank)
+    assert logs.names == {1: "rank 0"}
+    assert logs.paths == {1: str(place / "stdout.log")}
