@@ -45,8 +45,9 @@ class ClaimTaken(Exception):
 def take_claim(name: str, root: str) -> Optional[socket.socket]:
     """Hold ``name`` among all users of the host until the returned socket is closed. Raises ClaimTaken, OSError.
 
-    Return None if a run of this user in another state directory than ``root`` holds it: two hosts that are simulated on
-    one machine. The caller holds the lock of the claim in ``root``, so a socket from there belongs to a run that ends.
+    Return None if this user holds it, but no run in ``root`` does: two hosts that are simulated on one machine. The caller
+    holds the lock of the claim in ``root``, so a socket from there belongs to a run that ends. A process of this user that
+    does not answer, for example because it is stopped, gets as much time to end as a run that ends.
     """
     until = time.monotonic() + VANISH_SECONDS
     while True:
@@ -60,9 +61,11 @@ def take_claim(name: str, root: str) -> Optional[socket.socket]:
             if error.errno != errno.EADDRINUSE:
                 raise
         holder = find_holders([name]).get(name)
-        if holder is not None and holder["uid"] == os.getuid() and holder["place"] not in ("", hash_place(root)):
+        is_own = holder is not None and holder["uid"] == os.getuid()
+        is_late = time.monotonic() > until
+        if holder is not None and is_own and holder["place"] != hash_place(root) and (holder["place"] or is_late):
             return None
-        if time.monotonic() > until or (holder is not None and holder["uid"] not in (os.getuid(), None)):
+        if is_late or (holder is not None and holder["uid"] not in (os.getuid(), None)):
             raise ClaimTaken(name, holder or _build_holder(None, None, b""))
         time.sleep(0.01)
 

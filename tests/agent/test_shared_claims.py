@@ -237,6 +237,17 @@ def test_runs_of_one_user_are_separated_by_their_directories_only(state: Path, t
         agent.end_run()
 
 
+@ROOT
+def test_silent_process_of_the_same_user_is_no_other_run(users: ExitStack, state: Path, tmp_path: Path) -> None:
+    """The keeper of another simulated host may be stopped; the lock of this state directory is free."""
+    port = f"port-{os.getpid()}"
+    start_user(users, os.getuid(), port, last="listen", program=SQUATTER)
+    with Agent(state) as agent:
+        assert agent.prepare_run(["true"], tmp_path, claims=[port])["t"] == "prepared"
+        agent.send_go()
+        assert agent.end_run()[0]["code"] == 0
+
+
 def test_kernel_without_such_sockets_is_reported(state: Path, tmp_path: Path) -> None:
     """The run starts, and its launcher learns that other users do not see its claims."""
     patch = (
