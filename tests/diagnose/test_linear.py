@@ -82,14 +82,14 @@ def find_growth(pattern: re.Pattern[str], way: str) -> tuple[float, str]:
     for short, long in zip(build_texts(pattern, LENGTH), build_texts(pattern, 2 * LENGTH), strict=True):
         if measure_seconds(pattern, way, short) < FAST_SECONDS:
             continue
-        growths = []
-        for _ in range(3):  # another process may disturb one measurement
-            once = min(measure_seconds(pattern, way, short) for _ in range(2))
-            growths.append(measure_seconds(pattern, way, long) / max(once, 1e-9))
-            if growths[-1] < MOST_GROWTH:
+        once, twice = float("inf"), float("inf")
+        for _ in range(5):  # the least of several times: another process may disturb each of them
+            once = min(once, *(measure_seconds(pattern, way, short) for _ in range(2)))
+            twice = min(twice, measure_seconds(pattern, way, long))
+            if twice < MOST_GROWTH * once:
                 break
-        if min(growths) >= MOST_GROWTH:
-            return min(growths), long[:60]
+        else:
+            return twice / once, long[:60]
     return 0.0, ""
 
 
