@@ -85,10 +85,7 @@ NEXT_HEADING = r"run \S+\.1 · "  # the next attempt connects and checks its hos
 
 
 def signal_after(pattern: str, number: int) -> Act:
-    """Return the act that sends a signal to the launcher once it prints the pattern.
-
-    If it is killed, its guardian then ends the run.
-    """
+    """Return the act that sends a signal to the launcher once it prints the pattern; if it dies, its guardian ends the run."""
 
     def signal_launcher(project: Project, lab: Lab, run: Running) -> None:
         run.wait_for_output(pattern, timeout=60.0)
