@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -251,7 +252,8 @@ def kill_processes(node: Node, *words: str, number: int = signal.SIGKILL) -> Non
     # between fork and exec a process still has its parent's command line
     ns.wait_until(lambda: bool(list_processes(node, *words)), 20.0, f"{node.name}: a process with {words}")
     for process in list_processes(node, *words):
-        os.kill(process.pid, number)
+        with suppress(ProcessLookupError):  # the end of one process may end the next one
+            os.kill(process.pid, number)
 
 
 def lines_of(text: str, host: str) -> Sequence[str]:

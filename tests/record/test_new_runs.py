@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,14 @@ def test_a_hundred_launches_in_one_second_draw_a_hundred_ids() -> None:
     ids = {index.make_run_id() for _ in range(10_000)}
     assert len(ids) == 10_000
     assert {len(each.split("-")[-1]) for each in ids} == {12}
+
+
+def test_ids_sort_by_time_also_within_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``fanout stop`` without a run means the newest one, and a script may start two runs in one second."""
+    clock = iter(range(1_790_000_000 * 10**9, 1_790_000_002 * 10**9, 20_000))
+    monkeypatch.setattr(time, "time_ns", lambda: next(clock))
+    ids = [index.make_run_id() for _ in range(100_000)]
+    assert ids == sorted(ids)
 
 
 def test_concurrent_creation_of_one_directory_has_one_winner(tmp_path: Path) -> None:
