@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import select
 import socket
 import sys
 import time
@@ -140,6 +141,7 @@ def _run_keeper(spec: dict, root: str, temporary: str, answer: int) -> None:
 
         spawn.LIBC.prctl(spawn.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         _take_claims(claims)
+        _check_connection()
         state_dir.retry_missing(_make_run_directory, root, temporary)
         listener = _open_socket(temporary)
         _write_run_info(spec, temporary)
@@ -207,6 +209,17 @@ def _report_ready(answer: int) -> None:
     os.chdir("/")
     os.write(answer, b'"ready"')
     os.close(answer)
+
+
+def _check_connection() -> None:
+    """Raise Refusal if the connection of the request has ended.
+
+    The launcher has connected again by now. Its run may even be over, and no launcher would ever release this keeper.
+    """
+    poll = select.poll()
+    poll.register(0, select.POLLRDHUP)
+    if poll.poll(0):
+        raise Refusal("gone", "the connection ended while this host prepared the run", "connect again")
 
 
 def _take_claims(claims: run_claims.RunClaims) -> None:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -200,6 +200,14 @@ def wait_for(condition: Any, what: str) -> None:
     while not condition():
         assert time.monotonic() < end, what
         never.poll(10)
+
+
+def wait_until_gone(find: Callable[[], list[Any]], what: str) -> None:
+    """Wait until ``find`` returns nothing; a failure names what is left."""
+    try:
+        wait_for(lambda: not find(), what)
+    except AssertionError:
+        raise AssertionError(f"{what} are left: {find()}") from None
 
 
 def is_alive(pid: int) -> bool:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.agent.agents import PATIENCE, RUN, Agent, kill_leftovers
+from tests.agent.agents import PATIENCE, RUN, Agent, build_spec, kill_leftovers
 
 pytestmark = pytest.mark.process
 NEXT = f"{RUN}.1"
@@ -54,7 +56,8 @@ def test_attempt_without_a_successor_releases_the_claims_with_its_end(state: Pat
 def test_launcher_that_dies_between_two_attempts_frees_the_claims_after_the_lease(state: Path, tmp_path: Path) -> None:
     with kill_leftovers(state):
         with Agent(state) as first:
-            first.start_run("exit 3", tmp_path, claims=CLAIMS, hold=True, lease=2.0)
+            # a loaded machine needs 3 s for the agent of the second run
+            first.start_run("exit 3", tmp_path, claims=CLAIMS, hold=True, lease=6.0)
             first.receive_message("cleaned_up")
         assert is_refused(state, tmp_path, CLAIMS)
         until = time.monotonic() + PATIENCE
@@ -90,3 +93,22 @@ def test_attempt_that_still_runs_keeps_its_claims(state: Path, tmp_path: Path) -
         assert (answer["t"], answer["kind"]) == ("refused", "busy")
         first.send_operation("stop", grace=0.0, why="test")
         first.end_run()
+
+
+def test_connection_that_ends_during_the_handover_prepares_nothing(state: Path, tmp_path: Path) -> None:
+    """The launcher connects again, and that attempt may be over before the keeper of the broken connection is ready."""
+    with kill_leftovers(state), Agent(state) as first:
+        first.start_run("exit 3", tmp_path, claims=CLAIMS, hold=True)
+        first.receive_message("cleaned_up")
+        keeper = next(message["pid"] for message in first.received if message["t"] == "prepared")
+        os.kill(keeper, signal.SIGSTOP)
+        with Agent(state) as second:
+            after = {"run": RUN, "node": 0}
+            second.send_operation("prepare", **build_spec(["true"], tmp_path, run=NEXT, claims=CLAIMS, after=after))
+            assert second.child.stdin is not None
+            second.child.stdin.close()
+            os.kill(keeper, signal.SIGCONT)
+            assert second.child.wait(PATIENCE) == 0
+        assert not list(state.glob(f"*{NEXT}*"))
+        first.release_run()
+        assert not is_refused(state, tmp_path, CLAIMS)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from fanout.agent import bundle
-from tests.agent.agents import list_processes_of, wait_for
+from tests.agent.agents import list_processes_of, wait_until_gone
 from tests.agent.conftest import linux
 from tests.sweeps.attempt_cutting import SCRIPT, AttemptResult, run_two_attempts
 from tests.sweeps.cutting import OUTPUT, Cut, WarmHost, warm_host
@@ -62,7 +62,7 @@ def test_cut_connection_of_the_next_attempt_costs_nothing(
     with ThreadPoolExecutor(AT_ONCE) as pool:
         found = [one for broken in pool.map(lambda cut: find_broken_promises(warm, cut), cuts) for one in broken]
     assert found == []
-    wait_for(lambda: not list(warm.state.glob("*")), "a directory of a run or a claim is left")
-    wait_for(lambda: len(list_processes_of(warm.state)) == 1, "an agent or a script is left")
+    wait_until_gone(lambda: [path.name for path in warm.state.glob("*")], "directories of runs and claims")
+    wait_until_gone(lambda: list_processes_of(warm.state)[1:], "agents and scripts")
     with capsys.disabled():
         print(f"\n{way}: cut at {len(cuts)} points: attempt 1 ran once, exit status and log right, nothing left")

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from fanout.agent import processes
-from tests.agent.agents import list_processes_of, wait_for
+from tests.agent.agents import list_processes_of, wait_for, wait_until_gone
 from tests.agent.conftest import linux
 from tests.sweeps import crash
 from tests.sweeps.cutting import OUTPUT, POLICY, Cut, Result, WarmHost, warm_host
@@ -61,8 +61,8 @@ def _crash_everywhere(warm: WarmHost, code: int, time_limit: float | None) -> in
     with ThreadPoolExecutor(AT_ONCE) as pool:
         found = [lie for lies in pool.map(crash_once, places) for lie in lies]
     assert found == []
-    wait_for(lambda: not list(warm.state.glob("*")), f"left: {list(warm.state.glob('*'))}")
-    wait_for(lambda: len(list_processes_of(warm.state)) == 1, "an agent or a script is left")
+    wait_until_gone(lambda: [path.name for path in warm.state.glob("*")], "directories of runs and claims")
+    wait_until_gone(lambda: list_processes_of(warm.state)[1:], "agents and scripts")
     return len(places)
 
 

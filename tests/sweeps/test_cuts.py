@@ -17,7 +17,7 @@ import pytest
 from fanout.agent import bundle
 from fanout.model.policy import Policy
 from fanout.remote import connection
-from tests.agent.agents import list_processes_of, wait_for
+from tests.agent.agents import list_processes_of, wait_until_gone
 from tests.agent.conftest import linux
 from tests.sweeps.cutting import OUTPUT, POLICY, Cut, WarmHost, warm_host
 
@@ -64,8 +64,8 @@ def _sweep_cuts(warm: WarmHost, cuts: list[Cut], policy: Policy = POLICY) -> Non
     with ThreadPoolExecutor(AT_ONCE) as pool:
         found = [one for broken in pool.map(lambda cut: _broken_promises(warm, cut, policy), cuts) for one in broken]
     assert found == []
-    wait_for(lambda: not list(warm.state.glob("*")), "a directory of a run is left")
-    wait_for(lambda: len(list_processes_of(warm.state)) == 1, "an agent or a script is left")
+    wait_until_gone(lambda: [path.name for path in warm.state.glob("*")], "directories of runs and claims")
+    wait_until_gone(lambda: list_processes_of(warm.state)[1:], "agents and scripts")
 
 
 @pytest.mark.timeout(900)
