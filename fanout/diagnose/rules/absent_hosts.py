@@ -74,8 +74,7 @@ def find_missing_node(case: RuleContext) -> RuleResult | None:
         line=waits[0].line,
         at=waits[0].at,
     )
-    advice = (f"check node {node}: did its script start?", waits[0].advice)
-    return RuleResult(cause=cause, evidence=(f"{waits[0].host}: {waits[0].text}",), advice=advice)
+    return RuleResult(cause=cause, evidence=(f"{waits[0].host}: {waits[0].text}",), advice=(waits[0].advice,))
 
 
 def find_quiet_host(case: RuleContext) -> RuleResult | None:
