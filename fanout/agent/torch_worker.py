@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     Step = Dict[str, Any]
 
+KILL_SECONDS = 2.0
 LARGEST_EXACT = 1 << 24  # fp32 is exact for every integer up to here, so a correct sum is correct bit for bit
 
 
@@ -85,7 +86,7 @@ class TorchWorker:
             return
         if self._step["do"] != "serve":
             os.kill(self._child, signal.SIGKILL)
-            os.waitpid(self._child, 0)
+            _wait_for_end(self._child)
         os.close(self._pipe)
         self._child = 0
 
@@ -272,6 +273,13 @@ def _reduce_max(seconds: float, device: Any) -> float:
     longest = torch.tensor([seconds], device=device, dtype=torch.float64)
     dist.all_reduce(longest, dist.ReduceOp.MAX)
     return float(longest)
+
+
+def _wait_for_end(child: int) -> None:
+    """Wait for a killed child. One that hangs in the kernel, for example in a GPU driver, ends later."""
+    until = time.monotonic() + KILL_SECONDS
+    while not os.waitpid(child, os.WNOHANG)[0] and time.monotonic() < until:
+        time.sleep(0.005)
 
 
 def _run_guarded(what: Callable[[Step], Step], step: Step) -> Step:

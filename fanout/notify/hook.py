@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from fanout.notify.message import RunMessage
 
 HOOK_SECONDS = 20.0
+KILL_SECONDS = 2.0
 OUTPUT_BYTES = 64 * 1024  # kept of each call
 LOG_BYTES = 1024 * 1024  # kept of all calls of a run
 HOOK_LOG = "hook.log"
@@ -36,10 +37,14 @@ def call_hook(command: str, message: RunMessage, environ: Mapping[str, str], dir
     except OSError as error:
         return f"cannot start: {error.strerror}"
     output, is_late = _exchange(child, message.to_json().encode() + b"\n")
+    why = ""
     if is_late:
         _kill_group(child.pid)
-    code = child.wait()
-    why = f"killed after {HOOK_SECONDS:.0f} s" if is_late else f"exit {code}" if code else ""
+        with contextlib.suppress(subprocess.TimeoutExpired):  # one that hangs in the kernel ends later
+            child.wait(KILL_SECONDS)
+        why = f"killed after {HOOK_SECONDS:.0f} s"
+    elif child.returncode:
+        why = f"exit {child.returncode}"
     _append_log(os.path.join(directory, HOOK_LOG), message, output, why)
     return why
 

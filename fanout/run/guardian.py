@@ -9,6 +9,7 @@ If the whole machine or the network fails, the lease stops the run. The guardian
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import sys
 from fanout.record import run_handle
 
 BYE = b"bye\n"
+END_SECONDS = 10.0
 
 
 class Guardian:
@@ -35,10 +37,11 @@ class Guardian:
         self._write(order.encode() + b"\n")
 
     def end_watch(self) -> None:
-        """Send ``bye`` and wait until the guardian exits: the run is over."""
+        """Send ``bye`` and wait until the guardian exits: the run is over. A stopped guardian reads it later."""
         self._write(BYE)
         self.close_pipe()
-        self._child.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._child.wait(END_SECONDS)
 
     def close_pipe(self) -> None:
         """Close the pipe without ``bye``: the guardian stops what still runs on the hosts."""

@@ -5,12 +5,12 @@ It is not the question of the hang detection: an answer to that one could count 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import subprocess
 import sys
 from collections.abc import Sequence
-from typing import IO
 
 from fanout.diagnose import failure_facts, stack_groups
 from fanout.diagnose.evidence import StackSnapshot
@@ -22,6 +22,7 @@ from fanout.model.state import Phase, RunState
 from fanout.run.session import Session
 
 STACKS_SECONDS = 10.0
+KILL_SECONDS = 2.0
 _PIECE = 1 << 16
 
 
@@ -119,24 +120,24 @@ class CommandStacks:
     @property
     def lines(self) -> Sequence[str] | None:
         """Return the output of the command once it has ended. Reading never waits."""
-        if self._child is not None and self._child.stdout is not None and self._read_to_end(self._child.stdout):
-            self._child.wait()
+        if self._child is not None and self._has_ended(self._child):
             self._child = None
             self._lines = self._output.decode("utf-8", "replace").splitlines() or ("no stack arrived",)
         return self._lines
 
-    def _read_to_end(self, stream: IO[bytes]) -> bool:
-        """Read what has arrived; return whether the output has ended."""
-        while select.select([stream], [], [], 0)[0]:
-            data = os.read(stream.fileno(), _PIECE)
+    def _has_ended(self, child: subprocess.Popen[bytes]) -> bool:
+        """Read what has arrived; return whether the output has ended and the command has exited."""
+        assert child.stdout is not None
+        while not child.stdout.closed and select.select([child.stdout], [], [], 0)[0]:
+            data = os.read(child.stdout.fileno(), _PIECE)
             if not data:
-                stream.close()
-                return True
+                child.stdout.close()
             self._output += data
-        return False
+        return child.stdout.closed and child.poll() is not None
 
     def close(self) -> None:
         """End the command, if it still runs."""
         if self._child is not None:
             self._child.kill()
-            self._child.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._child.wait(KILL_SECONDS)

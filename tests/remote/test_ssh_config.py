@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -190,3 +192,19 @@ def test_ssh_is_asked_once_for_many_hosts_of_one_kind(tmp_path: Path) -> None:
     config = config_of(tmp_path, "Host *\n User me\n", program=str(program))
     config.check([build_host(f"h{number}") for number in range(50)])
     assert len(calls.read_text().splitlines()) == 1
+
+
+def test_a_command_of_match_exec_that_holds_the_pipes_delays_no_error(tmp_path: Path) -> None:
+    """The query for ``held`` is not needed after the error for ``bad``. Its child holds both pipes."""
+    program, child = tmp_path / "ssh", tmp_path / "child"
+    program.write_text(
+        f'#!/bin/sh\ncase "$*" in *bad*) until [ -s {child} ]; do sleep 0.05; done; echo no >&2; exit 255;; esac\n'
+        f"sleep 1007 &\necho $! > {child}\nexec sleep 1007\n"
+    )
+    program.chmod(0o755)
+    config = config_of(tmp_path, "Match exec true\n Port 9\n", program=str(program))
+    try:
+        with pytest.raises(UsageError, match="no"):
+            config.check([build_host("bad"), build_host("held")])
+    finally:
+        os.kill(int(child.read_text()), signal.SIGKILL)

@@ -30,6 +30,7 @@ BOOTSTRAP = (
     "s={'__name__':'torch_worker'};exec(compile(json.loads(f.readline()),'<fanout>/torch_worker.py','exec'),s);s['main'](c,f)"
 )
 # Leave nothing on the disk: neither compiled modules nor compiled kernels.
+KILL_SECONDS = 2.0
 CACHE_OFF_ENV = {"PYTHONDONTWRITEBYTECODE": "1", "CUDA_CACHE_DISABLE": "1"}
 
 
@@ -107,7 +108,10 @@ class TorchProcess:
         """Kill the worker's process group."""
         if self._child.returncode is None:
             os.killpg(self._child.pid, signal.SIGKILL)
-            self._child.wait()
+            try:
+                self._child.wait(KILL_SECONDS)
+            except subprocess.TimeoutExpired:
+                pass  # it hangs in the kernel, for example in a GPU driver, and ends later
         self.ended = self.ended or "it was killed"
 
     def _describe_end(self) -> str:

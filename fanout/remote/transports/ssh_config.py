@@ -27,6 +27,7 @@ from fanout.remote.transports.ssh_config_reader import ConfigReader, HostConfig,
 from fanout.remote.transports.ssh_options import InvalidOption, SshOptions, UserContext, build_options, parse_ssh_g
 
 ASKED_AT_ONCE = 4
+KILL_SECONDS = 2.0
 ANSWER_SECONDS = 20.0  # `Match exec` and CanonicalizeHostname may take their time
 MOST_JUMPS = 16
 
@@ -137,8 +138,7 @@ class SshConfig:
                     self.resolve_path(host)
         finally:
             for child in self._begun.values():  # asked, and not needed after an error
-                child.kill()
-                child.communicate()
+                _discard_query(child)
             self._begun.clear()
 
     def _must_ask(self, question: ConfigQuery) -> bool:
@@ -234,15 +234,16 @@ class SshConfig:
 
     def _query_ssh(self, question: ConfigQuery) -> tuple[SshOptions, list[str]]:
         """Return the answer of ``ssh -G``: the options, and the files that it read."""
-        with self._begun.pop(question, None) or self._start_ssh_g(question) as child:
-            try:
-                out, reason = child.communicate(timeout=ANSWER_SECONDS)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                raise UsageError(
-                    f"`ssh -G {question.name}` gave no answer within {ANSWER_SECONDS:g} s",
-                    hint="a command of `Match exec` or a name server hangs",
-                ) from None
+        child = self._begun.pop(question, None) or self._start_ssh_g(question)
+        try:
+            out, reason = child.communicate(timeout=ANSWER_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise UsageError(
+                f"`ssh -G {question.name}` gave no answer within {ANSWER_SECONDS:g} s",
+                hint="a command of `Match exec` or a name server hangs",
+            ) from None
+        finally:
+            _discard_query(child)
         errors = reason.decode("utf-8", "replace")
         if child.returncode != 0 and "No user exists for uid" in errors:  # a container without an entry for this user
             raise SshProgramMissing
@@ -304,6 +305,16 @@ def _read_variable(name: str) -> str | None:
     text = f"${{{name}}}"
     value = os.path.expandvars(text)
     return None if value == text else value
+
+
+def _discard_query(child: subprocess.Popen[bytes]) -> None:
+    """End a query. A command of `Match exec` may hold its pipes, and a file server that hangs the process itself."""
+    child.kill()
+    for pipe in (child.stdout, child.stderr):
+        if pipe is not None:
+            pipe.close()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(KILL_SECONDS)
 
 
 def _format_refusal(question: ConfigQuery, text: str) -> str:
