@@ -59,7 +59,7 @@ guards: $(STAMP)-dev  # about 5 minutes
 restarts: $(STAMP)-dev  # about 15 minutes
 	$(BIN)/python -m tests.lab.restarts
 
-endurance: $(STAMP)-dev  # about 12 minutes; make endurance SEED=7
+endurance: $(STAMP)-dev  # about 12 minutes for a seed; make endurance SEED='7 8'
 	$(BIN)/python -m tests.lab.endurance --seed $(or $(SEED),1)
 
 faults: $(STAMP)-dev  # about 7 minutes, three labs side by side; make faults TRANSPORT=openssh
