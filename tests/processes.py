@@ -1,13 +1,16 @@
-"""Ends a process that a test started. No wait has no limit: a process that stays is an error, and is named."""
+"""Ends a process that a test started. Every wait has a limit: a process that stays is an error, and is named."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import threading
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, TypeVar
 
 SECONDS = 20.0
+Child = TypeVar("Child", bound=subprocess.Popen[Any])
 
 
 def end_process(child: subprocess.Popen[Any], *, seconds: float = SECONDS, kill: bool = False) -> None:
@@ -31,3 +34,24 @@ def join_threads(*threads: threading.Thread, seconds: float = SECONDS) -> None:
     for thread in threads:
         thread.join(seconds)
         assert not thread.is_alive(), f"{thread.name} does not end"
+
+
+@contextlib.contextmanager
+def hold_process(child: Child, *, kill: bool = True, seconds: float = SECONDS) -> Iterator[Child]:
+    """Yield the process, and end it with the block, also after an error.
+
+    ``with Popen`` waits without a limit, and after its time limit a test gets no second one.
+    """
+    try:
+        yield child
+    finally:
+        end_process(child, kill=kill, seconds=seconds)
+
+
+def reap_child(pid: int, *, seconds: float = SECONDS) -> int:
+    """Wait until a forked child has exited; return its exit status. Raises AssertionError for one that stays."""
+    statuses: list[int] = []
+    waiting = threading.Thread(target=lambda: statuses.append(os.waitpid(pid, 0)[1]), daemon=True, name=f"pid {pid}")
+    waiting.start()
+    join_threads(waiting, seconds=seconds)
+    return os.waitstatus_to_exitcode(statuses[0])

@@ -18,6 +18,7 @@ from fanout.agent import stack_hook
 from fanout.agent.probes import py_spy
 from fanout.agent.probes import stacks as probes_stacks
 from fanout.diagnose import failure_facts, stack_groups
+from tests.processes import hold_process
 from tests.skips import skip
 
 pytestmark = pytest.mark.process
@@ -48,11 +49,10 @@ def start_rank(directory: Path, *words: str, number: int = 5, **more: str) -> It
     child = subprocess.Popen(
         [sys.executable, *words, "-c", WAITS], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    with child:
+    with hold_process(child):
         assert child.stdout is not None
         assert child.stdout.readline() == "ready\n"
         yield child.pid
-        child.kill()
 
 
 @pytest.mark.usefixtures("py_spy_path")
@@ -111,18 +111,16 @@ def _has_environment(pid: int) -> None:
 def test_a_stack_that_cannot_be_read_has_a_reason(tmp_path: Path, py_spy_path: str) -> None:
     """Cases: a process that is no Python, one that has ended, and a host without py-spy."""
     sleep = subprocess.Popen(["/bin/sleep", "60"], env={"PATH": os.path.dirname(py_spy_path)})
-    with sleep:
+    with hold_process(sleep):
         _has_environment(sleep.pid)
         assert py_spy.dump_stacks([sleep.pid], seconds=20.0)[sleep.pid]["untold"].startswith("py-spy: ")
-        sleep.kill()
     assert "untold" in py_spy.dump_stacks([sleep.pid], seconds=20.0)[sleep.pid]
     bare = shutil.copy("/bin/sleep", tmp_path / "sleep")
     sleep = subprocess.Popen([bare, "60"], env={"PATH": "/nowhere"})
-    with sleep:
+    with hold_process(sleep):
         _has_environment(sleep.pid)
         dumps = py_spy.dump_stacks([sleep.pid], seconds=20.0)
         assert dumps == {sleep.pid: {"untold": "py-spy is not installed there"}}
-        sleep.kill()
 
 
 def test_a_py_spy_that_hangs_is_killed(tmp_path: Path) -> None:
@@ -131,8 +129,7 @@ def test_a_py_spy_that_hangs_is_killed(tmp_path: Path) -> None:
     program.write_text("#!/bin/sh\nexec sleep 60\n")
     program.chmod(0o755)
     sleep = subprocess.Popen(["/bin/sleep", "60"], env={"PATH": str(tmp_path)})
-    with sleep:
+    with hold_process(sleep):
         _has_environment(sleep.pid)
         reason = py_spy.dump_stacks([sleep.pid], seconds=0.3)[sleep.pid]["untold"]
         assert reason.startswith("py-spy gave no answer within ")
-        sleep.kill()

@@ -13,6 +13,7 @@ import pytest
 
 from fanout.agent.probes import nccl_ras
 from fanout.agent.probes.probe_tools import FactUnavailable
+from tests.processes import hold_process
 
 pytestmark = pytest.mark.process
 SERVES = """
@@ -36,11 +37,10 @@ def start_rank(name: str) -> Iterator[int]:
             pass_fds=[door.fileno()],
             stdout=subprocess.PIPE,
         )
-    with child:
+    with hold_process(child):
         assert child.stdout is not None
         assert child.stdout.readline() == b"ready\n"
         yield child.pid
-        child.kill()
 
 
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost", "0.0.0.0"])

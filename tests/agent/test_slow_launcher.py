@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import end_process
+from tests.processes import hold_process
 
 FLOOD = 300_000  # 30 MB: more than all buffers between train.sh and the screen can hold
 DRIPS = 3_000  # then single lines, and the keeper sends their size to the relay each time
@@ -43,20 +43,17 @@ def test_a_flood_arrives_whole_after_its_launcher_was_stopped(tmp_path: Path) ->
     }
     env = {**os.environ, **ours}
     pipe = subprocess.PIPE
-    with subprocess.Popen(argv, cwd=tmp_path, env=env, stdout=pipe, stderr=subprocess.DEVNULL) as run:
-        try:
-            until = time.monotonic() + 60
-            while _log_size(state) < LINES * 100 and run.poll() is None:
-                assert time.monotonic() < until, "train.sh did not get its output written"
-                time.sleep(0.05)
-            assert run.stdout is not None
-            received = 0
-            while received < LINES * len(X) and (line := run.stdout.readline()):
-                received += line.count(b"x")
-                assert b"not shown" not in line
-            (tmp_path / "received").touch()
-            assert run.stdout.readline().endswith(b"| the end\n")
-        except BaseException:
-            end_process(run)
-            raise
-    assert run.returncode == 0
+    run = subprocess.Popen(argv, cwd=tmp_path, env=env, stdout=pipe, stderr=subprocess.DEVNULL)
+    with hold_process(run, kill=False):  # SIGTERM lets the launcher stop its run
+        until = time.monotonic() + 60
+        while _log_size(state) < LINES * 100 and run.poll() is None:
+            assert time.monotonic() < until, "train.sh did not get its output written"
+            time.sleep(0.05)
+        assert run.stdout is not None
+        received = 0
+        while received < LINES * len(X) and (line := run.stdout.readline()):
+            received += line.count(b"x")
+            assert b"not shown" not in line
+        (tmp_path / "received").touch()
+        assert run.stdout.readline().endswith(b"| the end\n")
+        assert run.wait(60) == 0

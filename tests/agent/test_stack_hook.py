@@ -14,7 +14,7 @@ import pytest
 
 from fanout.agent import processes, stack_hook
 from fanout.agent.probes import stacks
-from tests.processes import end_process
+from tests.processes import hold_process
 
 pytestmark = pytest.mark.process
 WAITS = """
@@ -44,13 +44,11 @@ def start_waiting(directory: Path, *words: str, **more: str) -> Iterator[subproc
     child = subprocess.Popen(
         [sys.executable, *words, "-c", WAITS], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    assert child.stdin is not None
-    assert child.stdout is not None
-    assert child.stdout.readline() == "ready\n"
-    try:
+    with hold_process(child):
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
         yield child
-    finally:
-        end_process(child, kill=True)
 
 
 def test_the_hook_removes_its_own_traces(tmp_path: Path) -> None:
@@ -86,11 +84,10 @@ def test_a_closed_descriptor_is_detected(tmp_path: Path) -> None:
     env = {"PATH": os.environ["PATH"]}
     stack_hook.install_hook(env, str(tmp_path))
     child = subprocess.Popen([sys.executable, "-c", closing], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    with child:
+    with hold_process(child):
         assert child.stdout is not None
         assert child.stdout.readline() == b"ready\n"
         assert not stacks._accepts_signal(child.pid, str(tmp_path / "stacks" / str(child.pid)))
-        child.kill()
 
 
 def test_a_rank_dumps_its_stack_and_continues(tmp_path: Path) -> None:

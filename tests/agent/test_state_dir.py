@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fanout.agent import claim_files, state_dir
+from tests.processes import hold_process
 from tests.skips import needs
 
 ABOUT = {"run": "r1", "by": "me@pc", "since": 1.0, "pid": 7}
@@ -51,7 +52,7 @@ def test_different_claims_are_independent(root: str) -> None:
 def test_the_claim_of_a_killed_holder_is_free_and_the_next_cleanup_removes_its_file(root: str) -> None:
     source = f"import sys; from fanout.agent import claim_files; claim_files.take_claim({root!r}, 'port-1', {ABOUT!r}); print('held', flush=True); sys.stdin.read()"
     argv = [sys.executable, "-c", source]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+    with hold_process(subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
         with pytest.raises(claim_files.ClaimHeld):

@@ -17,7 +17,7 @@ import pytest
 
 from fanout.agent import frames, kill_sweep, processes, tree_stop
 from tests.agent.agents import RUN, Agent, build_mark, is_alive, list_processes_of, wait_for
-from tests.processes import join_threads
+from tests.processes import hold_process, join_threads
 from tests.skips import skip
 
 pytestmark = pytest.mark.process
@@ -168,7 +168,7 @@ def test_a_script_whose_first_thread_has_exited_is_waited_for(state: Path, tmp_p
 
 
 def test_a_sweep_reports_what_does_not_die() -> None:
-    with subprocess.Popen(["sleep", "1007"]) as child:
+    with hold_process(subprocess.Popen(["sleep", "1007"])) as child:
         _trace_process(child.pid)
         kill_leftovers = kill_sweep.KillSweep(lambda: [child.pid], seconds=0.2)
         until = time.monotonic() + 30.0
@@ -179,9 +179,8 @@ def test_a_sweep_reports_what_does_not_die() -> None:
 
 def test_process_group_of_another_parent_gets_no_signal() -> None:
     """Its number may belong to another user's processes by then."""
-    with subprocess.Popen(
-        ["setsid", "sh", "-c", "trap 'exit 3' TERM; echo up; while :; do sleep 0.05; done"], stdout=subprocess.PIPE
-    ) as other:
+    argv = ["setsid", "sh", "-c", "trap 'exit 3' TERM; echo up; while :; do sleep 0.05; done"]
+    with hold_process(subprocess.Popen(argv, stdout=subprocess.PIPE)) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"up\n"
         call = f"from fanout.agent import tree_stop; tree_stop.terminate_group({other.pid}, exited=True)"

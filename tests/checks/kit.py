@@ -18,6 +18,7 @@ from fanout.checks.network.mesh import choose_pairs
 from fanout.model.events import AnswerReason
 from fanout.model.hosts import Host, Origin
 from fanout.model.rpc import ProbeAnswer, ProbeRequest
+from tests.processes import reap_child
 
 GPU = {
     "vendor": "nvidia", "problem": "", "driver": "580.95.05", "module": "580.95.05", "processes": [], "throttled": [],
@@ -308,7 +309,7 @@ class ForkingAsker:
     def _end_process(self, pid: int) -> None:
         _, reader = self._living.pop(pid)
         os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        reap_child(pid)
         os.close(reader)
 
 

@@ -24,7 +24,7 @@ from fanout.agent.probes import files, registry, source_tree, tcp
 from fanout.agent.probes.probe_tools import FactUnavailable, ForkedCall, ToolProcess
 from fanout.model.rpc import ProbeRequest
 from tests.checks.kit import ForkingAsker
-from tests.processes import join_threads
+from tests.processes import join_threads, reap_child
 
 AGENT = Path(registry.__file__).parent.parent
 KEY = "00112233445566778899aabbccddeeff"
@@ -200,7 +200,7 @@ def test_a_child_that_inherited_the_socket_is_not_blamed() -> None:
             assert tcp.find_owner(holder.getsockname()[1])["pid"] == os.getpid()
         finally:
             os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
+            reap_child(child)
 
 
 @pytest.mark.process

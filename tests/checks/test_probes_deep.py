@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from fanout.agent.probes import torch_test
+from tests.processes import reap_child
 
 pytestmark = pytest.mark.process
 
@@ -65,7 +66,7 @@ def open_deep_test(
             yield name, eval(file.readline())
     finally:
         os.kill(child, 9)
-        os.waitpid(child, 0)
+        reap_child(child)
         os.close(reader)
 
 

@@ -24,7 +24,9 @@ class Ended:
 @contextmanager
 def open_transport(lab: embedded_lab.DemoLab, host: int = 0) -> Iterator[paramiko.Transport]:
     """Open a connection without a login."""
-    with socket.create_connection((lab.hosts[host].address, lab.hosts[host].port)) as sock:
+    address = (lab.hosts[host].address, lab.hosts[host].port)
+    with socket.create_connection(address, timeout=20) as sock:
+        sock.settimeout(None)  # paramiko sets its own
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         transport = paramiko.Transport(sock)
         try:

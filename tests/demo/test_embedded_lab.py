@@ -223,7 +223,7 @@ def test_clients_that_come_all_at_once_are_all_answered(lab: embedded_lab.DemoLa
 def test_noise_and_half_a_handshake_end_their_own_connection_only(lab: embedded_lab.DemoLab) -> None:
     host = lab.hosts[0]
     for opening in (b"GET / HTTP/1.0\r\n\r\n", b"SSH-2.0-x\r\n" + b"\xff" * 64, b"SSH-2.0-x\r\n", b""):
-        with socket.create_connection((host.address, host.port)) as sock:
+        with socket.create_connection((host.address, host.port), timeout=20) as sock:
             sock.sendall(opening)
             assert sock.recv(100).startswith(b"SSH-2.0-")
     with log_in(lab) as transport:

@@ -65,7 +65,8 @@ def test_the_end_leaves_no_process_no_thread_no_descriptor_and_no_file(tmp_path:
             pids = [int(start_command(*pair).recv(100)) for pair in zip(transports, commands, strict=True)]
             watched = [os.pidfd_open(pid) for pid in pids]
             transports[-1].close()
-            silent = clients.enter_context(socket.create_connection((lab.hosts[0].address, lab.hosts[0].port)))
+            address = (lab.hosts[0].address, lab.hosts[0].port)
+            silent = clients.enter_context(socket.create_connection(address, timeout=20))
             assert silent.recv(4) == b"SSH-"
             begun = time.monotonic()
         assert time.monotonic() - begun < 5

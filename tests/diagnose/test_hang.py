@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from fanout.agent import processes
+from tests.processes import hold_process
 
 pytestmark = pytest.mark.process
 
@@ -101,7 +102,7 @@ def read_until(project: Path, text: str, *words: str, **more: str) -> str:
         preexec_fn=enable_sigint,
     )
     said = []
-    with child:
+    with hold_process(child):
         assert child.stderr is not None
         for line in child.stderr:
             said.append(line)
@@ -160,14 +161,13 @@ def test_a_launcher_that_takes_over_detects_hangs_too(project: Path) -> None:
     launcher = subprocess.Popen(
         running(*flags), cwd=project, env=own, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
-    with launcher:
+    with hold_process(launcher):
         assert launcher.stdout is not None
         for _ in range(3):
             assert "is here" in launcher.stdout.readline()
         below = processes.descendants(launcher.pid)
         (guardian,) = (pid for pid in below if b"fanout.run.guardian" in Path(f"/proc/{pid}/cmdline").read_bytes())
         os.kill(guardian, signal.SIGKILL)
-        launcher.kill()
     done = subprocess.run(
         command("attach"), cwd=project, env=own, capture_output=True, text=True, timeout=100, check=False
     )
@@ -183,17 +183,14 @@ def run_healthy(project: Path) -> Iterator[subprocess.Popen[bytes]]:
     child = subprocess.Popen(
         running(), cwd=project, env=environment(project), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
-    assert child.stdout is not None
-    seen = 0
-    for line in child.stdout:
-        seen += b"is here" in line
-        if seen == 3:
-            break
-    yield child
-    child.terminate()
-    child.stdout.read()
-    child.wait(60)
-    child.stdout.close()
+    with hold_process(child, kill=False, seconds=60):
+        assert child.stdout is not None
+        seen = 0
+        for line in child.stdout:
+            seen += b"is here" in line
+            if seen == 3:
+                break
+        yield child
 
 
 def test_stacks_of_a_healthy_run_can_be_read(project: Path, run_healthy: subprocess.Popen[bytes]) -> None:

@@ -21,6 +21,7 @@ from fanout.record import retention, writer_lock
 from fanout.record.retention import RecordedRun, RetentionBounds
 from fanout.record.run_writer import RunWriter
 from tests import histories
+from tests.processes import hold_process
 from tests.skips import needs
 from tests.ui.goldens import build_heading
 
@@ -214,9 +215,8 @@ def test_a_run_whose_launcher_lives_in_another_process_stays(tmp_path: Path) -> 
     """The lock of its record shows that it runs, although all else looks like the end."""
     old, _, _ = make_runs(tmp_path, 3)
     code = f"import fcntl,os; f=os.open({str(old / writer_lock.FILE)!r},66); fcntl.flock(f,2); print(1,flush=True); input()"
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as other:
+    pipe = subprocess.PIPE
+    with hold_process(subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, text=True)) as other:
         assert other.stdout is not None
         other.stdout.readline()
         assert writer_lock.read_owner(str(old))

@@ -18,6 +18,7 @@ from fanout.commands.ps import RECENT_RUNS
 from fanout.record import writer_lock
 from fanout.record.run_summary import list_run_summaries
 from fanout.run.recorded_progress import add_progress
+from tests.processes import hold_process
 from tests.record.test_attempts import RESTART, build_record, hold_record, write_records
 from tests.record.test_retention import make_runs, record_run
 
@@ -193,7 +194,7 @@ def test_watch_asks_no_hosts(capsys: pytest.CaptureFixture[str]) -> None:
 def test_watch_repeats_the_list_in_a_pipe_until_ctrl_c(tmp_path: Path, flags: list[str]) -> None:
     (path,) = make_runs(tmp_path, 1)
     words = [sys.executable, "-m", "fanout", "ps", "--watch", *flags, "--log-dir", str(tmp_path)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as watch:
+    with hold_process(subprocess.Popen(words, stdout=subprocess.PIPE, text=True)) as watch:
         assert watch.stdout is not None
         seen = 0
         for line in watch.stdout:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import SECONDS, end_process
+from tests.processes import SECONDS, hold_process
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 
@@ -73,12 +73,10 @@ def start_sshd(root: Path, *, port: int = 0, extra: str = "") -> Iterator[Sshd]:
         f"  IdentitiesOnly yes\n  UserKnownHostsFile {known}\n  GlobalKnownHostsFile none\n"
     )
     log = root / "sshd.log"  # a pipe without a reader would stop sshd when it is full
-    with subprocess.Popen([SSHD, "-D", "-E", str(log), "-f", str(config)]) as child:
-        try:
-            _wait_listening(child, log)
-            yield Sshd(port=port, ssh_config=client, known_hosts=known, identity=root / "user", host_key=host_key)
-        finally:
-            end_process(child)
+    argv = [SSHD, "-D", "-E", str(log), "-f", str(config)]
+    with hold_process(subprocess.Popen(argv), kill=False) as child:
+        _wait_listening(child, log)
+        yield Sshd(port=port, ssh_config=client, known_hosts=known, identity=root / "user", host_key=host_key)
 
 
 def _wait_listening(child: subprocess.Popen[bytes], log: Path) -> None:

@@ -24,7 +24,7 @@ from fanout.model.errors import FanoutError
 from fanout.model.settings import Settings
 from fanout.remote.transports.base import Deadline
 from fanout.remote.transports.select import TransportSelector
-from tests.processes import end_process
+from tests.processes import hold_process
 from tests.remote.sshd import SSHD, free_port, new_key
 from tests.remote.ways import build_host, read_all, start_clock
 
@@ -124,14 +124,15 @@ class SshLab:
         argv += ["-p", self.fill_text(str(row.line["port"]))] if "port" in row.line else []
         argv += ["-l", self.fill_text(str(row.line["user"]))] if "user" in row.line else []
         before = self.log.stat().st_size
-        with subprocess.Popen(
+        child = subprocess.Popen(
             [*argv, row.target, COMMAND],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-        ) as child:
+        )
+        with hold_process(child):
             try:
                 out, error = child.communicate(timeout=SECONDS)
             except subprocess.TimeoutExpired:  # an ssh for each jump host, without end
@@ -194,20 +195,18 @@ def open_lab(root: Path) -> Iterator[SshLab]:
         f"SetEnv HOME={root}\n"  # a login shell then reads no user's startup files
     )
     log = root / "log"
-    with subprocess.Popen([SSHD, "-D", "-E", str(log), "-f", str(config)]) as child:
-        try:
-            _wait_listening(child, log)
-            places = {
-                "port": str(ports[0]),
-                "port2": str(ports[1]),
-                "closed": str(free_port()),
-                "root": str(root),
-                "user": getpass.getuser(),
-                "hostkey": host_key,
-            }
-            yield SshLab(root=root, log=log, places=places)
-        finally:
-            end_process(child)
+    argv = [SSHD, "-D", "-E", str(log), "-f", str(config)]
+    with hold_process(subprocess.Popen(argv), kill=False) as child:
+        _wait_listening(child, log)
+        places = {
+            "port": str(ports[0]),
+            "port2": str(ports[1]),
+            "closed": str(free_port()),
+            "root": str(root),
+            "user": getpass.getuser(),
+            "hostkey": host_key,
+        }
+        yield SshLab(root=root, log=log, places=places)
 
 
 def _wait_listening(child: subprocess.Popen[bytes], log: Path) -> None:
@@ -230,14 +229,11 @@ def agent_with(lab: SshLab, keys: tuple[str, ...]) -> Iterator[str]:
         return
     path = lab.root / "agent.sock"
     path.unlink(missing_ok=True)
-    with subprocess.Popen(["ssh-agent", "-D", "-a", str(path)], stdout=subprocess.PIPE) as agent:
+    with hold_process(subprocess.Popen(["ssh-agent", "-D", "-a", str(path)], stdout=subprocess.PIPE)) as agent:
         assert agent.stdout is not None
         agent.stdout.readline()  # it prints the socket's name once it listens
         environment = {**os.environ, "SSH_AUTH_SOCK": str(path)}
-        try:
-            for key in keys:
-                add = ["ssh-add", "-q", str(lab.root / key)]
-                subprocess.run(add, env=environment, check=True, capture_output=True, timeout=SECONDS)
-            yield str(path)
-        finally:
-            end_process(agent)
+        for key in keys:
+            add = ["ssh-add", "-q", str(lab.root / key)]
+            subprocess.run(add, env=environment, check=True, capture_output=True, timeout=SECONDS)
+        yield str(path)

@@ -19,7 +19,7 @@ from fanout.remote.transports.select import TransportSelector
 from fanout.remote.transports.ssh_config import SshConfig
 from fanout.remote.transports.ssh_options import SshOptions
 from tests.agent.agents import wait_for
-from tests.processes import end_process
+from tests.processes import hold_process
 from tests.remote import sshd
 from tests.remote.scripted import ScriptedTransport
 from tests.remote.sshd import Sshd
@@ -123,20 +123,14 @@ def test_two_failed_transports_report_the_first_error() -> None:
 def open_master(config: str, path: Path) -> Iterator[None]:
     """Open the connection that a user opened in a terminal, before the host began to want a second factor."""
     words = ["ssh", "-F", config, "-o", "BatchMode=yes", "-M", "-N", "-S", str(path), "lab"]
-    with subprocess.Popen(words, stdin=subprocess.DEVNULL) as child:
-        try:
-            wait_for(
-                lambda: (
-                    subprocess.run(
-                        ["ssh", "-F", config, "-S", str(path), "-O", "check", "lab"], capture_output=True, check=False
-                    ).returncode
-                    == 0
-                ),
-                "the master does not open",
-            )
-            yield
-        finally:
-            end_process(child, kill=True)  # ssh may miss a SIGTERM that comes just before it waits
+    check = ["ssh", "-F", config, "-S", str(path), "-O", "check", "lab"]
+    child = subprocess.Popen(words, stdin=subprocess.DEVNULL)
+    with hold_process(child):  # killed: ssh may miss a SIGTERM that comes just before it waits
+        wait_for(
+            lambda: subprocess.run(check, capture_output=True, check=False).returncode == 0,
+            "the master does not open",
+        )
+        yield
 
 
 def build_selector(config: str) -> TransportSelector:

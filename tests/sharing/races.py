@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from fanout.agent import claim_files, run_claims, shared_claims
+from tests.processes import reap_child
 
 RACES = 200
 HOSTS, WAITERS = 3, 3
@@ -38,7 +39,7 @@ def run_race(seed: int, base: Path) -> list[int]:
         if child == 0:
             _run_waiter(seed, number, uid, base)
         children.append(child)
-    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    return [reap_child(child, seconds=2 * PATIENCE) for child in children]
 
 
 def _run_waiter(seed: int, number: int, uid: int, base: Path) -> None:

@@ -26,7 +26,7 @@ from fanout.remote.login import ConnectionOptions
 from fanout.remote.pool import Clock, ConnectionPool
 from fanout.remote.transports.base import Channel, Deadline
 from fanout.run.session import Session
-from tests.processes import end_process
+from tests.processes import hold_process
 from tests.remote.nodes import Seen
 from tests.remote.ways import build_host
 
@@ -205,10 +205,8 @@ def warm_host(directory: Path, *, script: str = TRAIN_SH, traps: bool = False) -
     env = {"PATH": os.environ["PATH"], "HOME": "/", "FANOUT_STATE": str(directory / "state")}
     env["PYTHONPATH"] = str(Path(__file__).parents[2])
     argv = [sys.executable, "-m", "tests.sweeps.host", path, *(["traps"] if traps else [])]
-    with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as child:
-        try:
-            assert child.stdout is not None
-            assert child.stdout.readline() == b"ready\n"
-            yield WarmHost(directory, path)
-        finally:
-            end_process(child, kill=True)
+    child = subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+    with hold_process(child):
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"ready\n"
+        yield WarmHost(directory, path)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from tests.processes import end_process
+from tests.processes import end_process, hold_process
 from tests.tasks.task_places import ROOT, TASKS, TRAIN, YAML
 
 # Step -> (loss, gradient norm).
@@ -177,4 +177,5 @@ class RankForker:
     def close(self) -> None:
         """Ends it, and with it every rank that still lives."""
         self._socket.close()
-        self._process.wait(30)
+        with hold_process(self._process):
+            self._process.wait(30)
