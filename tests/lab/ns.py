@@ -191,9 +191,10 @@ def wait_gone(pids: Iterable[int], timeout: float) -> bool:
 
 
 def wait_until(condition: Callable[[], bool], timeout: float, what: str) -> None:
-    """Poll for a condition about which the kernel sends no event."""
-    deadline = time.monotonic() + timeout
+    """Poll for a condition about which the kernel sends no event, less often the longer it takes."""
+    deadline, pause = time.monotonic() + timeout, 0.001
     while not condition():
         if time.monotonic() > deadline:
             raise LabError(f"{what}: not after {timeout:g} s")
-        time.sleep(0.001)
+        time.sleep(pause)
+        pause = min(0.02, pause * 1.2)

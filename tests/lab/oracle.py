@@ -46,7 +46,7 @@ def _ends_with_a_login(process: Process) -> bool:
     return process.is_sshd or any(word in argument for argument in process.argv for word in OURS)
 
 
-def assert_clean(lab: Lab, *, grace: float = 2.0, allow: Sequence[str] = ()) -> None:
+def assert_clean(lab: Lab, *, grace: float = 20.0, allow: Sequence[str] = ()) -> None:
     """Fail unless every machine that is on runs nothing but sshd, and holds no ``fanout-*`` directory.
 
     Logins that have just been closed, what ends with them, and what a test itself had running beside the launcher get

@@ -73,7 +73,7 @@ def watch_record(path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Viewer, M
 
 
 def test_a_viewer_from_the_start_gets_every_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tellers speak from the first event on, although none was there to be counted."""
+    """The reporters report from the first event on, although the record had none at the start."""
     record = record_history(tmp_path / "run", History("a"))
     later = History("a").connect_hosts().start_hosts()
     viewer, reporter = Viewer(), MessageCollector()
