@@ -13,7 +13,7 @@ from fanout.model.restart_rate import RestartRate
 from fanout.recovery.attempt import AttemptEnd, RecoveryOptions
 from fanout.recovery.classify import classify_failure
 from fanout.recovery.failure_classes import REQUESTED_RESTART, FailureClass
-from fanout.recovery.progress import rate_progress
+from fanout.recovery.progress import rate_progress, select_since_progress
 
 FREE_WEAK_RESTARTS = 2
 TOTAL_FACTOR = 10
@@ -41,17 +41,13 @@ def count_restarts(options: RecoveryOptions, history: Sequence[AttemptEnd]) -> B
     """Count the restarts since the last progress. ``history`` is not empty."""
     used = weak = waits = 0
     classes: list[str] = []
-    for index, attempt in enumerate(history):
-        progress = rate_progress(history[: index + 1])
-        if progress == "strong":
-            used = weak = waits = 0
-            classes = []
-        failure = classify_failure(options, attempt)
+    for index in range(len(history) - len(select_since_progress(history)), len(history)):
+        failure = classify_failure(options, history[index])
         classes.append(failure.name)
         waits += failure.wait != "none" and index < len(history) - 1
         if failure is REQUESTED_RESTART:
             continue
-        if progress == "weak" and weak < FREE_WEAK_RESTARTS:
+        if weak < FREE_WEAK_RESTARTS and rate_progress(history[: index + 1]) == "weak":
             weak += 1
             continue
         used += 1

@@ -14,7 +14,7 @@ from fanout.recovery.attempt import AttemptEnd, Fleet, RecoveryOptions
 from fanout.recovery.budget import Budget, count_recent_starts, count_restarts, is_total_exceeded
 from fanout.recovery.classify import classify_failure, failed_at_same_place
 from fanout.recovery.failure_classes import REQUESTED_RESTART, FailureClass
-from fanout.recovery.progress import starts_from_scratch
+from fanout.recovery.progress import select_since_progress, starts_from_scratch
 from fanout.recovery.roster import Roster, choose_hosts
 from fanout.text.units import count_noun
 
@@ -158,8 +158,9 @@ def _hosts_to_remove(options: RecoveryOptions, history: Sequence[AttemptEnd], fa
     if host is None or host not in last.hosts:
         return frozenset(removed)
     sure = last.confidence == "high" or (last.confidence == "medium" and failure.name in ("host-lost", "host-cut-off"))
+    compared = history if failure.repeats_ever else select_since_progress(history)
     earlier = [
-        each for each in history[:-1] if each.host == host and classify_failure(options, each).name == failure.name
+        each for each in compared[:-1] if each.host == host and classify_failure(options, each).name == failure.name
     ]
     single = failure.replaces_single and len(last.accused or (host,)) == 1 and len(last.hosts) > 1
     repeated = bool(earlier) and (failure.replaces_repeat or failure.answer == "replace")

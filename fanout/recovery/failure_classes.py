@@ -21,7 +21,8 @@ class FailureClass:
     number of restarts after this class without progress between them (None: the budget of --max-restarts). ``wait``:
     which restarts after this class wait, longer each time. Only a fault of a shared service needs a wait before the
     first one: nothing else recovers by itself. ``needs_progress``: stop if the attempt reported no step.
-    ``replaces_repeat``: replace the host if the same host caused the same class before. ``replaces_single``: if
+    ``replaces_repeat``: replace the host if the same host caused the same class before, without progress between;
+    ``repeats_ever``: also with progress between. ``replaces_single``: if
     exactly one host has the cause, replace it instead. ``in_place_if_clean``: without a spare, restart on the same
     host if it passes the check. ``stops_at_same_place``: stop if the last attempt ended with the same error at the same
     step.
@@ -35,6 +36,7 @@ class FailureClass:
     wait: Wait = "none"
     needs_progress: bool = False
     replaces_repeat: bool = False
+    repeats_ever: bool = False
     replaces_single: bool = False
     in_place_if_clean: bool = False
     stops_at_same_place: bool = False
@@ -60,6 +62,7 @@ FAILURE_CLASSES = (
         "a reset repairs many faults; a host that reboots twice has a defect",
         limit=2,
         replaces_repeat=True,
+        repeats_ever=True,
     ),
     _row(
         "gpu-broken",

@@ -31,6 +31,12 @@ def rate_progress(history: Sequence[AttemptEnd]) -> Progress:
     return "weak" if now.last > max(each.last for each in before) else "none"
 
 
+def select_since_progress(history: Sequence[AttemptEnd]) -> Sequence[AttemptEnd]:
+    """Return the attempts since the last one with strong progress, with that one: none of the others made progress."""
+    strong = (index for index in range(len(history), 0, -1) if rate_progress(history[:index]) == "strong")
+    return history[next(strong, 1) - 1 :]
+
+
 def count_lost_steps(history: Sequence[AttemptEnd]) -> int | None:
     """Return how many steps the last attempt repeated; None if unknown."""
     if len(history) < 2 or history[-1].steps is None:

@@ -17,22 +17,25 @@ from functools import partial
 from fanout.model.attempt_plan import AttemptPlan
 from fanout.model.attempt_record import AttemptRecord, NextAction
 from fanout.model.events import Restarting, RestartPhase
-from fanout.model.hosts import Host, fold_names
+from fanout.model.hosts import Host
 from fanout.model.outcome import signal_name, stop_between_attempts, stop_by_time_limit
 from fanout.record.command_record import COMMAND_FILE, build_command_record
 from fanout.record.index import ATTEMPTS_FILE, create_run_directory, make_run_id
 from fanout.recovery import attempt_report
 from fanout.recovery.attempt import AttemptEnd, Fleet
-from fanout.recovery.decision import Decision, EndRun, Restart, advise_restarts, decide_next
-from fanout.recovery.fence import compute_fence_end
+from fanout.recovery.decision import Decision, EndRun, Restart, advise_restarts
+from fanout.recovery.fence import compute_fence_end, find_last_contact, plan_wait
+from fanout.recovery.restart_planner import RestartPlanner
 from fanout.recovery.roster import choose_hosts
 from fanout.remote.pool import Clock
 from fanout.run import detach
+from fanout.run.answering_hosts import find_answering_hosts
 from fanout.run.attempt_end import build_attempt_end
 from fanout.run.claim_holder import ClaimHolder
 from fanout.run.connections import route_signals
 from fanout.run.fence_watch import FenceWatch
 from fanout.run.launch import Launch, RunResources
+from fanout.run.launch_check import list_absent_hosts, list_faulty_hosts
 from fanout.run.launcher_host import list_host_warnings
 from fanout.run.notifications import Notifications
 from fanout.run.recovery_options import build_recovery_options
@@ -54,10 +57,8 @@ class AttemptLoop:
         self.options = build_recovery_options(context.settings, context.count)
         self.context, self.files, self.run_id = context, files, run_id
         self._hosts = {host.name: host for host in (*context.hosts, *context.spares)}
-        self._history: list[AttemptEnd] = []
+        self._planner = RestartPlanner(self.options, context.host_names, [host.name for host in context.spares])
         self._records: list[AttemptRecord] = []
-        self._faulty: set[str] = set()  # hosts that never take part again
-        self._away: set[str] = set()  # hosts that were lost, and may come back
         self._port = context.settings.master_port
         self._clock = Clock()
         self._limit_at: float | None = None  # when --time-limit ends the run, from the first start on
@@ -66,7 +67,7 @@ class AttemptLoop:
     @property
     def was_outrun(self) -> bool:
         """Return whether nothing was started only because another run or process uses a host."""
-        return not self._history[1:] and self.first.was_outrun
+        return not self._planner.history[1:] and self.first.was_outrun
 
     def run(self, parent_pipe: detach.ParentPipe | None = None) -> int:
         """Run all attempts; return the exit status of the last one. With a ``parent_pipe``, the user can detach."""
@@ -102,7 +103,9 @@ class AttemptLoop:
         launch, holder = self.first, ClaimHolder()
         try:
             while True:
-                describe = partial(attempt_report.describe_first_step, tuple(self._history), launch.attempt.number)
+                describe = partial(
+                    attempt_report.describe_first_step, tuple(self._planner.history), launch.attempt.number
+                )
                 notifications.begin_attempt(launch.attempt.number, launch.context.host_names, launch.steps)
                 launch.start(run, [holder, notifications], describe)
                 decision = self._decide(launch)
@@ -169,15 +172,11 @@ class AttemptLoop:
         state = launch.session.state
         end = build_attempt_end(launch.attempt.number, state, launch.outcome, launch.verdict, launch.steps)
         if launch.has_started or not launch.attempt.number or end.requested:
-            self._history.append(end)
-            self._away |= set(end.lost)
-            self._faulty |= set(end.unclean)
+            self._planner.record_end(end)
             decision: Decision = EndRun(reason="not-started")  # the first attempt: its report has the reason
             if launch.has_started or end.requested:
-                decision = decide_next(self.options, self._history, self._list_fleet(end))
+                decision = self._planner.decide_after_end(self._find_answering(launch, self._planner.list_wanted()))
                 decision = self._apply_time_limit(launch, decision)
-            if isinstance(decision, Restart):
-                self._faulty |= {old for old, _ in decision.roster.replaced} - self._away
         else:
             decision = self._retry_start(launch)
         self._append_record(launch, self._build_record(launch, end, decision))
@@ -203,7 +202,7 @@ class AttemptLoop:
         if isinstance(decision, Restart):
             fence_until, until = self._plan_wait(launch, decision)
         elif decision.reason == "off":
-            advice = attempt_report.describe_advice(advise_restarts(self.options, self._history, Fleet()))
+            advice = attempt_report.describe_advice(advise_restarts(self.options, self._planner.history, Fleet()))
         return attempt_report.build_record(
             launch.attempt_id,
             launch.outcome.exit_code,
@@ -214,16 +213,13 @@ class AttemptLoop:
             advice=advice,
         )
 
-    def _list_fleet(self, last: AttemptEnd) -> Fleet:
-        out = self._faulty | self._away
-        spares = tuple(host.name for host in self.context.spares if host.name not in out)
-        back = tuple(name for name in self._hosts if name in self._away and name not in last.lost)
-        return Fleet(spares=spares, returned=back)
+    def _find_answering(self, launch: Launch, names: Sequence[str]) -> frozenset[str]:
+        """Return which of these hosts, which were away, answer again."""
+        return find_answering_hosts(launch, [self._hosts[name] for name in names]) if names else frozenset()
 
     def _retry_start(self, launch: Launch) -> Decision:
         """Return how to start an attempt again that the check or a host refused: another port, or other hosts."""
-        last = self._history[-1]
-        if launch.failed_checks == {"master-port"} and self._port - self.context.settings.master_port < PORTS_TRIED:
+        if launch.refusal.checks == {"master-port"} and self._port - self.context.settings.master_port < PORTS_TRIED:
             self._port += 1
             roster = choose_hosts(launch.context.host_names, (), Fleet(), size=1)
             assert roster is not None
@@ -231,28 +227,22 @@ class AttemptLoop:
             return Restart(
                 roster=roster, wait_seconds=0.0, used=used, failure_class="port-taken", why="the port is taken"
             )
-        failing = launch.failed_hosts
-        self._faulty |= failing
-        names = fold_names(name for name in launch.context.host_names if name in failing) or "the hosts"
-        roster = choose_hosts(
+        failed = launch.refusal, launch.outcome, launch.session.state
+        return self._planner.decide_after_refusal(
+            launch.attempt.number,
             launch.context.host_names,
-            failing,
-            self._list_fleet(last),
-            size=len(self._history[0].hosts),
-            min_hosts=self.options.min_hosts,
+            out=list_faulty_hosts(*failed),
+            away=list_absent_hosts(*failed),
+            answering=self._find_answering(launch, self._planner.list_away()),
+            used=launch.attempt.used,
         )
-        if roster is None or not failing:
-            why = f"attempt {launch.attempt.number} could not start on {names}, and no spare host is left"
-            return EndRun(reason="no-hosts", why=why)
-        why, used = f"{names} cannot take part", launch.attempt.used
-        return Restart(roster=roster, wait_seconds=0.0, used=used, failure_class="check-failed", why=why)
 
     # -- between attempts, and the end
 
     def _wait_for_restart(self, launch: Launch, restart: Restart) -> bool:
         """Announce each phase before the restart, and wait for its end. Return False if the user interrupts."""
         fence_until, wait_until = self._plan_wait(launch, restart)
-        backoff_until = wait_until if fence_until is None else self._history[-1].ended_at + restart.wait_seconds
+        backoff_until = wait_until if fence_until is None else self._planner.history[-1].ended_at + restart.wait_seconds
         ends: dict[RestartPhase, float] = {"fence": fence_until or 0.0, "backoff": backoff_until, "start": 0.0}
         for phase, until in ends.items():
             now = launch.session.state.now
@@ -283,14 +273,14 @@ class AttemptLoop:
                     return False
                 fence.step()
         last, now = self._records.pop(), launch.session.state.now
-        until = max(now, self._history[-1].ended_at + (last.next.wait or 0.0))
+        until = max(now, self._planner.history[-1].ended_at + (last.next.wait or 0.0))
         self._append_record(launch, replace(last, next=replace(last.next, fence_until=now, until=until)))
         return True
 
     def _describe_end(self, launch: Launch, restart: Restart) -> str:
         """Return in one line how the attempt ended."""
         if launch.has_started:
-            return attempt_report.describe_failure(self._history[-1])
+            return attempt_report.describe_failure(self._planner.history[-1])
         return f"attempt {launch.attempt.number} did not start: {restart.why}"
 
     def _cancel_restart(self, launch: Launch) -> EndRun:
@@ -305,19 +295,15 @@ class AttemptLoop:
 
     def _plan_wait(self, launch: Launch, restart: Restart) -> tuple[float | None, float]:
         """Return the end of the fence, None without one, and the end of the whole wait."""
-        ended = self._history[-1].ended_at if launch.has_started else launch.session.state.now
-        fence = max(self._find_fence_ends(launch).values(), default=0.0)
-        return (fence if fence > ended else None), max(fence, ended + restart.wait_seconds)
+        ended = self._planner.history[-1].ended_at if launch.has_started else launch.session.state.now
+        return plan_wait(ended, restart.wait_seconds, self._find_fence_ends(launch).values())
 
     def _find_fence_ends(self, launch: Launch) -> dict[str, float]:
         """Return lost host -> when it has certainly ended its part."""
         settings, state = launch.settings, launch.session.state
-        ends = {}
-        for name in self._history[-1].lost if launch.has_started else ():
-            host = state.hosts[name]
-            seen = max(host.last_message_at or 0.0, host.disconnected_at or 0.0) or state.now
-            ends[name] = compute_fence_end(seen, lease=settings.lease, grace=settings.grace)
-        return ends
+        lost = self._planner.history[-1].lost if launch.has_started else ()
+        seen = {name: find_last_contact(state.hosts[name], state.now) for name in lost}
+        return {name: compute_fence_end(at, lease=settings.lease, grace=settings.grace) for name, at in seen.items()}
 
     def _finish(self, launch: Launch, holder: ClaimHolder, notifications: Notifications) -> int:
         """Release the hosts, print the report with one line per attempt, and return the exit status.

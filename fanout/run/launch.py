@@ -37,6 +37,7 @@ from fanout.run.attempt_reporters import AttemptReporters
 from fanout.run.choose_view import choose_look
 from fanout.run.connections import SignalRouter, open_connections
 from fanout.run.guardian import Guardian
+from fanout.run.launch_check import CheckRefusal
 from fanout.run.run_context import RunContext
 from fanout.run.run_screen import RunScreen
 from fanout.run.save_watch import SaveRequestWatch
@@ -84,10 +85,9 @@ class Launch:
         self.collector = diagnosis.build_collector(self.heading, diagnosis.load_signatures(context))
         self.reporters = AttemptReporters.build(self.collector)
         self.tails, self.steps = LogTails(), StepProgress(self.filters.metric)
-        self.failed_checks: frozenset[str] = frozenset()
+        self.refusal = CheckRefusal()
         self.plan: LaunchPlan | None = None
         self.verdict: Verdict | None = None
-        self._refused: frozenset[str] = frozenset()  # hosts that the check refused
         self._stack = ExitStack()
 
     @property
@@ -106,15 +106,9 @@ class Launch:
         """Return whether nothing was started only because another run or process uses a host."""
         state = self.session.state
         kinds = {host.trouble.kind for host in state.all_hosts if host.trouble is not None}
-        busy = kinds == {"busy"} or (bool(self.failed_checks) and self.failed_checks <= PASSING_CHECKS)
+        checks = self.refusal.checks
+        busy = kinds == {"busy"} or (bool(checks) and checks <= PASSING_CHECKS)
         return busy and not self.has_started and not state.interrupts
-
-    @property
-    def failed_hosts(self) -> frozenset[str]:
-        """Return the hosts that prevented the start: unreachable, or refused by themselves or by the check."""
-        return self._refused | {
-            host.host for host in self.outcome.hosts if host.verdict in ("unreached", "refused", "lost")
-        }
 
     def check_plan(self) -> None:
         """Raise the errors of a plan that needs no check, before there is a record or a connection. Raises UsageError."""
@@ -187,8 +181,7 @@ class Launch:
             checked = launch_check.check_hosts(self.context, self.files, self.planner, session, self._screen)
             if checked is None or (checked.failures and not self.settings.force):
                 failures = checked.failures if checked is not None else ()
-                self._refused = frozenset(name for finding in failures for name in finding.hosts)
-                self.failed_checks = frozenset(finding.check for finding in failures)
+                self.refusal = launch_check.summarize_failures(failures)
                 session.release_hosts()
                 return outcome_of(session.state, refused="refused by the check: nothing was started")
             facts = checked.host_facts

@@ -26,6 +26,7 @@ PAGE = ROOT / "docs" / "restarts.md"
 _ANSWERS = {"restart": "restarts", "replace": "replaces the host", "stop": "stops"}
 _WAITS = {"none": "", "repeated": "waits from the second time on", "always": "waits first"}
 _CONDITIONS = (
+    ("repeats_ever", "replaces the host if it causes this again, also after progress, and a spare is left"),
     ("replaces_repeat", "replaces the host if it causes this again and a spare is left"),
     ("replaces_single", "replaces the host if only one host has the fault"),
     ("in_place_if_clean", "keeps the host if it is clean and no spare is left"),
@@ -43,7 +44,10 @@ def format_decisions() -> Iterator[str]:
 
 def describe_answer(row: FailureClass) -> str:
     """Return the answer of a class and its conditions."""
-    conditions = [_WAITS[row.wait], *(text for name, text in _CONDITIONS if getattr(row, name))]
+    named = [name for name, _ in _CONDITIONS if getattr(row, name)]
+    if row.repeats_ever:
+        named.remove("replaces_repeat")
+    conditions = [_WAITS[row.wait], *(text for name, text in _CONDITIONS if name in named)]
     return "; ".join(filter(None, [_ANSWERS[row.answer], *conditions]))
 
 
