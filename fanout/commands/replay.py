@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from fanout.commands import report
+from fanout.commands.report import warn_unless_ended
 from fanout.logs.line_filters import parse_display_filters
 from fanout.logs.line_splitter import LIMIT
 from fanout.model.errors import UsageError
@@ -26,6 +26,7 @@ from fanout.run.attempt_reporters import AttemptReporters, CurrentReporters
 from fanout.run.choose_view import build_view, choose_look
 from fanout.run.command_context import CommandContext, load_command_context
 from fanout.run.process_context import ProcessContext
+from fanout.run.recorded_report import rebuild_report
 from fanout.run.replay_clock import ReplayClock
 from fanout.run.replay_index import MomentIndex, StepFinder
 from fanout.run.replay_player import ReplayPlayer
@@ -42,7 +43,7 @@ def run_replay(request: Request, process: ProcessContext) -> int:
     look = choose_look(context)
     filters = parse_display_filters(context.settings, metric=recorded.metric)
     index, finder = MomentIndex(), StepFinder(step if step is not None else 0, filters.metric)
-    events = report.rebuild_report(recorded, context, index, *([finder] if step is not None else []))
+    events = rebuild_report(recorded, context, index, *([finder] if step is not None else []))
     total = max(0.0, events.state.now - recorded.began_at)
     since = _find_start(begin, step, finder, total)
     clock = ReplayClock(total, speed, index.moments, time.monotonic)
@@ -65,7 +66,7 @@ def run_replay(request: Request, process: ProcessContext) -> int:
     view.finish(events.outcome, text)
     if look.mode != "json":
         process.stderr.write(text)
-    report.warn_unless_ended(recorded, process)
+    warn_unless_ended(recorded, process)
     return ExitStatus.SUCCESS
 
 

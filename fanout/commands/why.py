@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import IO, BinaryIO
 
-from fanout.commands.report import rebuild_report
 from fanout.diagnose import verdict_text
 from fanout.diagnose.collector import EvidenceCollector
 from fanout.diagnose.first_cause import diagnose_evidence
@@ -27,6 +26,7 @@ from fanout.record.run_reader import RunReader
 from fanout.run.command_context import load_command_context
 from fanout.run.diagnosis import load_signatures
 from fanout.run.process_context import ProcessContext
+from fanout.run.recorded_report import rebuild_report
 from fanout.text.sanitize import sanitize_line
 from fanout.text.units import count_noun
 

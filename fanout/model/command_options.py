@@ -25,6 +25,7 @@ COMMAND_OPTIONS: tuple[Option, ...] = (
     Option("-a --all", "without HOSTS: list all runs that have ended, not only the last 5", kind=bool, default=False, commands=("ps",)),
     Option("--watch", "without HOSTS: refresh the list until Ctrl-C", kind=bool, default=False, commands=("ps",)),
     Option("-f --follow", "also print new lines until the run ends", kind=bool, default=False, commands=("logs",)),
+    Option("-f --follow", "with --html: rewrite the page until the run ends", kind=bool, default=False, commands=("report",)),
     Option(
         "-n --lines", "print only the last N lines",
         kind=int, default=None, metavar="N", bounds=(0, 1_000_000_000), commands=("logs",),

@@ -65,6 +65,17 @@ def find_attempts(word: str, root: str) -> list[str]:
     return [path] if is_named else paths
 
 
+def find_followed_attempts(word: str, root: str, verb: str) -> list[str]:
+    """Return the directories of the attempts to follow: of the run ``word``, else of the only active run, else of the latest.
+
+    Raises UsageError.
+    """
+    held = [path for path in _list_runs(root) if writer_lock.read_owner(path) is not None]
+    if word or not held:
+        return find_attempts(word, root)
+    return list_attempt_paths(split_attempt_path(_choose_active(held, verb))[0])
+
+
 def _find_run_directory(word: str, root: str) -> str:
     paths = _list_runs(root)
     if not paths:

@@ -9,7 +9,7 @@ from fanout.model.errors import UsageError
 from fanout.model.request import Request
 from fanout.model.settings import Settings
 from fanout.model.suggested_commands import CommandBuilder
-from fanout.record.run_lookup import find_active_run, find_attempts, find_run
+from fanout.record.run_lookup import find_active_run, find_attempts, find_followed_attempts, find_run
 from fanout.run.load_settings import load_settings
 from fanout.run.process_context import ProcessContext
 
@@ -54,6 +54,13 @@ class CommandContext:
     def find_active_run(self) -> str:
         """Return the directory of the active run that the command line names. Raises UsageError."""
         return find_active_run(self.request.given["run"], self.find_runs_directory(), self.request.verb)
+
+    def find_followed_attempts(self) -> list[str]:
+        """Return the attempts of the run to follow: the named one, else the only active one, else the latest.
+
+        Raises UsageError.
+        """
+        return find_followed_attempts(self.request.given["run"], self.find_runs_directory(), self.request.verb)
 
     def build_host_command(self, verb: str, *words: str) -> str:
         """Return a fanout command for the same HOSTS and the same ssh configuration."""

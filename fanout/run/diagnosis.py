@@ -178,11 +178,17 @@ def find_blamed_rank(verdict: Verdict | None) -> tuple[str, int | None]:
     return cause.host, cause.rank if len(cause.ranks) < 2 else None
 
 
+def diagnose_active_run(collector: EvidenceCollector, state: RunState) -> Verdict | None:
+    """Return the verdict on an active run, as if it ended now; None if nothing has failed and nothing hangs."""
+    if not state.failures and not hang_detection.is_hung(state):
+        return None
+    return diagnose_evidence(collector.build_evidence())
+
+
 def preview_verdict(collector: EvidenceCollector, state: RunState) -> Sequence[str]:
     """Return the lines of the verdict on an active run, as if it ended now."""
-    if not state.failures and not hang_detection.is_hung(state):
-        return ("nothing has failed so far, and no hang was found",)
-    return verdict_text.render_lines(diagnose_evidence(collector.build_evidence()))
+    verdict = diagnose_active_run(collector, state)
+    return ("nothing has failed so far, and no hang was found",) if verdict is None else render_verdict(verdict)
 
 
 def render_verdict(verdict: Verdict | None) -> Sequence[str]:

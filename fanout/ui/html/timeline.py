@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
 from fanout.logs import metric_line
+from fanout.logs.rank_prefix import parse_stream_rank
 from fanout.logs.step_counter import StepCounter
 from fanout.model.actions import Go, Stop
 from fanout.model.events import (
@@ -33,6 +34,7 @@ from fanout.model.events import (
     StreamOpened,
 )
 
+Point = tuple[float, "float | None"]  # (time, value)
 POINTS = 400  # of one curve
 STEPS = 60  # step marks on the bar of one stream
 READINGS_A_SECOND = 10.0
@@ -43,28 +45,31 @@ _ONCE: Mapping[type[HostEvent], str] = {
 
 
 class Curve:
-    """Points in order of time. When there are too many, every second point is dropped."""
+    """Points in order of time. When there are too many, every second point is dropped.
 
-    __slots__ = ("_count", "_every", "_most", "_newest", "points")
+    The value of a point is None if it is not a finite number: a loss of NaN is a finding, not a gap.
+    """
+
+    __slots__ = ("_count", "_every", "_most", "newest", "points")
 
     def __init__(self, most: int = POINTS) -> None:
-        self.points: list[tuple[float, float]] = []
+        self.points: list[Point] = []
         self._most, self._every, self._count = most, 1, 0
-        self._newest: tuple[float, float] | None = None
+        self.newest: Point | None = None
 
     def add_point(self, at: float, value: float) -> None:
-        self._newest = (at, value)
+        self.newest = (at, value if abs(value) < float("inf") else None)
         if self._count % self._every == 0:
-            self.points.append(self._newest)
+            self.points.append(self.newest)
         self._count += 1
         if len(self.points) >= self._most:
             self.points = self.points[::2]
             self._every *= 2
 
-    def get_points(self) -> list[tuple[float, float]]:
+    def get_points(self) -> list[Point]:
         """Return the points, always including the newest."""
-        rest = self._newest is not None and self.points[-1] != self._newest
-        return self.points + ([self._newest] if rest and self._newest else [])
+        rest = self.newest is not None and self.points[-1] != self.newest
+        return self.points + ([self.newest] if rest and self.newest else [])
 
 
 @dataclass(slots=True)
@@ -96,6 +101,11 @@ class StreamTimeline:
     speed: Curve = field(default_factory=Curve)
     others: dict[str, Curve] = field(default_factory=dict)
 
+    @property
+    def rank(self) -> int | None:
+        """Return the global rank that writes this stream, None if the name has none."""
+        return parse_stream_rank(self.name)
+
     def add_metrics(self, text: str, at: float, metric: re.Pattern[str] | None = None) -> None:
         """Add the metrics of a line; in a flood, only some lines are parsed."""
         if at - self.read_at < 1 / READINGS_A_SECOND:
@@ -107,11 +117,10 @@ class StreamTimeline:
         if reading.step is not None:
             self.steps.add_point(at, reading.step)
         for curve, value in ((self.loss, reading.loss), (self.speed, reading.speed)):
-            if value is not None and abs(value) < float("inf"):
+            if value is not None:
                 curve.add_point(at, value)
         for name, value in reading.others.items():
-            if abs(value) < float("inf"):
-                self.others.setdefault(name, Curve()).add_point(at, value)
+            self.others.setdefault(name, Curve()).add_point(at, value)
 
 
 class RunTimeline:

@@ -1,0 +1,111 @@
+"""Report of a recorded run: its events give the state, the outcome, the diagnosis and the text, as at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fanout.diagnose.verdict import Verdict
+from fanout.logs.tail import LogTail, LogTails
+from fanout.model.events import Event
+from fanout.model.exit_status import ExitStatus
+from fanout.model.outcome import RunOutcome, outcome_of
+from fanout.model.run_info import RunInfo
+from fanout.model.state import RunState
+from fanout.record.run_reader import RunReader
+from fanout.run import diagnosis, network_retest
+from fanout.run.command_context import CommandContext
+from fanout.run.slow_ranks import SlowRankReporter
+from fanout.text.sanitize import sanitize_line
+from fanout.ui.run_report import build_report
+
+EventCallback = Callable[[Event, RunState], Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportData:
+    """Result of a recorded run: state, outcome, verdict, and the data of the report."""
+
+    heading: RunInfo
+    state: RunState
+    outcome: RunOutcome
+    verdict: Verdict | None
+    words: Mapping[str, LogTail]
+    slow: tuple[str, ...]
+    steps: Sequence[Mapping[str, Any]]  # seconds per step of each rank
+
+    def render(self, colour: bool, unicode: bool) -> str:
+        """Return the text of the report, as at the end of the run."""
+        return build_report(
+            self.heading,
+            self.state,
+            self.outcome,
+            self.words,
+            diagnosis=diagnosis.render_verdict(self.verdict),
+            blamed=diagnosis.find_blamed_rank(self.verdict),
+            slow=self.slow,
+            colour=colour,
+            unicode=unicode,
+        )
+
+
+class RecordedReport:
+    """Subscriber that collects what the report of a recorded run needs. It must get every event."""
+
+    broken = False
+
+    def __init__(self, recorded: RunReader, context: CommandContext) -> None:
+        """Create it for a record, with the recorded facts and the user's signatures. Raises UsageError."""
+        self._recorded = recorded
+        self._tails, self._pace = LogTails(), SlowRankReporter()
+        self._collector = diagnosis.build_collector(recorded.heading, diagnosis.load_signatures(context), recorded=True)
+        diagnosis.add_recorded_facts(self._collector, recorded.path)
+
+    def __call__(self, event: Event, state: RunState) -> None:
+        for receiver in (self._collector, self._tails, self._pace):
+            receiver(event, state)
+
+    def preview_lines(self, state: RunState) -> tuple[Verdict | None, Sequence[str]]:
+        """Return the verdict on a run that has not ended, and its lines with those about slow ranks."""
+        verdict = diagnosis.diagnose_active_run(self._collector, state)
+        lines = diagnosis.render_verdict(verdict) or ("nothing has failed so far, and no hang was found",)
+        slow = (f"slow: {each}" for each in self._pace.list_slow_ranks())
+        return verdict, [sanitize_line(line, colour=False) for line in (*lines, *slow)]
+
+    def build_report_data(self, state: RunState) -> ReportData:
+        """Return the report for the state after the last event."""
+        outcome = outcome_of(state, refused=_read_refusal(self._recorded))
+        outcome, verdict = diagnosis.diagnose_run(self._collector, state, outcome)
+        if verdict is not None and network_retest.is_network_suspected(verdict):
+            verdict = network_retest.add_recorded_retest(verdict, self._recorded.path)
+        return ReportData(
+            heading=self._recorded.heading,
+            state=state,
+            outcome=outcome,
+            verdict=verdict,
+            words=diagnosis.select_last_lines(self._tails, outcome, verdict),
+            slow=self._pace.list_slow_ranks(),
+            steps=self._pace.list_step_times(),
+        )
+
+
+def rebuild_report(recorded: RunReader, context: CommandContext, *subscribers: EventCallback) -> ReportData:
+    """Read the whole record, fold its events, and diagnose the run; ``subscribers`` get every event too."""
+    report = RecordedReport(recorded, context)
+    state = RunState.initial(recorded.heading.hosts, at=recorded.began_at)
+    receivers: tuple[EventCallback, ...] = (report, *subscribers)
+    for event, state in recorded.iter_states():
+        for receiver in receivers:
+            receiver(event, state)
+    return report.build_report_data(state)
+
+
+def _read_refusal(recorded: RunReader) -> str:
+    """Return why fanout did not launch the run, or "". No event has this reason, only the recorded result."""
+    result = recorded.read_result()
+    return (
+        str(result["headline"])
+        if result and result["exit_code"] == ExitStatus.REFUSED and result["first"] is None
+        else ""
+    )
