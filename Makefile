@@ -7,8 +7,8 @@ STAMP := $(VENV)/.installed
 
 .PHONY: demo test lint pure process browser lab projects bench options diagnosis restart-table restarts endurance faults-check cuts crashes races guards faults floods fuzz soak verdicts corpus clean
 
-demo: $(STAMP)-train
-	$(BIN)/fanout demo
+demo:  # uses a torch that PYTHON, python3 or python already has; make demo FLAGS=--hello
+	@./demo.sh "$(PYTHON)" "$(VENV)" $(FLAGS)
 
 test: $(STAMP)-dev
 	tests/run_tiers $(BIN)
@@ -87,4 +87,4 @@ $(STAMP)-dev: pyproject.toml constraints.txt $(VENV)/bin/python
 	@touch $@ $(STAMP)-train
 
 clean:
-	rm -rf $(VENV) .venv-projects build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-demo .venv-projects build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

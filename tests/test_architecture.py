@@ -16,6 +16,7 @@ import pytest
 
 from tests.layers import LAYERS, PACKAGES, format_layer_table
 from tests.sources import (
+    DEMO_PROJECT,
     FOLDERS,
     ROOT,
     Module,
@@ -41,6 +42,7 @@ SLEEPS = {
     "fanout/notify/send_message.py": "pauses before it tries a service again",
     "fanout/commands/replay.py": "a replay takes as long as the run; its test passes a clock",
     "tests/lab/verdicts/task.py": "a task whose steps take time, and that hangs on request",
+    "fanout/demo/project/task.py": "a task whose steps take time",
     "tests/lab/toy_task.py": "a task whose steps take time",
     "tests/lab/own_log_task.py": "a task that prints a line 20 times a second",
     "bench/restart_task.py": "a task whose steps take time",
@@ -149,6 +151,12 @@ def test_tasks_never_import_fanout() -> None:
 
 def test_the_launcher_never_imports_torch() -> None:
     assert [one.path for one in all_of_fanout() if "torch" in top_level_imports_of(one)] == [TORCH_WORKER]
+
+
+def test_the_task_of_the_demo_imports_the_standard_library_only() -> None:
+    tasks = [module for module in read_modules("fanout") if module.path.startswith(DEMO_PROJECT)]
+    imported = set().union(*(top_level_imports_of(module) for module in tasks))
+    assert imported - sys.stdlib_module_names == {"demo_missing_module"}  # `fanout demo --fail import`
 
 
 def test_only_transports_and_the_demo_import_ssh_libraries() -> None:

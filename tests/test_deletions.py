@@ -48,6 +48,7 @@ GUARDS = {
     "fanout/agent/stack_hook.py:install_hook": "tests/agent/test_stack_hook.py::test_the_users_own_sitecustomize_is_loaded_as_usual",
     "fanout/demo/workdir.py:_delete_demo_files": DEMO,
     "fanout/demo/workdir.py:_delete_host_directory": DEMO,
+    "fanout/demo/workdir.py:_delete_project": DEMO,
     "fanout/demo/embedded_lab.py:_write_private_file": "tests/demo/test_workdir.py::test_files_that_no_demo_made_are_refused_and_stay",
     "fanout/record/writer_lock.py:write_owner": "tests/record/test_retention.py::test_no_link_is_followed_or_deleted",
     "fanout/remote/transports/openssh_process.py:mark_opened": "tests/remote/test_contract.py::test_dials_leave_no_descriptor_and_no_child",

@@ -1,6 +1,6 @@
 """Demo lab: a directory with keys, ssh_config and hostfile, and the simulated hosts that answer to them.
 
-    with stage.open(Path(".demo")) as lab:
+    with open_lab(Path(".demo")) as lab:
         ...  # lab.hostfile, lab.ssh_config, lab.hosts
 
 Linux answers on all of 127.0.0.0/8, so each host has its own address. If only 127.0.0.1 exists (macOS), the hosts share
@@ -13,7 +13,9 @@ import errno
 import io
 import os
 import pwd
+import shutil
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -26,12 +28,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from fanout.demo import config_texts
 from fanout.demo.channel_command import SHELL, DemoAccount
 from fanout.demo.config_texts import DemoHost
-from fanout.demo.ssh_server import DemoServer
-from fanout.demo.workdir import FILES, STATE, claim_directory
+from fanout.demo.ssh_server import DemoServer, open_listener
+from fanout.demo.workdir import FILES, PROJECT, PROJECT_FILES, STATE, claim_directory
 from fanout.model.errors import LauncherError, UsageError
 
 MOST_HOSTS = 200
-_PATH = "/usr/local/bin:/usr/bin:/bin"
+PATH = "/usr/local/bin:/usr/bin:/bin"
+_PROJECT = Path(__file__).parent / PROJECT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +48,7 @@ class DemoLab:
     identity: Path
     user: str
     hosts: tuple[DemoHost, ...]
+    servers: tuple[DemoServer, ...]
 
 
 @contextmanager
@@ -64,13 +68,14 @@ def open_lab(directory: Path, hosts: int = 2, *, keep: bool = False, own_address
         root = stack.enter_context(claim_directory(directory, keep=keep))
         client_pem, client_key = _create_key()
         listeners = _open_listeners(hosts, stack, own_addresses=own_addresses)
-        played = []
+        played, servers = [], []
         for name, listener in listeners:
             _, host_key = _create_key()
             host = _create_host(root, name, listener, host_key)
             played.append(host)
-            stack.enter_context(DemoServer(listener, host_key, _build_account(host, account, client_key)))
-        yield _write_lab_files(root, tuple(played), account.pw_name, client_pem)
+            server = DemoServer(listener, host_key, _build_account(host, account, client_key))
+            servers.append(stack.enter_context(server))
+        yield _write_lab_files(root, tuple(played), tuple(servers), account.pw_name, client_pem)
 
 
 def _find_account() -> pwd.struct_passwd:
@@ -90,7 +95,7 @@ def _build_account(host: DemoHost, account: pwd.struct_passwd, client_key: param
         "USER": account.pw_name,
         "LOGNAME": account.pw_name,
         "SHELL": SHELL,
-        "PATH": _PATH,
+        "PATH": choose_path(PATH),
         "LANG": "C.UTF-8",
         "FANOUT_STATE": str(host.state),
         "FANOUT_HOST_ID": host.name,
@@ -103,6 +108,11 @@ def _build_account(host: DemoHost, account: pwd.struct_passwd, client_key: param
     )
 
 
+def choose_path(usual: str) -> str:
+    """Return the PATH of commands: the usual one, and if it has no python3, the directory of this Python too."""
+    return usual if shutil.which("python3", path=usual) else f"{usual}:{os.path.dirname(sys.executable)}"
+
+
 def _create_key() -> tuple[str, paramiko.PKey]:
     """Create an ed25519 key; return the text of its private key file and the key."""
     pem = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
@@ -113,8 +123,11 @@ def _open_listeners(count: int, stack: ExitStack, *, own_addresses: bool) -> lis
     """Open named listeners on ephemeral ports: each on its own address, or all on 127.0.0.1 if there is no other."""
     try:
         if own_addresses and _has_address("127.0.0.2"):
-            return [(address, _open_listener(address, stack)) for address in (f"127.0.0.{2 + n}" for n in range(count))]
-        return [(f"demo{1 + n}", _open_listener("127.0.0.1", stack)) for n in range(count)]
+            return [
+                (address, stack.enter_context(open_listener(address)))
+                for address in (f"127.0.0.{2 + n}" for n in range(count))
+            ]
+        return [(f"demo{1 + n}", stack.enter_context(open_listener("127.0.0.1"))) for n in range(count)]
     except OSError as error:
         raise LauncherError(f"cannot listen on loopback: {error.strerror}") from error
 
@@ -131,13 +144,6 @@ def _has_address(address: str) -> bool:
         return True
 
 
-def _open_listener(address: str, stack: ExitStack) -> socket.socket:
-    listener = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-    listener.bind((address, 0))
-    listener.listen(128)
-    return listener
-
-
 def _create_host(root: Path, name: str, listener: socket.socket, host_key: paramiko.PKey) -> DemoHost:
     address, port = listener.getsockname()
     state = root / name / STATE
@@ -148,7 +154,9 @@ def _create_host(root: Path, name: str, listener: socket.socket, host_key: param
     return DemoHost(name=name, address=address, port=port, public_key=public_key, state=state)
 
 
-def _write_lab_files(root: Path, hosts: tuple[DemoHost, ...], user: str, client_pem: str) -> DemoLab:
+def _write_lab_files(
+    root: Path, hosts: tuple[DemoHost, ...], servers: tuple[DemoServer, ...], user: str, client_pem: str
+) -> DemoLab:
     lab = DemoLab(
         directory=root,
         hostfile=root / FILES[0],
@@ -157,6 +165,7 @@ def _write_lab_files(root: Path, hosts: tuple[DemoHost, ...], user: str, client_
         identity=root / FILES[3],
         user=user,
         hosts=hosts,
+        servers=servers,
     )
     _write_private_file(lab.identity, client_pem)
     _write_private_file(lab.known_hosts, config_texts.render_known_hosts(hosts))
@@ -166,6 +175,15 @@ def _write_lab_files(root: Path, hosts: tuple[DemoHost, ...], user: str, client_
     )
     _write_private_file(lab.hostfile, config_texts.render_hostfile(hosts))
     return lab
+
+
+def write_project(lab: DemoLab) -> Path:
+    """Copy the demo's own task into the lab; return the work directory."""
+    directory = lab.directory / PROJECT
+    directory.mkdir(0o700, exist_ok=True)
+    for name in PROJECT_FILES:
+        _write_private_file(directory / name, (_PROJECT / name).read_text(encoding="utf-8"))
+    return directory
 
 
 def _write_private_file(path: Path, text: str) -> None:

@@ -40,6 +40,19 @@ _RETRY_DELAY = 100  # ms
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
+def open_listener(address: str, port: int = 0) -> socket.socket:
+    """Listen on the address; port 0 is any free port. Raises OSError."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # closed connections keep the port for a minute
+        listener.bind((address, port))
+        listener.listen(128)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
 class _GrantingPacketizer(Packetizer):
     """Packetizer of paramiko with a callback after a granted request, and without a leftover timer thread."""
 
@@ -91,7 +104,10 @@ class _CommandOnlyInterface(paramiko.ServerInterface):
 
 
 class DemoServer:
-    """SSH server of one simulated host: ``with Server(...)`` answers on ``address``:``port`` until the block ends."""
+    """SSH server of one simulated host: ``with DemoServer(...)`` answers on ``address``:``port`` until the block ends.
+
+    ``close`` disconnects the host before that, and ``reopen`` connects it again.
+    """
 
     def __init__(self, listener: socket.socket, host_key: paramiko.PKey, account: DemoAccount) -> None:
         self.address, self.port = listener.getsockname()[:2]
@@ -103,18 +119,42 @@ class DemoServer:
         self._connections: set[paramiko.Transport] = set()
         self._sessions: set[CommandSession] = set()
         self._lock = threading.Lock()
+        self._opening = threading.Lock()
+        self._is_open = False
+
+    def __enter__(self) -> DemoServer:
+        with self._opening:
+            self._start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop accepting, close every connection, kill every command, and wait until all threads have ended."""
+        with self._opening:
+            if self._is_open:
+                self._stop()
+
+    def reopen(self) -> None:
+        """Answer again on the same address and port after ``close``."""
+        with self._opening:
+            if self._is_open:
+                return
+            self._listener = open_listener(self.address, self.port)
+            self._start()
+
+    def _start(self) -> None:
+        self._listener.setblocking(False)
         self._closing, self._close = os.pipe()
         self._thread = threading.Thread(
             target=self._accept_connections, name=f"demo-{self.address}:{self.port}", daemon=True
         )
-
-    def __enter__(self) -> DemoServer:
-        self._listener.setblocking(False)
         self._thread.start()
-        return self
+        self._is_open = True
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Stop accepting, close every connection, kill every command, and wait until all threads have ended."""
+    def _stop(self) -> None:
+        self._is_open = False
         os.write(self._close, b".")
         self._thread.join()
         self._listener.close()

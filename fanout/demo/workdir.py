@@ -20,16 +20,24 @@ from fanout.model.errors import LauncherError, UsageError
 
 MARK = ".fanout-demo"
 FILES = ("hosts.txt", "ssh_config", "known_hosts", "id_ed25519")
+PROJECT = "project"  # the work directory of the demo's own task, with copies of these files
+PROJECT_FILES = ("train.sh", "task.py")
+SWITCH = "power-switch"  # a named pipe: a rank writes the name of the host that the demo then disconnects
 STATE = "state"  # the state directory of the agents, in the directory of each simulated host
 HOST = re.compile(r"127\.0\.0\.\d+|demo\d+")
 _UNWRITABLE = '"%\\$'  # characters with a special meaning in ssh_config, also inside double quotes
+
+
+def is_usable_path(root: str) -> bool:
+    """Return whether an ssh_config can hold the path."""
+    return root.isprintable() and not any(mark in root for mark in _UNWRITABLE)
 
 
 @contextmanager
 def claim_directory(directory: Path, *, keep: bool) -> Iterator[Path]:
     """Yield the directory's real path, mode 0700 and locked; at the end delete what the demo made in it."""
     root = Path(os.path.realpath(directory))
-    if not str(root).isprintable() or any(mark in str(root) for mark in _UNWRITABLE):
+    if not is_usable_path(str(root)):
         raise UsageError(
             f"{root}: an ssh_config cannot hold this path (it has one of {' '.join(_UNWRITABLE)} or a control character)",
             hint="name another directory for the demo",
@@ -89,7 +97,9 @@ def _delete_demo_files(root: Path, *, whole: bool) -> None:
         for entry in tuple(os.scandir(root)):
             if HOST.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
                 _delete_host_directory(entry.path)
-            elif entry.name in (*FILES, MARK) and entry.is_file(follow_symlinks=False):
+            elif entry.name == PROJECT and entry.is_dir(follow_symlinks=False):
+                _delete_project(entry.path)
+            elif _is_demo_file(entry):
                 os.unlink(entry)
         if whole and not os.listdir(root):
             os.rmdir(root)
@@ -97,6 +107,20 @@ def _delete_demo_files(root: Path, *, whole: bool) -> None:
         raise LauncherError(
             f"{error.filename}: cannot be deleted: {error.strerror}", hint=f"when no process uses it:  rm -r {root}"
         ) from error
+
+
+def _is_demo_file(entry: os.DirEntry[str]) -> bool:
+    if entry.name == SWITCH:
+        return stat.S_ISFIFO(entry.stat(follow_symlinks=False).st_mode)
+    return entry.name in (*FILES, MARK) and entry.is_file(follow_symlinks=False)
+
+
+def _delete_project(directory: str) -> None:
+    for name in PROJECT_FILES:
+        with suppress(FileNotFoundError):
+            os.unlink(os.path.join(directory, name))
+    with suppress(OSError):  # a file that no demo made stays
+        os.rmdir(directory)
 
 
 def _delete_host_directory(directory: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from os.path import basename
 
 from fanout.diagnose.evidence import StackSnapshot
@@ -12,6 +13,9 @@ from fanout.model.hosts import fold_names, fold_numbers
 
 LIBRARY = re.compile(r"/(?:site|dist)-packages/|/lib(?:64)?/python\d|^<frozen |^<fanout>|/bin/torchrun$")
 _COLLECTIVE = "torch/distributed/"
+_COLLECTIVE_NAMES = frozenset(
+    {"all_reduce", "allreduce", "all_gather", "allgather", "all_to_all", "alltoall", "reduce_scatter", "barrier"}
+)
 _WRAPPERS = frozenset({"wrapper", "_wrapped", "inner", "decorate_context", "_fn", "wrapped", "__call__", "_call_impl"})
 _PYTHON_FRAME = re.compile(r'\s*File "([^"]+)", line (\d+)(?:, in (.+))?')
 _STATES = {"T": "is stopped (SIGSTOP)", "t": "is held by a debugger", "D": "waits in the kernel", "Z": "has ended"}
@@ -49,16 +53,30 @@ def locate_snapshot(stand: StackSnapshot) -> CodeLocation:
 
 
 def locate_frames(frames: Sequence[tuple[str, int, str]]) -> CodeLocation:
-    """Return the innermost frame of user code and the function that it called."""
+    """Return the innermost frame of user code and the function that it called.
+
+    If the user's own code implements a collective, its caller is the place.
+    """
     for depth, (file, line, name) in enumerate(frames):
         if not LIBRARY.search(file):
             inner = frames[:depth]
             called = next((each for each in reversed(inner) if each[2] not in _WRAPPERS), None)
             waits = any(_COLLECTIVE in each[0] for each in inner)
-            return CodeLocation(what=called[2] if called else name, where=f"{basename(file)}:{line}", waits=waits)
+            own = None if waits else _locate_own_collective(frames[depth:])
+            return own or CodeLocation(
+                what=called[2] if called else name, where=f"{basename(file)}:{line}", waits=waits
+            )
     file, line, name = frames[0]
     waits = any(_COLLECTIVE in each[0] for each in frames)
     return CodeLocation(what=name, where=f"{basename(file)}:{line}", waits=waits)
+
+
+def _locate_own_collective(frames: Sequence[tuple[str, int, str]]) -> CodeLocation | None:
+    """Return the call of a function of user code that has the name of a collective; None if there is none."""
+    for called, (file, line, _) in pairwise(frames):
+        if called[2] in _COLLECTIVE_NAMES and not LIBRARY.search(called[0]):
+            return CodeLocation(what=called[2], where=f"{basename(file)}:{line}", waits=True)
+    return None
 
 
 def parse_frames(traceback: Sequence[str]) -> tuple[tuple[str, int, str], ...]:

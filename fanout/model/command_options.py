@@ -91,8 +91,16 @@ COMMAND_OPTIONS: tuple[Option, ...] = (
         name="count", kind=int, default=2, metavar="N", bounds=(1, 200), commands=("demo",),
     ),
     Option(
-        "--dir", "keep keys and hostfile in DIR while it runs (default: {default})",
-        default=".demo", metavar="DIR", commands=("demo",),
+        "--dir", "keep keys and hostfile in DIR while it runs (default: .demo)",
+        metavar="DIR", commands=("demo",),
+    ),
+    Option(
+        "--hello", "run a hello task of some seconds instead of training; needs no torch",
+        kind=bool, default=False, commands=("demo",),
+    ),
+    Option(
+        "--fail", "show the diagnosis of a failure: oom, hang, import or lost-host; needs no torch",
+        metavar="KIND", choices=("oom", "hang", "import", "lost-host"), commands=("demo",),
     ),
     Option(
         "--stay", "simulate the hosts until Ctrl-C; run no training",

@@ -52,13 +52,14 @@ class Planner:
         With ``dry`` a process count may stay unknown, because a dry run asks no host.
         """
         hosts, settings = self.hosts, self.settings
+        port = facts.master_port or settings.master_port
         master = choose_master_address(hosts, settings, facts)
         local = _local_addresses(hosts, facts)
         nodes: list[NodePlan] = []
         for rank, host in enumerate(hosts):
             nproc = _process_count(host, settings, facts, dry=dry)
             first_rank = None if settings.rank_logs == "off" else sum(node.nproc or 0 for node in nodes)
-            exports = self._build_contract(rank, nproc, master)
+            exports = self._build_contract(rank, nproc, master, port)
             exports |= _build_exports(host, settings, facts, local.get(host.name, ""))
             nodes.append(
                 NodePlan(
@@ -66,10 +67,10 @@ class Planner:
                     rank=rank,
                     nproc=nproc,
                     cwd=host.workdir or self.directory,
-                    argv=self._build_argv(rank, nproc, master),
+                    argv=self._build_argv(rank, nproc, master, port),
                     env=tuple(exports.items()),
                     needs=self._list_needed_files(),
-                    claims=_build_claims(host, settings, nproc, facts),
+                    claims=_build_claims(host, port, nproc, facts),
                     first_rank=first_rank,
                     run_id=self.run_id,
                     private=frozenset(name for name, _ in (*settings.env, *host.env)),
@@ -82,15 +83,15 @@ class Planner:
             task=tuple(self.task),
             nodes=tuple(nodes),
             master_addr=master,
-            master_port=settings.master_port,
+            master_port=port,
             host_settings=build_host_settings(settings),
             detached=self.detached,
         )
 
-    def _build_contract(self, rank: int, nproc: int | None, master: str) -> dict[str, EnvValue]:
+    def _build_contract(self, rank: int, nproc: int | None, master: str, port: int) -> dict[str, EnvValue]:
         """Return the exports that are the contract of train.sh."""
         contract: dict[str, EnvValue] = {"NNODES": str(len(self.hosts)), "NODE_RANK": str(rank), "MASTER_ADDR": master}
-        contract["MASTER_PORT"] = str(self.settings.master_port)
+        contract["MASTER_PORT"] = str(port)
         if nproc is not None:
             contract["NPROC_PER_NODE"] = str(nproc)
         contract |= self.attempt.build_exports()
@@ -101,13 +102,13 @@ class Planner:
         file = self.task_file if get_module(self.task) else self.task[0]
         return tuple(filter(None, (self.settings.script if self.has_script else "", file)))
 
-    def _build_argv(self, rank: int, nproc: int | None, master: str) -> tuple[str, ...]:
+    def _build_argv(self, rank: int, nproc: int | None, master: str, port: int) -> tuple[str, ...]:
         settings = self.settings
         if self.has_script:
             shell = ("bash", "-o", "pipefail") if settings.shell == "bash" else (settings.shell,)
             argv: tuple[str, ...] = (*shell, settings.script, *self.task)
         else:
-            where = (f"--node-rank={rank}", f"--master-addr={master}", f"--master-port={settings.master_port}")
+            where = (f"--node-rank={rank}", f"--master-addr={master}", f"--master-port={port}")
             count = str(nproc) if nproc is not None else "gpu"
             argv = ("torchrun", f"--nnodes={len(self.hosts)}", f"--nproc-per-node={count}", *where, *self.task)
         return ("bash", "-c", SETUP, "fanout", *argv) if settings.setup else argv
@@ -242,7 +243,7 @@ def _check_user_env(pairs: Sequence[tuple[str, str]], *, where: str, force: bool
     return exports
 
 
-def _build_claims(host: Host, settings: Settings, nproc: int | None, facts: HostFacts) -> tuple[str, ...]:
+def _build_claims(host: Host, port: int, nproc: int | None, facts: HostFacts) -> tuple[str, ...]:
     """Return the claims on the port and the GPUs. Two runs with different ports and GPUs may share a host."""
     gpus = host.gpus or tuple(str(number) for number in range(nproc or 0) if facts.gpus.get(host.name))
-    return (f"port-{settings.master_port}", *(f"gpu-{number}" for number in gpus))
+    return (f"port-{port}", *(f"gpu-{number}" for number in gpus))

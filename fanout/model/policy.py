@@ -230,14 +230,14 @@ def _decide_host_end(policy: Policy, state: RunState, host: HostState) -> list[A
 def _reconnect_timeout(policy: Policy, state: RunState, host: HostState) -> float:
     """Return how many seconds a host may be without a connection.
 
-    That is lease + grace + a margin while another host may still run. It is ALONE_SECONDS once the run has failed or is
-    stopping, and this host alone keeps it from its end.
+    That is lease + grace + a margin while another host may still run. It is at most ALONE_SECONDS once the run has failed
+    or is stopping, and this host alone keeps it from its end. With a short lease, the host has ended its part before.
     """
     longest = policy.lease + policy.grace + (FENCE_MARGIN_SECONDS if policy.hold else STOP_MARGIN_SECONDS)
     others = [other for other in state.all_hosts if other.name != host.name]
     is_ending = bool(state.failures) or state.ending_at is not None
     if others and is_ending and all(_is_done(other) for other in others):
-        return min(ALONE_SECONDS, longest)
+        return min(ALONE_SECONDS, policy.lease + policy.grace + FENCE_MARGIN_SECONDS) if policy.lease else ALONE_SECONDS
     return longest
 
 

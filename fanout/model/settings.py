@@ -37,6 +37,7 @@ class Settings:
     nproc_per_node: int | None = default_of("nproc_per_node")
     master_addr: str = default_of("master_addr")
     master_port: int = default_of("master_port")
+    master_port_given: bool = default_of("master_port_given")
     fanout: int = default_of("fanout")
     connect_timeout: float = default_of("connect_timeout")
     start_timeout: float = default_of("start_timeout")
@@ -112,6 +113,7 @@ def merge_settings(
         if raw is not None and name in SETTINGS:
             where = f"--{name.replace('_', '-')}"
             values[name], origins[name] = check_option_value(SETTINGS[name], raw, where), "command line"
+    values["master_port_given"] = "master_port" in values
     if values.get("time_limit") == 0:
         values["time_limit"] = None
     restarts = "max_restarts" if values.get("max_restarts") else "on_hang" if values.get("on_hang") == "restart" else ""

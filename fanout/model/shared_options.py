@@ -62,6 +62,7 @@ LAUNCH_OPTIONS = (
     ),
     # Computed: the user named the venv, so its absence on a host is an error; and whether it is one of conda.
     Setting("", name="venv_sure", kind=bool, default=False, in_files=False),
+    Setting("", name="master_port_given", kind=bool, default=False, in_files=False),
     Setting("", name="venv_is_conda", kind=bool, default=False, in_files=False),
     Setting(
         "--setup", "source FILE, or evaluate CMD, on each host before the script", metavar="FILE|CMD", group=LAUNCH
@@ -86,7 +87,7 @@ LAUNCH_OPTIONS = (
     ),
     Setting(
         "--master-port",
-        "set MASTER_PORT (default: {default})",
+        "set MASTER_PORT (default: {default}, or the next free port if another run holds it)",
         kind=int, default=29500, metavar="PORT", bounds=(1, 65_535), group=LAUNCH,
     ),
     Setting(

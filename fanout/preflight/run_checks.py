@@ -33,7 +33,7 @@ from fanout.model.hosts import Host
 from fanout.model.plan import LaunchPlan
 from fanout.model.planner import Planner
 from fanout.model.rpc import WAVE, Asker, ProbeAnswer, ProbeRequest
-from fanout.preflight import cross_host
+from fanout.preflight import cross_host, port_choice
 from fanout.preflight.question_waves import BatchedAsker
 
 _FACTS_SECONDS = 15.0
@@ -92,7 +92,7 @@ def run(
     case = _collect_facts(request, asker)
     if case.facts:
         case = replace(case, offsets=_measure_clocks(case, asker))
-        case = replace(case, port=_test_port(case, asker))
+        case = port_choice.choose_port(case, partial(_test_port, asker=asker))
         case = replace(case, mesh=_test_mesh(case, asker))
         if cross_host.is_section_needed(case, checks, "share"):
             case = cross_host.probe_shared_directory(case, asker)
@@ -311,6 +311,7 @@ def extract_facts(case: CheckContext) -> HostFacts:
     programs, files = case.get_section("programs"), case.get_section("files")
     return HostFacts(
         master_addr=case.port.chosen if case.port else "",
+        master_port=case.request.master_port,
         gpus={name: count_gpus(case.facts[name]) for name in case.hosts if case.facts[name]},
         script={name: row.get("script", {}).get("kind") == "file" for name, row in files.items()},
         venv={name: bool(row["venv"]["exists"]) for name, row in programs.items()},

@@ -103,7 +103,7 @@ FAILURE_CLASSES = (
     _row(
         "host-memory",
         "kernel-oom oom-daemon oom-daemon-unit oom-daemon-session slurm-oom kubernetes-oom kubernetes-evicted "
-        "container-killed batch-memory-limit ray-memory-monitor ray-raylet-oom shell-killed loader-killed bad-alloc",
+        "container-killed batch-memory-limit ray-memory-monitor ray-raylet-oom shell-killed loader-killed bad-alloc python-memory",
         "restart",
         "a slow leak survives a restart for long; a task that does not fit never does",
         limit=1,

@@ -108,6 +108,7 @@ class AttemptLoop:
                 )
                 notifications.begin_attempt(launch.attempt.number, launch.context.host_names, launch.steps)
                 launch.start(run, [holder, notifications], describe)
+                self._port = launch.plan.master_port if launch.plan is not None else self._port
                 decision = self._decide(launch)
                 if isinstance(decision, Restart) and not self._wait_for_restart(launch, decision):
                     decision = self._cancel_restart(launch)
@@ -142,6 +143,8 @@ class AttemptLoop:
     def _build_launch(self, hosts: Sequence[Host], attempt: AttemptPlan, now: float = 0.0) -> Launch:
         """Return a launch. ``now`` is the time: all attempts together have one time limit."""
         settings = replace(self.context.settings, master_port=self._port)
+        if attempt.number:  # the hosts hold the claim on this port
+            settings = replace(settings, master_port_given=True)
         if self._limit_at is not None:
             settings = replace(settings, time_limit=max(MIN_SECONDS_LEFT, self._limit_at - now))
         context = replace(self.context, hosts=tuple(hosts), settings=settings)

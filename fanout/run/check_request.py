@@ -88,6 +88,7 @@ def build_check_request(
         env={name: "***" if is_secret(name, value) else value for name, value in settings.env},
         master_addr=settings.master_addr,
         master_port=settings.master_port,
+        port_may_change=not settings.master_port_given,
         commands=_build_commands(context),
         only=only,
         skip=skip,

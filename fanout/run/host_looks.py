@@ -48,7 +48,7 @@ class HostLooks:
         """Ask all hosts once. A host that cannot be asked has the reason."""
         session = self._connect_hosts()
         reached = [host for host in self._context.hosts if session.state.hosts[host.name].connected]
-        port = self._context.settings.master_port
+        port, fixed = self._context.settings.master_port, self._context.settings.master_port_given
         asks = [
             ProbeRequest(host=host.name, what="availability", args={"port": port}, timeout=TIMEOUT) for host in reached
         ]
@@ -57,7 +57,7 @@ class HostLooks:
         for host in self._context.hosts:
             answer = answers.get(host.name)
             if answer is not None and not answer.error and isinstance(answer.value, Mapping):
-                found.append(parse_availability(host, answer.value, port))
+                found.append(parse_availability(host, answer.value, port, fixed=fixed))
             else:
                 found.append(_explain_silence(session.state.hosts[host.name], answer))
         return self._clock.build_look(found, time.monotonic())

@@ -94,6 +94,9 @@ def check_hosts(
         view.note(f"check ok in {result.seconds:.1f} s{also}")
         for line in lines:
             view.note(line)
+    if result.case.request.default_port_holder:
+        port, holder = result.case.request.master_port, result.case.request.default_port_holder
+        view.note(f"{holder} holds the default port {context.settings.master_port}: MASTER_PORT is {port}")
     for text in check_request.describe_exports(result.host_facts.exports):
         view.note(text)
     return result

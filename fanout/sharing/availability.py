@@ -68,12 +68,22 @@ class HostAvailability:
         return any(not holder.is_claim for holder in self.holders)
 
 
-def parse_availability(host: Host, value: Mapping[str, Any], port: int) -> HostAvailability:
-    """Return the availability of a host from its answer to the question of this name."""
+def parse_availability(host: Host, value: Mapping[str, Any], port: int, *, fixed: bool = True) -> HostAvailability:
+    """Return the availability of a host from its answer to the question of this name.
+
+    If the port is not ``fixed``, a run that holds only this port is no obstacle: the new run uses another port. Without
+    GPUs, every run is an obstacle, because nothing else shows that the host is in use.
+    """
     if value["problem"]:
         problem = to_single_line(str(value["problem"]))
         return HostAvailability(host=host.name, trouble=f"its GPUs do not answer: {problem}", can_heal=False)
     indices = [str(gpu["index"]) for gpu in value["gpus"]]
+    if (
+        not fixed
+        and indices
+        and any(f"{PORT}{port}" in run["claims"] for run in (*value["runs"], *value["other_runs"]))
+    ):
+        value, port = {**value, "port": None}, 0
     wanted = list(host.gpus or indices[: host.slots if host.slots is not None else len(indices)]) if indices else []
     claims = list(_iter_claims(value, wanted, port, any_run=not indices))
     claimed = {(user, gpu) for user, holder in claims for gpu in holder.gpus}

@@ -32,9 +32,16 @@ def test_files_that_the_user_made_meanwhile_stay(tmp_path: Path) -> None:
         for name in ("hosts.txt", "thesis.tex", "127.0.0.2/notes"):
             (root / name).write_text("x")
         (root / "data").mkdir()
+        (root / "project").mkdir()
+        for name in ("train.sh", "task.py", "mine.py"):
+            (root / "project" / name).write_text("x")
+        (root / "power-switch").write_text("no pipe")
         (root / "ssh_config").symlink_to(tmp_path / "thesis.tex")
     left = sorted(str(path.relative_to(root)) for path in root.rglob("*"))
-    assert left == ["127.0.0.2", "127.0.0.2/notes", "data", "ssh_config", "thesis.tex"]
+    assert left == [
+        *("127.0.0.2", "127.0.0.2/notes", "data", "power-switch", "project", "project/mine.py"),
+        *("ssh_config", "thesis.tex"),
+    ]
 
 
 def test_files_that_no_demo_made_are_refused_and_stay(tmp_path: Path) -> None:

@@ -220,3 +220,11 @@ def test_a_difference_in_nccl_ras_is_a_note() -> None:
         "gpu01: NCCL reports: The missing rank: 21",
         "gpu01: NCCL reports: 6 ranks have launched up to operation 6649",
     )
+
+
+def test_a_collective_of_the_users_own_code_is_a_wait() -> None:
+    recv, called = ("net.py", 80, "receive"), ("net.py", 50, "all_reduce")
+    frames = (recv, called, ("train.py", 9, "train"), ("train.py", 20, "<module>"))
+    assert str(stack_groups.locate_frames(frames)) == "waits in all_reduce (train.py:9)"
+    library = ("/venv/lib/python3.12/site-packages/mine/net.py", 50, "all_reduce")
+    assert str(stack_groups.locate_frames((library, *frames[2:]))) == "is in all_reduce (train.py:9)"

@@ -38,7 +38,8 @@ def test_run_of_another_user_is_named_listed_and_respected(project: Project, lab
     other = start_run_of_root(lab4["h2"])
     try:
         refused = project.run_training()
-        checked = project.run_fanout("check", "hosts.txt", "task.py")
+        checked = project.run_fanout("check", "--master-port", "29500", "hosts.txt", "task.py")
+        free = project.run_fanout("check", "hosts.txt", "task.py")
         listed = project.run_fanout("ps", "hosts.txt")
         objects = json.loads(project.run_fanout("ps", "--json", "hosts.txt").out)
         beside = project.run_training("--master-port", "29600")
@@ -50,6 +51,8 @@ def test_run_of_another_user_is_named_listed_and_respected(project: Project, lab
     assert "ask root (uid 0) to stop it" in refused.err
     assert checked.code == 1, checked.all
     assert "port 29500 is held by run " in " ".join(checked.out.split())
+    assert free.code == 0, free.all
+    assert "holds the default port; a run uses MASTER_PORT 29501" in " ".join(free.out.split())
     (row,) = [line.split() for line in listed.out.splitlines() if line.startswith("h2 ")]
     assert row[1:4] == ["root", "(uid", "0)"]
     assert row[8:] == ["29500", "-"], row

@@ -66,14 +66,19 @@ def test_a_second_run_is_refused_by_name_and_the_first_goes_on(project: Project)
     assert second.err.count("is held by run") <= 3, second.all  # narrated once; the headline, and who else
     assert "use another --master-port" in second.err
     assert "start" not in second.out
-    checked = project.run_fanout("run", "hosts.txt", "task.py")
+    checked = project.run_fanout("run", "--master-port", "29500", "hosts.txt", "task.py")
     assert checked.code == 125, checked.all
     assert f"h[1-4]  master-port  port 29500 is held by your run {name}, which is still running" in checked.err
     assert f"fanout stop {name}" in checked.err
     assert "start" not in checked.out
     beside = _start_run(project, "--master-port", "29600")
-    project.write_file("stop.29600", "")
+    free = project.start_command("run", "hosts.txt", "task.py")
+    free.wait_for_output(f"your run {name} holds the default port 29500: MASTER_PORT is 29501", "start 3 at")
+    for port in (29501, 29600):
+        project.write_file(f"stop.{port}", "")
     assert beside.wait_for_end().code == 0
+    chosen = free.wait_for_end()
+    assert chosen.code == 0, chosen.all
     assert first.child.poll() is None
     project.write_file("stop.29500", "")
     done = first.wait_for_end()

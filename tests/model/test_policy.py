@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -234,6 +235,24 @@ def test_lost_link_is_awaited_until_the_lease_of_the_host_ends() -> None:
     assert decide_actions(POLICY, lose_link(POLICY.lease + PATIENCE + 1)) == (
         Abandon(host="a", why="no connection for 370 s (silence)"),
     )
+
+
+@pytest.mark.parametrize(("lease", "seconds"), [(300.0, 30.0), (8.0, 15.0), (0.0, 30.0)])
+def test_a_lost_host_alone_delays_the_end_of_a_failed_run_at_most_until_it_has_stopped_itself(
+    lease: float, seconds: float
+) -> None:
+    policy = replace(POLICY, lease=lease, grace=2.0)
+    ended = build_host(
+        Phase.CLEANED_UP, go_at=0.0, release_at=999.0, exit=Exited(at=900.0, host="b", code=1, signal=None)
+    )
+
+    def gives_up(ago: float) -> bool:
+        lost = build_running_host(connected=False, disconnected_at=1000.0 - ago, disconnect_reason="silence")
+        actions = decide_actions(policy, build_state(lost, ended, failures=(("b", 900.0),), ending_at=900.0))
+        return any(isinstance(action, Abandon) for action in actions)
+
+    assert not gives_up(seconds - 0.1)
+    assert gives_up(seconds + 0.1)
 
 
 def test_a_host_whose_script_ended_must_report_that_it_is_gone() -> None:

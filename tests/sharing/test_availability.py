@@ -87,6 +87,17 @@ def test_host_without_gpus_is_free_if_no_run_is_on_it() -> None:
     assert list_obstacles(build_answer(gpus=0, runs=[own])) == ["port 29500: you, train.py, 1 min"]
 
 
+def test_run_on_the_default_port_is_no_obstacle_beside_its_gpus() -> None:
+    """A new run takes another port, unless the user gave this one. A program on the port stays an obstacle."""
+    run = {"run": "20261130-2", "node": 0, "claims": ["port-29500", "gpu-7"], "age": 90.0, "title": "train.py"}
+    listener = {"user": "me", "pid": 7, "command": "python train.py", "age": 90.0}
+    host = Host(name="gpu03", origin=ORIGIN, slots=4)
+    held, other = build_answer(runs=[run], port=listener), build_answer(port=listener)
+    assert not parse_availability(host, held, 29500, fixed=False).list_obstacles(first=True)
+    assert len(parse_availability(host, held, 29500, fixed=True).list_obstacles(first=True)) == 2
+    assert len(parse_availability(host, other, 29500, fixed=False).list_obstacles(first=True)) == 1
+
+
 def test_port_of_a_program_matters_on_the_first_host_only() -> None:
     holder = {"uid": 0, "user": "root", "listening": True, "pid": 5, "command": "/usr/bin/sglang", "age": 61.0}
     answer = build_answer(port=holder)

@@ -64,6 +64,8 @@ class CheckRequest:
     env: Mapping[str, str] = field(default_factory=dict)
     master_addr: str = ""
     master_port: int = default_of("master_port")
+    port_may_change: bool = False
+    default_port_holder: str = ""
     attached: bool = True
     commands: CommandBuilder = field(default_factory=CommandBuilder)
     only: frozenset[str] = frozenset()

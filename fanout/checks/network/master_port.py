@@ -48,6 +48,10 @@ def _judge_master_port(case: CheckContext) -> Iterator[CheckResult]:
         yield skip(first, test.unasked if test else "not asked")
     elif test.problem:
         yield fail(first, _describe_port_holder(test.port, test.problem), _advise_port(case, first, test.problem))
+    elif case.request.default_port_holder:
+        yield info(
+            first, f"{case.request.default_port_holder} holds the default port; a run uses MASTER_PORT {test.port}"
+        )
     else:
         yield ok(first, f"port {test.port} free on {first}")
 

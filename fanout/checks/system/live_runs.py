@@ -60,6 +60,13 @@ def find_others_on_gpus(case: CheckContext) -> dict[str, list[tuple[str, tuple[s
     return found
 
 
+def describe_port_holder(case: CheckContext, port: int) -> str:
+    """Return the run that holds the port on any host; "" if there is none."""
+    if ours := find_port_holders(case, port):
+        return f"your run {next(iter(ours))}"
+    return next(iter(find_others_on_port(case, port)), "")
+
+
 def describe_other_run(run: Mapping[str, Any]) -> str:
     """Return a holder among other users as ``run R of bob (uid 1002), pid 4711, since 3 h``."""
     who = str(run["user"])

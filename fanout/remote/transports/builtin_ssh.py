@@ -19,6 +19,7 @@ from typing import Any
 
 from fanout.model.hosts import Host
 from fanout.remote.transports.base import Channel, Deadline, HopLimiter
+from fanout.remote.transports.command_end import request_end
 from fanout.remote.transports.dialing import ProxyCommand, open_tcp
 from fanout.remote.transports.host_keys import KnownHosts
 from fanout.remote.transports.identity_keys import KeyFiles
@@ -67,6 +68,7 @@ class SshChannel:
         self.peer = _peer_address(logins)
         self.last_stderr = ""
         self._apart = False
+        self._end_request: paramiko.Channel | None = None
 
     def separate_stderr(self) -> None:
         self._channel.set_combine_stderr(False)
@@ -93,18 +95,10 @@ class SshChannel:
             raise BrokenPipeError(str(error) or "the connection was closed") from error
 
     def end_command(self) -> None:
-        """Send a signal request (RFC 4254, 6.9), for which paramiko has no call, and close stdin.
-
-        OpenSSH supports it since 7.9, but not in a login of root.
-        """
-        message = paramiko.Message()
-        message.add_byte(paramiko.common.cMSG_CHANNEL_REQUEST)
-        message.add_int(self._channel.remote_chanid)
-        message.add_string("signal")
-        message.add_boolean(False)
-        message.add_string("TERM")
+        """Let the host send SIGTERM to the command, and close stdin."""
+        connection = self._logins[-1].connection
         try:
-            self._logins[-1].connection.transport._send_user_message(message)
+            self._end_request = request_end(connection.transport, self._channel, connection.user)
             self._channel.shutdown_write()
         except _BROKEN as error:
             raise BrokenPipeError(str(error) or "the connection was closed") from error

@@ -15,7 +15,7 @@ KINDS: dict[str, tuple[str, ...]] = {
         "python-exception", "stated-error", "stated-by-program", "hydra-override", "tyro-parsing", "flags-parsing",
         "called-process", "loss-not-finite", "torchrun-local-rank", "circular-import", "version-skew", "no-module",
         "no-library", "no-file", "no-script", "no-main-module", "no-command", "crlf", "no-space", "stale-file",
-        "too-many-files", "loader-timeout", "too-many-threads", "env-missing",
+        "too-many-files", "python-memory", "loader-timeout", "too-many-threads", "env-missing",
     ),
     "gpu-memory": ("cuda-out-of-memory", "cuda-memory-taken", "nccl-gpu-memory"),
     "gpu-fault": (

@@ -1,0 +1,54 @@
+"""End of a command on a host: a signal request of SSH, or a second command on the same connection that sends the signal.
+
+OpenSSH refuses signal requests in a login of root, because no process of it runs as another user than root. There the
+second command finds the processes of the first: sshd gives both the same SSH_CONNECTION, which no other connection has.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fanout.remote.transports.lazy_imports import RARELY_REACHED, lazy_imports
+
+with lazy_imports(*RARELY_REACHED):
+    import paramiko
+
+if TYPE_CHECKING:
+    from paramiko.transport import Transport
+
+OPEN_SECONDS = 3.0  # for the session of the second command
+
+#: One line without "!" and newlines, so that every login shell, also csh and fish, passes it on unchanged.
+SEND_TERM = (
+    "exec sh -c '"
+    '[ -n "$SSH_CONNECTION" ] || exit 1; read -r own < /proc/$$/stat; set -- ${own##*) }; session=$4; '
+    "for place in /proc/[0-9]*; do "
+    'tr "\\0" "\\n" < $place/environ 2>/dev/null | grep -qxF "SSH_CONNECTION=$SSH_CONNECTION" || continue; '
+    "read -r line < $place/stat || continue; set -- ${line##*) }; "
+    '[ "$4" = "$session" ] || kill -TERM ${place#/proc/}; '
+    "done 2>/dev/null'"
+)
+
+
+def request_end(transport: Transport, channel: paramiko.Channel, user: str) -> paramiko.Channel:
+    """Ask the host to send SIGTERM to the processes of the channel's command. Raises SSHException, EOFError.
+
+    Return the channel of the request. Keep it: paramiko closes a channel that nothing refers to.
+    """
+    if user == "root":
+        second = transport.open_session(timeout=OPEN_SECONDS)
+        transport._send_user_message(_build_request(second, "exec", SEND_TERM))  # type: ignore[attr-defined]
+        return second
+    transport._send_user_message(_build_request(channel, "signal", "TERM"))  # type: ignore[attr-defined]
+    return channel
+
+
+def _build_request(channel: paramiko.Channel, kind: str, value: str) -> paramiko.Message:
+    """Return a request without a reply (RFC 4254, 6.5 and 6.9), for which paramiko has no call."""
+    message = paramiko.Message()
+    message.add_byte(paramiko.common.cMSG_CHANNEL_REQUEST)
+    message.add_int(channel.remote_chanid)
+    message.add_string(kind)
+    message.add_boolean(False)
+    message.add_string(value)
+    return message
