@@ -10,6 +10,8 @@ import os
 import re
 import signal
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.common import Table
+from bench.installed import create_environment
 from bench.restart_launchers import PROJECT, TASK, Output, RestartLauncher, install_nvrx, list_launchers
 from tests.lab import ns
 from tests.lab.drive import list_processes
@@ -25,6 +28,7 @@ from tests.lab.specs import USER, Bind
 
 VICTIM = "h3"
 LIMIT_SECONDS = 180.0
+STEPS = 40  # before the failure; 20 a second
 TRAIN_SH = (
     "exec torchrun --nnodes=$NNODES --nproc-per-node=1 --node-rank=$NODE_RANK"
     ' --rdzv_endpoint=$MASTER_ADDR:$MASTER_PORT "$@"\n'
@@ -62,12 +66,13 @@ def measure(repeat: int = 5) -> Table:
         os.chmod(name, 0o755)  # the users of the lab's machines run it
         launchers = list_launchers(nvrx, install_nvrx(nvrx))
         results: dict[tuple[bool, str], list[RestartTimes] | str] = {}
-        with Lab(5, shared=f"/home/{USER}/shared", binds=[Bind(source=name)]) as lab:
+        binds = [Bind(source=name), Bind(source=str(create_environment()))]
+        with Lab(5, shared=f"/home/{USER}/shared", binds=binds) as lab:
             for _ in range(repeat):
                 for is_lost in (False, True):
                     for launcher in launchers:
                         _add_sample(results, lab, launcher, is_lost)
-    return _build_table(results, repeat)
+    return build_restart_table(results, repeat)
 
 
 def _add_sample(
@@ -78,8 +83,14 @@ def _add_sample(
         return
     try:
         samples.append(measure_restart(lab, launcher, is_lost))
-    except (TimeoutError, ns.LabError) as error:
-        results[is_lost, launcher.name] = str(error)
+        seen = f"{samples[-1].total:.1f} s"
+    except (TimeoutError, subprocess.TimeoutExpired, ns.LabError) as error:
+        results[is_lost, launcher.name] = seen = str(error)
+    print(f"{describe_fault(is_lost)}: {launcher.name}: {seen}", file=sys.stderr, flush=True)
+
+
+def describe_fault(is_lost: bool) -> str:
+    return "host without power" if is_lost else "rank killed"
 
 
 def measure_restart(lab: Lab, launcher: RestartLauncher, is_lost: bool) -> RestartTimes:
@@ -92,13 +103,17 @@ def measure_restart(lab: Lab, launcher: RestartLauncher, is_lost: bool) -> Resta
     outputs = launcher.start(lab)
     started = list(outputs)
     try:
-        _wait_for_mark(marks, lambda row: int(row[3]) >= 40, "40 steps", outputs)
+        _wait_for_mark(marks, lambda row: int(row[3]) >= STEPS, f"{STEPS} steps", outputs)
+        if launcher.add_spare is not None:
+            started.append(launcher.add_spare(lab))
+            more = int(_read_marks(marks)[-1][3]) + STEPS
+            _wait_for_mark(marks, lambda row: int(row[3]) >= more, "steps beside the spare host", started)
         before = {row[1] for row in _read_marks(marks)}
         at = _fail(lab, is_lost)
         if launcher.after is not None:
             started += launcher.after(lab, outputs, is_lost)
         first = _wait_for_mark(marks, lambda row: row[1] not in before, "a step after the failure", started)
-        return RestartTimes(total=first - at, phases=split_phases(started[0], at, first))
+        return RestartTimes(total=first - at, phases=split_phases(started[0].lines, at, first))
     finally:
         for output in started:
             output.close()
@@ -109,6 +124,8 @@ def _fail(lab: Lab, is_lost: bool) -> float:
     host = lab[VICTIM]
     ranks = [one for one in list_processes(host, TASK) if "python" in one.argv[0] and "run" not in one.argv[1]]
     ranks = [one for one in ranks if not any(word.endswith(("torchrun", "ft_launcher")) for word in one.argv)]
+    if not ranks:
+        raise ns.LabError(f"{VICTIM} has no rank")
     at = time.monotonic()
     if is_lost:
         host.power_off()
@@ -136,9 +153,9 @@ def _wait_for_mark(path: Path, is_wanted: Callable[[list[str]], bool], what: str
     return found[0]
 
 
-def split_phases(output: Output, failed: float, first_step: float) -> dict[str, float]:
+def split_phases(printed: Sequence[tuple[float, str]], failed: float, first_step: float) -> dict[str, float]:
     """Return the seconds of each phase from the messages of fanout; {} for another launcher."""
-    lines = [(at, line) for at, line in list(output.lines) if at >= failed]
+    lines = [(at, line) for at, line in list(printed) if at >= failed]
     phases: dict[str, float] = {}
     begin = failed
     for name, pattern in PHASES:
@@ -150,11 +167,11 @@ def split_phases(output: Output, failed: float, first_step: float) -> dict[str, 
     return {**phases, "first step": first_step - begin}
 
 
-def _build_table(results: dict[tuple[bool, str], list[RestartTimes] | str], repeat: int) -> Table:
+def build_restart_table(results: dict[tuple[bool, str], list[RestartTimes] | str], repeat: int) -> Table:
     names = (*(name for name, _ in PHASES), "first step")
     rows, notes = [], []
     for (is_lost, name), samples in results.items():
-        fault = "host without power" if is_lost else "rank killed"
+        fault = describe_fault(is_lost)
         base = results[is_lost, "fanout --max-restarts 3"]
         if isinstance(samples, str):
             notes.append(f"Left out: {name}, {fault}: {samples}")

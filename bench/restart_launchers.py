@@ -20,6 +20,7 @@ from tests.processes import end_process, join_threads
 PROJECT = f"/home/{USER}/shared/project"
 HOSTS = ("h1", "h2", "h3", "h4")
 SPARE = "h5"
+PORT = 29400  # of the rendezvous
 NVRX = ("nvidia-resiliency-ext", "defusedxml", "nvidia-ml-py", "packaging", "psutil", "pynvml", "pyyaml")
 FLAGS = ("--venv", sys.prefix, "--lease", "15", "--grace", "5")
 TASK = "restart_task.py"
@@ -51,10 +52,14 @@ class Output:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestartLauncher:
-    """A contender. ``start`` starts the run; ``after`` is what a person does after the failure, if it is by hand."""
+    """A contender. ``start`` starts the run; ``after`` is what a person does after the failure, if it is by hand.
+
+    ``add_spare`` starts the spare host once the others train, so that it is not one of the first four.
+    """
 
     name: str
     start: Callable[[Lab], list[Output]]
+    add_spare: Callable[[Lab], Output] | None = None
     after: Callable[[Lab, list[Output], bool], list[Output]] | None = None
     absent: str = ""
 
@@ -106,11 +111,35 @@ def wait_for_line(output: Output, text: str, *, timeout: float = 120.0) -> float
     return next(at for at, line in output.lines if text in line)
 
 
-def start_over_ssh(lab: Lab, program: str) -> list[Output]:
-    """Start an elastic launcher on every host, by one ssh each, as a person does in four terminals."""
-    words = f"--nnodes 3:4 --max-restarts 3 --nproc-per-node 1 --rdzv-backend c10d --rdzv-endpoint h1:29400 --rdzv-id bench {TASK}"
+def start_over_ssh(lab: Lab, name: str, program: str) -> Output:
+    """Start an elastic launcher on one host, as a person does in a terminal."""
+    words = f"--nnodes 3:4 --max-restarts 3 --nproc-per-node 1 --rdzv-backend c10d --rdzv-endpoint h1:{PORT} --rdzv-id bench {TASK}"
     command = f"cd {PROJECT} && OMP_NUM_THREADS=1 exec {program} {words}"
-    return [start_on_launcher(lab, ("ssh", name, command)) for name in HOSTS]
+    return start_on_launcher(lab, ("ssh", name, command))
+
+
+def add_spare_over_ssh(lab: Lab, program: str) -> Output:
+    """Start an elastic launcher on the spare host; return once it is connected to the rendezvous."""
+    output = start_over_ssh(lab, SPARE, program)
+    ns.wait_until(lambda: _has_joined(lab), 120.0, f"{SPARE} joins the rendezvous")
+    return output
+
+
+def _has_joined(lab: Lab) -> bool:
+    """Return whether the spare host has a connection to the rendezvous."""
+    tables = [Path(f"/proc/{lab[SPARE].pid}/net/{name}").read_text() for name in ("tcp", "tcp6")]
+    rows = [line.split() for table in tables for line in table.splitlines()[1:]]
+    return any(row[2].endswith(f":{PORT:04X}") and row[3] == "01" for row in rows)  # 01: established
+
+
+def build_elastic_launcher(name: str, program: str, absent: str = "") -> RestartLauncher:
+    """Return a launcher that runs on every host and agrees with the others in a rendezvous."""
+    return RestartLauncher(
+        name=name,
+        start=lambda lab: [start_over_ssh(lab, host, program) for host in HOSTS],
+        add_spare=lambda lab: add_spare_over_ssh(lab, program),
+        absent=absent,
+    )
 
 
 def install_nvrx(directory: Path) -> str:
@@ -134,10 +163,8 @@ def list_launchers(nvrx: Path, nvrx_reason: str) -> list[RestartLauncher]:
     return [
         RestartLauncher(name="fanout --max-restarts 3", start=start_fanout),
         RestartLauncher(name="fanout, restarted by hand", start=start_fanout_by_hand, after=restart_by_hand),
-        RestartLauncher(name="torchrun c10d", start=lambda lab: start_over_ssh(lab, f"{sys.prefix}/bin/torchrun")),
-        RestartLauncher(
-            name="NVRx ft_launcher",
-            start=lambda lab: start_over_ssh(lab, f"{nvrx}/bin/ft_launcher"),
-            absent=nvrx_reason,
+        build_elastic_launcher("torchrun c10d", f"{sys.prefix}/bin/torchrun"),
+        build_elastic_launcher(
+            "NVRx ft_launcher", f"{nvrx}/bin/ft_launcher --ignore-missing-fault-tol-cfg", nvrx_reason
         ),
     ]
