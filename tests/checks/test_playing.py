@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -215,6 +218,41 @@ def test_other_effects_of_the_script_stay_in_the_sandbox(asker: ForkingAsker, tm
     assert not any(
         Path(path).exists() for path in ("/usr/made", "/etc/made", "/tmp/made-by-a-rehearsal", "/dev/shm/fanout-box")
     )
+
+
+#: Mounts a tmpfs below the work directory and below the home directory, then rehearses train.sh.
+MOUNTED = """
+mount -t tmpfs none data && mount -t tmpfs none home/scratch && echo deep > data/in && mkdir home/scratch/kept || exit 77
+exec "$0" -c "import json, sys
+from fanout.agent.probes import rehearsal
+print(json.dumps(rehearsal.ask_rehearse(json.loads(sys.argv[1]))))" "$1"
+"""
+
+
+def test_mounts_below_the_work_and_home_directory_do_not_hinder_a_rehearsal(tmp_path: Path) -> None:
+    """The kernel refuses an overlay of a directory with mounts below it in a user namespace."""
+    for place in ("data", "home/scratch", "home/.cache", "sub"):
+        (tmp_path / place).mkdir(parents=True)
+    (tmp_path / "large").write_bytes(bytes(2 << 20))
+    (tmp_path / "link").symlink_to("sub")
+    lines = (
+        "set -e",
+        "grep deep data/in; echo a > data/a; echo b > sub/b; echo c > link/c; echo d >> train.sh",
+        "mkdir -p ~/.cache/x ~/new; echo e > ~/scratch/e; [ -d ~/scratch/kept ]; [ $(stat -c %s large) = 2097152 ]",
+        PLAIN,
+    )
+    (tmp_path / "train.sh").write_text("\n".join(lines) + "\n")
+    argv = ["bash", "-o", "pipefail", "train.sh", "task.py", "cfg.yaml"]
+    args = {"cwd": str(tmp_path), "argv": argv, "task": "task.py", "env": GIVEN, "launchers": describe_launchers()}
+    command = ["unshare", "-Urm", "bash", "-c", MOUNTED, sys.executable, json.dumps(args)]
+    env = {**os.environ, "HOME": str(tmp_path / "home")}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=60)
+    if "unshare" in done.stderr or done.returncode == 77:
+        skip("namespaces", done.stderr)
+    played = json.loads(done.stdout)
+    assert (played["status"], played["errors"], played["count"]) == (86, [], 1), played
+    assert sorted(path.name for path in tmp_path.rglob("?")) == []
+    assert (tmp_path / "train.sh").read_text().endswith(f"{PLAIN}\n")
 
 
 def test_a_slow_script_is_killed_with_all_its_processes(asker: ForkingAsker, tmp_path: Path) -> None:

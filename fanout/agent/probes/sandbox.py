@@ -12,19 +12,21 @@ import ctypes
 import errno
 import fcntl
 import os
+import re
 import signal
 import socket
 import struct
 
 from ..spawn import LIBC, PR_SET_PDEATHSIG
-from .probe_tools import FactUnavailable, read_or_empty, read_start
+from . import overlays
+from .probe_tools import FactUnavailable, read_or_empty
 
 TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
     from typing import Any, Callable
 
 _NEW_USER, _NEW_MOUNT, _NEW_NET, _NEW_PID, _NEW_IPC = 0x10000000, 0x00020000, 0x40000000, 0x20000000, 0x08000000
-_READ_ONLY, _NO_SUID, _NO_DEV, _BIND, _RECURSIVE, _PRIVATE = 1, 2, 4, 4096, 16384, 1 << 18
+_READ_ONLY, _RECURSIVE, _PRIVATE = 1, 16384, 1 << 18
 _SYS_MOUNT_SETATTR, _AT_FDCWD, _AT_RECURSIVE = 442, -100, 0x8000  # the same on every architecture; Linux 5.12
 _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38
 _GET_FLAGS, _SET_FLAGS, _UP = 0x8913, 0x8914, 1  # linux/sockios.h, net/if.h
@@ -32,11 +34,11 @@ _NIXOS = "/run/current-system"  # on NixOS the programs are in /run
 INSIDE = "/dev/shm/fanout-box"  # the sandbox's own directory, in its own tmpfs
 
 
-def run_sandboxed(layered: list[str], act: Callable[[], Any], send: Callable[[Any], None]) -> None:
+def run_sandboxed(writable: list[str], act: Callable[[], Any], send: Callable[[Any], None]) -> None:
     """Fork the first process of a new sandbox, which calls ``send(act())``; return when it ends.
 
-    ``layered`` are the writable directories; the first one must be writable. Raises FactUnavailable if the sandbox cannot be
-    made.
+    ``writable`` are the directories that the script may write to; the first one must be writable. Raises FactUnavailable
+    if the sandbox cannot be made.
     """
     uid, gid = os.getuid(), os.getgid()
     _check_result("unshare", LIBC.unshare(_NEW_USER | _NEW_MOUNT | _NEW_NET | _NEW_PID | _NEW_IPC))
@@ -54,7 +56,7 @@ def run_sandboxed(layered: list[str], act: Callable[[], Any], send: Callable[[An
     first = os.fork()
     if first == 0:
         os.close(read_end)
-        _run_first_process(layered, act, send, write_end)
+        _run_first_process(writable, act, send, write_end)
     os.close(write_end)
     with open(read_end, "rb") as file:
         reason, _, trouble = file.read().decode("utf-8", "replace").partition("\n")
@@ -63,11 +65,13 @@ def run_sandboxed(layered: list[str], act: Callable[[], Any], send: Callable[[An
         raise FactUnavailable(trouble, reason)
 
 
-def _run_first_process(layered: list[str], act: Callable[[], Any], send: Callable[[Any], None], write_end: int) -> None:
+def _run_first_process(
+    writable: list[str], act: Callable[[], Any], send: Callable[[Any], None], write_end: int
+) -> None:
     """Run the first process; report every failure as a line with its reason and a text, and never return."""
     try:
         LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        _set_up_mounts(layered)
+        _set_up_mounts(writable)
         send(act())
     except FactUnavailable as error:
         os.write(write_end, ("%s\n%s" % (error.reason, error)).encode())
@@ -77,69 +81,39 @@ def _run_first_process(layered: list[str], act: Callable[[], Any], send: Callabl
         os._exit(0)
 
 
-def _set_up_mounts(layered: list[str]) -> None:
-    places = [os.path.realpath(path) for path in (*layered, "/tmp", "/var/tmp") if os.path.isdir(path)]
-    mounts = [point for point in _list_mount_points() if any(point.startswith(place + "/") for place in places)]
-    opened = {path: os.open(path, os.O_PATH) for path in places + mounts if os.path.isdir(path)}
-    _mount_at("", "/", flags=_RECURSIVE | _PRIVATE)
-    _make_read_only()
-    for path in ("/dev/shm",) if os.path.isdir(_NIXOS) else ("/dev/shm", "/run"):  # /run has sockets of services
-        _mount_at("tmpfs", path, "tmpfs", _NO_SUID | _NO_DEV, "mode=1777,size=256m")
+def _set_up_mounts(writable: list[str]) -> None:
+    """Make every file system read-only, and cover the directories that the script writes to. Raises FactUnavailable."""
+    places = {os.path.realpath(path) for path in (*writable, "/tmp", "/var/tmp") if os.path.isdir(path)} - {"/"}
+    outer = sorted(path for path in places if not any(path.startswith(other + "/") for other in places))
+    opened = {path: os.open(path, os.O_PATH) for path in outer}
+    points = overlays.list_mount_points()
+    try:
+        overlays.mount_at("", "/", flags=_RECURSIVE | _PRIVATE)
+        _make_read_only()
+        for path in ("/dev/shm",) if os.path.isdir(_NIXOS) else ("/dev/shm", "/run"):  # /run has sockets of services
+            overlays.mount_at("tmpfs", path, "tmpfs", overlays.NO_SUID | overlays.NO_DEV, "mode=1777,size=256m")
+    except OSError as error:
+        raise _explain_refusal(error) from None
     os.makedirs(INSIDE)
-    for number, path in enumerate(sorted(opened, key=len)):
-        if path in places:
-            _mount_overlay(opened[path], path, number, must=path == places[0])
-        else:
-            _bind_former(opened[path], path)
-    for descriptor in opened.values():
+    covers = overlays.OverlaySet(INSIDE, points)
+    for path, descriptor in opened.items():
+        covers.cover_directory(descriptor, path)
         os.close(descriptor)
+    if os.statvfs(writable[0]).f_flag & os.ST_RDONLY:
+        refused = covers.error or OSError(errno.EROFS, "no overlay of this directory is possible", writable[0])
+        raise _explain_refusal(refused)
     _enable_loopback()
     for capability in range(64):
         LIBC.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
     LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
-def _mount_overlay(lower: int, path: str, number: int, must: bool) -> None:
-    """Mount ``path`` again under an overlay in memory that takes the writes."""
-    upper, work = INSIDE + "/%d-new" % number, INSIDE + "/%d-work" % number
-    os.makedirs(upper)
-    os.makedirs(work)
-    os.chmod(upper, os.fstat(lower).st_mode & 0o7777)
-    os.makedirs(path, exist_ok=True)
-    try:
-        _mount_at(
-            "box",
-            path,
-            "overlay",
-            0,
-            "lowerdir=/proc/self/fd/%d,upperdir=%s,workdir=%s,userxattr" % (lower, upper, work),
-        )
-    except FactUnavailable:
-        if must:
-            raise
-        _bind_former(lower, path)
-
-
-def _bind_former(descriptor: int, path: str) -> None:
-    """Mount the former content of ``path`` read-only; if that fails, it is absent in the sandbox."""
-    try:
-        os.makedirs(path, exist_ok=True)
-        _mount_at("/proc/self/fd/%d" % descriptor, path, flags=_BIND | _RECURSIVE)
-    except (FactUnavailable, OSError):
-        pass
-
-
 def cover_program(program: str, by: str) -> None:
     """Mount ``by`` over ``program`` in the sandbox. A program outside the sandbox's file systems is left as it is."""
     try:
-        _mount_at(by, os.path.realpath(program), flags=_BIND)
-    except FactUnavailable:
+        overlays.mount_over_file(by, os.path.realpath(program))
+    except OSError:
         pass
-
-
-def _list_mount_points() -> list[str]:
-    lines = read_start("/proc/self/mountinfo", 1 << 20).splitlines()
-    return [line.split()[4].replace("\\040", " ") for line in lines]
 
 
 def _make_read_only() -> None:
@@ -147,11 +121,6 @@ def _make_read_only() -> None:
     number, where, flags = ctypes.c_long(_SYS_MOUNT_SETATTR), ctypes.c_int(_AT_FDCWD), ctypes.c_uint(_AT_RECURSIVE)
     size = ctypes.c_size_t(ctypes.sizeof(attributes))
     _check_result("mount_setattr", LIBC.syscall(number, where, b"/", flags, ctypes.byref(attributes), size))
-
-
-def _mount_at(source: str, target: str, kind: str = "", flags: int = 0, data: str = "") -> None:
-    texts = [text.encode() if text else None for text in (source, target, kind)]
-    _check_result("mount", LIBC.mount(*texts, ctypes.c_ulong(flags), data.encode() or None))
 
 
 def _enable_loopback() -> None:
@@ -164,21 +133,29 @@ def _enable_loopback() -> None:
 def _check_result(doing: str, result: int) -> None:
     if result < 0:
         number = ctypes.get_errno()
-        raise _explain_refusal(OSError(number, os.strerror(number)), doing)
+        raise _explain_refusal(OSError(number, os.strerror(number), doing))
 
 
-def _explain_refusal(error: OSError, doing: str = "uid_map") -> FactUnavailable:
-    """Return the reason: the kernel is too old, or a setting forbids this user to create namespaces."""
-    if error.errno in (errno.ENOSYS, errno.EINVAL):
+def _explain_refusal(error: OSError) -> FactUnavailable:
+    """Return the reason: the kernel is too old, a setting forbids namespaces, or a directory cannot be covered.
+
+    ``error.filename`` is the system call or the directory that was refused.
+    """
+    release = os.uname().release
+    if error.errno in (errno.ENOSYS, errno.EINVAL) and _read_version(release) < (5, 12):
         return FactUnavailable(
-            "this kernel (%s) cannot isolate a rehearsal: Linux 5.12 or later is needed" % os.uname().release,
-            "no-sandbox",
+            "this kernel (%s) cannot isolate a rehearsal: Linux 5.12 or later is needed" % release, "no-sandbox"
         )
-    if read_or_empty("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").strip() == "1":
-        return FactUnavailable(
-            "a rehearsal cannot be isolated here: kernel.apparmor_restrict_unprivileged_userns=1", "no-sandbox"
-        )
-    return FactUnavailable(
-        "a rehearsal cannot be isolated here: user namespaces are not allowed (%s: %s)" % (doing, error.strerror),
-        "no-sandbox",
-    )
+    doing = str(error.filename or "unshare")
+    if doing.startswith("/") and not doing.startswith("/proc/"):
+        why = "a rehearsal cannot be isolated here: %s cannot be made writable in memory (%s)" % (doing, error.strerror)
+    elif read_or_empty("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").strip() == "1":
+        why = "a rehearsal cannot be isolated here: kernel.apparmor_restrict_unprivileged_userns=1"
+    else:
+        why = "a rehearsal cannot be isolated here: user namespaces are not allowed (%s: %s)" % (doing, error.strerror)
+    return FactUnavailable(why, "no-sandbox")
+
+
+def _read_version(release: str) -> tuple[int, ...]:
+    """Return the first two numbers of a kernel's release."""
+    return tuple(int(number) for number in re.findall(r"\d+", release)[:2])
