@@ -42,7 +42,7 @@ GUARDS = {
     "fanout/agent/prepare.py:_publish_directory": "tests/agent/test_state_dir.py::test_runs_are_found_by_their_directories",
     "fanout/agent/prepare.py:_write_run_info": "tests/agent/test_state_dir.py::test_the_directory_belongs_to_the_user_only",
     "fanout/agent/probes/sandbox.py:run_sandboxed": "tests/checks/test_playing.py::test_other_effects_of_the_script_stay_in_the_sandbox",
-    "fanout/agent/probes/rehearsal.py:_write_program": "tests/checks/test_playing.py::test_other_effects_of_the_script_stay_in_the_sandbox",
+    "fanout/agent/probes/recorder.py:write_program": "tests/checks/test_playing.py::test_other_effects_of_the_script_stay_in_the_sandbox",
     "fanout/agent/probes/shared_dir.py:_remove_tokens": "tests/checks/test_probes_around.py::test_only_tokens_of_a_check_are_deleted",
     "fanout/agent/run_files.py:skip_to": SPOOL,
     "fanout/agent/stack_hook.py:install_hook": "tests/agent/test_stack_hook.py::test_the_users_own_sitecustomize_is_loaded_as_usual",

@@ -181,7 +181,7 @@ _REHEARSAL = {
     "status": Nullable(Integer()), "seconds": _SECONDS, "count": _COUNT, "words": _T,
     "calls": ListOf({"program": _T, "argv": ListOf(_T), "cwd": _T, "python": _T, "env": _TEXTS, "real?": _T, "file?": _LAUNCHER_FILE}),
     "detached?": ListOf({"program": _T, "argv": ListOf(_T), "background": _B}), "left?": ListOf(_T),
-    "errors?": ListOf(_T),
+    "errors?": ListOf(_T), "named?": ListOf(_T), "programs?": ListOf({"name": _T, "marks": ListOf(_T)}),
 }  # fmt: skip
 
 #: The schemas of all other questions.

@@ -15,7 +15,8 @@ import signal
 import time
 
 from .. import spawn
-from . import sandbox
+from ..outside_calls import OutsideWatch
+from . import recorder, sandbox
 from .files import find_elsewhere, find_python, which
 from .launcher_file import read_launcher_file
 from .probe_tools import FactUnavailable, read_or_empty, read_start
@@ -24,12 +25,23 @@ TYPE_CHECKING = False  # for type checkers only: importing typing on a host take
 if TYPE_CHECKING:
     from typing import Any
 
-RECORDED = 86  # the recorder's exit status: neither a shell nor torchrun uses it
 _SECONDS = 6.0
 _LARGEST = 64 << 20  # bytes that the script may write into one file of the sandbox
-_DETACHERS = ("nohup", "setsid", "disown", "tmux", "screen", "ssh", "pdsh", "at")  # disown is a builtin of bash
-_NOT_RUN = ("tmux", "screen", "at")  # they would start the ranks where the recorder does not see their end
-_VARIABLES = ("NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "NPROC_PER_NODE", "PYTHONPATH", "OMP_NUM_THREADS")
+_MOST_CALLS = 16
+_VARIABLES = (
+    "NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "NPROC_PER_NODE", "PYTHONPATH", "OMP_NUM_THREADS", "RANK", "WORLD_SIZE",
+)  # fmt: skip
+#: What the text of a program names if it starts ranks, or is one.
+_MARKS = (
+    "NNODES",
+    "NODE_RANK",
+    "MASTER_ADDR",
+    "WORLD_SIZE",
+    "init_process_group",
+    "accelerate",
+    "lightning",
+    "deepspeed",
+)
 
 _ERROR = re.compile(
     r"(?:line \d+|\b\d+): .*(?:No such file or directory|Not a directory|Is a directory|Permission denied|not found|syntax error"
@@ -39,81 +51,6 @@ _PYTHON_ERROR = re.compile(
     r"^(?:ModuleNotFoundError|ImportError|FileNotFoundError|NotADirectoryError|CondaError): |can't open file|Run 'conda init'"
 )
 _HIDDEN = re.compile(r"(?: |^|')(?:/run|/var/run|/dev/shm)/")
-
-_RECORDER_DIR = sandbox.INSIDE + "/stage"
-_PROGRAMS, _LIBRARY, _RECORDS = _RECORDER_DIR + "/bin", _RECORDER_DIR + "/lib", _RECORDER_DIR + "/records"
-
-# Writes the command and its environment. Each file is moved into place, so no reader sees half of one. A background
-# process of a shell without job control ignores SIGINT: it lives a second longer, and then sees whether the script has
-# ended without it. A subcommand that starts no ranks has no effect.
-_RECORDER = """#!/bin/sh
-%(filter)s
-mkdir -p %(records)s
-printf '%%s\\0' "$FANOUT_PLAYED_BY" "$PWD" "$0" "$@" > %(records)s/$$.part
-cat /proc/self/environ > %(records)s/$$.env
-mv %(records)s/$$.part %(records)s/$$.argv
-case "$(grep SigIgn /proc/$$/status)" in
-  *[2367abefABEF]) sleep 1; [ ! -e %(records)s/ended ] || ln %(records)s/$$.argv %(records)s/$$.left ;;
-esac
-exit %(status)d
-"""
-
-# A program that may detach the ranks from the script: it is recorded, and then starts as usual. git and rsync use ssh too.
-_DETACHER = """#!/bin/sh
-others= IFS=:
-for folder in $PATH; do [ "$folder" = %(programs)s ] || others="$others:$folder"; done
-unset IFS
-real=$(PATH=$others; command -v "${0##*/}") || { echo "${0##*/}: command not found" >&2; exit 127; }
-read parent < /proc/$PPID/comm
-case "$parent" in git*|rsync|scp|sftp|sshfs) exec "$real" "$@" ;; esac
-back=; case "$(grep SigIgn /proc/$$/status)" in *[2367abefABEF]) back=1 ;; esac
-mkdir -p %(records)s
-printf '%%s\\0' "$back" "$0" "$@" > %(records)s/$$.hidden
-mv %(records)s/$$.hidden %(records)s/$$.detached
-case "${0##*/}" in %(not_run)s) exit 0 ;; esac
-exec "$real" "$@"
-"""
-
-# A python on PATH: a call that would start the training is recorded; any other call runs the real python.
-_PYTHON = """#!/bin/sh
-others= IFS=:
-for folder in $PATH; do [ "$folder" = %(programs)s ] || others="$others:$folder"; done
-unset IFS
-real=$(PATH=$others; command -v "${0##*/}") || exit 127
-before=
-for word do
-  case "$before $word" in
-%(modules)s
-    " $FANOUT_TASK" | "-u $FANOUT_TASK" | "-m $FANOUT_TASK") export FANOUT_PLAYED_BY="$real"; exec %(programs)s/task "$@" ;;
-  esac
-  before=$word
-done
-exec "$real" "$@"
-"""
-
-# Every bash reads it first: an environment that the script activates must not precede the recorder on PATH.
-_BASH = """
-[ -z "$FANOUT_BASH_ENV" ] || . "$FANOUT_BASH_ENV"
-trap 'case "$PATH" in %(programs)s:*) ;; *) PATH=%(programs)s:$PATH ;; esac
-case "$BASH_COMMAND" in disown*) mkdir -p %(records)s; printf "1\\0disown\\0" > %(records)s/disown.detached ;; esac' DEBUG
-"""
-
-# For any Python with our PYTHONPATH: checks its command line before it imports anything of torch.
-_CUSTOMIZE = """
-import os, sys
-words = open("/proc/self/cmdline", "rb").read().decode("utf-8", "replace").split("\\0")[1:-1]
-name = os.path.basename(words[0]) if words else ""
-module = words[words.index("-m") + 1] if "-m" in words[:-1] else ""
-task = next((word for word in words if not word.startswith("-")), "")
-os.environ["FANOUT_PLAYED_BY"] = sys.executable
-if name in %(launchers)r:
-    os.execv("%(programs)s/" + name, words)
-if module in %(modules)r:
-    os.execv("%(programs)s/" + %(modules)r[module], [module] + words)
-if task == os.environ.get("FANOUT_TASK") and "-c" not in words:
-    os.execv("%(programs)s/task", ["task"] + words)
-del os.environ["FANOUT_PLAYED_BY"]
-"""
 
 
 def ask_rehearse(args: dict[str, Any]) -> dict[str, Any]:
@@ -139,15 +76,15 @@ def ask_rehearse(args: dict[str, Any]) -> dict[str, Any]:
 def _run_rehearsal(args: dict[str, Any], cwd: str, env: dict[str, str], known_programs: list[str]) -> dict[str, Any]:
     """Install the recorder in the sandbox, run the script until it ends or times out, and return what was recorded."""
     launchers = args["launchers"]
-    _install_recorder(launchers)
+    recorder.install_recorder(launchers)
     known = [program for program in [which("torchrun", env.get("PATH", "")), *known_programs] if program]
     pythons = {os.path.realpath(program): find_python(program) for program in known}  # read before it is covered
     for program in known:
-        sandbox.cover_program(program, _PROGRAMS + "/torchrun")
+        sandbox.cover_program(program, recorder.PROGRAMS + "/torchrun")
     script_env = dict(env, FANOUT_TASK=args["task"], FANOUT_PLAYED_BY="", FANOUT_BASH_ENV=env.get("BASH_ENV", ""))
-    script_env["BASH_ENV"] = _LIBRARY + "/bash"
-    script_env["PATH"] = _PROGRAMS + ":" + env.get("PATH", os.defpath)
-    script_env["PYTHONPATH"] = _LIBRARY + ":" + env.get("PYTHONPATH", "")
+    script_env["BASH_ENV"] = recorder.LIBRARY + "/bash"
+    script_env["PATH"] = recorder.PROGRAMS + ":" + env.get("PATH", os.defpath)
+    script_env["PYTHONPATH"] = recorder.LIBRARY + ":" + env.get("PYTHONPATH", "")
     output = os.memfd_create("rehearsal")
     began = time.monotonic()
     hidden = spawn.sets_path(args["env"])
@@ -157,9 +94,11 @@ def _run_rehearsal(args: dict[str, Any], cwd: str, env: dict[str, str], known_pr
         "errors": _find_errors(os.pread(output, 1 << 20, 0).decode("utf-8", "replace"), args["argv"]),
         "status": status,
         "seconds": round(time.monotonic() - began, 2),
-        "calls": calls[-4:],
+        "calls": calls[-_MOST_CALLS:],
         "count": len(calls),
         "detached": _read_detached(),
+        "named": _find_outside_calls(args["argv"], cwd),
+        "programs": _read_programs(),
         "left": _list_left_launchers(),
         "words": os.pread(output, 1 << 20, max(0, os.fstat(output).st_size - 2000)).decode("utf-8", "replace")[-400:],
     }
@@ -177,35 +116,6 @@ def _find_errors(text: str, argv: list[str]) -> list[str]:
         if (is_error or _PYTHON_ERROR.search(line)) and not _HIDDEN.search(line):
             found.append(line.strip()[:200])
     return list(dict.fromkeys(found))[:5]
-
-
-def _install_recorder(launchers: dict[str, Any]) -> None:
-    for folder in (_PROGRAMS, _LIBRARY, _RECORDS):
-        os.makedirs(folder)
-    for name in (*launchers, "task"):
-        starts = launchers.get(name, {}).get("starts")
-        only = 'case "$1" in -*|%s) ;; *) exit 0 ;; esac' % "|".join(starts) if starts else ""
-        values = {"filter": only, "records": _RECORDS, "status": RECORDED}
-        _write_program(_PROGRAMS + "/" + name, _RECORDER % values)
-    owners = {module: name for name, row in launchers.items() for module in row["modules"]}
-    cases = "\n".join(
-        '    "-m %s") export FANOUT_PLAYED_BY="$real"; exec %s/%s "$@" ;;' % (module, _PROGRAMS, name)
-        for module, name in owners.items()
-    )
-    for name in ("python", "python3"):
-        _write_program(_PROGRAMS + "/" + name, _PYTHON % {"programs": _PROGRAMS, "modules": cases})
-    names = {"programs": _PROGRAMS, "records": _RECORDS, "not_run": "|".join(_NOT_RUN)}
-    for name in _DETACHERS:
-        _write_program(_PROGRAMS + "/" + name, _DETACHER % names)
-    _write_program(_LIBRARY + "/bash", _BASH % names)
-    customize = {"programs": _PROGRAMS, "launchers": tuple(launchers), "modules": owners}
-    _write_program(_LIBRARY + "/sitecustomize.py", _CUSTOMIZE % customize)
-
-
-def _write_program(path: str, text: str) -> None:
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.chmod(path, 0o755)
 
 
 def _run_script(
@@ -229,7 +139,9 @@ def _run_script(
             return status  # and no process is left that could call the recorder
         if pid == script:
             status = 128 + os.WTERMSIG(code) if os.WIFSIGNALED(code) else os.WEXITSTATUS(code)
-            _write_program(_RECORDS + "/ended", "")  # a launcher that sees it was left behind by the script
+            recorder.write_program(
+                recorder.RECORDS + "/ended", ""
+            )  # a launcher that sees it was left behind by the script
         if pid:
             continue
         left = deadline - time.monotonic()
@@ -239,8 +151,8 @@ def _run_script(
 
 def _list_records(suffix: str) -> list[str]:
     """Return the paths of the recorder's files of one kind, in the order of the calls."""
-    names = os.listdir(_RECORDS) if os.path.isdir(_RECORDS) else []
-    paths = [os.path.join(_RECORDS, name) for name in names if name.endswith(suffix)]
+    names = os.listdir(recorder.RECORDS) if os.path.isdir(recorder.RECORDS) else []
+    paths = [os.path.join(recorder.RECORDS, name) for name in names if name.endswith(suffix)]
     return sorted(paths, key=lambda path: os.stat(path).st_mtime_ns)
 
 
@@ -284,6 +196,24 @@ def _read_detached() -> list[dict[str, Any]]:
     return found[:8]
 
 
+def _find_outside_calls(argv: list[str], cwd: str) -> list[str]:
+    """Return the calls in the text of the script that start processes outside its tree, in branches without effect too."""
+    watch = OutsideWatch()
+    watch.read_script(argv, cwd)
+    return watch.calls
+
+
+def _read_programs() -> list[dict[str, Any]]:
+    """Return the Python programs that are no launcher known to fanout, in order, and what the text of each names."""
+    found = []
+    for path in _list_records(".python"):
+        cwd, module, program, *_ = read_start(path).split("\0")
+        text = read_or_empty(os.path.join(cwd, program), 1 << 18) if program else ""
+        marks = [mark for mark in _MARKS if mark in text]
+        found.append({"name": (module or program)[:300], "marks": marks})
+    return found[-8:]
+
+
 def _list_left_launchers() -> list[str]:
     """Return the launchers that were still alive when the script had ended: it did not wait for them."""
     return [os.path.basename(read_start(path).split("\0")[2]) for path in _list_records(".left")]
@@ -292,11 +222,11 @@ def _list_left_launchers() -> list[str]:
 def _find_real_program(called: str, cwd: str, path: str) -> str:
     """Return the program that a run would start here: the one that the recorder covers, else the first on the script's
     PATH."""
-    if os.path.dirname(called) != _PROGRAMS:
+    if os.path.dirname(called) != recorder.PROGRAMS:
         return os.path.join(cwd, called)
     return which(os.path.basename(called), _strip_recorder_dirs(path))
 
 
 def _strip_recorder_dirs(path: str) -> str:
     """Return a list of directories without those of the recorder."""
-    return ":".join(folder for folder in path.split(":") if folder not in (_PROGRAMS, _LIBRARY))
+    return ":".join(folder for folder in path.split(":") if folder not in (recorder.PROGRAMS, recorder.LIBRARY))

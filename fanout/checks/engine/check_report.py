@@ -232,9 +232,15 @@ def _describe_limits(case: CheckContext, findings: Sequence[CheckFinding]) -> st
     if not case.request.has_task:
         count = len({finding.check for finding in skipped if finding.saw == "no task given"})
         return f"; {count} more checks need a TASK" if count else ""
-    unseen = [finding for finding in skipped if finding.check in ("torchrun", "script-starts")]
-    unsure = [finding for finding in unseen if finding.reason]
-    return f"; the start of torchrun by {case.request.script} was not checked ({unsure[0].saw})" if unsure else ""
+    unseen = _list_unseen_starts(findings)
+    return f"; the start of torchrun by {case.request.script} was not checked ({unseen[0].saw})" if unseen else ""
+
+
+def _list_unseen_starts(findings: Sequence[CheckFinding]) -> list[CheckFinding]:
+    """Return the findings that say why it is not known how train.sh starts the ranks."""
+    starts = [finding for finding in findings if finding.check in ("torchrun", "script-starts")]
+    groups = [finding for finding in findings if finding.check == "passes-on" and finding.level == "info"]
+    return [finding for finding in starts if finding.level == "skip" and finding.reason] + groups
 
 
 def _render_closing(
@@ -242,7 +248,10 @@ def _render_closing(
 ) -> list[str]:
     bad = [host for row in rows if row.level == "fail" for host in row.hosts]
     if not bad:
-        good = "All checks passed" if all(row.level == "ok" for row in rows) else "No check failed"
+        is_whole = all(row.level == "ok" for row in rows) and not (
+            case.request.has_task and _list_unseen_starts(findings)
+        )
+        good = "All checks passed" if is_whole else "No check failed"
         return wrap_text(f"{good}{_describe_limits(case, findings)}.", "", "", style.width)
     deep = all(finding.check.startswith("deep-") for finding in findings if finding.level == "fail")
     who = f"{len(bad)} host{'s' * (len(bad) != 1)} failed. "

@@ -41,8 +41,10 @@ _TAIL = """
 
 If a TASK is given, `fanout check` runs the real `train.sh` on every host, with the command line, directory and
 environment of a run. A replacement for `torchrun` only records how it was called. The same holds for the launchers
-`accelerate launch`, `deepspeed`, `llamafactory-cli train`, `mpirun`, `mpiexec`, `srun`, `colossalai run` and `ray start`,
-and for their modules behind `python -m`. A script may do anything else, so it runs in a sandbox:
+`accelerate launch`, `trl`, `axolotl train`, `tune run`, `swift`, `composer`, `deepspeed`, `llamafactory-cli train`,
+`fabric run`, `mpirun`, `horovodrun`, `srun`, `colossalai run` and `ray start`, and for their modules behind `python -m`.
+The flags of the last six come from their manuals, not from their source. A script may do anything else, so it runs in a
+sandbox:
 
 * It has its own namespaces, without a network and without the sockets of services.
 * Every file system is read-only, with a layer in memory over the work directory, the home directory and /tmp.
@@ -57,7 +59,9 @@ judged either.
 Each launcher is judged by its own flags: number of hosts, node rank, address and port of host 0, and processes per host.
 The values in accelerate's config file count, and so does the number of hosts in DeepSpeed's hostfile. A launcher that
 starts the ranks of all hosts by itself fails if several hosts call it. `srun` needs a Slurm job. `mpirun` without a list
-of hosts is a warning. A task that starts without a launcher is a note: the check does not see how it finds the other hosts.
+of hosts is a warning. If the script starts the task itself, RANK and WORLD_SIZE of all hosts must form one group. Without
+these variables it is a note: the check does not see how the task finds the other hosts. A launcher that fanout does not
+know is named as not checked. After such a note the last line does not claim that all checks passed.
 
 The rehearsal also shows which program and which Python train.sh would start, after all its changes to PATH. fanout
 checks torch, packages, syntax and imports with that Python. Without a rehearsal it uses the Python of the login. If

@@ -36,6 +36,11 @@ def _judge_host(script: str, name: str, rehearsal: Mapping[str, Any]) -> Iterato
             f"{script} calls {program}: fanout neither shows nor stops what that starts {where}",
             f"remove {program}: fanout starts {script} on every host, and keeps the run alive without you",
         )
+    unseen = [call for call in rehearsal.get("named", ()) if call.split()[0] not in programs]
+    if unseen and not found:
+        found = True
+        saw = f"{script} names {', '.join(unseen[:3])}, which the rehearsal did not reach"
+        yield info(name, saw, "if a run reaches it, fanout neither shows nor stops what it starts")
     if not found and programs:
         yield info(name, f"{script} calls {', '.join(programs)}, which a run under fanout does not need")
     elif not found and is_ended and rehearsal["calls"]:

@@ -90,7 +90,7 @@ def _judge_call_for_all(case: CheckContext, call: RecordedCall, count: int) -> C
     use = f"start the ranks of one host in {case.request.script}:  {call.seen.launcher.example}"
     if not call.lists_hosts and call.seen.launcher.without_hosts:
         saw = f"{script} {call.seen.launcher.without_hosts}"
-        is_sure = call.program not in ("mpirun", "mpiexec")  # such a task may itself compute its rank from NODE_RANK
+        is_sure = call.seen.launcher.rules != "mpirun"  # such a task may itself compute its rank from NODE_RANK
         return (fail if is_sure else warn)(call.host, saw, use)
     if count > 1:
         return fail(
@@ -145,9 +145,9 @@ def _find_group_errors(case: CheckContext, call: RecordedCall) -> Iterator[str]:
         yield f"{seen.launcher.spell_option('file')} {call.recorded['file']['path']}, which does not exist"
         return
     hosts = str(call.recorded.get("file", {}).get("lines") or "")
-    nnodes = hosts if seen.launcher.reach == "all" and hosts else seen.nnodes
-    if nnodes != given["NNODES"]:
-        how = f"a hostfile of {hosts} hosts" if nnodes == hosts else seen.spell_value("nnodes")
+    by_file = seen.launcher.reach == "all" and bool(hosts)
+    if (hosts if by_file else seen.nnodes) != given["NNODES"]:
+        how = f"a hostfile of {hosts} hosts" if by_file else seen.spell_value("nnodes")
         yield f"{'--standalone' if seen.is_standalone else how} where NNODES={given['NNODES']}"
     elif seen.is_static and seen.options.get("node_rank") != given["NODE_RANK"]:
         yield f"{seen.spell_value('node_rank')} where NODE_RANK={given['NODE_RANK']}"
@@ -178,7 +178,9 @@ def _find_deviations(case: CheckContext, call: RecordedCall) -> Iterator[str]:
     count = seen.nproc_per_node
     if count.isdigit() and given.get("NPROC_PER_NODE", count) != count:
         yield f"starts {count} process{'es' * (count != '1')} where NPROC_PER_NODE={given['NPROC_PER_NODE']}"
-    elif not count and "nproc" in seen.launcher.names.values() and len(case.request.hosts) > 1:
+    elif (
+        not count and seen.launcher.rules == "accelerate" and len(case.request.hosts) > 1 and not seen.has_built_in_file
+    ):
         yield f"calls {call.program} with no {seen.launcher.spell_option('nproc')}: it divides the GPUs of one host by NNODES"
     if seen.script and get_program(given["task"]) not in (seen.script, *seen.words):
         yield f"starts {seen.script} instead of {get_program(given['task'])}"

@@ -13,6 +13,7 @@ from typing import Any
 from fanout.checks.engine.comparison import find_outlier_groups
 from fanout.checks.engine.definition import Check, CheckContext, CheckRequest, CheckResult, fail, info, ok, skip, warn
 from fanout.checks.rehearsal.launcher_command import parse_launcher_call
+from fanout.checks.rehearsal.plain_ranks import judge_plain_tasks
 from fanout.checks.rehearsal.process_group import judge_group, list_launcher_calls
 
 _OFFLINE = re.compile(
@@ -61,11 +62,7 @@ def _judge_missing_call(case: CheckContext, name: str, rehearsal: Mapping[str, A
     errors = rehearsal.get("errors", ())
     offline = _OFFLINE.search(rehearsal["words"])
     if status is None:
-        return skip(
-            name,
-            f"the rehearsal was stopped after {rehearsal['seconds']:.0f} s, before {script} called torchrun",
-            "unseen-call",
-        )
+        return skip(name, _explain_missing_call(case, name), "unseen-call")
     if not status:
         return skip(name, _explain_missing_call(case, name), "unseen-call")
     saw = f"{script} ends with status {status} before it calls torchrun: {errors[0] if errors else words or '(it prints nothing)'}"
@@ -100,9 +97,11 @@ def _explain_missing_call(case: CheckContext, name: str) -> str:
     if rehearsal is None:
         return case.missing.get(name, {}).get("rehearsal", f"{script} was not rehearsed")
     if rehearsal["status"] is None and not rehearsal["calls"]:
-        return f"the rehearsal was stopped after {rehearsal['seconds']:.0f} s, before {script} called a launcher"
+        limit = f"the rehearsal was stopped after {rehearsal['seconds']:.0f} s, before {script} called a launcher"
+        return limit + _describe_program(rehearsal, " while {} ran{}")
     if not rehearsal["calls"]:
-        return f"{script} {'does' if rehearsal['status'] == 0 else 'did'} not call torchrun or another launcher"
+        saw = f"{script} {'does' if rehearsal['status'] == 0 else 'did'} not call torchrun or another launcher"
+        return saw + _describe_program(rehearsal, "; it starts {}, which fanout does not know as a launcher{}")
     last = rehearsal["calls"][-1]
     if last["program"] == "task":
         return f"{script} starts the task without a launcher"
@@ -111,10 +110,22 @@ def _explain_missing_call(case: CheckContext, name: str) -> str:
     return f"{script} calls {last['program']}, which starts no ranks in this form"
 
 
+def _describe_program(rehearsal: Mapping[str, Any], text: str) -> str:
+    """Return what is known of the last Python program that the script started: its name, and whether it names the group."""
+    programs = rehearsal.get("programs", ())
+    if not programs:
+        return ""
+    name, marks = programs[-1]["name"], programs[-1]["marks"]
+    short = name.rpartition("/")[2]
+    return text.format(short, f" ({short} names {', '.join(marks[:3])})" if marks else "")
+
+
 def _judge_passed_variables(case: CheckContext) -> Iterator[CheckResult]:
     yield from judge_group(case)
-    quiet = set(case.hosts) - {call.host for call in list_launcher_calls(case)}
-    for name in order_hosts(case, quiet):
+    called = {call.host for call in list_launcher_calls(case)}
+    plain = list(judge_plain_tasks(case))
+    yield from (found for found in plain if not called.intersection(found.hosts))
+    for name in order_hosts(case, set(case.hosts) - called - {host for found in plain for host in found.hosts}):
         yield _judge_quiet_host(case, name)
 
 
@@ -125,9 +136,6 @@ def _judge_quiet_host(case: CheckContext, name: str) -> CheckResult:
     if others and not rehearsal.get("calls") and rehearsal.get("status") == 0:
         saw = f"{script} ends without a call of {others[0].program} here, but calls it on {others[0].host}"
         return warn(name, saw, f"call it on every host:  {others[0].seen.launcher.example}")
-    if rehearsal.get("calls") and len(case.request.hosts) > 1 and rehearsal["calls"][-1]["program"] == "task":
-        saw = f"{script} starts the task without a launcher: the check cannot see whether the hosts form one group"
-        return info(name, saw, "let the task itself read NNODES, NODE_RANK, MASTER_ADDR and MASTER_PORT")
     return skip(name, _explain_missing_call(case, name))
 
 
@@ -213,7 +221,8 @@ CHECKS = (
     Check(
         name="passes-on", group="rehearsal", worst="fail", needs=("rehearsal",), unless=_get_missing_task_reason,
         verifies="train.sh passes NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT, NPROC_PER_NODE, the task and its arguments to torchrun or "
-        "another launcher: accelerate, deepspeed, llamafactory-cli, mpirun, srun, colossalai, ray.",
+        "another launcher: accelerate, trl, axolotl, tune, swift, composer, fabric, deepspeed, llamafactory-cli, mpirun, horovodrun, srun, "
+        "colossalai, ray. If it starts the task itself, it passes RANK and WORLD_SIZE.",
         why="With fixed values, train.sh starts a separate run on every host, or all hosts wait for a wrong one. Separate "
         "runs stay unnoticed until the results are poor.",
         fix="Pass the exported variables to the launcher.",
