@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint pure process browser lab projects bench options diagnosis restart-table restarts endurance faults-check cuts crashes races guards faults floods fuzz soak verdicts corpus clean
+.PHONY: demo test lint pure process browser lab projects bench options diagnosis restart-table restarts endurance faults-check cuts crashes races guards faults floods fuzz soak verdicts corpus metrics clean
 
 demo:  # uses a torch that PYTHON, python3 or python already has; make demo FLAGS=--hello
 	@./demo.sh "$(PYTHON)" "$(VENV)" $(FLAGS)
@@ -29,6 +29,9 @@ verdicts: $(STAMP)-dev
 
 corpus: $(STAMP)-dev  # the verdicts on the corpus of logs that are not right; make corpus ID=name prints one case
 	$(BIN)/python -m tests.diagnose.corpus $(ID)
+
+metrics: $(STAMP)-dev  # precision and recall of the metrics that fanout reads in lines of public libraries
+	$(BIN)/python -m tests.logs.metric_corpus
 
 bench: $(STAMP)-dev
 	$(BIN)/python -m bench

@@ -1,6 +1,6 @@
 """Corpus of metric lines: read metric_lines.txt, compare it with the parser, and print precision and recall.
 
-``python -m tests.logs.metric_corpus`` prints a table with one row for each library.
+``make metrics`` prints a table with one row for each library.
 """
 
 from __future__ import annotations
@@ -98,10 +98,19 @@ def compute_total(scores: dict[str, Score]) -> Score:
     )
 
 
+def describe_total() -> str:
+    """Return the size of the corpus, precision and recall in one sentence, as docs/run.md states them."""
+    rows, score = list(iter_rows()), compute_total(compute_scores())
+    libraries = len({row.library for row in rows})
+    size = f"{len(rows)} lines of {libraries} libraries and kinds of scripts"
+    return f"{size}: precision {score.precision:.1%}, recall {score.recall:.1%} of {score.right + score.missed} values"
+
+
 def print_table() -> None:
-    scores = compute_scores()
-    for library, score in [*scores.items(), ("all", compute_total(scores))]:
-        print(f"{score.precision:6.1%} {score.recall:6.1%} {score.right:4d} values  {library}")
+    print("precision recall  values  library")
+    for library, score in compute_scores().items():
+        print(f"{score.precision:9.1%} {score.recall:6.1%} {score.right + score.missed:7d}  {library}")
+    print(describe_total())
 
 
 if __name__ == "__main__":

@@ -29,8 +29,16 @@ _SECONDS = 6.0
 _LARGEST = 64 << 20  # bytes that the script may write into one file of the sandbox
 _MOST_CALLS = 16
 _VARIABLES = (
-    "NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "NPROC_PER_NODE", "PYTHONPATH", "OMP_NUM_THREADS", "RANK", "WORLD_SIZE",
-)  # fmt: skip
+    "NNODES",
+    "NODE_RANK",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+    "NPROC_PER_NODE",
+    "PYTHONPATH",
+    "OMP_NUM_THREADS",
+    "RANK",
+    "WORLD_SIZE",
+)
 #: What the text of a program names if it starts ranks, or is one.
 _MARKS = (
     "NNODES",

@@ -40,11 +40,14 @@ _TAIL = """
 ## The rehearsal
 
 If a TASK is given, `fanout check` runs the real `train.sh` on every host, with the command line, directory and
-environment of a run. A replacement for `torchrun` only records how it was called. The same holds for the launchers
-`accelerate launch`, `trl`, `axolotl train`, `tune run`, `swift`, `composer`, `deepspeed`, `llamafactory-cli train`,
-`fabric run`, `mpirun`, `horovodrun`, `srun`, `colossalai run` and `ray start`, and for their modules behind `python -m`.
-The flags of the last six come from their manuals, not from their source. A script may do anything else, so it runs in a
-sandbox:
+environment of a run. A replacement for `torchrun` only records how it was called. The same holds for other launchers and
+for their modules behind `python -m`:
+
+* Flags that were read in the source: `accelerate launch`, `trl`, `axolotl train`, `tune run`, `swift`, `composer`,
+  `deepspeed`, `llamafactory-cli train`.
+* Flags that come from manuals only: `fabric run`, `mpirun`, `horovodrun`, `srun`, `colossalai run`, `ray start`.
+
+A script may do anything else, so it runs in a sandbox:
 
 * It has its own namespaces, without a network and without the sockets of services.
 * Every file system is read-only, with a layer in memory over the work directory, the home directory and /tmp.

@@ -80,13 +80,20 @@ _ACCELERATE_KINDS = ("multi_gpu", "use_deepspeed", "use_fsdp", "use_megatron_lm"
 _TORCHRUN = Launcher(
     program="torchrun",
     source="torch/distributed/run.py and launch.py, torch 2.13",
-    example='torchrun --nnodes=$NNODES --node-rank=$NODE_RANK --nproc-per-node=$NPROC_PER_NODE --rdzv-endpoint=$MASTER_ADDR:$MASTER_PORT',
+    example="torchrun --nnodes=$NNODES --node-rank=$NODE_RANK --nproc-per-node=$NPROC_PER_NODE --rdzv-endpoint=$MASTER_ADDR:$MASTER_PORT",
     modules=("torch.distributed.run", "torch.distributed.launch", "torch.distributed.elastic.launch"),
     names=_TORCH_NAMES,
     switches=frozenset({"standalone", "m", "module", "no-python", "run-path", "use-env", "virtual-local-rank"}),
     prefix="PET_",
-    defaults={"nnodes": "1", "node_rank": "0", "nproc_per_node": "1", "rdzv_backend": "static", "master_addr": "127.0.0.1", "master_port": "29500"},
-)  # fmt: skip
+    defaults={
+        "nnodes": "1",
+        "node_rank": "0",
+        "nproc_per_node": "1",
+        "rdzv_backend": "static",
+        "master_addr": "127.0.0.1",
+        "master_port": "29500",
+    },
+)
 _ACCELERATE = Launcher(
     program="accelerate",
     source="accelerate/commands/launch.py and utils/launch.py, accelerate 1.15.0",
@@ -94,16 +101,43 @@ _ACCELERATE = Launcher(
     "--main_process_ip $MASTER_ADDR --main_process_port $MASTER_PORT",
     modules=("accelerate.commands.launch", "accelerate.commands.accelerate_cli"),
     starts=("launch",),
-    names={**_ACCELERATE_NAMES, "deepspeed_hostfile": "hostfile", "deepspeed_multinode_launcher": "by", **{kind: kind for kind in _ACCELERATE_KINDS}},
-    switches=frozenset({
-        *_ACCELERATE_KINDS, "q", "quiet", "cpu", "m", "module", "no_python", "debug", "same_network", "tpu_cluster", "no_tpu_cluster",
-        "tpu_use_sudo", "downcast_bf16", "enable_cpu_affinity", "dynamo_use_fullgraph", "dynamo_use_dynamic",
-        "dynamo_use_regional_compilation", "use_parallelism_config", "fp8_use_autocast_during_eval",
-    }),
+    names={
+        **_ACCELERATE_NAMES,
+        "deepspeed_hostfile": "hostfile",
+        "deepspeed_multinode_launcher": "by",
+        **{kind: kind for kind in _ACCELERATE_KINDS},
+    },
+    switches=frozenset(
+        {
+            *_ACCELERATE_KINDS,
+            "q",
+            "quiet",
+            "cpu",
+            "m",
+            "module",
+            "no_python",
+            "debug",
+            "same_network",
+            "tpu_cluster",
+            "no_tpu_cluster",
+            "tpu_use_sudo",
+            "downcast_bf16",
+            "enable_cpu_affinity",
+            "dynamo_use_fullgraph",
+            "dynamo_use_dynamic",
+            "dynamo_use_regional_compilation",
+            "use_parallelism_config",
+            "fp8_use_autocast_during_eval",
+        }
+    ),
     defaults={"nnodes": "1", "rdzv_backend": "static", "master_port": "29500"},
     file_default="accelerate/default_config.yaml",
-    keys={**{flag: name for flag, name in _ACCELERATE_NAMES.items() if name != "file"}, "distributed_type": "kind", "deepspeed_multinode_launcher": "by"},
-)  # fmt: skip
+    keys={
+        **{flag: name for flag, name in _ACCELERATE_NAMES.items() if name != "file"},
+        "distributed_type": "kind",
+        "deepspeed_multinode_launcher": "by",
+    },
+)
 _VARIABLES = {
     "NNODES": "nnodes",
     "NODE_RANK": "node_rank",
