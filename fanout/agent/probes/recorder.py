@@ -22,8 +22,8 @@ _FOLDER = sandbox.INSIDE + "/stage"
 PROGRAMS, LIBRARY, RECORDS = _FOLDER + "/bin", _FOLDER + "/lib", _FOLDER + "/records"
 
 # Writes the command and its environment. Each file is moved into place, so no reader sees half of one. A background
-# process of a shell without job control ignores SIGINT: it lives a second longer, and then sees whether the script has
-# ended without it. A subcommand that starts no ranks has no effect.
+# process of a shell without job control ignores SIGINT: it lives up to two seconds longer, and then sees whether the
+# script has ended without it. A subcommand that starts no ranks has no effect.
 _RECORDER = """#!/bin/sh
 %(filter)s
 mkdir -p %(records)s
@@ -31,7 +31,9 @@ printf '%%s\\0' "$FANOUT_PLAYED_BY" "$PWD" "$0" "$@" > %(records)s/$$.part
 cat /proc/self/environ > %(records)s/$$.env
 mv %(records)s/$$.part %(records)s/$$.argv
 case "$(grep SigIgn /proc/$$/status)" in
-  *[2367abefABEF]) sleep 1; [ ! -e %(records)s/ended ] || ln %(records)s/$$.argv %(records)s/$$.left ;;
+  *[2367abefABEF])
+    for second in 1 2; do [ -e %(records)s/ended ] || sleep 1; done
+    [ ! -e %(records)s/ended ] || ln %(records)s/$$.argv %(records)s/$$.left ;;
 esac
 exit %(status)d
 """
