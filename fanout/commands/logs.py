@@ -28,6 +28,7 @@ from fanout.record.paths import LogFileNames
 from fanout.record.recorded_attempts import find_next_attempt
 from fanout.record.run_reader import RunReader
 from fanout.run.command_context import load_command_context
+from fanout.run.pager import PagedWriter, choose_pager
 from fanout.run.process_context import ProcessContext
 from fanout.text.paint import Painter
 from fanout.text.parse_units import parse_duration
@@ -38,6 +39,7 @@ from fanout.ui.safe_writer import TextWriter
 
 _FORMS = ("%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%d")
 _TODAY = ("%H:%M:%S", "%H:%M")
+_NOT_STARTED = (126, 127)  # exit statuses of a shell that could not start the pager
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,20 +78,47 @@ def run_logs(request: Request, process: ProcessContext) -> int:
         paint=Painter(choose_text_style(process.environ, process.stdout, context.settings).colour),
         prefix=LinePrefix("{stamp} " + PLAIN_PREFIX if given["times"] else PLAIN_PREFIX),
     )
+    pager = "" if given["follow"] or given["no_pager"] else choose_pager(process.environ, process.stdout)
+    if pager:
+        return _page_lines(attempts, wanted, PagedWriter(process.stdout, pager, process.environ), request, process)
     out = TextWriter(process.stdout)
     try:
         some = _print_lines(attempts, wanted, out, count=given["lines"], on=given["follow"])
     except KeyboardInterrupt:
         return ExitStatus.INTERRUPTED
+    if given["follow"] and not out.broken:
+        process.print_message(_explain_end(attempts[-1]))
+    _report_problems(attempts, request, process, some=some)
+    return ExitStatus.BROKEN_PIPE if out.broken else ExitStatus.SUCCESS
+
+
+def _page_lines(
+    attempts: list[RunReader], wanted: _LogSelection, out: PagedWriter, request: Request, process: ProcessContext
+) -> int:
+    """Show the lines in the pager; return 0. To close it early, and to press Ctrl-C in it, are no errors.
+
+    Return 130 if the user pressed Ctrl-C before there was a pager. Raises UsageError if the pager did not start.
+    """
+    try:
+        some = _print_lines(attempts, wanted, out, count=request.given["lines"], on=False)
+    except KeyboardInterrupt:  # the pager has not started
+        return ExitStatus.INTERRUPTED
+    status = out.close()
+    _report_problems(attempts, request, process, some=some)
+    if status in _NOT_STARTED:
+        raise UsageError(f"the pager failed (exit status {status})", hint="fanout logs --no-pager")
+    return ExitStatus.SUCCESS
+
+
+def _report_problems(attempts: list[RunReader], request: Request, process: ProcessContext, *, some: bool) -> None:
+    """Report damaged records, and a rank without lines."""
+    rank = request.given["rank"] or "all"
     for recorded in attempts:
         if recorded.damage_message:
             process.print_message(recorded.damage_message)
-    if given["follow"] and not out.broken:
-        process.print_message(_explain_end(attempts[-1]))
     if rank != "all" and not some:
         run = attempts[-1].heading.run_id if len(attempts) == 1 else os.path.basename(attempts[0].path)
         process.print_message(f"run {run}: no such line of rank {rank} is recorded")
-    return ExitStatus.BROKEN_PIPE if out.broken else ExitStatus.SUCCESS
 
 
 def _list_files(attempts: Sequence[RunReader], hosts: Sequence[str]) -> list[str]:
@@ -111,7 +140,7 @@ def _explain_end(recorded: RunReader) -> str:
 
 
 def _print_lines(
-    attempts: list[RunReader], wanted: _LogSelection, out: TextWriter, *, count: int | None, on: bool
+    attempts: list[RunReader], wanted: _LogSelection, out: TextWriter | PagedWriter, *, count: int | None, on: bool
 ) -> bool:
     """Print all lines, or the last ``count``; with ``on``, also new ones. Return whether there was any line."""
     waiting: list[bool] = []

@@ -30,6 +30,7 @@ COMMAND_OPTIONS: tuple[Option, ...] = (
         "-n --lines", "print only the last N lines",
         kind=int, default=None, metavar="N", bounds=(0, 1_000_000_000), commands=("logs",),
     ),
+    Option("--no-pager", "print a long log without $PAGER", kind=bool, default=False, commands=("logs",)),
     Option("--host", "print only these hosts (comma-separated)", metavar="NAMES", commands=("logs",)),
     Option(
         "--rank --show", "print only these ranks: 0 or 0,8-15 (default: all)",
