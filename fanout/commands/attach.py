@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from fanout.commands import report
 from fanout.diagnose.collector import EvidenceCollector
 from fanout.logs.line_filters import parse_display_filters
 from fanout.logs.tail import LogTails
@@ -21,14 +22,15 @@ from fanout.model.errors import UsageError
 from fanout.model.exit_status import ExitStatus
 from fanout.model.request import Request
 from fanout.record import follow, recorded_attempts, run_handle, writer_lock
-from fanout.record.index import read_run_handle, read_run_info, split_attempt_path
+from fanout.record.index import list_attempt_paths, read_run_handle, read_run_info, split_attempt_path
 from fanout.record.run_reader import RunReader
-from fanout.run import detach, diagnosis, observe, takeover
+from fanout.run import closing_report, detach, diagnosis, observe, takeover
 from fanout.run.attached_view import AttachedView
 from fanout.run.command_context import CommandContext, load_command_context
 from fanout.run.guardian import Guardian
 from fanout.run.live_stacks import CommandStacks
 from fanout.run.process_context import ProcessContext
+from fanout.run.recorded_report import rebuild_report
 from fanout.run.run_context import select_hosts
 from fanout.run.save_watch import SaveRequestWatch
 from fanout.run.slow_ranks import SlowRankReporter
@@ -102,7 +104,7 @@ def _follow_record(recorded: RunReader, context: CommandContext) -> int:
         return ExitStatus.BROKEN_PIPE
     if recorded.damage_message:
         process.print_message(recorded.damage_message)
-    return _print_result(recorded, result, process)
+    return _print_result(recorded, result, context)
 
 
 def _build_collector(recorded: RunReader, context: CommandContext) -> EvidenceCollector:
@@ -112,18 +114,15 @@ def _build_collector(recorded: RunReader, context: CommandContext) -> EvidenceCo
     return collector
 
 
-def _print_result(recorded: RunReader, result: Mapping[str, Any] | None, process: ProcessContext) -> int:
-    """Print the recorded report; return the exit status of the run."""
-    run = recorded.heading.run_id
+def _print_result(recorded: RunReader, result: Mapping[str, Any] | None, context: CommandContext) -> int:
+    """Print the report of the record; return the exit status of the run."""
+    process, run = context.process, recorded.heading.run_id
     if result is None:
         process.print_message(f"run {run}: the record has no end: the launcher died")
         process.stderr.write(f"        try:  fanout attach {run}   # resumes it; or:  fanout stop {run}\n")
         return ExitStatus.UNREACHABLE
-    try:
-        with open(os.path.join(recorded.path, "report.txt"), encoding="utf-8") as file:
-            process.stderr.write(file.read())
-    except OSError as error:
-        process.print_message(f"run {run}: {result['headline']} (cannot read its report: {error.strerror})")
+    attempts = report.read_whole_run(list_attempt_paths(split_attempt_path(recorded.path)[0]))
+    report.print_recorded_report(rebuild_report(recorded, context), attempts, context, process.stderr)
     return int(result["exit_code"])
 
 
@@ -180,16 +179,11 @@ def _run_replacement(order: run_handle.RunHandle, context: CommandContext, paren
         if taken.record:
             if verdict is not None:
                 taken.record.write_file(diagnosis.VERDICT, diagnosis.verdict_to_json(verdict))
-            text = build_report(
-                recorded.heading,
-                taken.session.state,
-                outcome,
-                diagnosis.select_last_lines(tails, outcome, verdict),
-                diagnosis=diagnosis.render_verdict(verdict),
-                blamed=diagnosis.find_blamed_rank(verdict),
-                slow=pace.list_slow_ranks(),
+            slow = pace.list_slow_ranks()
+            facts = closing_report.build_facts(
+                recorded.heading, taken.session.state, outcome, verdict, tails, slow=slow
             )
-            taken.record.finish(outcome, text)
+            taken.record.finish(outcome, build_report(facts))
     finally:
         taken.close()
     if outcome.is_clean:

@@ -21,7 +21,7 @@ from fanout.model.subscriber import Subscriber, View
 from fanout.record.index import read_run_info, split_attempt_path
 from fanout.record.recorded_attempts import find_reported_attempt
 from fanout.record.run_reader import RunReader
-from fanout.run import diagnosis
+from fanout.run import closing_report, diagnosis
 from fanout.run.attempt_reporters import AttemptReporters, CurrentReporters
 from fanout.run.choose_view import build_view, choose_look
 from fanout.run.command_context import CommandContext, load_command_context
@@ -32,6 +32,7 @@ from fanout.run.replay_index import MomentIndex, StepFinder
 from fanout.run.replay_player import ReplayPlayer
 from fanout.text.parse_units import parse_duration
 from fanout.ui.replay_view import ReplayView
+from fanout.ui.run_report import build_report
 
 
 def run_replay(request: Request, process: ProcessContext) -> int:
@@ -44,7 +45,7 @@ def run_replay(request: Request, process: ProcessContext) -> int:
     filters = parse_display_filters(context.settings, metric=recorded.metric)
     index, finder = MomentIndex(), StepFinder(step if step is not None else 0, filters.metric)
     events = rebuild_report(recorded, context, index, *([finder] if step is not None else []))
-    total = max(0.0, events.state.now - recorded.began_at)
+    total = max(0.0, events.facts.state.now - recorded.began_at)
     since = _find_start(begin, step, finder, total)
     clock = ReplayClock(total, speed, index.moments, time.monotonic)
     current = CurrentReporters(_build_reporters(recorded, context))
@@ -62,10 +63,9 @@ def run_replay(request: Request, process: ProcessContext) -> int:
     if clock.left:
         process.print_message(f"left the replay; the report:  fanout report {recorded.heading.run_id}")
         return ExitStatus.SUCCESS
-    text = events.render(look.colour and process.stderr.isatty(), look.unicode)
-    view.finish(events.outcome, text)
+    view.finish(events.outcome, build_report(events.facts, unicode=look.unicode))
     if look.mode != "json":
-        process.stderr.write(text)
+        closing_report.print_report(events.facts, context, process.stderr, full=False)
     warn_unless_ended(recorded, process)
     return ExitStatus.SUCCESS
 

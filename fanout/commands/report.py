@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import TextIO
 
 from fanout.diagnose.verdict import to_dict
 from fanout.model.attempt_record import AttemptRecord
@@ -11,14 +13,14 @@ from fanout.model.errors import UsageError
 from fanout.model.exit_status import ExitStatus
 from fanout.model.request import Request
 from fanout.record import writer_lock
-from fanout.record.index import split_attempt_path
+from fanout.record.index import list_attempt_paths, split_attempt_path
 from fanout.record.recorded_attempts import find_reported_attempt, read_attempt_records
 from fanout.record.run_reader import RunReader
+from fanout.run import closing_report
 from fanout.run.command_context import CommandContext, load_command_context
 from fanout.run.process_context import ProcessContext
-from fanout.run.recorded_report import rebuild_report
+from fanout.run.recorded_report import ReportData, rebuild_report
 from fanout.ui.attempt_table import render_attempts
-from fanout.ui.display_mode import choose_text_style
 
 
 def run_report(request: Request, process: ProcessContext) -> int:
@@ -32,7 +34,7 @@ def run_report(request: Request, process: ProcessContext) -> int:
     recorded = RunReader(find_reported_attempt(paths))
     _refuse_active_run(RunReader(paths[-1]))
     rebuilt = rebuild_report(recorded, context)
-    attempts = _read_whole_run(paths)
+    attempts = read_whole_run(paths)
     if request.given["as_json"]:
         verdict = rebuilt.verdict
         answer = (
@@ -40,7 +42,7 @@ def run_report(request: Request, process: ProcessContext) -> int:
         )
         process.stdout.write(
             json.dumps(
-                {"run": recorded.heading.run_id, **answer, "slow": rebuilt.slow, "steps": rebuilt.steps}
+                {"run": recorded.heading.run_id, **answer, "slow": rebuilt.facts.slow, "steps": rebuilt.steps}
                 | {"attempts": [record.to_dict() for record in attempts]},
                 indent=2,
             )
@@ -48,11 +50,18 @@ def run_report(request: Request, process: ProcessContext) -> int:
         )
         return ExitStatus.SUCCESS
     warn_unless_ended(recorded, process)
-    look = choose_text_style(process.environ, process.stdout, context.settings)
-    process.stdout.write(rebuilt.render(look.colour, look.unicode))
-    width = max(80, process.columns) if process.stdout.isatty() else None
-    process.stdout.write("".join(f"{line}\n" for line in render_attempts(attempts, width)))
+    print_recorded_report(rebuilt, attempts, context, process.stdout)
     return ExitStatus.SUCCESS
+
+
+def print_recorded_report(
+    rebuilt: ReportData, attempts: Sequence[AttemptRecord], context: CommandContext, stream: TextIO
+) -> None:
+    """Print the report on this stream: all of it with --full."""
+    width = closing_report.measure_width(context.process, is_terminal=stream.isatty())
+    table = render_attempts(attempts, None if width is None else max(80, width))
+    facts = replace(rebuilt.facts, attempts=table)
+    closing_report.print_report(facts, context, stream, full=context.request.given["full"])
 
 
 def _refuse_active_run(recorded: RunReader) -> None:
@@ -87,7 +96,8 @@ def _write_page(context: CommandContext) -> int:
     return follow_page(file, context.find_followed_attempts(), context)
 
 
-def _read_whole_run(paths: Sequence[str]) -> list[AttemptRecord]:
+def read_whole_run(paths: Sequence[str]) -> list[AttemptRecord]:
     """Return the records of a run's attempts; none if these are not all attempts of a run with restarts."""
-    is_whole = split_attempt_path(paths[0])[1] == 0 and len(paths) > 1
+    run, number = split_attempt_path(paths[0])
+    is_whole = number == 0 and len(paths) == len(list_attempt_paths(run))
     return read_attempt_records(paths[0]) if is_whole else []

@@ -163,14 +163,14 @@ def _find_own_run(request: Request, process: ProcessContext) -> str:
 def _diagnose_own_run(run: str, request: Request, process: ProcessContext) -> int:
     """Diagnose a recorded run as ``fanout report`` does: unlike the logs, its record has the time of every line."""
     recorded = rebuild_report(RunReader(run), load_command_context(request, process))
-    verdict, hosts = recorded.verdict, recorded.heading.hosts
+    verdict, hosts = recorded.verdict, recorded.facts.heading.hosts
     if request.given["as_json"]:
         found = (
             to_dict(verdict) if verdict is not None else {"v": 1, "verdict": recorded.outcome.headline, "cause": None}
         )
-        process.stdout.write(json.dumps({"run": recorded.heading.run_id, **found}, indent=2) + "\n")
+        process.stdout.write(json.dumps({"run": recorded.facts.heading.run_id, **found}, indent=2) + "\n")
     else:
-        process.stdout.write(f"run {recorded.heading.run_id} on {count_noun(len(hosts), 'host')}\n")
+        process.stdout.write(f"run {recorded.facts.heading.run_id} on {count_noun(len(hosts), 'host')}\n")
         lines = verdict_text.render_lines(verdict) if verdict is not None else [recorded.outcome.headline]
         process.stdout.write("".join(f"{sanitize_line(line, colour=False)}\n" for line in lines))
     return ExitStatus.SUCCESS if verdict is not None and verdict.cause is not None else ExitStatus.NEGATIVE

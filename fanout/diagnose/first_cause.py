@@ -10,7 +10,7 @@ from fanout.diagnose.candidates import find_candidates
 from fanout.diagnose.evidence import Evidence
 from fanout.diagnose.evidence_order import EITHER, Doubt, rate_confidence
 from fanout.diagnose.exit_codes import format_exit_code
-from fanout.diagnose.last_lines import quote_last_lines
+from fanout.diagnose.last_lines import find_last_reading, quote_last_lines
 from fanout.diagnose.process_evidence import Process, build_processes
 from fanout.diagnose.rule_context import RuleContext, RuleResult
 from fanout.diagnose.rules import flight_recorder
@@ -64,7 +64,7 @@ def _list_doubts(rule: Rule, found: RuleResult, case: RuleContext) -> tuple[Doub
 
 
 def _complete_cause(cause: Cause, case: RuleContext) -> Cause:
-    """Return the cause with its local rank, its GPU, and its last log lines if nothing else is quoted."""
+    """Return the cause with its local rank, its GPU, its last step, and its last log lines if nothing else is quoted."""
     ranks = case.world.ranks.get(cause.host or "", range(0))
     if cause.rank is None and len(ranks) == 1 and cause.signature in _OF_ALL_RANKS and not case.evidence.live:
         cause = replace(cause, rank=ranks[0], ranks=tuple(ranks))
@@ -78,7 +78,13 @@ def _complete_cause(cause: Cause, case: RuleContext) -> Cause:
     if cause.host is not None and not cause.traceback and not cause.text:
         quote = quote_last_lines(case.evidence.tails, cause.host, cause.rank)
     gpu = gpus[local] if local is not None and local < len(gpus) else ""
-    return replace(cause, local_rank=local, gpu=gpu, whole=whole, quote=quote)
+    hosts, of_ranks = (
+        cause.hosts or (cause.host or "",),
+        cause.ranks or ((cause.rank,) if cause.rank is not None else ()),
+    )
+    last = find_last_reading(case.evidence.tails, hosts, of_ranks)
+    step, total = (None, None) if last is None else (last.step, last.total)
+    return replace(cause, local_rank=local, gpu=gpu, whole=whole, quote=quote, step=step, total_steps=total)
 
 
 def _add_stack(cause: Cause, evidence: Evidence) -> Cause:

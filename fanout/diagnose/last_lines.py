@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 from fanout.logs import glog, rank_prefix
 from fanout.logs.line_splitter import LineAssembler
-from fanout.logs.metric_line import parse_step
+from fanout.logs.metric_line import MetricReading, parse_step, read_metrics
 from fanout.text.sanitize import strip_escapes
 
 KEEP_BYTES = 8192
 QUOTED = 5  # lines of a quotation
 _LONGEST = 300
+_STEP_LINES = 20  # at the end of each stream of the run, in which a step is searched
 _TORCHRUN = re.compile(r"torch/distributed/elastic|^={20}|^-{20}|elastic\.multiprocessing|^Setting OMP_NUM_THREADS")
 _FRAMES = re.compile(rf"^frame #\d|^{glog.HEAD} [\w.]{{1,40}}:\d{{1,6}}\] ")  # c10d's warnings, and C++ stacks
 
@@ -85,6 +86,21 @@ def find_last_step(tails: Iterable[StreamTail], host: str, ranks: Iterable[int] 
         if wanted is None or who in wanted
     ]
     return max((number for number in found if number is not None), default=None)
+
+
+def find_last_reading(tails: Iterable[StreamTail], hosts: Iterable[str], ranks: Iterable[int]) -> MetricReading | None:
+    """Return the reading with the last step of these ranks of these hosts, else of any rank of the run."""
+    named, wanted = set(hosts), set(ranks)
+    streams = list(tails)
+    own = [(who, text) for tail in streams if tail.host in named for who, text in tail.lines]
+    lines = [text for who, text in own if not wanted or who in wanted]
+    lines_of_run = (text for tail in streams for _, text in tail.lines[-_STEP_LINES:])
+    return _find_highest_step(lines) or _find_highest_step(lines_of_run)
+
+
+def _find_highest_step(lines: Iterable[str]) -> MetricReading | None:
+    readings = [found for text in lines if (found := read_metrics(text)) is not None and found.step is not None]
+    return max(readings, key=lambda reading: reading.step or 0, default=None)
 
 
 def is_torchrun_line(line: str) -> bool:

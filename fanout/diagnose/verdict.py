@@ -36,6 +36,8 @@ class Cause:
     ranks: tuple[int, ...] = ()
     hosts: tuple[str, ...] = ()
     whole: bool = False  # ``ranks`` are all ranks of the run
+    step: int | None = None  # the last one that its ranks logged, or else any rank of the run
+    total_steps: int | None = None
 
     @property
     def subject(self) -> str:
@@ -132,6 +134,8 @@ def _cause_to_dict(cause: Cause) -> dict[str, Any]:
         "quote": list(cause.quote),
         "ranks": list(cause.ranks),
         "hosts": list(cause.hosts),
+        "step": cause.step,
+        "total_steps": cause.total_steps,
     }
 
 

@@ -1,4 +1,4 @@
-"""The verdict as text: first cause, traceback, reasons, victims, and advice."""
+"""The verdict as text: first cause, traceback, reasons, victims, and advice; and its summary for the short report."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from fanout.diagnose.exit_codes import format_exit_code
 from fanout.diagnose.tracebacks import fold_frames
 from fanout.diagnose.verdict import Cause, Party, Verdict
+from fanout.model.failure_summary import FailureSummary
 from fanout.model.hosts import fold_names, fold_numbers
 
 _LABEL = 13
@@ -42,7 +43,53 @@ def choose_label(verdict: Verdict) -> str:
     return "likely cause" if verdict.confidence == "low" else "first cause"
 
 
-def _render_cause(cause: Cause, label: str) -> list[str]:
+def summarize_verdict(verdict: Verdict) -> FailureSummary:
+    """Return what the short report shows of the verdict. The caller must sanitize it."""
+    cause = verdict.cause
+    if cause is None:
+        return FailureSummary(
+            sentence="",
+            quote=verdict.evidence,
+            stands=verdict.stands,
+            hosts=verdict.hosts,
+            advice=verdict.advice,
+        )
+    trace = fold_frames(cause.traceback)
+    return FailureSummary(
+        sentence=_summarize_causes(verdict, cause),
+        step=_format_step(cause),
+        host=cause.host or "",
+        rank=cause.rank if len(cause.ranks) < 2 else None,
+        quote=trace or ((cause.text,) if cause.text else cause.quote),
+        error=cause.text if trace else "",
+        confidence="" if verdict.confidence == "high" else "; ".join((verdict.confidence, *verdict.doubts)),
+        stands=verdict.stands,
+        hosts=verdict.hosts,
+        advice=verdict.advice,
+    )
+
+
+def _summarize_causes(verdict: Verdict, cause: Cause) -> str:
+    """Return the first cause as one clause that states its doubt."""
+    if verdict.also:
+        return f"not certain which came first: {'; or '.join(_format_clause(each) for each in (cause, *verdict.also))}"
+    clause = _format_clause(cause)
+    return f"{choose_label(verdict)}: {clause}" if verdict.confidence == "low" else clause
+
+
+def _format_clause(cause: Cause) -> str:
+    who = _describe_subject(cause)
+    return f"{who}: {cause.says}" if len(cause.ranks) > 1 or len(cause.hosts) > 1 else f"{who} {cause.says}"
+
+
+def _format_step(cause: Cause) -> str:
+    if cause.step is None:
+        return ""
+    return f"{cause.step}/{cause.total_steps}" if cause.total_steps else str(cause.step)
+
+
+def _describe_subject(cause: Cause) -> str:
+    """Return the ranks and hosts of the cause."""
     who = cause.subject
     if cause.host is None:
         who = f"{who} between {fold_names(cause.hosts)}" if cause.hosts else who
@@ -54,6 +101,11 @@ def _render_cause(cause: Cause, label: str) -> list[str]:
             if len(cause.hosts) > 1
             else f"{where}{cause.host}"
         )
+    return who
+
+
+def _render_cause(cause: Cause, label: str) -> list[str]:
+    who = _describe_subject(cause)
     out = [_render_row(label, f"{who}{_format_details(cause)}"), _render_row("", cause.says[:_WIDEST])]
     if (
         cause.code is not None

@@ -54,8 +54,9 @@ COMMAND_OPTIONS: tuple[Option, ...] = (
         kind=bool, default=False, commands=("logs",),
     ),
     Option(
-        "--full", "print the whole stack of one rank of each group",
-        kind=bool, default=False, commands=("stacks",),
+        "--full", "print the whole report of a run: the reasons, the victims, all stacks",
+        kind=bool, default=False, commands=("run", "rerun", "report", "attach", "stacks"),
+        help_of={"stacks": "print the whole stack of one rank of each group"},
     ),
     Option(
         "--native", "include C and C++ frames; py-spy pauses a rank while it reads them",

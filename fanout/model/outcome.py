@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Literal, get_args
 
 from fanout.model.exit_status import ExitStatus, status_of_signal
 from fanout.model.planned_stop import find_sent_save
 from fanout.model.state import HostState, Phase, RunState
 
 ExitOrigin = Literal["script", "ssh", "fanout", "user"]
+ORIGINS: tuple[ExitOrigin, ...] = get_args(ExitOrigin)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

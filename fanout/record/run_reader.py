@@ -34,8 +34,10 @@ _RUN: dict[str, Any] = {
     "restarts_used?": Integer(0, _MOST_ATTEMPTS), "cause?": Text(), "ranks": MapOf(TupleOf((Integer(0, _MOST_RANKS), Nullable(Integer(0, _MOST_RANKS))))),
 }  # fmt: skip
 _HOST = {"host": _NAME, "verdict": Text(80), "reason": Text(), "left": Nullable(Integer(0))}
+_GAP = {"file": Text(4096), "start": Integer(0), "end": Integer(0), "why": Text(), "records": Integer(0)}
 _RESULT: dict[str, Any] = {
     "exit_code": Integer(0, 255), "headline": Text(), "first": Nullable(_NAME), "hosts": ListOf(_HOST), "origin?": Text(80), "stopped_why?": Text(),
+    "problems?": ListOf(_GAP),
 }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import shlex
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from fanout import __version__
@@ -183,7 +183,7 @@ class Launch:
                 failures = checked.failures if checked is not None else ()
                 self.refusal = launch_check.summarize_failures(failures)
                 session.release_hosts()
-                return outcome_of(session.state, refused="refused by the check: nothing was started")
+                return outcome_of(session.state, refused=launch_check.describe_refusal(failures))
             facts = checked.host_facts
         try:
             made = self.planner.make_plan(facts)
@@ -314,28 +314,26 @@ class Launch:
     def _print_report(
         self, outcome: RunOutcome, list_notes: Callable[[int | None], Sequence[str]], *, prints: bool
     ) -> str:
-        """Print the report on stderr; return it without colours for the record."""
+        """Print the report on stderr; return the full one without colours for the record."""
+        from fanout.run import closing_report
         from fanout.ui.run_report import build_report
 
-        words = diagnosis.select_last_lines(self.tails, outcome, self.verdict)
-
-        def text(colour: bool, width: int | None = None) -> str:
-            return build_report(
-                self.heading,
-                self.session.state,
-                outcome,
-                words,
-                diagnosis=diagnosis.render_verdict(self.verdict),
-                blamed=diagnosis.find_blamed_rank(self.verdict),
-                slow=self.reporters.pace.list_slow_ranks(),
-                missing=[str(hole) for hole in self.record.record_gaps],
-                colour=colour,
-                unicode=self.look.unicode,
-            ) + "".join(f"{note}\n" for note in list_notes(width))
-
+        pace, gaps = self.reporters.pace, [str(gap) for gap in self.record.record_gaps]
+        facts = closing_report.build_facts(
+            self.heading,
+            self.session.state,
+            outcome,
+            self.verdict,
+            self.tails,
+            slow=pace.list_slow_ranks(),
+            missing=gaps,
+        )
         if self.look.mode != "json" and prints:
             on_terminal = self.process.stderr.isatty()
-            width = max(80, self.process.columns) if on_terminal else None
-            self.process.stderr.write(text(self.look.colour and on_terminal, width))
+            width = closing_report.measure_width(self.process, is_terminal=on_terminal)
+            shown = replace(facts, attempts=list_notes(None if width is None else max(80, width)))
+            look = replace(self.look, colour=self.look.colour and on_terminal)
+            full = self.context.request.given["full"]
+            self.process.stderr.write(closing_report.render_report(shown, look, width, full=full))
             self.process.stderr.flush()
-        return text(colour=False)
+        return build_report(replace(facts, attempts=list_notes(None)), unicode=self.look.unicode)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fanout.checks.engine import check_report
+from fanout.checks.engine.definition import CheckFinding
 from fanout.model.host_facts import HostFacts
 from fanout.model.hosts import fold_names
 from fanout.model.outcome import RunOutcome
@@ -18,9 +20,10 @@ from fanout.run.run_context import RunContext
 from fanout.run.session import Session
 from fanout.run.task_files import TaskFiles
 from fanout.sharing.wait_policy import PASSING_CHECKS
+from fanout.text.sanitize import to_single_line
+from fanout.text.units import count_noun
 
 if TYPE_CHECKING:
-    from fanout.checks.engine.definition import CheckFinding
     from fanout.preflight.run_checks import Preflight
 
 #: Checks between two attempts: what an ended attempt, a fault or another user may have changed. Each takes one question.
@@ -100,6 +103,18 @@ def check_hosts(
     for text in check_request.describe_exports(result.host_facts.exports):
         view.note(text)
     return result
+
+
+def describe_refusal(failures: Sequence[CheckFinding]) -> str:
+    """Return the failed checks in one line: a single one with its cause, several by name and hosts."""
+    merged = check_report.merge_findings(failures)
+    if len(merged) == 1:
+        return f"the check failed: {merged[0].check} on {fold_names(merged[0].hosts)}: {to_single_line(merged[0].saw)}"
+    hosts: dict[str, dict[str, None]] = {}
+    for finding in merged:
+        hosts.setdefault(finding.check, {}).update(dict.fromkeys(finding.hosts))
+    named = ", ".join(f"{check} on {fold_names(names)}" for check, names in hosts.items())
+    return f"{count_noun(len(hosts), 'check')} failed: {named}" if named else "the check was interrupted"
 
 
 def resolve_first_host(context: RunContext) -> HostFacts:

@@ -19,7 +19,7 @@ from fanout.model.run_info import RunInfo
 from fanout.model.state import RunState
 from fanout.record.run_handle import RunHandle
 from fanout.remote.pool import ConnectionPool
-from fanout.run import diagnosis, host_query
+from fanout.run import closing_report, diagnosis, host_query
 from fanout.run.attached_view import AttachedView
 from fanout.run.connections import open_connections
 from fanout.run.host_query import RunOnHost
@@ -28,7 +28,6 @@ from fanout.run.run_context import RunContext
 from fanout.run.session import Session
 from fanout.run.takeover import MARGIN_SECONDS, build_minimal_plan
 from fanout.text.units import count_noun
-from fanout.ui.run_report import build_report
 
 
 def attach_to_hosts(context: RunContext) -> int:
@@ -51,18 +50,10 @@ def attach_to_hosts(context: RunContext) -> int:
         context.process.print_message(f"left; the run goes on: {context.build_host_command('attach', order.run_id)}")
         return ExitStatus.SUCCESS if detach_request.requested else outcome.exit_code
     outcome, verdict = diagnosis.diagnose_run(collector, session.state, outcome)
-    words = diagnosis.select_last_lines(tails, outcome, verdict)
-    context.process.stderr.write(
-        build_report(
-            heading,
-            session.state,
-            outcome,
-            words,
-            diagnosis=diagnosis.render_verdict(verdict),
-            blamed=diagnosis.find_blamed_rank(verdict),
-            slow=reporters.pace.list_slow_ranks(),
-        )
+    facts = closing_report.build_facts(
+        heading, session.state, outcome, verdict, tails, slow=reporters.pace.list_slow_ranks()
     )
+    closing_report.print_report(facts, context, context.process.stderr, full=context.request.given["full"])
     return outcome.exit_code
 
 

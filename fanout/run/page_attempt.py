@@ -19,6 +19,7 @@ from fanout.run.recorded_report import RecordedReport
 from fanout.ui.html.page import to_script_json
 from fanout.ui.html.page_builder import PageBuilder
 from fanout.ui.html.page_head import PageVerdict, RecordStage
+from fanout.ui.run_report import build_report
 
 
 class PageAttempt:
@@ -62,7 +63,7 @@ class PageAttempt:
         """Return the data of an attempt after its last event, as JSON for the page."""
         self._page.add_rest()
         rebuilt = self._report.build_report_data(self._state)
-        report = rebuilt.render(colour=False, unicode=True)
+        report = build_report(rebuilt.facts)
         verdict = _describe_verdict(rebuilt.verdict)
         return to_script_json(self._page.build_data(rebuilt.outcome, report, verdict, stage, self._state))
 

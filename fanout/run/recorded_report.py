@@ -3,51 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fanout.diagnose.verdict import Verdict
-from fanout.logs.tail import LogTail, LogTails
+from fanout.logs.tail import LogTails
 from fanout.model.events import Event
 from fanout.model.exit_status import ExitStatus
-from fanout.model.outcome import RunOutcome, outcome_of
-from fanout.model.run_info import RunInfo
+from fanout.model.outcome import ORIGINS, RunOutcome, outcome_of
 from fanout.model.state import RunState
 from fanout.record.run_reader import RunReader
-from fanout.run import diagnosis, network_retest
+from fanout.record.run_writer import RecordGap
+from fanout.run import closing_report, diagnosis, network_retest
 from fanout.run.command_context import CommandContext
 from fanout.run.slow_ranks import SlowRankReporter
 from fanout.text.sanitize import sanitize_line
-from fanout.ui.run_report import build_report
+from fanout.ui.report_rows import ReportFacts
 
 EventCallback = Callable[[Event, RunState], Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportData:
-    """Result of a recorded run: state, outcome, verdict, and the data of the report."""
+    """Result of a recorded run: the facts of its report, the verdict, and the steps."""
 
-    heading: RunInfo
-    state: RunState
-    outcome: RunOutcome
+    facts: ReportFacts
     verdict: Verdict | None
-    words: Mapping[str, LogTail]
-    slow: tuple[str, ...]
     steps: Sequence[Mapping[str, Any]]  # seconds per step of each rank
 
-    def render(self, colour: bool, unicode: bool) -> str:
-        """Return the text of the report, as at the end of the run."""
-        return build_report(
-            self.heading,
-            self.state,
-            self.outcome,
-            self.words,
-            diagnosis=diagnosis.render_verdict(self.verdict),
-            blamed=diagnosis.find_blamed_rank(self.verdict),
-            slow=self.slow,
-            colour=colour,
-            unicode=unicode,
-        )
+    @property
+    def outcome(self) -> RunOutcome:
+        return self.facts.outcome
 
 
 class RecordedReport:
@@ -79,15 +65,17 @@ class RecordedReport:
         outcome, verdict = diagnosis.diagnose_run(self._collector, state, outcome)
         if verdict is not None and network_retest.is_network_suspected(verdict):
             verdict = network_retest.add_recorded_retest(verdict, self._recorded.path)
-        return ReportData(
-            heading=self._recorded.heading,
-            state=state,
-            outcome=outcome,
-            verdict=verdict,
-            words=diagnosis.select_last_lines(self._tails, outcome, verdict),
+        result = self._recorded.read_result()
+        facts = closing_report.build_facts(
+            self._recorded.heading,
+            state,
+            _apply_recorded_end(outcome, result),
+            verdict,
+            self._tails,
             slow=self._pace.list_slow_ranks(),
-            steps=self._pace.list_step_times(),
+            missing=[str(RecordGap(**gap)) for gap in (result or {}).get("problems", ())],
         )
+        return ReportData(facts=facts, verdict=verdict, steps=self._pace.list_step_times())
 
 
 def rebuild_report(recorded: RunReader, context: CommandContext, *subscribers: EventCallback) -> ReportData:
@@ -99,6 +87,15 @@ def rebuild_report(recorded: RunReader, context: CommandContext, *subscribers: E
         for receiver in receivers:
             receiver(event, state)
     return report.build_report_data(state)
+
+
+def _apply_recorded_end(outcome: RunOutcome, result: Mapping[str, Any] | None) -> RunOutcome:
+    """Return the outcome with the recorded end if that differs: no event has a gap of the log or a stop between attempts."""
+    origin = (result or {}).get("origin")
+    if result is None or result["exit_code"] in (outcome.exit_code, ExitStatus.SUCCESS) or origin not in ORIGINS:
+        return outcome
+    headline, why = result["headline"], result.get("stopped_why", "")
+    return replace(outcome, exit_code=result["exit_code"], origin=origin, headline=headline, stopped_why=why)
 
 
 def _read_refusal(recorded: RunReader) -> str:

@@ -29,6 +29,7 @@ from fanout.remote.login import ConnectionOptions
 from fanout.remote.pool import Clock, ConnectionPool
 from fanout.remote.transports.select import TransportSelector
 from fanout.run.session import Session
+from fanout.ui.report_rows import ReportFacts
 from fanout.ui.run_report import build_report
 
 MARGIN_SECONDS = 60.0
@@ -155,7 +156,8 @@ def end_run(
         taken.end_run(reason, why, save)
         outcome = outcome_of(taken.session.state)
         if outcome.is_clean and taken.record:
-            taken.record.finish(outcome, build_report(taken.heading, taken.session.state, outcome, {}))
+            facts = ReportFacts(heading=taken.heading, state=taken.session.state, outcome=outcome)
+            taken.record.finish(outcome, build_report(facts))
         return taken.session.state
     finally:
         taken.close()

@@ -69,10 +69,8 @@ def test_a_hang_is_reported_with_the_outlier_and_ends_the_run(project: Path) -> 
     assert done.returncode == 125, done.stderr
     assert "fanout:   ranks 0,2 (localhost) wait in all_reduce (task.py:7)" in done.stderr
     assert "fanout:   rank 1 (localhost) is in load (task.py:5)" in done.stderr
-    assert "first cause  rank 1 on localhost" in done.stderr
-    assert re.search(r"confidence +high", done.stderr)
-    assert "━━━ run" in done.stderr
-    assert "STOPPED after" in done.stderr
+    assert re.search(r"━━━ HUNG, STOPPED after .*: rank 1 on localhost is in load", done.stderr)
+    assert "confidence" not in done.stderr  # it is high
     done = subprocess.run(
         command("report", "--json"),
         cwd=project,
@@ -122,8 +120,7 @@ def test_ctrl_c_on_a_hang_keeps_the_verdict(project: Path) -> None:
     """The user sees the hang and interrupts: the report still names the rank that blocks the others."""
     said = read_until(project, ODD, *running("--hang-timeout", "1")[3:])
     assert "HUNG, STOPPED BY YOU after" in said
-    assert "hung, stopped by SIGINT" in said
-    assert "first cause  rank 1 on localhost" in said
+    assert ": rank 1 on localhost is in load" in said.splitlines()[-1]
     assert "exit status  130" in said
 
 
@@ -174,7 +171,7 @@ def test_a_launcher_that_takes_over_detects_hangs_too(project: Path) -> None:
     assert "starting a new one" in done.stderr
     assert WAIT in done.stderr
     assert done.returncode == 125, done.stderr
-    assert "first cause  rank 1 on localhost" in done.stderr
+    assert ": rank 1 on localhost is in load" in done.stderr.splitlines()[-1]
 
 
 @pytest.fixture

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 from fanout.diagnose.signatures import load_builtin
 from fanout.diagnose.verdict import Verdict
+from fanout.logs.tail import LogTails
 from fanout.model import outcome
 from fanout.model.events import Exited
 from fanout.model.run_info import RunInfo
 from fanout.model.state import RunState
-from fanout.run import diagnosis
+from fanout.run import closing_report, diagnosis
 from fanout.ui.run_report import build_report
 from tests.diagnose.kit import Run
 
@@ -21,8 +22,8 @@ def judge_run(run: Run) -> tuple[outcome.RunOutcome, Verdict | None, str]:
     witness = diagnosis.build_collector(heading, load_builtin())
     state: RunState = run.play_events(witness)
     ended, verdict = diagnosis.diagnose_run(witness, state, outcome.outcome_of(state))
-    shown, blamed = diagnosis.render_verdict(verdict), diagnosis.find_blamed_rank(verdict)
-    return ended, verdict, build_report(heading, state, ended, {}, diagnosis=shown, blamed=blamed)
+    facts = closing_report.build_facts(heading, state, ended, verdict, LogTails())
+    return ended, verdict, build_report(facts)
 
 
 def replace_status(run: Run, code: int) -> Run:

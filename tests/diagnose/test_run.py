@@ -64,7 +64,8 @@ def test_a_record_gives_the_same_verdict(name: str, tmp_path: Path) -> None:
 
 def test_the_report_of_a_record_quotes_the_cause_and_not_a_victim(tmp_path: Path) -> None:
     write_record(CASES["a victim's host ends first"][0](), tmp_path)
-    text = read_report(tmp_path)
+    assert "rank 2 on gpu02" in read_report(tmp_path).splitlines()[-1]
+    text = read_report(tmp_path, "--full")
     assert "first cause  rank 2 on gpu02" in text
     assert "its traceback" not in text
 
@@ -105,7 +106,8 @@ def test_a_real_run_that_fails_leaves_its_verdict(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 1, done.stderr
-    assert "first cause  rank 0 on localhost" in done.stderr
+    assert "FAILED after" in done.stderr
+    assert ": rank 0 on localhost has no module no_such_module_here" in done.stderr.splitlines()[-1]
     assert "ModuleNotFoundError: No module named 'no_such_module_here'" in done.stderr
     (kept,) = (tmp_path / "xdg").rglob("verdict.json")
     found = json.loads(kept.read_text())

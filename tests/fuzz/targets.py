@@ -34,6 +34,7 @@ from fanout.record.run_writer import RunWriter
 from fanout.remote import protocol
 from fanout.ui.json_lines import JsonLines
 from fanout.ui.plain_view import PlainView
+from fanout.ui.report_rows import ReportFacts
 from fanout.ui.run_report import build_report
 from tests.fuzz.mutate import Path as Place
 from tests.fuzz.mutate import list_paths, mutate_value
@@ -163,7 +164,7 @@ def play_run(chance: random.Random, folder: Path) -> None:
             state = apply_event(state, ActionSent(at=state.now, action=action))
     came = outcome.outcome_of(state)
     verdict = diagnose_evidence(collector.build_evidence())
-    record.finish(came, build_report(heading, state, came, {}))
+    record.finish(came, build_report(ReportFacts(heading=heading, state=state, outcome=came)))
     record.close()
     assert 0 <= came.exit_code <= 255
     assert verdict is not None

@@ -290,7 +290,7 @@ SCENES = (
         act=_stop_after(WAIT),
         code=143,
         attempts=1,
-        prints=("stopped by SIGTERM before attempt 1",),
+        prints=("by SIGTERM before attempt 1",),
         quick=True,
     ),
     Scene(
@@ -300,7 +300,7 @@ SCENES = (
         checks=True,
         code=130,
         attempts=2,
-        prints=("stopped by SIGINT", "left behind +nothing"),
+        prints=("left behind +nothing", "by SIGINT before attempt 1"),
         quick=True,
     ),
     Scene(

@@ -82,6 +82,7 @@ def test_errors_that_infiniband_counts_during_a_failed_run_are_in_its_report() -
             "fanout",
             "run",
             "--skip-check",
+            "--full",
             lab.write_hostfile("h1 slots=1\nh2 slots=1\n"),
             "task.py",
         ]

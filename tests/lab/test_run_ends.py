@@ -24,9 +24,11 @@ def test_a_signal_stops_all_hosts(project: Project, number: signal.Signals) -> N
     run.send_signal(number)
     done = run.wait_for_end()
     assert done.code == 128 + number, done.all
-    assert f"stopped by {number.name}" in done.err
+    assert re.search(rf"━━━ STOPPED after .*: by .*{'Ctrl-C' if number == signal.SIGINT else number.name}", done.err), (
+        done.all
+    )
     assert "h[1-4]: stopped by fanout (killed by SIGTERM)" in done.err
-    assert "nothing: verified on all 4 hosts" in done.err
+    assert done.err.splitlines()[-1].endswith("; nothing is left: verified on all 4 hosts")
 
 
 def test_a_second_ctrl_c_does_not_wait_for_the_grace(project: Project) -> None:

@@ -15,12 +15,13 @@ def test_the_report_names_the_host_that_failed(project: Project) -> None:
     project.write_train_script(
         'echo "start $NODE_RANK"\nif [ $NODE_RANK = 1 ]; then echo "no such key: lr"; exit 3; fi\nsleep 1001\n'
     )
-    done = project.run_training("--last-words", "0.3")
+    done = project.run_training("--last-words", "0.3", "--full")
     assert done.code == 3, done.all
     assert done.seconds < 60  # a host would train on for 1000 s
     assert not any(list_processes(host, "sleep") for host in project.lab.hosts)
     assert done.err.endswith(project.read_report())
     same_as_golden("run-failed", project.read_report())
+    same_as_golden("run-failed-short", project.run_fanout("report").out)
 
 
 FAILURES = [

@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
@@ -30,6 +31,7 @@ from fanout.model.events import (
     Refused,
     StreamOpened,
 )
+from fanout.model.failure_summary import FailureSummary
 from fanout.model.run_info import RunInfo
 from fanout.model.subscriber import View
 from fanout.record.index import HANDLE_FILE
@@ -38,8 +40,10 @@ from fanout.ui.grouped_output import GroupedOutput
 from fanout.ui.json_lines import JsonLines
 from fanout.ui.live_view import LiveView
 from fanout.ui.plain_view import PlainView
+from fanout.ui.report_rows import ReportFacts
 from fanout.ui.run_report import build_report
 from fanout.ui.safe_writer import wrap_stream
+from fanout.ui.short_report import build_short_report
 from tests.histories import History
 from tests.record.test_run_writer import write_run
 
@@ -135,17 +139,30 @@ def test_the_report_prints_everything_and_controls_nothing(bad: str, host: str, 
     heading, tails = add_heading(run, bad), LogTails()
     state = run.play_events(tails)
     end = outcome.outcome_of(state)
-    text = build_report(
-        heading,
-        state,
-        end,
-        {name: tails.get_tail(name) for name in run.hosts},
+    summary = FailureSummary(
+        sentence=bad,
+        step=bad,
+        host=bad,
+        rank=1,
+        quote=(bad,),
+        error=bad,
+        confidence=bad,
+        stands=(bad,),
+        hosts=(bad,),
+        advice=(bad,),
+    )
+    facts = ReportFacts(
+        heading=heading,
+        state=state,
+        outcome=end,
+        log_tails={name: tails.get_tail(name) for name in run.hosts},
         diagnosis=[bad],
         slow=[bad],
         missing=[bad],
-        colour=colour,
     )
-    assert_harmless(text)
+    assert_harmless(build_report(facts, colour=colour))
+    assert_harmless(build_short_report(facts, colour=colour, width=80))
+    assert_harmless(build_short_report(replace(facts, summary=summary), colour=colour, width=80))
 
 
 @given(stranger, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -10,17 +11,21 @@ import pytest
 from fanout.logs.tail import KEEP_BYTES, LogTails, extract_traceback
 from fanout.model import outcome
 from fanout.model.events import BackgroundFound, CleanedUp, HostLost, Interrupted, Leftover, OutsideCalled
+from fanout.ui.report_rows import ReportFacts
 from fanout.ui.run_report import build_report
 from tests import histories
 from tests.histories import TRACEBACK, History
 from tests.ui.goldens import build_heading, same_as_golden
 
 
-def render_report(run: History, **options: Any) -> str:
+def render_report(run: History, *, diagnosis: Sequence[str] = (), **options: Any) -> str:
     tails = LogTails()
     state = run.play_events(tails)
     words = {host: tails.get_tail(host) for host in run.hosts}
-    return build_report(build_heading(run.hosts), state, outcome.outcome_of(state), words, **options)
+    ended = outcome.outcome_of(state)
+    heading = build_heading(run.hosts)
+    facts = ReportFacts(heading=heading, state=state, outcome=ended, log_tails=words, diagnosis=diagnosis)
+    return build_report(facts, **options)
 
 
 def lost_in_the_middle() -> History:

@@ -1,0 +1,271 @@
+"""Rows of the reports of a run: the other hosts, the logs, what is left, the exit status, and the next commands. Pure."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from fanout.logs.tail import LogTail
+from fanout.model.exit_status import ExitStatus
+from fanout.model.failure_summary import FailureSummary
+from fanout.model.hosts import fold_names
+from fanout.model.outcome import RunOutcome
+from fanout.model.planned_stop import find_sent_save
+from fanout.model.run_info import RunInfo
+from fanout.model.state import RunState
+from fanout.record.paths import LogFileNames
+from fanout.text.paint import BOLD, RED, YELLOW, Painter
+from fanout.text.sanitize import sanitize_line, sanitize_lines, to_single_line
+from fanout.text.units import count_noun, format_duration
+from fanout.ui.background_text import describe_background, describe_outside_calls
+from fanout.ui.equal_messages import join_pids, split_pid
+from fanout.ui.planned_stop_text import describe_planned_stop
+
+LABEL_WIDTH = 13
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportFacts:
+    """All that a report shows.
+
+    ``log_tails`` needs only the host that failed first; without it, the report quotes no log. ``diagnosis`` holds the
+    lines of the whole verdict, ``summary`` its summary. ``slow`` lists slow hosts or ranks, also for a good run.
+    ``missing`` lists the gaps in the record. ``attempts`` holds the lines about the attempts of the run.
+    """
+
+    heading: RunInfo
+    state: RunState
+    outcome: RunOutcome
+    log_tails: Mapping[str, LogTail] = field(default_factory=dict)
+    diagnosis: Sequence[str] = ()
+    summary: FailureSummary | None = None
+    slow: Sequence[str] = ()
+    missing: Sequence[str] = ()
+    attempts: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportRow:
+    """One row ``  name         text``; ``name`` is "" below the first row of a name. ``colour`` is an SGR code."""
+
+    name: str
+    text: str
+    colour: str = ""
+
+    @property
+    def lead(self) -> str:
+        """Return the text before the row's own."""
+        return f"  {self.name:<{LABEL_WIDTH}}"
+
+    def format_line(self, paint: Painter) -> str:
+        """Return the row as one line."""
+        return self.lead + (paint(self.colour, self.text) if self.colour else self.text)
+
+
+def label_rows(name: str, texts: Iterable[str], colour: str = "") -> list[ReportRow]:
+    """Return one row for each text; the first one has the name."""
+    return [
+        ReportRow(name="" if at else name, text=sanitize_line(text, colour=False), colour=colour)
+        for at, text in enumerate(texts)
+    ]
+
+
+def choose_title_word(state: RunState, outcome: RunOutcome) -> str:
+    """Return how the run ended, in capital letters."""
+    verdicts = {host.verdict for host in outcome.hosts}
+    if outcome.exit_code == ExitStatus.REFUSED and all(host.started_at is None for host in state.all_hosts):
+        return "NOT LAUNCHED"
+    if outcome.exit_code == ExitStatus.UNREACHABLE and all(host.go_at is None for host in state.all_hosts):
+        return "NOT LAUNCHED"
+    if verdicts == {"ok"} and outcome.first is None and state.first_stop is None and not state.interrupts:
+        return "ENDED, LOG INCOMPLETE"
+    if outcome.hung:
+        return "HUNG, STOPPED BY YOU" if outcome.origin == "user" else "HUNG, STOPPED"
+    return "STOPPED" if outcome.origin == "user" or outcome.first is None else "FAILED"
+
+
+def list_other_hosts(facts: ReportFacts) -> list[ReportRow]:
+    """Return how the other hosts ended: one row for each way."""
+    outcome = facts.outcome
+    groups: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for host in outcome.hosts:
+        if host.host != outcome.first:
+            reason, pid = split_pid(host.reason)
+            groups.setdefault((host.verdict, reason), []).append((host.host, pid))
+    also = " too" if outcome.first is not None else ""
+    texts = []
+    for (verdict, reason), those in groups.items():
+        how = _describe_verdict(verdict, join_pids(reason, [pid for _, pid in those]), facts.state, also)
+        texts.append(f"{fold_names(name for name, _ in those)}: {how}")
+    return label_rows("the others" if outcome.first is not None else "the hosts", texts)
+
+
+def _describe_verdict(verdict: str, reason: str, state: RunState, also: str) -> str:
+    reason = to_single_line(reason)
+    words = {
+        "ok": "ended well",
+        "failed": f"failed{also} ({reason})",
+        "stopped": f"stopped by fanout{_describe_stop_delay(state)} ({reason})",
+        "unreached": f"not reached: {reason}",
+        "refused": f"refused: {reason}",
+        "lost": f"lost: {reason}",
+        "never-started": "never started",
+    }
+    return words.get(verdict, f"{verdict}: {reason}")
+
+
+def _describe_stop_delay(state: RunState) -> str:
+    """Return how long after the first failure fanout stopped the other hosts; "" if the stop has another reason."""
+    stops = [host.stop_at for host in state.all_hosts if host.stop_at is not None]
+    if state.interrupts or not state.failures or not stops or find_sent_save(state) is not None:
+        return ""
+    later = min(stops) - state.failures[0][1]
+    if later < 0:
+        return ""  # it was not for a failure
+    return " at once" if later < 0.1 else f" {format_duration(later)} later"
+
+
+def list_log_location(facts: ReportFacts) -> list[ReportRow]:
+    """Return the directory of the record, with the log of the host that failed first."""
+    heading, first = facts.heading, facts.outcome.first
+    if heading.log_dir is None:
+        return []
+    if first is None or not facts.state.hosts[first].received:
+        return label_rows("logs", [shorten_home(heading.log_dir)])
+    file = LogFileNames(heading.hosts).get_path(first, 0)
+    return label_rows("logs", [f"{shorten_home(heading.log_dir)}  ({file})"])
+
+
+def list_notes(facts: ReportFacts) -> list[ReportRow]:
+    """Return the rows about a planned stop, gaps of the record, and background processes.
+
+    A gap has bytes that the launcher's disk did not take; the files hold zeros there.
+    """
+    return [
+        *label_rows("save", describe_planned_stop(facts.state)),
+        *label_rows("not recorded", facts.missing, YELLOW),
+        *label_rows("background", describe_background(facts.state)),
+    ]
+
+
+def list_leftovers(facts: ReportFacts) -> list[ReportRow]:
+    """Return what is left on the hosts: "nothing" only if every host was verified."""
+    state, outcome = facts.state, facts.outcome
+    rows: list[ReportRow] = []
+    for host in outcome.hosts:
+        cleaned_up = state.hosts[host.host].cleaned_up
+        for process in cleaned_up.left if cleaned_up else ():
+            where = f"{process.state}, {to_single_line(process.wchan)}"
+            text = f"{host.host}: pid {process.pid} ({where}) {to_single_line(process.command)}"
+            rows += label_rows("left behind", [text], RED)
+    unknown = find_unverified(outcome)
+    if unknown:
+        rows += label_rows("left behind", [f"unknown: could not verify {fold_names(unknown)}"], YELLOW)
+    if outcome.outside_calls:
+        rows += label_rows("left behind", [f"unknown: {describe_outside_calls(outcome)}"], YELLOW)
+    return rows or label_rows("left behind", [f"nothing: {_describe_proof(state, outcome)}"])
+
+
+def describe_left(facts: ReportFacts) -> tuple[str, bool]:
+    """Return in one clause what is left on the hosts, and whether it is certain that nothing is."""
+    outcome, unknown = facts.outcome, find_unverified(facts.outcome)
+    texts = [f"could not verify {fold_names(unknown)}"] if unknown else []
+    number = sum(len(found.left) for host in facts.state.all_hosts if (found := host.cleaned_up) is not None)
+    if number:
+        texts.append(f"{count_noun(number, 'process')} left on {fold_names(find_unclean(outcome))}")
+    if outcome.outside_calls:
+        texts.append(describe_outside_calls(outcome))
+    return "; ".join(texts) or f"nothing is left: {_describe_proof(facts.state, outcome)}", not texts
+
+
+def _describe_proof(state: RunState, outcome: RunOutcome) -> str:
+    """Return why it is certain that nothing is left."""
+    if all(state.hosts[host.host].go_at is None for host in outcome.hosts):
+        return "train.sh was not started on any host"
+    rebooted = [
+        host.host
+        for host in outcome.hosts
+        if state.hosts[host.host].cleaned_up is None and state.hosts[host.host].rebooted
+    ]
+    number = len(outcome.hosts) - len(rebooted)
+    if rebooted:
+        return f"{fold_names(rebooted)} rebooted" + ("; verified on the others" if number else "")
+    return f"verified on {f'all {number} hosts' if number > 1 else 'the host'}"
+
+
+def find_unverified(outcome: RunOutcome) -> list[str]:
+    """Return the hosts on which it is unknown what is left."""
+    return [host.host for host in outcome.hosts if host.left is None]
+
+
+def find_unclean(outcome: RunOutcome) -> list[str]:
+    """Return the hosts on which processes are left."""
+    return [host.host for host in outcome.hosts if host.left]
+
+
+def list_exit_status(facts: ReportFacts) -> list[ReportRow]:
+    """Return the exit status of fanout, with its origin."""
+    outcome = facts.outcome
+    origin = {
+        "script": f"from {_get_program(facts.state, outcome)} on {outcome.first}",
+        "ssh": f"{outcome.first} was unreachable or lost",
+        "fanout": _describe_fanout_stop(outcome),
+        "user": "you stopped it",
+    }[outcome.origin]
+    return label_rows("exit status", [f"{outcome.exit_code} ({origin})"])
+
+
+def _get_program(state: RunState, outcome: RunOutcome) -> str:
+    """Return the program that the exit status comes from: torchrun if it failed and train.sh exited 0."""
+    if outcome.first is not None and "waited" in state.hosts[outcome.first].background:
+        return "the launcher that train.sh left running"
+    first = next((host for host in outcome.hosts if host.host == outcome.first), None)
+    return "torchrun" if first is not None and first.code == 0 else "train.sh"
+
+
+def _describe_fanout_stop(outcome: RunOutcome) -> str:
+    if outcome.exit_code == ExitStatus.TIME_LIMIT:
+        return "the time limit"
+    if any(host.host == outcome.first and host.verdict == "failed" for host in outcome.hosts):
+        return "fanout ended what train.sh left running"
+    if all(host.verdict == "ok" for host in outcome.hosts):
+        return "part of the log could not be written to the launcher's disk"
+    return "fanout stopped it" if outcome.first is None else "fanout refused to start"
+
+
+def list_next_commands(facts: ReportFacts, *, short: bool = False) -> list[ReportRow]:
+    """Return the commands to type next: the hint of the failed host, the log to read, and the cleanup.
+
+    ``short``: without words that a command does not need.
+    """
+    outcome, run, summary = facts.outcome, facts.heading.run_id, facts.summary
+    commands: list[str] = []
+    first = next((host for host in outcome.hosts if host.host == outcome.first), None)
+    if first is not None and first.hint:
+        commands += sanitize_lines(first.hint)
+    elif summary is not None and summary.host:
+        host, rank = f" --host {shlex.quote(summary.host)}", f" --rank {summary.rank}" * (summary.rank is not None)
+        commands.append(f"fanout logs {run}{'' if short and rank else host}{rank}")
+    elif first is not None and has_log(outcome):
+        commands.append(f"fanout logs {run} --host {shlex.quote(first.host)}")
+    elif outcome.origin == "fanout" and choose_title_word(facts.state, outcome) == "NOT LAUNCHED":
+        commands.append(f"fanout rerun {run}    (after the failures are fixed)")
+    if not outcome.is_clean and not any("kept" in facts.state.hosts[host.host].background for host in outcome.hosts):
+        unknown = find_unverified(outcome)
+        when = f"when {fold_names(unknown)} is reachable: " if unknown else ""
+        commands.append(f"fanout stop {run}    ({when}checks again and kills what is left)")
+    return label_rows("next", commands, BOLD)
+
+
+def has_log(outcome: RunOutcome) -> bool:
+    """Return whether the host that failed first ran train.sh, so that it may have a log."""
+    verdict = next((host.verdict for host in outcome.hosts if host.host == outcome.first), "never-started")
+    return verdict not in ("unreached", "refused", "never-started")
+
+
+def shorten_home(path: str) -> str:
+    """Return the path with ``~`` for the home directory."""
+    home = os.path.expanduser("~")
+    return "~" + path[len(home) :] if home != "/" and path.startswith(home + os.sep) else path
