@@ -30,6 +30,7 @@ class AttemptEnd:
     and rank. ``host`` is the host of the cause, ``accused`` all hosts with the same cause. ``code`` is the exit status
     of the script, or of the rank if the script exits with 1 (negative: a signal). ``lost`` hosts have no connection;
     ``rebooted`` ones have a new boot id; ``unclean`` ones still have processes of the run that cannot be ended.
+    ``checkpoint`` is the unreadable file that the error names, ``predecessor`` the one before it.
     ``requested`` is why a person or an option ended the run, "" if it failed.
     """
 
@@ -44,6 +45,8 @@ class AttemptEnd:
     signature: str = ""
     text: str = ""
     place: str = ""
+    checkpoint: str = ""
+    predecessor: str = ""
     confidence: Confidence = "undetermined"
     host: str | None = None
     accused: tuple[str, ...] = ()

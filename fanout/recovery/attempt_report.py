@@ -21,6 +21,11 @@ def describe_restart(options: RecoveryOptions, restart: Restart) -> str:
     return f"{number}: {describe_action(restart)}"
 
 
+def build_restart_reason(last: AttemptEnd, failure_class: str) -> str:
+    """Return FANOUT_RESTART_REASON: the class, and the unreadable checkpoint with the one before it, if they are known."""
+    return " ".join(filter(None, (failure_class, last.checkpoint, last.predecessor)))
+
+
 def describe_action(restart: Restart) -> str:
     """Return what changes with a restart: ``gpu05 replaces gpu02 as node rank 1``."""
     roster = restart.roster

@@ -132,7 +132,8 @@ def _reason_by_limits(
     if failure is REQUESTED_RESTART:
         return None
     if failure.limit is not None and budget.same_class > failure.limit and not moves_away:
-        return _end("repeated", f"it failed {budget.same_class} times in this way without progress", failure)
+        why = f"it failed {budget.same_class} times in this way without progress{_describe_checkpoint(history[-1])}"
+        return _end("repeated", why, failure)
     if budget.used > options.max_restarts:
         return _end(
             "budget",
@@ -140,6 +141,11 @@ def _reason_by_limits(
             failure,
         )
     return None
+
+
+def _describe_checkpoint(last: AttemptEnd) -> str:
+    before = f"; the checkpoint before it is {last.predecessor}" if last.predecessor else ""
+    return f": {last.checkpoint} is unreadable{before}" if last.checkpoint else ""
 
 
 def _end(reason: EndReason, why: str, failure: FailureClass) -> EndRun:

@@ -189,6 +189,13 @@ FAILURE_CLASSES = (
         wait="always",
     ),
     _row(
+        "checkpoint-unreadable",
+        "checkpoint-unreadable",
+        "restart",
+        "a file server may show the whole file a moment later; an incomplete file stays incomplete",
+        limit=1,
+    ),
+    _row(
         "not-finite",
         "loss-not-finite",
         "restart",

@@ -1,4 +1,4 @@
-"""End of an attempt for the restart decision: made from the state, the outcome, the verdict and the steps. Pure."""
+"""End of an attempt for the restart decision: made from the state, the outcome, the verdict and the steps."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from fanout.model.exit_status import ExitStatus
 from fanout.model.outcome import HostOutcome, RunOutcome
 from fanout.model.state import RunState
 from fanout.recovery.attempt import AttemptEnd, Requested, StepRange
+from fanout.run.checkpoint_files import find_checkpoint, find_predecessor
 from fanout.run.step_progress import StepProgress
 
 _NUMBER = re.compile(r"0x[0-9a-fA-F]+|\d+")
@@ -39,6 +40,7 @@ def build_attempt_end(
     first = outcome.first
     if not signature and first in gone:
         signature = "lost"
+    checkpoint = find_checkpoint(cause.text) if cause is not None and signature == "checkpoint-unreadable" else ""
     return AttemptEnd(
         number=number,
         hosts=state.order,
@@ -51,6 +53,8 @@ def build_attempt_end(
         signature=signature,
         text=cause.text if cause is not None else "",
         place=_build_place(cause) if cause is not None else "",
+        checkpoint=checkpoint,
+        predecessor=find_predecessor(checkpoint) if checkpoint else "",
         confidence=verdict.confidence if verdict is not None and cause is not None else "medium",
         host=cause.host if cause is not None else first,
         accused=(cause.hosts or ((cause.host,) if cause.host else ())) if cause is not None else (),

@@ -155,12 +155,15 @@ class AttemptLoop:
         claims = {}
         if before is not None:
             claims = {name: (before.attempt_id, rank) for rank, name in enumerate(before.context.host_names)}
+        reason = launch.attempt.reason
+        if launch.has_started:
+            reason = attempt_report.build_restart_reason(self._planner.history[-1], restart.failure_class)
         attempt = AttemptPlan(
             number=launch.attempt.number + 1,
             max_restarts=self.options.max_restarts,
             used=restart.used,
             cause=self._describe_end(launch, restart),
-            reason=restart.failure_class if launch.has_started else launch.attempt.reason,
+            reason=reason,
             before=claims,
         )
         hosts = [self._hosts[name] for name in restart.roster.hosts]

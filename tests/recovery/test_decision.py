@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fanout.recovery.attempt import Fleet, RecoveryOptions
+from fanout.recovery.attempt_report import build_restart_reason
 from fanout.recovery.decision import advise_restarts
 from fanout.recovery.failure_classes import FAILURE_CLASSES
 from fanout.recovery.roster import choose_hosts
@@ -152,6 +153,20 @@ def test_uncertain_diagnosis_never_ends_the_run_at_once() -> None:
     for signature in ("mismatch", "no-module", ""):
         guess = build_attempt(signature=signature, confidence="low", host="gpu01")
         assert expect_restart(decide_for(guess)).roster.hosts == HOSTS
+
+
+def test_unreadable_checkpoint_restarts_once_and_the_end_names_it_and_the_one_before() -> None:
+    first = build_attempt(
+        steps=None,
+        ended_at=20.0,
+        signature="checkpoint-unreadable",
+        checkpoint="/ck/step-40",
+        predecessor="/ck/step-20",
+    )
+    restart = expect_restart(decide_for(first))
+    assert build_restart_reason(first, restart.failure_class) == "checkpoint-unreadable /ck/step-40 /ck/step-20"
+    end = expect_end(decide_for(first, replace(first, number=1)), "repeated")
+    assert end.why.endswith(": /ck/step-40 is unreadable; the checkpoint before it is /ck/step-20")
 
 
 def test_two_lost_hosts_and_one_spare_end_the_run_or_continue_with_fewer() -> None:
