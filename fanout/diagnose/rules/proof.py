@@ -12,6 +12,8 @@ from fanout.diagnose.rule_context import RuleContext, RuleResult
 from fanout.logs import rank_prefix
 
 _OOM = ("kernel-oom", "oom-daemon")
+_GPU_FAULTS = ("xid", "gpu-lost", "sxid")
+_GPU_ERRORS = ("cuda-illegal-access", "cuda-kernel-failed", "nccl-cuda", "nccl-cuda-error")
 _KILLED = ("loader-killed", "shell-killed")
 _TRAINING = re.compile(r"python|pt_main_thread|pt_data_worker|torchrun|deepspeed|accelerate|ray")
 _ADVICE = "use fewer data loader workers, less pinned memory or a smaller batch; `dmesg` there names the process"
@@ -30,7 +32,17 @@ def find_proof(case: RuleContext) -> RuleResult | None:
             text = f"the kernel of {suspect.host} OOM-killed a process of this run"
             cause = replace(suspect.build_cause(), signature="kernel-oom", says="was OOM-killed")
             return RuleResult(cause=cause, evidence=(text,), suspect=suspect, advice=(_ADVICE,))
-    return _find_without_pid(case, kernel)
+    return _find_without_pid(case, kernel) or _find_broken_gpu(case, kernel)
+
+
+def _find_broken_gpu(case: RuleContext, kernel: list[LogMatch]) -> RuleResult | None:
+    """Return the first failed process if it had an error of its GPU, and its kernel logged a fault that names no pid."""
+    first = min(case.own_failures, key=lambda each: each.end, default=None)
+    if first is None or first.signature not in _GPU_ERRORS:
+        return None
+    here = [each for each in kernel if each.host == first.host and each.signature in _GPU_FAULTS]
+    unnamed = [each for each in here if each.fields.get("pid") is None]
+    return _build_proof(first, unnamed[0]) if unnamed else None
 
 
 def _find_without_pid(case: RuleContext, kernel: list[LogMatch]) -> RuleResult | None:

@@ -37,7 +37,8 @@ class Rule:
 RULES = (
     Rule("proof", "proof", proof.find_proof,
          "the kernel OOM-killed a process, or logged its crash, and its pid is that of a rank; or the run's cgroup counted "
-         "an OOM kill and SIGKILL ended the process"),
+         "an OOM kill and SIGKILL ended the process; or the first rank failed with an error of its GPU, and its kernel logged a "
+         "fault of a GPU that names no process"),
     Rule("unheard", "own", lease_expired.find_expired_lease,
          "hosts ended the run by themselves when their lease expired, and no rank has an error of its own: the launcher was "
          "stopped, its machine slept, or it could not reach the hosts"),
