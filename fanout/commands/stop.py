@@ -17,7 +17,7 @@ from fanout.model.request import Request
 from fanout.model.settings import SAVE_BEFORE_SECONDS
 from fanout.model.state import HostState, RunState
 from fanout.record import follow, writer_lock
-from fanout.record.index import read_run_handle, split_attempt_path
+from fanout.record.index import is_launched, read_run_handle, split_attempt_path
 from fanout.record.recorded_attempts import find_launched_attempt
 from fanout.record.run_handle import RunHandle
 from fanout.record.run_reader import RunReader, apply_recorded_event
@@ -30,6 +30,7 @@ from fanout.text.units import count_noun
 from fanout.ui.planned_stop_text import PlannedStopMessages
 
 REPORT_SECONDS = 15.0  # between two messages about a long wait
+CHECK_END_SECONDS = 60.0  # for the launcher to end a check; nothing runs on the hosts
 ANSWER_SECONDS = 10.0  # for the launcher to record a request to save
 
 
@@ -49,13 +50,16 @@ def run_stop(request: Request, process: ProcessContext) -> int:
             ) from None
         return _print_state(observe.stop_on_hosts(select_hosts(context)), process)
     path = find_launched_attempt(path)
-    order = read_run_handle(path)
     living = writer_lock.read_owner(path)
+    is_here = living is not None and living.machine == process.machine and living.pid > 0
+    if living is not None and is_here and not is_launched(path):
+        return _stop_by_launcher(living, RunReader(path), process)
+    order = read_run_handle(path)
     save = _build_save_request(saves, order, process) if saves else None
     if save is not None and living is not None and not living.ending:
         return _save_by_launcher(save, living, RunReader(path), order, process)
-    if living is not None and living.machine == process.machine and living.pid > 0:
-        return _stop_by_launcher(living, RunReader(path), order, process)
+    if living is not None and is_here:
+        return _stop_by_launcher(living, RunReader(path), process)
     if living is None and RunReader(path).read_result() is not None:
         process.print_message(
             f"run {order.run_id} has ended; checking again {fold_names([host.name for host in order.hosts])}"
@@ -116,9 +120,15 @@ def _save_by_launcher(
     return _print_recorded_result(recorded, process)
 
 
-def _stop_by_launcher(
-    living: writer_lock.LockOwner, recorded: RunReader, order: RunHandle, process: ProcessContext
-) -> int:
+def _compute_longest_end(path: str) -> float:
+    """Return the seconds after which a launcher has ended its run, or its check, by its own deadlines."""
+    if not is_launched(path):
+        return CHECK_END_SECONDS
+    settings = read_run_handle(path).settings
+    return settings.lease + 2 * (settings.grace + policy.STOP_MARGIN_SECONDS) + takeover.MARGIN_SECONDS
+
+
+def _stop_by_launcher(living: writer_lock.LockOwner, recorded: RunReader, process: ProcessContext) -> int:
     """Signal the launcher to stop the run, wait for its end, and print the recorded result of each host."""
     run = recorded.heading.run_id
     if living.ending:
@@ -132,7 +142,7 @@ def _stop_by_launcher(
         pass  # it exited in this moment
     except PermissionError:
         raise UsageError(f"its launcher (pid {living.pid}) belongs to another user ({living.user})") from None
-    if not _wait_for_launcher(living, recorded, order, process):
+    if not _wait_for_launcher(living, recorded, process):
         return ExitStatus.UNREACHABLE
     return _print_recorded_result(recorded, process)
 
@@ -154,12 +164,9 @@ def _print_recorded_result(recorded: RunReader, process: ProcessContext) -> int:
     return _print_results(came, process)
 
 
-def _wait_for_launcher(
-    living: writer_lock.LockOwner, recorded: RunReader, order: RunHandle, process: ProcessContext
-) -> bool:
+def _wait_for_launcher(living: writer_lock.LockOwner, recorded: RunReader, process: ProcessContext) -> bool:
     """Wait until the launcher has ended the run, at most as long as its own deadlines; report the wait."""
-    grace, lease = order.settings.grace, order.settings.lease
-    most = lease + 2 * (grace + policy.STOP_MARGIN_SECONDS) + takeover.MARGIN_SECONDS
+    most = _compute_longest_end(recorded.path)
     began = reported_at = time.monotonic()
     while writer_lock.read_owner(recorded.path) is not None:
         select.select([], [], [], follow.PAUSE_SECONDS)

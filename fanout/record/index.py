@@ -70,8 +70,12 @@ def find_last_attempt(run: str) -> str:
 def has_ended(path: str) -> bool:
     """Return whether the last attempt of the run has an outcome, or was never launched."""
     path = find_last_attempt(path)
-    ended = os.path.exists(os.path.join(path, "result.json"))
-    return ended or not os.path.exists(os.path.join(path, HANDLE_FILE))
+    return os.path.exists(os.path.join(path, "result.json")) or not is_launched(path)
+
+
+def is_launched(path: str) -> bool:
+    """Return whether this attempt was launched: all checks had passed, and its launcher could start it."""
+    return os.path.exists(os.path.join(path, HANDLE_FILE))
 
 
 def read_run_handle(path: str) -> RunHandle:

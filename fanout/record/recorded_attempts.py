@@ -11,8 +11,8 @@ from fanout.record import writer_lock
 from fanout.record.index import (
     ATTEMPTS_FILE,
     EVENTS_FILE,
-    HANDLE_FILE,
     get_attempt_path,
+    is_launched,
     list_attempt_paths,
     split_attempt_path,
 )
@@ -58,7 +58,7 @@ def read_pending_restart(path: str) -> AttemptRecord | None:
 
 def find_reported_attempt(paths: Sequence[str]) -> str:
     """Return the attempt whose report is that of the run: the last one that was launched, or else the first one."""
-    launched = [path for path in paths if os.path.isfile(os.path.join(path, HANDLE_FILE))]
+    launched = [path for path in paths if is_launched(path)]
     return launched[-1] if launched else paths[0]
 
 

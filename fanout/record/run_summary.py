@@ -16,7 +16,7 @@ from fanout.model.attempt_record import AttemptRecord, NextAction
 from fanout.model.errors import FanoutError
 from fanout.model.exit_status import ExitStatus, status_of_signal
 from fanout.record import writer_lock
-from fanout.record.index import HANDLE_FILE, find_last_attempt
+from fanout.record.index import find_last_attempt, is_launched
 from fanout.record.recorded_attempts import find_launched_attempt, read_pending_restart
 from fanout.record.run_reader import RunReader
 from fanout.record.writer_lock import LockOwner
@@ -84,7 +84,7 @@ def _read_summary(root: str) -> RunSummary | None:
     pending = None if owner is None or owner.ending else read_pending_restart(path)
     restart = pending.next if pending is not None else None
     state = _find_state(path, result, owner) if restart is None else _find_restart_state(restart, time.time())
-    if restart is None and state == "running" and number and not _was_launched(path):
+    if restart is None and state == "running" and number and not is_launched(path):
         state = "restarting"  # the next attempt is checked
     active = state in ACTIVE_STATES
     ended = None if active or result is None else result
@@ -118,10 +118,6 @@ def _find_cause(path: str, result: Mapping[str, Any] | None, pending: AttemptRec
     return "" if result is None or not result["exit_code"] else _describe_cause(path, result)
 
 
-def _was_launched(path: str) -> bool:
-    return os.path.exists(os.path.join(path, HANDLE_FILE))
-
-
 def _find_restart_state(restart: NextAction, now: float) -> str:
     """Return what the launcher does before the next attempt."""
     if restart.fence_until is not None and now < restart.fence_until:
@@ -130,7 +126,7 @@ def _find_restart_state(restart: NextAction, now: float) -> str:
 
 
 def _find_state(path: str, result: Mapping[str, Any] | None, owner: LockOwner | None) -> str:
-    was_launched = _was_launched(path)
+    was_launched = is_launched(path)
     if owner is not None and result is None:
         return "stopping" if owner.ending else "running"
     if result is None:
