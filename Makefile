@@ -47,8 +47,8 @@ restart-table: $(STAMP)-dev  # write the tables of docs/restarts.md from fanout/
 
 # The campaigns behind docs/reliability.md; faults, floods, guards and soak need root, as the lab does.
 
-cuts: $(STAMP)-dev  # about 5 minutes
-	FANOUT_SWEEP=1 $(BIN)/python -m pytest -q -s tests/sweeps/test_cuts.py tests/sweeps/test_attempt_cuts.py tests/sweeps/test_ssh_cuts.py
+cuts: $(STAMP)-dev  # about 8 minutes
+	FANOUT_SWEEP=1 $(BIN)/python -m pytest -q -s tests/sweeps/test_cuts.py tests/sweeps/test_attempt_cuts.py tests/sweeps/test_restart_cuts.py tests/sweeps/test_ssh_cuts.py
 
 crashes: $(STAMP)-dev  # about 5 minutes
 	FANOUT_SWEEP=1 $(BIN)/python -m pytest -q -s tests/sweeps/test_crashes.py

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fanout.agent import bundle
+from fanout.model.attempt_plan import AttemptPlan
 from fanout.model.errors import Unreachable
 from fanout.model.events import CleanedUp
 from fanout.model.host_facts import HostFacts
@@ -22,6 +24,7 @@ from fanout.model.outcome import RunOutcome
 from fanout.model.planner import Planner
 from fanout.model.policy import Policy
 from fanout.model.settings import Settings
+from fanout.model.state import RunState
 from fanout.remote.login import ConnectionOptions
 from fanout.remote.pool import Clock, ConnectionPool
 from fanout.remote.transports.base import Channel, Deadline
@@ -153,6 +156,15 @@ class Result:
     starts: int
     passed: dict[str, int]  # bytes on the first connection
     connections: int
+    state: RunState  # when the launcher decides whether another attempt follows
+
+
+def list_points(passed: int, way: str, *, step: int, agent_step: int) -> list[int]:
+    """Return where to cut a first connection that carried ``passed`` bytes: few points are in the agent's source."""
+    if way == "in":
+        return list(range(1, passed + 1, step))
+    agent = len(bundle.pack_agent())
+    return [*range(1, 5), *range(5, agent - 4, agent_step), *range(agent - 4, passed + 1, step)]
 
 
 class WarmHost:
@@ -163,14 +175,23 @@ class WarmHost:
         self.state = directory / "state"
         self._path = socket_path
 
-    def run_plan(self, run_id: str, cut: Cut | None = None, policy: Policy = POLICY) -> Result:
-        """Run all steps, as ``fanout run --skip-check`` does."""
+    def run_plan(
+        self, run_id: str, cut: Cut | None = None, policy: Policy = POLICY, *, max_restarts: int = 0
+    ) -> Result:
+        """Run all steps, as ``fanout run --skip-check`` does. With ``max_restarts``, the host first keeps its claims."""
         transport = CutTransport(self._path, cut)
         known = [build_host("a", slots=1)]
         pool = ConnectionPool(known, lambda one: transport, ConnectionOptions(connect_timeout=3.0, by="me@pc"), Clock())
         cwd = str(self.directory)
+        attempt = AttemptPlan(max_restarts=max_restarts)
         planner = Planner(
-            hosts=known, task=("task.py",), settings=Settings(), run_id=run_id, directory=cwd, has_script=True
+            hosts=known,
+            task=("task.py",),
+            settings=Settings(),
+            run_id=run_id,
+            directory=cwd,
+            has_script=True,
+            attempt=attempt,
         )
         plan = planner.make_plan(HostFacts(master_addr="127.0.0.1"))
         nodes = tuple(replace(node, claims=()) for node in plan.nodes)  # many runs side by side on one host
@@ -180,7 +201,10 @@ class WarmHost:
         pool.start()
         try:
             session.connect_hosts()
-            outcome = session.run_plan(policy, plan)
+            outcome = session.run_plan(replace(policy, hold=attempt.holds), plan)
+            state = session.state
+            if attempt.holds:
+                outcome = session.run_plan(policy, plan)
         finally:
             pool.close()
             for channel in transport.channels:
@@ -193,6 +217,7 @@ class WarmHost:
             starts=ran.read_text().count("x") if ran.exists() else 0,
             passed=transport.channels[0].passed,
             connections=len(transport.channels),
+            state=state,
         )
 
 

@@ -19,7 +19,7 @@ from fanout.model.policy import Policy
 from fanout.remote import connection
 from tests.agent.agents import list_processes_of, wait_until_gone
 from tests.agent.conftest import linux
-from tests.sweeps.cutting import OUTPUT, POLICY, Cut, WarmHost, warm_host
+from tests.sweeps.cutting import OUTPUT, POLICY, Cut, WarmHost, list_points, warm_host
 
 pytestmark = [pytest.mark.process, linux]
 WHOLE = bool(os.environ.get("FANOUT_SWEEP"))
@@ -36,12 +36,7 @@ def warm(tmp_path: Path) -> Iterator[WarmHost]:
 
 def _list_points(warm: WarmHost, way: str) -> list[int]:
     """Return where to cut, from a run that is not cut."""
-    passed = warm.run_plan("whole").passed[way]
-    if way == "in":
-        return list(range(1, passed + 1, STEP))
-    agent = len(bundle.pack_agent())
-    head, inside = range(1, 5), range(5, agent - 4, AGENT_STEP)
-    return [*head, *inside, *range(agent - 4, passed + 1, STEP)]
+    return list_points(warm.run_plan("whole").passed[way], way, step=STEP, agent_step=AGENT_STEP)
 
 
 def _broken_promises(warm: WarmHost, cut: Cut, policy: Policy) -> list[str]:
