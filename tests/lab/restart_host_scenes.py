@@ -8,7 +8,7 @@ import signal
 import time
 
 from tests.lab import ns
-from tests.lab.drive import Project, Running, list_processes
+from tests.lab.drive import Project, Running, kill_processes, list_processes
 from tests.lab.lab import Lab
 from tests.lab.restart_scenes import Scene
 
@@ -30,6 +30,24 @@ def freeze_and_thaw(project: Project, lab: Lab, run: Running) -> None:
                 os.kill(pid, signal.SIGCONT)
         lab["h2"].stop_dropping()
     ns.wait_until(lambda: not list_processes(lab["h2"], "task.py"), 60.0, "the keeper of h2 ends the old ranks")
+
+
+def return_in_the_fence(project: Project, lab: Lab, run: Running) -> None:
+    """Pull the cable until the fence runs. The ranks go on, and the keeper still has its lease."""
+    run.wait_for_output(r"step 25/", timeout=60.0)
+    lab["h2"].link_down()
+    kill_processes(lab["h3"], "task.py")
+    run.wait_for_output("the lost host ends its part by itself", timeout=120.0)
+    lab["h2"].link_up()
+
+
+def return_for_a_later_attempt(project: Project, lab: Lab, run: Running) -> None:
+    """Switch h2 off, and on again while the others train without it. Then a rank fails."""
+    run.wait_for_output(r"step 25/", timeout=60.0)
+    lab["h2"].power_off()
+    run.wait_for_output(r"attempt 1 continues", r"step 45/", timeout=150.0)
+    lab["h2"].power_on()
+    kill_processes(lab["h3"], "task.py")
 
 
 def reboot_twice(project: Project, lab: Lab, run: Running) -> None:
@@ -71,6 +89,25 @@ def try_to_take_the_claims(project: Project, lab: Lab, run: Running) -> None:
 
 
 HOST_SCENES = (
+    Scene(
+        name="lost-host-returns-for-a-later-attempt",
+        act=return_for_a_later_attempt,
+        env=("TOY_STEPS=200",),
+        flags=("--lease", "10", "--nnodes", "2:3"),
+        hosts="h1 slots=1\nh2 slots=1\nh3 slots=1\n",
+        attempts=3,
+        last=("h1", "h3", "h2"),
+        prints=("without h2, on 2 hosts", "with h2 again"),
+    ),
+    Scene(
+        name="lost-host-returns-in-the-fence",
+        act=return_in_the_fence,
+        env=("TOY_STEPS=200",),
+        flags=("--lease", "150"),
+        last=("h1", "h4", "h3"),
+        prints=("h4 replaces h2", "h2 answers again, and nothing of the attempt is left: the fence is over"),
+        timeout=60.0,
+    ),
     Scene(
         name="frozen-host-thaws-after-its-replacement",
         act=freeze_and_thaw,
@@ -116,8 +153,8 @@ HOST_SCENES = (
         faults=("0:1:50:kill",),
         env=("TOY_TORN=1",),
         code=1,
-        attempts=2,
-        prints=("not restarted: it failed before its first step",),
+        attempts=3,
+        prints=("not restarted: .*/checkpoint-40 is unreadable; the checkpoint before it is .*/checkpoint-20",),
         quick=True,
     ),
 )

@@ -11,7 +11,7 @@ from fanout.record.recorded_attempts import read_attempt_records
 from tests.lab import ns
 from tests.lab.drive import Project, list_processes
 from tests.lab.lab import Lab
-from tests.lab.restart_scenes import FLAGS, TRAIN, Scene
+from tests.lab.restart_scenes import FLAGS, Scene
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,13 +28,15 @@ class Observed:
 def play_scene(project: Project, lab: Lab, scene: Scene) -> Observed:
     """Run the scene; return what happened, with every violated promise."""
     project.write_file("task.py", Path(__file__).with_name("toy_task.py").read_text(encoding="utf-8"))
-    project.write_train_script(TRAIN)
+    project.write_train_script(scene.train)
     project.write_hostfile(scene.hosts)
     env = [word for pair in scene.env for word in ("--env", pair)]
+    if scene.prepare is not None:
+        scene.prepare(lab)
     flags = ("run", *(() if scene.checks else ("--skip-check",)), *FLAGS, *scene.flags, *env)
     run = project.start_command(*flags, "hosts.txt", "task.py", *scene.faults)
     if scene.act is not None:
-        scene.act(project, lab, run)
+        run = scene.act(project, lab, run) or run
     done = run.wait_for_end(timeout=scene.timeout)
     for name in lab.names:
         lab[name].power_on()  # the guardian still waits for a lost host
@@ -44,8 +46,9 @@ def play_scene(project: Project, lab: Lab, scene: Scene) -> Observed:
         lambda: not any(list_processes(lab[name], "sshd: lab") for name in lab.names), 120.0, "old ssh sessions end"
     )
     text = f"{done.out}\n{done.err}"
-    marks = [line.split() for line in project.get_path("marks").read_text().splitlines()]
-    last = max(int(row[1]) for row in marks)
+    path = project.get_path("marks")
+    marks = [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+    last = max([int(row[1]) for row in marks], default=0)
     hosts = {int(row[2]): row[3] for row in marks if int(row[1]) == last}
     return Observed(
         code=done.code,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import signal
 
-from tests.lab.drive import Project, Running
+from tests.lab import ns
+from tests.lab.drive import Project, Running, kill_processes, list_processes
 from tests.lab.lab import Lab
-from tests.lab.restart_scenes import Scene, signal_after
+from tests.lab.restart_scenes import Scene, begin_fence, signal_after, stop_after, stop_held_launcher
 
 ENDING = "stopping all hosts"
+FIRST_HEADING = "connected 3/3"  # then it checks the hosts
 SECOND_LAUNCH = r"(?s)launching.*launching"
 DEAF = ("TOY_SAVER=deaf", "TOY_STEPS=200")  # the end of such an attempt lasts as long as the grace
 
@@ -22,7 +24,67 @@ def stop_with_save(project: Project, lab: Lab, run: Running) -> None:
     assert "all ended by themselves" in done.err, done.all
 
 
+def kill_launcher_in_fence(project: Project, lab: Lab, run: Running) -> None:
+    """Kill the launcher while it waits for a lost host; that host comes back for the guardian."""
+    begin_fence(project, lab, run)
+    run.send_signal(signal.SIGKILL)
+    lab["h2"].power_on()
+    ns.wait_until(lambda: not list_processes(lab.launcher, "fanout.run.guardian"), 100.0, "the guardian ends")
+
+
+def attach_and_stop(project: Project, lab: Lab, run: Running) -> Running:
+    """Attach to the detached run. When it waits before a restart, stop it. Return the attached command."""
+    started = run.wait_for_end()
+    assert started.code == 0, started.all
+    attached = project.start_command("attach")
+    attached.wait_for_output(r"step 25/", timeout=60.0)
+    project.write_file("go", "")
+    attached.wait_for_output("waiting before the restart", timeout=60.0)
+    stop_held_launcher(project, lab)
+    return attached
+
+
+def kill_by_colleague(project: Project, lab: Lab, run: Running) -> None:
+    run.wait_for_output(r"step 25/", timeout=60.0)
+    kill_processes(lab["h2"], "task.py", number=signal.SIGTERM)
+
+
 USER_SCENES = (
+    Scene(
+        name="killed-by-a-colleague",
+        act=kill_by_colleague,
+        env=("TOY_STEPS=200",),
+        code=143,
+        attempts=1,
+        prints=("not restarted",),
+    ),
+    Scene(
+        name="stopped-in-the-first-check",
+        act=stop_after(FIRST_HEADING),
+        checks=True,
+        code=143,
+        attempts=1,
+        prints=("stopped by SIGTERM", "left behind +nothing"),
+        quick=True,
+    ),
+    Scene(
+        name="launcher-killed-in-the-fence",
+        act=kill_launcher_in_fence,
+        env=("TOY_STEPS=200",),
+        code=-9,
+        attempts=1,
+    ),
+    Scene(
+        name="attached-and-stopped-in-the-backoff",
+        faults=("0:1:25:stale",),
+        act=attach_and_stop,
+        env=("TOY_GATE=1",),
+        flags=("-d",),
+        code=143,
+        attempts=1,
+        prints=("attempt 0 failed", "waiting before the restart", "stopped by SIGTERM before attempt 1"),
+        quick=True,
+    ),
     Scene(
         name="planned-stop-saves",
         flags=("--time-limit", "8s", "--save-before", "6s"),

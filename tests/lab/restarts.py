@@ -10,12 +10,13 @@ import time
 from tests.lab.drive import Project
 from tests.lab.lab import Lab
 from tests.lab.oracle import assert_clean
+from tests.lab.restart_fault_scenes import FAULT_SCENES
 from tests.lab.restart_host_scenes import HOST_SCENES
 from tests.lab.restart_play import compare_run, play_scene
 from tests.lab.restart_scenes import SCENES as FAILURE_SCENES
 from tests.lab.restart_user_scenes import USER_SCENES
 
-SCENES = (*FAILURE_SCENES, *USER_SCENES, *HOST_SCENES)
+SCENES = (*FAILURE_SCENES, *USER_SCENES, *HOST_SCENES, *FAULT_SCENES)
 
 
 def main() -> int:

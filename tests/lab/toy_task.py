@@ -2,11 +2,13 @@
 
     task.py [FAULT …]     FAULT is ATTEMPT:RANK:STEP:HOW; ATTEMPT ``*`` is every attempt, a STEP of 0 is before the first
 
-TOY_SAVER: ``saves`` (on SIGUSR1 all ranks save after the same step and exit with 75), ``deaf`` (it handles SIGUSR1 and
-SIGTERM, and goes on), or nothing. TOY_TORN=1 writes only half of the second checkpoint.
+TOY_SPACE: a directory of the host in which rank 0 writes each checkpoint first. TOY_TORN=1 writes only half of the second
+checkpoint. TOY_GATE=1: a fault waits for the file ``go``. TOY_SAVER: ``saves`` (on SIGUSR1 all ranks save after the same step
+and exit with 75), ``deaf`` (it handles SIGUSR1 and SIGTERM, and goes on), or nothing.
 
 HOW: kill (SIGKILL to itself), hang, error (ValueError), import (a missing module), loose (an error at a later step in each
-attempt), crash (SIGSEGV), reset (an NCCL error that names no host), stale (a fault of the file server, after which fanout
+attempt), crash (SIGSEGV), cuda (an error of a GPU), memory (wait for a limit, then use more memory), timeout (a report
+that a peer did not answer), reset (an NCCL error that names no host), stale (a fault of the file server, after which fanout
 waits), or an exit status. Every step of a rank is a line in ``marks``, so a test sees which attempts overlapped.
 """
 
@@ -18,6 +20,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 SIGNALS = {"kill": signal.SIGKILL, "crash": signal.SIGSEGV}
 rank, world = int(os.environ["NODE_RANK"]), int(os.environ["NNODES"])
@@ -43,7 +46,9 @@ def find_fault(step: int) -> str:
 
 
 def fail_rank(how: str, step: int) -> None:
-    """Fail as a real rank does."""
+    """Fail as a real rank does. With TOY_GATE, wait until the test is ready for it."""
+    if how and os.environ.get("TOY_GATE"):
+        wait_for_file("go")
     if how in SIGNALS:
         os.kill(os.getpid(), SIGNALS[how])
     elif how == "hang":
@@ -58,19 +63,46 @@ def fail_rank(how: str, step: int) -> None:
         sys.exit(
             "RuntimeError: [../third_party/gloo/gloo/transport/tcp/pair.cc:598] Connection closed by peer [10.9.9.9]:1"
         )
+    elif how == "cuda":
+        Path(f"pid.{host}").write_text(str(os.getpid()))
+        sys.exit("torch.AcceleratorError: CUDA error: an illegal memory access was encountered")
+    elif how == "timeout":
+        wait_for_file("go")
+        sys.exit(
+            "RuntimeError: [../gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting 1800000ms for recv operation to complete"
+        )
+    elif how == "memory":
+        Path(f"grows.{attempt}.{host}").touch()
+        wait_for_file(f"go.{attempt}")
+        kept = [b"x" * (1 << 20) for _ in range(1000)]
+        sys.exit(f"{len(kept)} MB did not reach the limit")
     elif how.isdigit():
         sys.exit(int(how))
 
 
+def wait_for_file(name: str) -> None:
+    """Wait until the test has written a file, at most 60 s."""
+    ends = time.monotonic() + 60
+    while not os.path.exists(name) and time.monotonic() < ends:
+        time.sleep(0.05)
+
+
+#: The ranks wait in a file with the name of a collective, so that a stack shows which rank does not wait.
+BARRIER = "def all_reduce(is_ready):\n    while not is_ready():\n        sleep(0.01)\n"
+collective: dict[str, Any] = {"sleep": time.sleep}
+exec(compile(BARRIER, "/site-packages/torch/distributed/toy.py", "exec"), collective)
+
+
 def wait_for_others(step: int) -> None:
     """Wait until every rank is at this step, as in an all-reduce."""
-    while True:
-        try:
-            if min(int(Path(f"at.{attempt}.{other}").read_text()) for other in range(world)) >= step:
-                return
-        except (OSError, ValueError):
-            pass
-        time.sleep(0.01)
+    collective["all_reduce"](lambda: has_everyone_reached(step))
+
+
+def has_everyone_reached(step: int) -> bool:
+    try:
+        return min(int(Path(f"at.{attempt}.{other}").read_text()) for other in range(world)) >= step
+    except (OSError, ValueError):
+        return False
 
 
 def request_save(number: int, frame: object) -> None:
@@ -88,9 +120,24 @@ def is_saving(step: int) -> bool:
 
 
 def write_checkpoint(step: int) -> None:
+    if space := os.environ.get("TOY_SPACE"):
+        Path(space, "staged").write_bytes(bytes(1 << 20))
+    if os.environ.get("TOY_TORN"):
+        Path("saved").mkdir(exist_ok=True)
+        Path(f"saved/checkpoint-{step}").write_text("half")
     with open("checkpoint.json.new", "w") as file:
         file.write(json.dumps({"step": step})[: 5 if os.environ.get("TOY_TORN") and step > every else None])
     os.replace("checkpoint.json.new", "checkpoint.json")
+
+
+def read_checkpoint() -> int:
+    """Return the step of the checkpoint. An unreadable one raises the error of a library that names the file."""
+    text = Path("checkpoint.json").read_text()
+    try:
+        return int(json.loads(text)["step"])
+    except ValueError:
+        newest = f"{os.getcwd()}/saved/checkpoint-{2 * every}"
+        raise OSError(f"Unable to load weights from pytorch checkpoint file for '{newest}' at '{newest}'.") from None
 
 
 start = step = 0
@@ -101,8 +148,7 @@ elif os.environ.get("TOY_SAVER") == "deaf":
         signal.signal(deaf, lambda *_: None)
 write_mark("start")
 if resumes and os.path.exists("checkpoint.json"):
-    with open("checkpoint.json") as file:
-        start = json.load(file)["step"]
+    start = read_checkpoint()
 fail_rank(find_fault(0), 0)
 for step in range(start + 1, total + 1):
     time.sleep(pause)
