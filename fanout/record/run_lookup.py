@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 
 from fanout.model.attempt_plan import split_attempt_id
 from fanout.model.errors import FanoutError, UsageError
@@ -78,7 +79,7 @@ def find_followed_attempts(word: str, root: str, verb: str) -> list[str]:
 
 def _find_run_directory(word: str, root: str) -> str:
     paths = _list_runs(root)
-    if not paths:
+    if not paths and not os.path.isfile(word):
         raise UsageError(f"no run is recorded in {root}", hint=_HINT)
     if word in ("", LATEST):
         return paths[-1]
@@ -87,6 +88,8 @@ def _find_run_directory(word: str, root: str) -> str:
         return _find_position(word, int(position[1]), paths)
     exact = [path for path in paths if os.path.basename(path) == word]
     matching = exact or _list_named(word, paths)[-1:] or [path for path in paths if word in os.path.basename(path)]
+    if not matching and os.path.isfile(word):
+        raise UsageError(f"{word} is a file, and RUN comes here", hint=_suggest_hosts(word))
     if not matching:
         raise UsageError(f"no run {word!r} in {root}", hint=_suggest_run(word, paths))
     if len(matching) > 1:
@@ -141,10 +144,12 @@ def _find_position(word: str, before: int, paths: list[str]) -> str:
     raise UsageError(f"{word}: only {counted} recorded", hint="fanout ps --all")
 
 
+def _suggest_hosts(path: str) -> str:
+    """Return a hint for a file in the place of a run: it is probably a hostfile."""
+    return f"fanout ps {shlex.quote(path)}   # lists your runs on its hosts: RUN is one of them"
+
+
 def _suggest_run(word: str, paths: list[str]) -> str:
-    """Return a hint for a word that is no run: a file there is probably HOSTS."""
-    if os.path.isfile(word):
-        return f"fanout ps {word}   # {word} is a file: this lists your runs on its hosts"
     return f"fanout ps --all   # the latest run is {os.path.basename(paths[-1])}"
 
 

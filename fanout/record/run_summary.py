@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import time
 from collections.abc import Mapping
@@ -26,7 +25,8 @@ VERDICT_FILE = "verdict.json"
 RESTART_STATES = ("fenced", "waiting to restart", "restarting")
 ACTIVE_STATES = ("running", *RESTART_STATES, "stopping", "launcher lost")
 _LONGEST = 1 << 20  # bytes of a file that are read
-_ASIDE = re.compile(r"(?:, without a known error)? \([^()]* [^()]*\)$")  # a place in a file has no space
+#: Signatures of causes that are no message of a program: fanout wrote the whole text, and its reason is in brackets.
+_OWN_TEXTS = frozenset({"exit", "signal", "lost"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +163,9 @@ def _describe_cause(path: str, result: Mapping[str, Any]) -> str:
     stopped_by_user = result.get("origin") == "user" and result.get("hung") is not True
     if stopped_by_user or not isinstance(cause, dict) or not isinstance(cause.get("says"), str):
         return _describe_end(result)
-    says = _ASIDE.sub("", cause["says"].removeprefix("ended with "))
+    says = cause["says"].removeprefix("ended with ")
+    if cause.get("signature") in _OWN_TEXTS:  # the words of a program may have brackets too
+        says = says.partition(" (")[0].removesuffix(", without a known error")
     rank, host = cause.get("rank"), cause.get("host")
     who = f"rank {rank}: " if isinstance(rank, int) else f"{host} " if isinstance(host, str) else ""
     return to_single_line(who + says)

@@ -36,6 +36,19 @@ def test_unknown_word_is_no_run(tmp_path: Path, word: str) -> None:
         find_run(word, str(tmp_path))
 
 
+@pytest.mark.parametrize("runs", [0, 2])
+def test_a_hostfile_in_the_place_of_a_run_is_named_with_the_command_that_lists_its_runs(
+    tmp_path: Path, runs: int
+) -> None:
+    make_runs(tmp_path / "runs", runs)
+    hostfile = tmp_path / "my hosts.txt"
+    hostfile.write_text("gpu01\n")
+    for find in (find_run, lambda word, root: find_active_run(word, root, "stop")):
+        with pytest.raises(UsageError, match=r"my hosts.txt is a file, and RUN comes here") as caught:
+            find(str(hostfile), str(tmp_path / "runs"))
+        assert caught.value.hint.startswith(f"fanout ps '{hostfile}'   # lists your runs")
+
+
 def test_a_name_means_the_latest_run_with_it_or_the_active_one(tmp_path: Path) -> None:
     first, second, third, _ = make_runs(tmp_path, 4)
     for path in (first, second, third):

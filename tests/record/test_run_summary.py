@@ -30,8 +30,9 @@ def change_result(path: Path, **facts: Any) -> None:
     (path / "order.json").write_text("{}")
 
 
-def write_cause(path: Path, says: str, rank: int | None = 5) -> None:
-    (path / "verdict.json").write_text(json.dumps({"cause": {"says": says, "host": "gpu02", "rank": rank}}))
+def write_cause(path: Path, says: str, rank: int | None = 5, signature: str = "apart") -> None:
+    cause = {"signature": signature, "says": says, "host": "gpu02", "rank": rank}
+    (path / "verdict.json").write_text(json.dumps({"cause": cause}))
 
 
 @pytest.mark.parametrize(
@@ -73,18 +74,43 @@ def test_the_state_of_an_ended_run(tmp_path: Path, facts: dict[str, Any], state:
 
 
 @pytest.mark.parametrize(
-    ("says", "rank", "cause"),
+    ("signature", "says", "rank", "cause"),
     [
-        ("ran out of GPU memory", 5, "rank 5: ran out of GPU memory"),
-        ("ended with ValueError: bad label 7", 5, "rank 5: ValueError: bad label 7"),
-        ("was killed by SIGKILL, without a known error (by the OOM killer)", 5, "rank 5: was killed by SIGKILL"),
-        ("rebooted", None, "gpu02 rebooted"),
+        ("cuda-out-of-memory", "ran out of GPU memory", 5, "rank 5: ran out of GPU memory"),
+        ("python-exception", "ended with ValueError: bad label 7", 5, "rank 5: ValueError: bad label 7"),
+        (
+            "python-exception",
+            "ended with ValueError: bad shape (want 3 got 4)",
+            5,
+            "rank 5: ValueError: bad shape (want 3 got 4)",
+        ),
+        (
+            "python-exception",
+            "ended with OSError: bad, without a known error (a b)",
+            5,
+            "rank 5: OSError: bad, without a known error (a b)",
+        ),
+        (
+            "signal",
+            "was killed by SIGKILL, without a known error (by the OOM killer)",
+            5,
+            "rank 5: was killed by SIGKILL",
+        ),
+        (
+            "exit",
+            "ended by itself with exit 127, without a known error (no (such) command)",
+            5,
+            "rank 5: ended by itself with exit 127",
+        ),
+        ("exit", "ended by itself with exit 3, without a known error", 5, "rank 5: ended by itself with exit 3"),
+        ("lost", "was lost (no connection for 45 s (the connection was closed))", None, "gpu02 was lost"),
+        ("reboot", "rebooted", None, "gpu02 rebooted"),
     ],
 )
-def test_the_cause_is_one_short_phrase(tmp_path: Path, says: str, rank: int | None, cause: str) -> None:
+def test_the_cause_is_one_short_phrase(tmp_path: Path, signature: str, says: str, rank: int | None, cause: str) -> None:
     (path,) = make_runs(tmp_path, 1)
     change_result(path, exit_code=1)
-    write_cause(path, says, rank)
+    write_cause(path, says, rank, signature)
     assert [run.cause for run in list_run_summaries(str(tmp_path))] == [cause]
 
 
