@@ -93,3 +93,6 @@ def test_wheel_works_in_a_bare_environment(distributions: Path, tmp_path: Path) 
         assert "warning" not in version
         plan = run_command("fanout", "run", "--dry-run", "hosts.txt", "train.py", cwd=tmp_path, environ=environ)
         assert "--node-rank=1" in plan
+        hello = run_command("fanout", "demo", "--hello", cwd=tmp_path, environ=environ)
+        assert "the sum of all ranks is 1 over 2 ranks: right" in hello
+        assert not (tmp_path / ".demo").exists()
