@@ -1,11 +1,13 @@
-"""Texts about processes that outlived train.sh, and about calls that start processes elsewhere."""
+"""Texts about processes that outlived train.sh, calls that start processes elsewhere, and hosts that trained alone."""
 
 from __future__ import annotations
 
 import re
 
 from fanout.model.events import BackgroundEnd, BackgroundFound
+from fanout.model.hosts import fold_names
 from fanout.model.outcome import RunOutcome
+from fanout.model.rank_groups import find_separate_groups
 from fanout.model.state import RunState
 from fanout.text.sanitize import to_single_line
 from fanout.text.units import count_noun
@@ -35,6 +37,16 @@ def describe_background(state: RunState) -> list[str]:
         if how == "kept":
             lines += [f"to stop them on {host}, type there: kill {event.keeper}" for host, event in found]
     return lines
+
+
+def describe_separate_groups(state: RunState) -> list[str]:
+    """Return a line for the report if every host trained alone; [] if not."""
+    hosts = find_separate_groups(state)
+    if not hosts:
+        return []
+    return [
+        f"{fold_names(hosts)} each had a rank 0: every host trained as a group of its own (fanout check names the cause)"
+    ]
 
 
 def describe_outside_calls(outcome: RunOutcome) -> str:

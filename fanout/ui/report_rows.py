@@ -19,7 +19,7 @@ from fanout.record.paths import LogFileNames
 from fanout.text.paint import BOLD, RED, YELLOW, Painter
 from fanout.text.sanitize import sanitize_line, sanitize_lines, to_single_line
 from fanout.text.units import count_noun, format_duration
-from fanout.ui.background_text import describe_background, describe_outside_calls
+from fanout.ui.background_text import describe_background, describe_outside_calls, describe_separate_groups
 from fanout.ui.equal_messages import join_pids, split_pid
 from fanout.ui.planned_stop_text import describe_planned_stop
 
@@ -139,13 +139,14 @@ def list_log_location(facts: ReportFacts) -> list[ReportRow]:
 
 
 def list_notes(facts: ReportFacts) -> list[ReportRow]:
-    """Return the rows about a planned stop, gaps of the record, and background processes.
+    """Return the rows about a planned stop, gaps of the record, separate groups, and background processes.
 
     A gap has bytes that the launcher's disk did not take; the files hold zeros there.
     """
     return [
         *label_rows("save", describe_planned_stop(facts.state)),
         *label_rows("not recorded", facts.missing, YELLOW),
+        *label_rows("groups", describe_separate_groups(facts.state)),
         *label_rows("background", describe_background(facts.state)),
     ]
 

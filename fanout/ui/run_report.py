@@ -10,7 +10,7 @@ from fanout.model.hosts import fold_names
 from fanout.text.paint import BOLD, BOLD_RED, GREEN, Painter
 from fanout.text.sanitize import sanitize_line, sanitize_lines, sanitize_text
 from fanout.text.units import format_duration
-from fanout.ui.background_text import describe_background, describe_outside_calls
+from fanout.ui.background_text import describe_background, describe_outside_calls, describe_separate_groups
 from fanout.ui.report_headline import build_closing_line
 from fanout.ui.report_rows import (
     ReportFacts,
@@ -71,7 +71,11 @@ def format_success(facts: ReportFacts, paint: Painter) -> list[str]:
             else f"processes left on {fold_names(find_unclean(outcome))}"
         )
     ended = f"run {heading.run_id}: {outcome.headline} after {format_duration(outcome.seconds)}"
-    lines = [paint(GREEN, ended) + f"; {left}", *describe_background(facts.state)]
+    lines = [
+        paint(GREEN, ended) + f"; {left}",
+        *describe_separate_groups(facts.state),
+        *describe_background(facts.state),
+    ]
     if heading.log_dir:
         lines.append(f"logs: {shorten_home(heading.log_dir)}")
     return [*lines, *(f"slow: {sanitize_line(each, colour=False)}" for each in facts.slow)]

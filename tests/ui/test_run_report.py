@@ -10,7 +10,7 @@ import pytest
 
 from fanout.logs.tail import KEEP_BYTES, LogTails, extract_traceback
 from fanout.model import outcome
-from fanout.model.events import BackgroundFound, CleanedUp, HostLost, Interrupted, Leftover, OutsideCalled
+from fanout.model.events import BackgroundFound, CleanedUp, HostLost, Interrupted, Leftover, OutsideCalled, StreamOpened
 from fanout.ui.report_rows import ReportFacts
 from fanout.ui.run_report import build_report
 from tests import histories
@@ -90,6 +90,27 @@ def test_report_claims_clean_hosts_only_after_all_were_verified() -> None:
     text = render_report(lost_in_the_middle())
     assert "nothing: all" not in text
     assert "unknown: could not verify gpu02" in text
+
+
+@pytest.mark.parametrize(
+    ("second", "is_separate"),
+    [
+        (("rank 0", "rank 1", "rank 1 err"), True),
+        (("rank 2", "rank 3"), False),
+        (("rank 0", "rank 2", "rank 3"), False),
+        ((), False),
+    ],
+)
+def test_hosts_that_trained_alone_are_named_although_all_succeeded(second: tuple[str, ...], is_separate: bool) -> None:
+    """A launcher without the number of hosts gives each host the same ranks; a helper of each host is no group."""
+    run = History("gpu01", "gpu02").connect_hosts().start_hosts()
+    for host, names in (("gpu01", ("rank 0", "rank 1")), ("gpu02", second)):
+        for number, name in enumerate(names, 1):
+            run.add_events(StreamOpened(at=run.at, host=host, stream=number, name=name))
+    run.pass_time(1.0).end_hosts(*run.hosts).release_hosts(*run.hosts)
+    text = render_report(run)
+    assert "succeeded" in text
+    assert ("gpu[01-02] each had a rank 0: every host trained as a group of its own" in text) is is_separate
 
 
 def test_leftover_process_is_reported_with_pid_and_wait_channel() -> None:
