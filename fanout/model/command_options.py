@@ -119,6 +119,10 @@ COMMAND_OPTIONS: tuple[Option, ...] = (
             "stacks": "print every rank's stack as one JSON object",
         },
     ),
+    Option(
+        "-v --verbose", "after a failure: also show what is equal on all hosts, and what was not checked",
+        kind=bool, default=False, commands=("check",),
+    ),
     Option("--strict", "treat warnings as failures", kind=bool, default=False, commands=("check",)),
     Option("--only", "run only these checks or groups (comma-separated)", metavar="NAMES", commands=("check",)),
     Option("--skip", "skip these checks or groups (comma-separated)", metavar="NAMES", commands=("check",)),

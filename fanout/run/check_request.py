@@ -41,7 +41,8 @@ def render_report(title: str, result: Preflight, context: CommandContext, stream
     """Return the report as text for this terminal. In a file or a pipe, lines are not wrapped."""
     look = choose_text_style(context.process.environ, stream, context.settings)
     width = max(60, min(context.process.columns, 140)) if stream.isatty() else None
-    style = check_report.ReportStyle(width=width, ascii=not look.unicode)
+    verbose = bool(context.request.given.get("verbose"))
+    style = check_report.ReportStyle(width=width, ascii=not look.unicode, verbose=verbose)
     lines = check_report.render_check_report(title, result.case, result.findings, result.seconds, style)
     return "\n".join(paint_check_report(lines, Painter(look.colour))) + "\n"
 

@@ -15,16 +15,27 @@ import pytest
 
 from fanout.checks.engine import explanations
 from fanout.checks.engine.catalogue import CATALOGUE
+from fanout.checks.engine.cause_folding import fold_consequences
 from fanout.checks.engine.check_json import build_check_record
-from fanout.checks.engine.check_report import MOST_ROWS, ReportStyle, merge_rows, render_check_report
-from fanout.checks.engine.definition import CheckContext
+from fanout.checks.engine.check_report import MOST_ROWS, ReportStyle, merge_findings, merge_rows, render_check_report
+from fanout.checks.engine.definition import CheckContext, CheckFinding
 from fanout.checks.engine.evaluation import judge_all_checks
 from fanout.checks.engine.host_table import build_rows
 from fanout.model.errors import UsageError
 from fanout.text import wrap
-from tests.checks.changes import Fault, build_process, lose_host, set_dial, set_mesh, silence_host, take_port
+from tests.checks.changes import (
+    Fault,
+    build_process,
+    lose_host,
+    set_dial,
+    set_fact,
+    set_mesh,
+    silence_host,
+    take_port,
+)
 from tests.checks.faults import FAULTS
-from tests.checks.kit import build_healthy_case, build_hosts, change_fact
+from tests.checks.kit import build_healthy_case, build_hosts, build_missing_file, change_fact
+from tests.ui.goldens import Terminal, same_as_golden
 
 GOLDEN = Path(__file__).parent / "golden"
 WIDE, NARROW, OLD, PIPE = ReportStyle(), ReportStyle(width=80), ReportStyle(ascii=True), ReportStyle(width=None)
@@ -82,6 +93,78 @@ def test_the_screen_equals_the_recorded_one(
     if os.environ.get("FANOUT_GOLDEN") == "write":
         golden.write_text(text, encoding="utf-8")
     assert text == golden.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(80, 24), (100, 30), (140, 40)])
+@pytest.mark.parametrize(("name", "change"), [("good", lambda case: case), ("failing", break_four_hosts)])
+def test_the_last_screen_of_a_check(
+    name: str, change: Callable[[CheckContext], CheckContext], columns: int, rows: int
+) -> None:
+    """The failures and what to type are on the screen, however low it is."""
+    case, terminal = change(build_healthy_case()), Terminal(columns, rows)
+    style = ReportStyle(width=columns)
+    lines = render_check_report("fanout check hosts.txt", case, judge_all_checks(CATALOGUE, case), 2.3, style)
+    terminal.feed_text("\n".join(lines) + "\n")
+    screen = "\n".join(line.rstrip() for line in terminal.screen.display).rstrip() + "\n"
+    same_as_golden(f"end-{name}-{columns}x{rows}", screen, GOLDEN)
+
+
+def test_failures_are_last_and_equal_facts_are_hidden_after_a_failure() -> None:
+    case = break_four_hosts(build_healthy_case())
+    findings = judge_all_checks(CATALOGUE, case)
+    headings = [line for line in render_check_report("check", case, findings, 2.3, WIDE) if line.isupper()]
+    assert headings == ["WARNINGS", "FAILED"]
+    shown = render_check_report("check", case, findings, 2.3, ReportStyle(verbose=True))
+    order = [shown.index(line) for line in ("SAME ON gpu[01-02,04]", "NOT CHECKED", "WARNINGS", "FAILED")]
+    assert order == sorted(order)
+    assert any("-v shows" in line for line in render_check_report("check", case, findings, 2.3, WIDE))
+    healthy = build_healthy_case()
+    lines = render_check_report("check", healthy, judge_all_checks(CATALOGUE, healthy), 2.3, WIDE)
+    assert any(line.startswith("SAME ON") for line in lines)
+
+
+def mount_other_directory(case: CheckContext) -> CheckContext:
+    """Return gpu03 with another directory of the file server at the work directory: none of the run's files is there."""
+    mount = {"type": "nfs4", "source": "nas:/old", "point": "/home/ann/proj", "options": "rw", "of": "rw,hard"}
+    for what, name in (("script", "train.sh"), ("task", "task.py"), ("config", "cfg.yaml")):
+        case = set_fact(f"files/{what}", build_missing_file(f"/home/ann/proj/{name}"))(case)
+    return set_fact("files/workdir/mount", mount)(case)
+
+
+def mount_nothing(case: CheckContext) -> CheckContext:
+    """Return gpu03 with an empty work directory."""
+    return next(fault for fault in FAULTS if (fault.check, fault.label) == ("workdir", "empty")).change(case)
+
+
+@pytest.mark.parametrize(("change", "saw"), [(mount_nothing, "is empty"), (mount_other_directory, "has other files")])
+def test_a_wrong_mount_at_the_work_directory_is_one_failure(
+    change: Callable[[CheckContext], CheckContext], saw: str
+) -> None:
+    case = change(build_healthy_case())
+    case = set_fact("software/absent", ["llada2"])(
+        replace(case, request=replace(case.request, own={"llada2": "llada2"}))
+    )
+    found = fold_consequences(judge_all_checks(CATALOGUE, case))
+    (failure,) = (finding for finding in found if finding.level == "fail")
+    assert (failure.check, failure.hosts) == ("workdir", ("gpu03",))
+    assert saw in failure.saw
+    assert "findmnt -T /home/ann/proj" in failure.advice
+    assert [finding.check for finding in found if finding.level == "warn"] == []
+    assert not any("pip" in finding.advice for finding in found)
+
+
+def test_one_finding_of_several_hosts_is_one_row_although_their_logins_differ() -> None:
+    findings = [
+        CheckFinding(check="reached", group="ssh", level="fail", hosts=(name,), saw=f"ann@10.0.0.{at}:22  Permission denied", advice=f"try:  ssh-copy-id ann@10.0.0.{at}")
+        for at, name in enumerate(("gpu03", "gpu04"), 3)
+    ]  # fmt: skip
+    killed = [
+        replace(findings[0], saw="port 1 is held", advice=f"stop it:  ssh -p 22 gpu03 kill {pid}") for pid in (1, 2)
+    ]
+    (merged,) = merge_findings(findings)
+    assert merged.hosts == ("gpu03", "gpu04")
+    assert merged.advice.endswith("(likewise on the others)")
+    assert len(merge_findings(killed)) == 2
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.id)

@@ -1,4 +1,4 @@
-"""Check report: a table of hosts, then failures, warnings, notes, and facts that all hosts share. Pure.
+"""Check report: a table of hosts, facts that all hosts share, notes, warnings, failures, and what to type last. Pure.
 
 Symbols carry the meaning without colour (``✓ ! ✗``, in ASCII ``ok ! x``). Equal findings of several hosts are merged.
 With more than 24 hosts, equal rows of the table are merged.
@@ -6,9 +6,10 @@ With more than 24 hosts, equal rows of the table are merged.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fanout.checks.deep import torch_table
 from fanout.checks.engine.definition import CheckContext, CheckFinding, Level
@@ -24,6 +25,9 @@ _SYMBOLS: dict[Level, tuple[str, str]] = {
     "fail": ("✗", "x"), "warn": ("!", "!"), "info": ("·", "-"), "skip": ("–", "-"), "ok": ("✓", "ok"),
 }  # fmt: skip
 _DISPENSABLE = ("cpus", "procs", "login", "mem free", "driver", "disk free", "clock", "torch")  # dropped if too wide
+_HINT = ["", "-v shows what is equal on all hosts, and what was not checked"]
+#: What differs between hosts with the same finding: the login of a command, and the address of a host.
+_LOGIN = re.compile(r"\bssh (?:-\S+(?: [^-\s]\S*)? )*[^-\s]\S*(?= )|[\w.-]+@[\w.:%\[\]-]+")
 _SAME = (
     "workdir",
     "shared",
@@ -41,10 +45,11 @@ _SAME = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportStyle:
-    """Width of the terminal in columns (None: no terminal, no wrapping), and whether it is limited to ASCII."""
+    """Width of the terminal in columns (None: no terminal, no wrapping), limit to ASCII, and how much is shown."""
 
     width: int | None = 100
     ascii: bool = False
+    verbose: bool = False  # show what all hosts share and what was not checked also after a failure
 
     def get_symbol(self, level: Level) -> str:
         return _SYMBOLS[level][self.ascii]
@@ -66,12 +71,13 @@ def render_check_report(
     lines = [*_render_header(title, rows, seconds, style).splitlines(), ""]
     lines += _render_table(rows, style)
     lines += torch_table.render_bandwidth_tables(case)
-    for heading, level in (("FAILED", "fail"), ("WARNINGS", "warn"), ("NOTES", "info")):
+    rest = [*_render_shared_facts(case, findings, style), *_render_skipped_checks(case, findings, style)]
+    has_failed = any(finding.level == "fail" for finding in findings)
+    lines += rest if style.verbose or not has_failed else _HINT * bool(rest)
+    for heading, level in (("NOTES", "info"), ("WARNINGS", "warn"), ("FAILED", "fail")):
         chosen = merge_findings([finding for finding in findings if finding.level == level])
         if chosen:
             lines += ["", heading, *_render_findings(chosen, style)]
-    lines += _render_shared_facts(case, findings, style)
-    lines += _render_skipped_checks(case, findings, style)
     lines += ["", *_render_closing(case, rows, findings, style)]
     return tuple(style.to_plain_text(line).rstrip() for line in lines)
 
@@ -141,11 +147,11 @@ def merge_rows(rows: Sequence[CheckRow]) -> list[CheckRow]:
 
 
 def merge_findings(findings: Sequence[CheckFinding]) -> list[CheckFinding]:
-    """Merge equal findings of several hosts; the host's own name in the text is no difference."""
+    """Merge equal findings of several hosts; the name and the login of the host itself are no difference."""
     groups: dict[tuple[str, str, str], list[CheckFinding]] = {}
     for finding in findings:
         groups.setdefault(
-            (finding.check, _remove_host_name(finding, finding.saw), _remove_host_name(finding, finding.advice)), []
+            (finding.check, _mask_host(finding, finding.saw), _mask_host(finding, finding.advice)), []
         ).append(finding)
     result = []
     for group in groups.values():
@@ -153,16 +159,13 @@ def merge_findings(findings: Sequence[CheckFinding]) -> list[CheckFinding]:
         hosts = tuple(dict.fromkeys(host for finding in group for host in finding.hosts))
         differ = any(finding.advice != first.advice for finding in group)
         advice = f"{first.advice}   (likewise on the others)" if differ else first.advice
-        result.append(
-            CheckFinding(
-                check=first.check, group=first.group, level=first.level, hosts=hosts, saw=first.saw, advice=advice
-            )
-        )
+        result.append(replace(first, hosts=hosts, advice=advice))
     return result
 
 
-def _remove_host_name(finding: CheckFinding, text: str) -> str:
-    return text.replace(finding.hosts[0], "\0") if len(finding.hosts) == 1 else text
+def _mask_host(finding: CheckFinding, text: str) -> str:
+    """Return the text without the name and the login of the host, if the finding is about one host."""
+    return _LOGIN.sub("\0", text.replace(finding.hosts[0], "\0")) if len(finding.hosts) == 1 else text
 
 
 def _render_findings(findings: Sequence[CheckFinding], style: ReportStyle) -> list[str]:

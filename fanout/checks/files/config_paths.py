@@ -7,7 +7,7 @@ from typing import Any
 
 from fanout.checks.engine.definition import Check, CheckContext, CheckRequest, CheckResult, fail, info, skip, warn
 from fanout.checks.files import task_config
-from fanout.checks.files.input_files import advise_remount
+from fanout.checks.files.input_files import advise_remount, find_project_hosts
 
 
 def _judge_data(case: CheckContext) -> Iterator[CheckResult]:
@@ -41,9 +41,9 @@ def _judge_data(case: CheckContext) -> Iterator[CheckResult]:
 
 
 def is_in_missing_workdir(case: CheckContext, name: str, row: Mapping[str, Any]) -> bool:
-    """Return whether a path lies in a work directory that is missing or empty, which another check reports."""
+    """Return whether a path lies in a work directory without the project, which another check reports."""
     top = case.facts[name]["files"].get("workdir", {})
-    is_missing = top.get("kind") != "directory" or top.get("entries") == 0
+    is_missing = top.get("kind") != "directory" or top.get("entries") == 0 or bool(find_project_hosts(case, name))
     return is_missing and str(row["path"]).startswith(f"{str(top.get('path', '')).rstrip('/')}/")
 
 

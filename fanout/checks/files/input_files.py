@@ -53,27 +53,56 @@ def _judge_workdir(case: CheckContext) -> Iterator[CheckResult]:
             )
         elif full and row.get("entries") == 0:
             yield _judge_empty_workdir(case, name, row, full)
+        elif has := find_project_hosts(case, name):
+            yield _judge_other_workdir(case, name, row, has)
         else:
             yield ok(name, path)
 
 
+def find_project_hosts(case: CheckContext, name: str) -> tuple[str, ...]:
+    """Return the hosts that have all files of the run; () unless the work directory of ``name`` has none of them."""
+    lacking = _list_project_files(case, name, "missing")
+    if len(lacking) < 2 or _list_project_files(case, name, "file"):
+        return ()
+    return tuple(other for other in case.get_section("files") if lacking <= _list_project_files(case, other, "file"))
+
+
+def _list_project_files(case: CheckContext, name: str, kind: str) -> set[str]:
+    """Return which of script, task and config are of this kind below the work directory of the host."""
+    files = case.facts[name].get("files", {})
+    top = f"{str(files.get('workdir', {}).get('path', '')).rstrip('/')}/"
+    rows = {what: files[what] for what in ("script", "task", "config") if what in files}
+    return {what for what, row in rows.items() if row["kind"] == kind and str(row["path"]).startswith(top)}
+
+
+def _judge_other_workdir(case: CheckContext, name: str, row: Mapping[str, Any], has: tuple[str, ...]) -> CheckResult:
+    """Return the failure for a work directory with other files than the project: usually another mount."""
+    how, cure = _explain_mount(case, name, row, has)
+    return fail(
+        name, f"{row['path']} has other files{how}; {fold_names(has)} {_count_verb(has)} the project in it", cure
+    )
+
+
 def _judge_empty_workdir(case: CheckContext, name: str, row: Mapping[str, Any], full: tuple[str, ...]) -> CheckResult:
     """Return the failure for an empty work directory: usually a wrong or a missing mount."""
+    how, cure = _explain_mount(case, name, row, full)
+    return fail(name, f"{row['path']} is empty{how}; {fold_names(full)} {_count_verb(full)} the project in it", cure)
+
+
+def _count_verb(hosts: tuple[str, ...]) -> str:
+    return "has" if len(hosts) == 1 else "have"
+
+
+def _explain_mount(case: CheckContext, name: str, row: Mapping[str, Any], full: tuple[str, ...]) -> tuple[str, str]:
+    """Return what is mounted at the work directory, "" if nothing is, and what to type. ``full`` have the project."""
     path, mount = row["path"], row.get("mount", {})
-    on_top = mount.get("point") == row.get("real")
-    read_only = "ro" in mount.get("options", "").split(",")
-    how = (
-        f" ({mount['type']} of {mount['source']} is mounted there{', read-only' if read_only else ''})"
-        if on_top
-        else ""
-    )
-    if on_top:
-        cure = f"see what is mounted there:  {case.format_remote_command(name, 'findmnt -T ' + quote(path))}   {fold_names(full)} has it from  {case.format_remote_command(full[0], 'findmnt -T ' + quote(path))}"
-    else:
-        cure = _advise_copy_directory(case, path, name, full)
-    return fail(
-        name, f"{path} is empty{how}; {fold_names(full)} {'has' if len(full) == 1 else 'have'} the project in it", cure
-    )
+    if mount.get("point") != row.get("real"):
+        return "", _advise_copy_directory(case, path, name, full)
+    read_only = ", read-only" if "ro" in mount.get("options", "").split(",") else ""
+    look = "findmnt -T " + quote(path)
+    cure = f"see what is mounted there:  {case.format_remote_command(name, look)}   "
+    cure += f"{fold_names(full)} {_count_verb(full)} it from  {case.format_remote_command(full[0], look)}"
+    return f" ({mount['type']} of {mount['source']} is mounted there{read_only})", cure
 
 
 def _describe_missing_path(row: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ def _judge_imports(case: CheckContext) -> Iterator[CheckResult]:
     found = case.get_section("software")
     own = {module: (name, path) for name, row in found.items() for module, path in row.get("own", {}).items()}
     for name, row in found.items():
-        yield from _judge_module(case, name, row)
+        yield from _judge_module(case, name, row, own)
         parts = _name_module_parts(case)
         absent = [module for module in row["absent"] if module not in (*case.request.unsure, *parts)]
         unsure = [module for module in row["absent"] if module in case.request.unsure]
@@ -44,15 +44,24 @@ def _name_module_parts(case: CheckContext) -> tuple[str, ...]:
     return (module.partition(".")[0], module, f"{module}.__main__") if module else ()
 
 
-def _judge_module(case: CheckContext, name: str, row: Mapping[str, Any]) -> Iterator[CheckResult]:
-    """Yield a failure if that Python cannot run the module of ``-m MODULE``."""
+def _judge_module(
+    case: CheckContext, name: str, row: Mapping[str, Any], own: Mapping[str, tuple[str, str]]
+) -> Iterator[CheckResult]:
+    """Yield a failure if that Python cannot run the module of ``-m MODULE``.
+
+    ``own``: module of the project -> the host that has it, and its path.
+    """
     lacks = [part for part in _name_module_parts(case) if part in row["absent"]]
     if not lacks:
         return
     level = fail if _is_python_of_task(case, name) else warn
     module, python = case.request.module, row["executable"]
     package = module.partition(".")[0]
-    if lacks[0] == package:
+    if lacks[0] == package and package in own:
+        there, path = own[package]
+        saw = f"-m {module}: {python} has no {package}, which {there} has at {path}"
+        yield level(name, saw, f"copy it:  {case.commands.copy_module(path, there, name)}")
+    elif lacks[0] == package:
         yield level(name, f"-m {module}: {python} has no {package}", _advise_install(case, name, row, [package]))
     elif lacks[0] == module:
         look = case.format_remote_command(name, f"{quote(python)} -m pip show --files {quote(package)}")
