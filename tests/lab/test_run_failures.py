@@ -21,7 +21,6 @@ def test_the_report_names_the_host_that_failed(project: Project) -> None:
     assert not any(list_processes(host, "sleep") for host in project.lab.hosts)
     assert done.err.endswith(project.read_report())
     same_as_golden("run-failed", project.read_report())
-    same_as_golden("run-failed-short", project.run_fanout("report").out)
 
 
 FAILURES = [
@@ -37,7 +36,7 @@ FAILURES = [
 def test_the_exit_status_is_the_first_cause(project: Project, line: str, code: int, words: str) -> None:
     """Signals as 128 + n, a failing pipe ending in tee, and the shell's own 126 and 127, all as they are."""
     project.write_train_script(f"[ $NODE_RANK = 1 ] || exec sleep 1002\n{line}\n")
-    done = project.run_training("--last-words", "0")
+    done = project.run_training("--last-words", "0", "--full")
     assert done.code == code, done.all
     assert f"h2: {words}" in done.err
     assert f"{OTHERS}: stopped by fanout" in done.err
@@ -46,7 +45,7 @@ def test_the_exit_status_is_the_first_cause(project: Project, line: str, code: i
 def test_a_rank_that_is_killed_from_outside_is_the_cause(project: Project, lab4: Lab) -> None:
     """After ``kill -9`` on one host, the others are victims, not causes."""
     project.write_train_script('echo "start $NODE_RANK"\npython3 -c "import time; time.sleep(1003)"\n')
-    run = project.begin_training("--last-words", "0")
+    run = project.begin_training("--last-words", "0", "--full")
     run.wait_for_output("start 0", "start 1", "start 2", "start 3")
     kill_processes(lab4["h3"], "time.sleep(1003)")
     done = run.wait_for_end()
