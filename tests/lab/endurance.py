@@ -21,7 +21,15 @@ from pathlib import Path
 
 from tests.lab import ns
 from tests.lab.drive import Project, list_processes
-from tests.lab.endurance_check import Row, Struck, compare_attempts, compare_logs, find_overlaps, read_attempts
+from tests.lab.endurance_check import (
+    SAVE_STEPS,
+    Row,
+    Struck,
+    compare_attempts,
+    compare_logs,
+    find_overlaps,
+    read_attempts,
+)
 from tests.lab.endurance_faults import draw_faults
 from tests.lab.endurance_play import EnduranceRun
 from tests.lab.lab import Lab
@@ -43,7 +51,7 @@ TASK = ("own_log_task.py", "tasks/train_llada2_bd.py", "configs/sft/llada2_mini_
 
 def build_arguments(output: str, steps: int) -> tuple[str, ...]:
     """Return the task and its arguments: a checkpoint every 20 steps, a line for every step."""
-    numbers = ("--train.max_steps", str(steps), "--train.save_steps", "20", "--train.log_steps", "1")
+    numbers = ("--train.max_steps", str(steps), "--train.save_steps", str(SAVE_STEPS), "--train.log_steps", "1")
     more = ("--train.keep_last_n", "2", "--train.num_train_epochs", "50", "--train.timeout_s", "300")
     return (*TASK, "--train.output_dir", output, *numbers, *more)
 
