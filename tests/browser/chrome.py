@@ -98,6 +98,18 @@ class Chrome:
         while not any(message["method"] == "Page.loadEventFired" for message in self.messages):
             self.messages.append(self._read_message())
 
+    def wait_for_load(self, *, expected: bool = True) -> None:
+        """Wait until the page has loaded itself again; unless ``expected``, until three seconds passed without that."""
+        until = time.monotonic() + (SECONDS if expected else 3.0)
+        self.messages.clear()
+        while not any(message["method"] == "Page.loadEventFired" for message in self.messages):
+            try:
+                self.messages.append(self._read_message(until))
+            except TimeoutError:
+                assert not expected, "the page does not load itself again"
+                return
+        assert expected, "the page loads itself again"
+
     def evaluate_expression(self, expression: str) -> Any:
         """Return the value of an expression in the page."""
         result = self.call_method("Runtime.evaluate", expression=expression, returnByValue=True)
@@ -129,8 +141,8 @@ class Chrome:
         sent = [message["params"] for message in self.messages if message["method"] == "Network.requestWillBeSent"]
         return [one["request"]["url"] for one in sent]
 
-    def _read_message(self) -> dict[str, Any]:
-        until = time.monotonic() + SECONDS
+    def _read_message(self, until: float | None = None) -> dict[str, Any]:
+        until = time.monotonic() + SECONDS if until is None else until
         while b"\0" not in self._rest:
             ready, _, _ = select.select([self._read], [], [], max(0.0, until - time.monotonic()))
             if not ready:
