@@ -20,11 +20,11 @@ from fanout.model.option_table import options_of
 from tests.demo.demo_client import log_in, run_command
 from tests.process_contexts import build_process
 
-SEEN = {  # the first cause in the report, by the failure
-    "oom": r"first cause\s+rank 1 on \S+ .*\n\s+ran out of memory",
-    "hang": r"first cause\s+rank 1 on \S+ .*\n\s+is in get \(task\.py:\d+\) while the others wait in all_reduce",
-    "import": r"first cause\s+rank 1 on \S+ .*\n\s+has no module demo_missing_module",
-    "lost-host": r"first cause\s+127\.0\.0\.3\n\s+was lost",
+SEEN = {  # the first cause in the headline of the report, by the failure
+    "oom": r"FAILED after .*: rank 1 on 127\.0\.0\.3 ran out of memory",
+    "hang": r"HUNG.*: rank 1 on 127\.0\.0\.3 is in get \(task\.py:\d+\) while the others wait in all_reduce",
+    "import": r"FAILED after .*: rank 1 on 127\.0\.0\.3 has no module demo_missing_module",
+    "lost-host": r"FAILED after .*: 127\.0\.0\.3 was lost",
 }
 
 
