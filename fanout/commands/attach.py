@@ -29,11 +29,13 @@ from fanout.run.attached_view import AttachedView
 from fanout.run.command_context import CommandContext, load_command_context
 from fanout.run.guardian import Guardian
 from fanout.run.live_stacks import CommandStacks
+from fanout.run.notifications import describe_cause, resume_notifications
 from fanout.run.process_context import ProcessContext
 from fanout.run.recorded_report import rebuild_report
 from fanout.run.run_context import select_hosts
 from fanout.run.save_watch import SaveRequestWatch
 from fanout.run.slow_ranks import SlowRankReporter
+from fanout.run.step_progress import StepProgress
 from fanout.run.stop_signals import filter_handled_signals
 from fanout.ui.run_report import build_report
 
@@ -156,7 +158,8 @@ def _run_replacement(order: run_handle.RunHandle, context: CommandContext, paren
     detach.redirect_output(order.directory)
     guardian.watch_run(order.to_json())
     recorded = RunReader(order.directory)
-    tails, pace = LogTails(), SlowRankReporter(muted=True)
+    tails, pace, steps = LogTails(), SlowRankReporter(muted=True), StepProgress()
+    notifications, problems = resume_notifications(order, process.environ, steps)
     collector = _build_collector(recorded, context)
 
     def note(text: str) -> None:
@@ -167,8 +170,8 @@ def _run_replacement(order: run_handle.RunHandle, context: CommandContext, paren
         order,
         by=process.login,
         agent=process.has_ssh_agent,
-        learners=[tails, collector, pace],
-        views=[diagnosis.HangReporter(collector, note)],
+        learners=[tails, collector, pace, steps],
+        views=[diagnosis.HangReporter(collector, note), notifications],
     )
     taken.session.add_subscriber(SaveRequestWatch(split_attempt_path(order.directory)[0], taken.pool))
     pace.outputs.append(note)
@@ -184,6 +187,8 @@ def _run_replacement(order: run_handle.RunHandle, context: CommandContext, paren
                 recorded.heading, taken.session.state, outcome, verdict, tails, slow=slow
             )
             taken.record.finish(outcome, build_report(facts))
+        for problem in (*problems, *notifications.finish(outcome, describe_cause(verdict))):
+            process.print_message(problem)  # into the record: the output of this process goes there
     finally:
         taken.close()
     if outcome.is_clean:

@@ -73,7 +73,9 @@ def run_stop(request: Request, process: ProcessContext) -> int:
     by, agent = process.login, process.has_ssh_agent
     views = [PlannedStopPrinter(process)] if save is not None else []
     why = f"stopped by {by}"
-    state = takeover.end_run(order, by=by, agent=agent, reason="stop-command", why=why, save=save, views=views)
+    state = takeover.end_run(
+        order, process.environ, by=by, agent=agent, reason="stop-command", why=why, save=save, views=views
+    )
     return _print_state(state, process)
 
 

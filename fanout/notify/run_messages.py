@@ -39,11 +39,11 @@ class RunMessages:
         self._hangs = hang_detection.HangWatch()
         self._progress: Progress = lambda: (None, None)
 
-    def begin_attempt(self, number: int, hosts: Sequence[str], progress: Progress) -> None:
-        """Begin an attempt. ``progress`` returns its newest step and loss."""
+    def begin_attempt(self, number: int, hosts: Sequence[str], progress: Progress, *, is_started: bool = False) -> None:
+        """Begin an attempt. ``progress`` returns its newest step and loss. ``is_started``: its start was reported."""
         self._blank = replace(self._blank, attempt=number, hosts=tuple(hosts))
         self._progress = progress
-        self._is_started, self._hangs = False, hang_detection.HangWatch()
+        self._is_started, self._hangs = is_started, hang_detection.HangWatch()
 
     def __call__(self, event: Event, state: RunState) -> None:
         if self._began_at is None:

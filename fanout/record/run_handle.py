@@ -21,6 +21,7 @@ _REACHING = (
     "fanout",
     "hook",
     "notify",
+    "metrics_file",
     *policy.POLICY_SETTINGS,
 )
 

@@ -37,7 +37,7 @@ from fanout.run.fence_watch import FenceWatch
 from fanout.run.launch import Launch, RunResources
 from fanout.run.launch_check import list_absent_hosts, list_faulty_hosts
 from fanout.run.launcher_host import list_host_warnings
-from fanout.run.notifications import Notifications
+from fanout.run.notifications import Notifications, describe_cause
 from fanout.run.recovery_options import build_recovery_options
 from fanout.run.run_context import RunContext
 from fanout.run.run_screen import RunScreen
@@ -74,14 +74,16 @@ class AttemptLoop:
         for warning in list_host_warnings(self.context, self.files):
             self.context.process.print_message(warning)
         self.first.check_plan()
-        notifications = Notifications(self.context)  # its errors come before there is a record
+        notifications = Notifications(
+            self.context.settings, self.context.process.environ
+        )  # its errors come before there is a record
         self._make_directory()
         self._write_command()
         once = parent_pipe.deliver_once if parent_pipe is not None else None
         with ExitStack() as locks, route_signals(once=once) as router:
             screen = self._open_screen(parent_pipe, partial(router.handle_signal, signal.SIGINT, None))
             locks.callback(screen.close)
-            notifications.begin(self.run_id, self.first.directory)
+            notifications.begin(self.first.heading, self.first.directory)
             resources = RunResources(router=router, locks=locks, screen=screen, clock=self._clock)
             return self._run_attempts(resources, notifications)
 
@@ -326,7 +328,8 @@ class AttemptLoop:
                 reported.outcome = stop_between_attempts(reported.outcome, number, launch.attempt.number)
         holder.release()
         code = reported.finish(partial(render_attempts, self._records))
-        notifications.finish(reported.outcome, reported.verdict)
+        for problem in notifications.finish(reported.outcome, describe_cause(reported.verdict)):
+            self.context.process.print_message(problem)
         return code
 
     def _append_record(self, launch: Launch, record: AttemptRecord) -> None:

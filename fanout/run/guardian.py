@@ -75,14 +75,9 @@ def main() -> None:
     )
     if writer_lock.acquire_lock(wanted.directory, ours) is None:
         return  # another launcher has resumed the run already
-    state = takeover.end_run(wanted, by="the guardian", agent=False, reason="launcher-died", why="the launcher died")
-    if wanted.settings.hook or wanted.settings.notify:
-        from fanout.model.outcome import outcome_of
-        from fanout.run.notifications import report_resumed_end
-
-        outcome = outcome_of(state)
-        left = "nothing is left on the hosts" if outcome.is_clean else "not every host was verified"
-        report_resumed_end(wanted, outcome, f"the launcher died; the guardian stopped the run, and {left}", os.environ)
+    takeover.end_run(
+        wanted, os.environ, by="the guardian", agent=False, reason="launcher-died", why="the launcher died"
+    )
 
 
 if __name__ == "__main__":

@@ -32,10 +32,12 @@ def load_settings(request: Request, process: ProcessContext) -> LoadedSettings:
     loaded = merge_settings(flags, process.environ, _find_config_files(process))
     loaded = _locate_hostfile(loaded)
     settings = loaded.settings
-    if settings.ssh_config not in ("", "none"):  # the guardian and `stop` may run in another directory
-        path = os.path.abspath(os.path.join(process.cwd, os.path.expanduser(settings.ssh_config)))
-        loaded = dataclasses.replace(loaded, settings=dataclasses.replace(settings, ssh_config=path))
-    return loaded
+    absolute = {  # the guardian, `stop` and `attach` may run in another directory
+        name: os.path.abspath(os.path.join(process.cwd, os.path.expanduser(path)))
+        for name in ("ssh_config", "metrics_file")
+        if (path := getattr(settings, name)) not in ("", "none")
+    }
+    return dataclasses.replace(loaded, settings=dataclasses.replace(settings, **absolute)) if absolute else loaded
 
 
 def _locate_hostfile(loaded: LoadedSettings) -> LoadedSettings:

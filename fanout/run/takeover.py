@@ -8,7 +8,7 @@ launcher stopped. Each host's log continues at its last byte, and new events are
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from fanout.model.actions import StopReason
@@ -20,6 +20,7 @@ from fanout.model.policy import policy_of
 from fanout.model.run_info import RunInfo
 from fanout.model.state import HostState, Phase, RunState, apply_event
 from fanout.model.subscriber import Subscriber
+from fanout.record.index import has_ended
 from fanout.record.run_handle import RunHandle
 from fanout.record.run_reader import RunReader, apply_recorded_event, reopen_host
 from fanout.record.run_writer import RunWriter
@@ -28,7 +29,9 @@ from fanout.remote.fd_limit import raise_file_limit
 from fanout.remote.login import ConnectionOptions
 from fanout.remote.pool import Clock, ConnectionPool
 from fanout.remote.transports.select import TransportSelector
+from fanout.run.notifications import resume_notifications
 from fanout.run.session import Session
+from fanout.run.step_progress import StepProgress
 from fanout.ui.report_rows import ReportFacts
 from fanout.ui.run_report import build_report
 
@@ -142,6 +145,7 @@ class ResumedRun:
 
 def end_run(
     order: RunHandle,
+    environ: Mapping[str, str],
     *,
     by: str,
     agent: bool,
@@ -150,14 +154,23 @@ def end_run(
     save: SaveRequest | None = None,
     views: Sequence[Subscriber] = (),
 ) -> RunState:
-    """Stop the run and complete its record, with ``save`` after its ranks could save. Return the final state."""
-    taken = ResumedRun(order, by=by, agent=agent, views=views, again=True)
+    """Stop the run and complete its record, with ``save`` after its ranks could save. Return the final state.
+
+    The hook, the services and the metrics file get the end of the run, unless the run had ended before.
+    """
+    steps = StepProgress()
+    notifications = None if has_ended(order.directory) else resume_notifications(order, environ, steps)[0]
+    views = [*views, notifications] if notifications is not None else views
+    taken = ResumedRun(order, by=by, agent=agent, learners=[steps], views=views, again=True)
     try:
         taken.end_run(reason, why, save)
         outcome = outcome_of(taken.session.state)
         if outcome.is_clean and taken.record:
             facts = ReportFacts(heading=taken.heading, state=taken.session.state, outcome=outcome)
             taken.record.finish(outcome, build_report(facts))
+        if notifications is not None:
+            left = "nothing is left on the hosts" if outcome.is_clean else "not every host was verified"
+            notifications.finish(outcome, f"{why}; {by} stopped the run, and {left}")
         return taken.session.state
     finally:
         taken.close()
