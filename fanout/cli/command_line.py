@@ -53,7 +53,7 @@ def split_command_line(command: Command, words: Sequence[str]) -> SplitCommandLi
     fanout's flags may stand anywhere before the last positional. HOSTS is left out if the first word is a program, or
     if ``--`` comes before the command of ``exec``.
     """
-    takes = _list_flags(command)
+    takes = list_flags(command)
     line = SplitCommandLine()
     rest = list(words)
     most = command.most_positionals if command.most_positionals is not None else len(words)
@@ -138,12 +138,12 @@ def normalize_flag(word: str) -> str:
 
 def check_flags(command: Command, line: SplitCommandLine, argv: Sequence[str]) -> None:
     """Check that the command has all flags. Raises UsageError with the command line that was probably meant."""
-    known = _list_flags(command)
+    known = list_flags(command)
     for word in line.flags:
         flag = normalize_flag(word).partition("=")[0]
         if flag in known or (not flag.startswith("--") and flag[:2] in known):
             continue
-        others = [name for name in COMMANDS if flag in _list_flags(COMMANDS[name])]
+        others = [name for name in COMMANDS if flag in list_flags(COMMANDS[name])]
         if others:
             used = f"a flag of {', '.join(others[:3])}{' and others' if len(others) > 3 else ''}"
             raise UsageError(
@@ -172,7 +172,7 @@ def check_stray_flags(command: Command, line: SplitCommandLine) -> tuple[str, ..
     Raises UsageError for --dry-run there, because fanout would launch on all hosts instead.
     """
     tail, task = line.tail, " ".join(line.task)
-    own = {flag for flag in _list_flags(command) if flag.startswith("--")}
+    own = {flag for flag in list_flags(command) if flag.startswith("--")}
     own_tail = tail[: tail.index("--")] if "--" in tail else tail
     stray = [word for word in own_tail if normalize_flag(word).partition("=")[0] in own - {"--help"}]
     if any(normalize_flag(word) == "--dry-run" for word in stray):
@@ -195,7 +195,7 @@ def check_stray_flags(command: Command, line: SplitCommandLine) -> tuple[str, ..
     )
 
 
-def _list_flags(command: Command) -> dict[str, Option | None]:
+def list_flags(command: Command) -> dict[str, Option | None]:
     """Return each flag of the command, with its option if it takes a value."""
     rows = [row for group in ("", *command.groups) for row in options_of(command.name, group)]
     takes = {flag: None if row.const or row.kind is bool else row for row in rows for flag in row.flags}

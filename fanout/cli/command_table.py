@@ -7,6 +7,7 @@ from fanout.model.option import CONNECTION, LAUNCH, OUTPUT, RECORD, RECOVERY, SE
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 
 class Positional:
@@ -24,7 +25,7 @@ class Command:
     """One command: its help, its words, its groups of options, and its function.
 
     ``function``: an import path; only the chosen command is imported. It gets the request and the process context, and
-    with ``needs_parser`` also the parser of command lines.
+    with ``needs`` also a function of cli/, which is an import path too.
     ``takes_task``: the words after the positionals belong to the task, or are the command of ``exec``.
     ``flags_after``: fanout's flags may follow the last positional.
     ``missing_task``: (message, example) of the error for a command line without a task.
@@ -44,7 +45,7 @@ class Command:
         takes_task: bool = False,
         flags_after: bool = True,
         missing_task: tuple[str, str] | None = None,
-        needs_parser: bool = False,
+        needs: str = "",
         section: str = "",
         main_flags: tuple[str, ...] = (),
         epilog: str = "",
@@ -59,7 +60,7 @@ class Command:
         self.takes_task = takes_task
         self.flags_after = flags_after
         self.missing_task = missing_task
-        self.needs_parser = needs_parser
+        self.needs = needs
         self.section = section
         self.main_flags = main_flags
         self.epilog = epilog
@@ -87,13 +88,19 @@ class Command:
 
     def import_function(self) -> Callable[..., int]:
         """Import the module of the command and return its function."""
-        from importlib import import_module
-
-        module, _, name = self.function.partition(":")
-        function: Callable[..., int] = getattr(import_module(module), name)
-        return function
+        return import_function(self.function)
 
 
+def import_function(path: str) -> Callable[..., Any]:
+    """Import a function: ``package.module:name``."""
+    from importlib import import_module
+
+    module, _, name = path.partition(":")
+    function: Callable[..., Any] = getattr(import_module(module), name)
+    return function
+
+
+PARSER = "fanout.cli.parser:parse_arguments"
 #: Sections of the overview, in order.
 SECTIONS = ("launch", "watch", "after", "hosts")
 
@@ -104,6 +111,7 @@ TASK = Positional("task", "TASK", "training script, or -m MODULE; all words afte
 FORMAT = Positional("format", "FORMAT", "slurm, kubernetes, skypilot or dstack")
 LATEST_RUN = Positional("run", "RUN", "run id, part of it, name, or @-1 (default: the latest)", optional=True)
 ACTIVE_RUN = Positional("run", "RUN", "run id, part of it, name, or @-1 (default: the active run)", optional=True)
+SHELL = Positional("shell_name", "SHELL", "bash, zsh or fish", optional=True)
 NEW_FILE = Positional("file", "FILE", "file to create (default: hosts.txt)", optional=True)
 LOG_FILES = Positional("task", "FILE|DIR|RUN|-", "logs, a directory of logs, a run, or - for standard input", many=True)
 
@@ -127,7 +135,7 @@ _ROWS = (
     ),
     Command(
         "rerun", "[FLAGS] [RUN]", "Repeat a recorded run with its own command line.",
-        "fanout.commands.rerun:rerun_training", section="launch", positionals=(LATEST_RUN,), needs_parser=True,
+        "fanout.commands.rerun:rerun_training", section="launch", positionals=(LATEST_RUN,), needs=PARSER,
         groups=(LAUNCH, TIMEOUTS, RECOVERY, SELECTION, CONNECTION, OUTPUT, RECORD), main_flags=("--env",),
         epilog="Flags take precedence over those of the recorded run. Values of --env are not recorded: give them again. "
         "fanout reads the hostfile, the config and the code as they are now.",
@@ -142,7 +150,7 @@ _ROWS = (
     ),
     Command(
         "demo", "[FLAGS]", "Simulate hosts on this machine and train on them.", "fanout.commands.demo:run_demo",
-        section="launch", groups=(OUTPUT,), needs_parser=True, epilog="demo needs no root and no ssh server, and works in any directory. In a checkout, and if torch is installed, it trains "
+        section="launch", groups=(OUTPUT,), needs=PARSER, epilog="demo needs no root and no ssh server, and works in any directory. In a checkout, and if torch is installed, it trains "
         "tasks/train_llada2_bd.py. Otherwise it trains a small model with Python alone. At the end it deletes all its files except "
         "the record of the run. Exit status: that of the run.",
     ),
@@ -205,6 +213,15 @@ _ROWS = (
         "fanout.commands.lnav:run_lnav",
         epilog="lnav is a viewer of log files. After --install: lnav ~/.local/state/fanout/runs/RUN/events.jsonl, or the files "
         "in logs/ beside it.",
+    ),
+    Command(
+        "completion", "SHELL", "Print the script that completes fanout's words in a shell.",
+        "fanout.commands.completion:run_completion", positionals=(SHELL,), takes_task=True, flags_after=False,
+        needs="fanout.cli.completion:complete_words",
+        epilog="The script completes commands, flags, values, runs, hosts and files. Put it where the shell looks for it:\n"
+        "  fanout completion bash > ~/.local/share/bash-completion/completions/fanout\n"
+        "  fanout completion zsh > ~/.zfunc/_fanout      # a directory of fpath\n"
+        "  fanout completion fish > ~/.config/fish/completions/fanout.fish",
     ),
     Command(
         "hosts", "[FLAGS] HOSTS", "Show how fanout reads a hostfile.", "fanout.commands.hosts:run_hosts",

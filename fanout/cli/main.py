@@ -110,11 +110,12 @@ def _run_command(request: Request, out: SafeStream, err: SafeStream) -> int:
 
 def call_command(request: Request, process: ProcessContext) -> int:
     """Call the function of the request's command; return the exit status. Import only that command's module."""
-    from fanout.cli.command_table import COMMANDS
-    from fanout.cli.parser import parse_arguments
+    from fanout.cli.command_table import COMMANDS, import_function
 
     command = COMMANDS[request.verb]
-    return command.import_function()(request, process, *((parse_arguments,) if command.needs_parser else ()))
+    needs = (import_function(command.needs),) if command.needs else ()
+    status: int = command.import_function()(request, process, *needs)
+    return status
 
 
 def _terminal_width() -> int:

@@ -32,7 +32,7 @@ def load_settings(request: Request, process: ProcessContext) -> LoadedSettings:
     loaded = merge_settings(flags, process.environ, _find_config_files(process))
     loaded = _locate_hostfile(loaded)
     settings = loaded.settings
-    absolute = {  # the guardian, `stop` and `attach` may run in another directory
+    absolute: dict[str, Any] = {  # the guardian, `stop` and `attach` may run in another directory
         name: os.path.abspath(os.path.join(process.cwd, os.path.expanduser(path)))
         for name in ("ssh_config", "metrics_file")
         if (path := getattr(settings, name)) not in ("", "none")
