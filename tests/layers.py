@@ -37,6 +37,7 @@ PACKAGES = (
     Package(name="ui", layer=4, contains="live view, plain view, JSON, report, HTML page", start="live_view.py"),
     Package(name="notify", layer=4, contains="messages to hooks, chat services, Prometheus", start="message.py"),
     Package(name="run", layer=5, contains="launch, watch, stop, detach, take over a run", start="launch.py"),
+    Package(name="api", layer=6, contains="the functions of the Python API", start="calls.py"),
     Package(name="commands", layer=6, contains="one file per command of the command line", start="run.py"),
     Package(name="cli", layer=7, contains="argv to a command and its exit status", start="main.py"),
 )

@@ -59,7 +59,7 @@ NAMED_BY_TOPIC = ("fanout.commands", "fanout.agent.probes")
 
 def test_the_top_of_the_package_holds_only_packages() -> None:
     files = {path.name for path in (ROOT / "fanout").iterdir() if path.is_file()}
-    assert files == {"__init__.py", "__main__.py", "py.typed"}
+    assert files == {"__init__.py", "__init__.pyi", "__main__.py", "py.typed"}
     folders = {path.name for path in (ROOT / "fanout").iterdir() if any(path.rglob("*.py"))}
     assert folders == {package.name for package in PACKAGES}
 
@@ -174,7 +174,12 @@ def test_only_the_ui_imports_rich() -> None:
 
 def test_only_connections_messages_demo_and_agent_start_threads() -> None:
     for module in all_of_fanout():
-        allowed = module.path in ("fanout/remote/connection.py", "fanout/remote/pool.py", "fanout/notify/delivery.py")
+        allowed = module.path in (
+            "fanout/remote/connection.py",
+            "fanout/remote/pool.py",
+            "fanout/notify/delivery.py",
+            "fanout/api/active_run.py",
+        )
         if not allowed and module.package not in ("agent", "demo"):
             assert not list(find_uses(module, "threading.Thread", "threading.Timer", "Thread", "Timer"))
             assert not top_level_imports_of(module) & {"concurrent", "multiprocessing", "asyncio", "_thread"}, (
@@ -190,11 +195,16 @@ PROGRAMS = (
 )  # each is a process of its own
 
 
+CALLER = "fanout/api/caller.py"  # the edge of the Python API
+
+
 def test_only_the_command_line_prints_exits_and_reads_the_environment() -> None:
-    forbidden = ("print", "sys.exit", "os._exit", "os.environ", "os.getenv", "SystemExit")
+    environment = ("os.environ", "os.getenv")
     for module in launcher_modules():
         if module.path not in PROGRAMS:
-            assert not list(find_uses(module, *forbidden)), module.path
+            assert not list(find_uses(module, "print", "sys.exit", "os._exit", "SystemExit")), module.path
+        if module.path not in (*PROGRAMS, CALLER):
+            assert not list(find_uses(module, *environment)), module.path
 
 
 def test_only_live_screens_and_progress_lines_move_the_cursor() -> None:
@@ -310,6 +320,19 @@ def test_the_command_line_starts_without_a_heavy_library() -> None:
     assert done.returncode == 0, done.stderr
     assert not set(done.stdout.split()) & heavy
     assert "fanout" in done.stdout.split()
+
+
+@pytest.mark.process
+def test_the_python_api_is_imported_at_its_first_use() -> None:
+    code = "import sys, fanout; print(len(sys.modules), 'fanout.api' in sys.modules); fanout.run; print('fanout.api' in sys.modules)"
+    before, after = (
+        run_python("-S", "-c", "import __future__, sys; print(len(sys.modules))"),
+        run_python("-S", "-c", code),
+    )
+    assert after.returncode == 0, after.stderr
+    count, early, late = after.stdout.split()
+    assert (early, late) == ("False", "True")
+    assert int(count) == int(before.stdout) + 1
 
 
 @pytest.mark.process

@@ -82,7 +82,7 @@ def _run_command(request: Request, out: SafeStream, err: SafeStream) -> int:
     import socket
     from typing import Any
 
-    from fanout.run.process_context import ProcessContext
+    from fanout.run.process_context import ProcessContext, find_user_name
     from fanout.ui.display_mode import is_ascii_locale
 
     err.ascii_only = is_ascii_locale(os.environ)
@@ -97,7 +97,7 @@ def _run_command(request: Request, out: SafeStream, err: SafeStream) -> int:
         stderr=stderr,
         stdin=sys.stdin.buffer.read if sys.stdin is not None else lambda _: b"",
         line=sys.stdin.readline if sys.stdin is not None else str,
-        user=_user_name(),
+        user=find_user_name(),
         machine=socket.gethostname(),
         prefix=sys.prefix if sys.prefix != sys.base_prefix else "",
         columns=_terminal_width(),
@@ -142,16 +142,6 @@ def _working_directory() -> tuple[str, bool]:
         return there, True
     except OSError:  # the directory was deleted, or a parent is not readable
         return (named if os.path.isabs(named) else "/"), os.path.isdir(named)
-
-
-def _user_name() -> str:
-    """Return the user's name. In a container, the user id may have no name."""
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid-{os.getuid()}"
 
 
 def _open_standard_streams() -> None:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import time
-
 from fanout.checks.engine import explanations
 from fanout.checks.engine.catalogue import CATALOGUE
 from fanout.model.events import Event
 from fanout.model.exit_status import ExitStatus, status_of_signal
 from fanout.model.request import Request
 from fanout.model.state import RunState
-from fanout.preflight import run_checks
-from fanout.run.check_request import build_check_request, render_report, to_json
-from fanout.run.connections import open_connections
-from fanout.run.deep_request import build_torch_test
+from fanout.run.check_request import render_report, to_json
+from fanout.run.host_check import run_host_check, select_checks
 from fanout.run.host_choice import HostChooser
 from fanout.run.process_context import ProcessContext
 from fanout.run.run_context import load_run_context
-from fanout.run.session import Session
-from fanout.run.task_files import build_planner, read_task_files
+from fanout.run.task_files import read_task_files
 from fanout.text.sanitize import sanitize_line
 from fanout.ui.safe_writer import unwrap_stream
 
@@ -68,8 +63,7 @@ def run_check(request: Request, process: ProcessContext) -> int:
             + "\n"
         )
         return ExitStatus.SUCCESS
-    only, skip = (explanations.validate_check_names(CATALOGUE, _split_names(given[name])) for name in ("only", "skip"))
-    deep = given["deep"] or any(name.split("-")[0] == "deep" for name in only)
+    selection = select_checks(given["only"], given["skip"], deep=given["deep"])
     context = load_run_context(request, process)
     files = read_task_files(context)
     if given["pick"]:
@@ -77,30 +71,15 @@ def run_check(request: Request, process: ProcessContext) -> int:
         if choice.context is None:
             return ExitStatus.NEGATIVE if choice.status == ExitStatus.REFUSED else choice.status
         context = choice.context
-    planner = build_planner(context, files, "check")
     progress = _ProgressLine(process)
-    began = time.monotonic()
-    with open_connections(context) as pool:
-        session = Session(pool, context.host_names, [progress])
-        session.connect_hosts()
-        context.print_notices()
-        result = None
-        if not session.state.interrupts:
-            asked = build_check_request(context, files, session, only=only, skip=skip, deep=deep)
-            test = build_torch_test(session, planner, progress.show_step) if deep else None
-            result = run_checks.run(asked, session, planner=planner, deep=test, began=began)
-        session.release_hosts()
+    result = run_host_check(context, files, selection, subscribers=[progress], show_step=progress.show_step)
     progress.close()
-    if session.state.interrupts or result is None:
+    if isinstance(result, int):
         process.print_message("interrupted")
-        return status_of_signal(session.state.interrupts[0])
+        return status_of_signal(result)
     process.stdout.write(
         to_json(result)
         if given["as_json"]
         else render_report(f"fanout check {context.request.hosts}", result, context, process.stdout)
     )
     return result.compute_exit_code(strict=given["strict"])
-
-
-def _split_names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]

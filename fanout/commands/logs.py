@@ -8,11 +8,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from fanout.logs.demux import LogLine, StreamDemultiplexer
 from fanout.logs.line_filters import (
     PLAIN_PREFIX,
     DisplayFilters,
-    LineFilter,
     LinePrefix,
     compile_pattern,
     parse_ranks,
@@ -23,13 +21,13 @@ from fanout.model.exit_status import ExitStatus
 from fanout.model.hosts import fold_names
 from fanout.model.request import Request
 from fanout.model.run_info import RunInfo
-from fanout.record import follow
 from fanout.record.paths import LogFileNames
 from fanout.record.recorded_attempts import find_next_attempt
 from fanout.record.run_reader import RunReader
 from fanout.run.command_context import load_command_context
 from fanout.run.pager import PagedWriter, choose_pager
 from fanout.run.process_context import ProcessContext
+from fanout.run.recorded_lines import iter_recorded_lines
 from fanout.text.paint import Painter
 from fanout.text.parse_units import parse_duration
 from fanout.text.sanitize import sanitize_line
@@ -194,28 +192,17 @@ def describe_heading(heading: RunInfo) -> str:
 
 def _format_lines(recorded: RunReader, wanted: _LogSelection, *, on: bool, waits: Callable[[], None]) -> Iterator[str]:
     """Yield lines as they are printed. While there is none, call ``waits`` and yield ""."""
-    streams = StreamDemultiplexer(recorded.heading.hosts)
-    line_filter = LineFilter(wanted.filters, recorded.heading.ranks, streams.parts)
     width = max(len(host) for host in recorded.heading.hosts)
-
-    def shown(log_lines: list[LogLine], at: float) -> Iterator[str]:
-        for log_line in log_lines:
-            if (not wanted.hosts or log_line.host in wanted.hosts) and line_filter.accept_line(log_line, at):
-                prefix = wanted.paint(
-                    str(get_host_code(log_line.host)), wanted.prefix.format_prefix(log_line, width, at)
-                )
-                yield f"{prefix}{sanitize_line(log_line.text, colour=wanted.paint.colour)}\n"
-
-    at = 0.0
-    for event in follow.follow_events(recorded) if on else recorded.iter_events():
-        if event is None:
+    lines = iter_recorded_lines(recorded, wanted.filters, hosts=wanted.hosts, since=wanted.since, follows=on)
+    for found in lines:
+        if found is None:
             waits()
             yield ""
             continue
-        log_lines, at = streams.process_event(event), event.at
-        if at >= wanted.since:
-            yield from shown(log_lines, at)
-    yield from shown(streams.take_rest(), at)
+        log_line, at = found
+        code = str(get_host_code(log_line.host))
+        prefix = wanted.paint(code, wanted.prefix.format_prefix(log_line, width, at))
+        yield f"{prefix}{sanitize_line(log_line.text, colour=wanted.paint.colour)}\n"
 
 
 def parse_time(text: str, now: float) -> float:

@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
-from fanout.model import plan_text, planner
+from fanout.model import plan_text
 from fanout.model.errors import UsageError
 from fanout.model.exit_status import ExitStatus
-from fanout.model.host_facts import HostFacts
 from fanout.model.request import Request
-from fanout.record import retention
 from fanout.record.index import make_run_id
-from fanout.record.run_lookup import check_run_name
-from fanout.remote.fd_limit import raise_file_limit
 from fanout.run import detach, foreground
 from fanout.run.attempts import AttemptLoop
 from fanout.run.choose_view import choose_look
 from fanout.run.host_choice import HostChooser
 from fanout.run.process_context import ProcessContext
-from fanout.run.recovery_options import check_restart_settings
 from fanout.run.run_context import RunContext, load_run_context
-from fanout.run.task_files import TaskFiles, build_planner, read_task_files
+from fanout.run.run_preparation import make_dry_plan, make_room, validate_run
+from fanout.run.task_files import TaskFiles
 
 
 def run_training(request: Request, process: ProcessContext, *, leavable: bool = True) -> int:
     """Run the command; return the exit status. If not ``leavable``, the user cannot detach (demo runs the hosts here)."""
     context = load_run_context(request, process)
-    settings, hosts = context.settings, context.hosts
-    files = read_task_files(context)
-    planner.check_exports(hosts, settings)
-    check_restart_settings(settings)
-    keep = retention.choose_bounds(settings)
-    if request.given["name"]:
-        check_run_name(request.given["name"])
+    files = validate_run(context)
     run_id = make_run_id()
     if request.given["dry_run"]:
         if request.given.get("pick"):
@@ -41,9 +30,7 @@ def run_training(request: Request, process: ProcessContext, *, leavable: bool = 
                 "--pick free asks the hosts, and --dry-run contacts none", hint="fanout check --pick free …"
             )
         return _print_plan(context, files, run_id)
-    raise_file_limit(len(hosts), context.selector.open_files)  # before there is a record of the run
-    for note in (*retention.prune_runs(context.find_runs_directory(), keep, time.time()), *context.notes):
-        process.print_message(note)
+    make_room(context)
     work = _build_work(context, files, run_id)
     if request.given["detach"]:
         return detach.run_in_background(process, work)
@@ -76,11 +63,7 @@ def _build_work(context: RunContext, files: TaskFiles, run_id: str) -> Callable[
 
 def _print_plan(context: RunContext, files: TaskFiles, run_id: str) -> int:
     """Print the plan; contact no host and resolve no name. Return the exit status."""
-    first = context.hosts[0]
-    is_given = bool(first.addr or context.settings.master_addr)
-    addresses = {} if is_given else {first.name: context.selector.resolve_address(first)}
-    made = build_planner(context, files, run_id).make_plan(HostFacts(addresses=addresses), dry=True)
     stdout = context.process.stdout
-    stdout.write(plan_text.render_plan(made))
+    stdout.write(plan_text.render_plan(make_dry_plan(context, files, run_id)))
     stdout.flush()
     return ExitStatus.REFUSED if getattr(stdout, "trouble", "") else ExitStatus.SUCCESS

@@ -60,6 +60,11 @@ class Preflight:
     def warnings(self) -> tuple[CheckFinding, ...]:
         return tuple(finding for finding in self.findings if finding.level == "warn")
 
+    @property
+    def ok(self) -> bool:
+        """Return whether every host was reached and no check failed."""
+        return not self.failures and not self.case.request.unreached
+
     def compute_exit_code(self, *, strict: bool = False) -> int:
         """Return the exit code. 0: no failure. 1: a check failed (``strict``: or warned). 255: a host was unreachable."""
         if self.case.request.unreached:

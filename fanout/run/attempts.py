@@ -19,7 +19,7 @@ from fanout.model.attempt_record import AttemptRecord, NextAction
 from fanout.model.events import Restarting, RestartPhase
 from fanout.model.hosts import Host
 from fanout.model.outcome import signal_name, stop_between_attempts, stop_by_time_limit
-from fanout.record.command_record import COMMAND_FILE, build_command_record
+from fanout.model.subscriber import Subscriber
 from fanout.record.index import ATTEMPTS_FILE, create_run_directory, make_run_id
 from fanout.recovery import attempt_report
 from fanout.recovery.attempt import AttemptEnd, Fleet
@@ -32,6 +32,7 @@ from fanout.run import detach
 from fanout.run.answering_hosts import find_answering_hosts
 from fanout.run.attempt_end import build_attempt_end
 from fanout.run.claim_holder import ClaimHolder
+from fanout.run.command_file import write_command
 from fanout.run.connections import route_signals
 from fanout.run.fence_watch import FenceWatch
 from fanout.run.launch import Launch, RunResources
@@ -51,9 +52,12 @@ MIN_SECONDS_LEFT = 1.0  # of the time limit, for an attempt that starts
 
 
 class AttemptLoop:
-    """The attempts of one run, in order. ``first`` is the launch of attempt 0."""
+    """The attempts of one run, in order. ``first`` is the launch of attempt 0. ``observers`` receive all events too."""
 
-    def __init__(self, context: RunContext, files: TaskFiles, run_id: str) -> None:
+    def __init__(
+        self, context: RunContext, files: TaskFiles, run_id: str, observers: Sequence[Subscriber] = ()
+    ) -> None:
+        self._observers = observers
         self.options = build_recovery_options(context.settings, context.count)
         self.context, self.files, self.run_id = context, files, run_id
         self._hosts = {host.name: host for host in (*context.hosts, *context.spares)}
@@ -63,24 +67,29 @@ class AttemptLoop:
         self._clock = Clock()
         self._limit_at: float | None = None  # when --time-limit ends the run, from the first start on
         self.first = self._build_launch(context.hosts, AttemptPlan(max_restarts=self.options.max_restarts))
+        self.current = self.first  # the attempt that runs; at the end, the one whose report is that of the run
+        self._notifications: Notifications | None = None
 
     @property
     def was_outrun(self) -> bool:
         """Return whether nothing was started only because another run or process uses a host."""
         return not self._planner.history[1:] and self.first.was_outrun
 
-    def run(self, parent_pipe: detach.ParentPipe | None = None) -> int:
-        """Run all attempts; return the exit status of the last one. With a ``parent_pipe``, the user can detach."""
+    def prepare(self) -> Notifications:
+        """Raise all errors of the request, then create the directory of the run. Raises UsageError, LauncherError."""
         for warning in list_host_warnings(self.context, self.files):
             self.context.process.print_message(warning)
         self.first.check_plan()
-        notifications = Notifications(
-            self.context.settings, self.context.process.environ
-        )  # its errors come before there is a record
+        self._notifications = Notifications(self.context.settings, self.context.process.environ)
         self._make_directory()
-        self._write_command()
+        write_command(self.context, self.first.directory)
+        return self._notifications
+
+    def run(self, parent_pipe: detach.ParentPipe | None = None) -> int:
+        """Run all attempts; return the exit status of the last one. With a ``parent_pipe``, the user can detach."""
+        notifications = self._notifications or self.prepare()
         once = parent_pipe.deliver_once if parent_pipe is not None else None
-        with ExitStack() as locks, route_signals(once=once) as router:
+        with ExitStack() as locks, route_signals(self.context.process.signals, once=once) as router:
             screen = self._open_screen(parent_pipe, partial(router.handle_signal, signal.SIGINT, None))
             locks.callback(screen.close)
             notifications.begin(self.first.heading, self.first.directory)
@@ -109,7 +118,8 @@ class AttemptLoop:
                     attempt_report.describe_first_step, tuple(self._planner.history), launch.attempt.number
                 )
                 notifications.begin_attempt(launch.attempt.number, launch.context.host_names, launch.steps)
-                launch.start(run, [holder, notifications], describe)
+                self.current = launch
+                launch.start(run, [holder, notifications, *self._observers], describe)
                 self._port = launch.plan.master_port if launch.plan is not None else self._port
                 decision = self._decide(launch)
                 if isinstance(decision, Restart) and not self._wait_for_restart(launch, decision):
@@ -131,16 +141,6 @@ class AttemptLoop:
         while not create_run_directory(self.first.directory):
             self.run_id = make_run_id()
             self.first = self._build_launch(self.context.hosts, self.first.attempt)
-
-    def _write_command(self) -> None:
-        """Record the command line for ``fanout rerun``."""
-        process = self.context.process
-        command = build_command_record(self.context.request, process.environ, process.cwd)
-        try:
-            with open(os.path.join(self.first.directory, COMMAND_FILE), "x", encoding="utf-8") as file:
-                file.write(command.to_json())
-        except OSError as error:
-            process.print_message(f"cannot write {COMMAND_FILE}: {error.strerror}")
 
     def _build_launch(self, hosts: Sequence[Host], attempt: AttemptPlan, now: float = 0.0) -> Launch:
         """Return a launch. ``now`` is the time: all attempts together have one time limit."""
@@ -327,6 +327,7 @@ class AttemptLoop:
                 number = launch.session.state.interrupts[0]
                 reported.outcome = stop_between_attempts(reported.outcome, number, launch.attempt.number)
         holder.release()
+        self.current = reported
         code = reported.finish(partial(render_attempts, self._records))
         for problem in notifications.finish(reported.outcome, describe_cause(reported.verdict)):
             self.context.process.print_message(problem)

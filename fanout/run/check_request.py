@@ -50,7 +50,7 @@ def render_report(title: str, result: Preflight, context: CommandContext, stream
 def to_json(result: Preflight) -> str:
     """Return all findings as JSON; ``v`` is the version of the format."""
     table = check_json.build_check_record(result.case, result.findings, result.seconds)
-    table["ok"] = not result.failures and not result.case.request.unreached
+    table["ok"] = result.ok
     table["learned"] = dataclasses.asdict(result.host_facts)
     return json.dumps(table, indent=2, default=str) + "\n"
 

@@ -68,6 +68,10 @@ def build_view(
             hung=reporters.find_hung_hosts,
             viewing=viewing,
         )
+    if look.mode == "silent":
+        from fanout.ui.silent_view import SilentView
+
+        return SilentView()
     if look.mode == "json":
         from fanout.ui.json_lines import JsonLines
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import FrameType
@@ -11,14 +12,20 @@ from fanout.model.events import Interrupted
 from fanout.remote.fd_limit import raise_file_limit
 from fanout.remote.login import HEARTBEAT_SECONDS, ConnectionOptions
 from fanout.remote.pool import Clock, ConnectionPool
+from fanout.run.caller_signals import CallerSignals
 from fanout.run.run_context import RunContext
 from fanout.run.stop_signals import SIGNALS, STOP_INSTEAD, Handler, choose_stop_signal, filter_handled_signals
 
 
 class SignalRouter:
-    """Makes this process's signals events of the newest connections. A signal that comes before them waits for them."""
+    """Makes this process's signals events of the newest connections. A signal that comes before them waits for them.
+
+    Signals of a caller of the Python API come from other threads. The lock is reentrant, because a signal handler may
+    interrupt each method.
+    """
 
     def __init__(self) -> None:
+        self._lock = threading.RLock()
         self._pool: ConnectionPool | None = None
         self._hung_up: Callable[[], None] | None = None
         self._waiting: list[int] = []
@@ -29,33 +36,42 @@ class SignalRouter:
 
         Call this while the state of the current connections has no interrupt.
         """
-        self._pool = None
-        self._waiting += self._sent
+        with self._lock:
+            self._pool = None
+            self._waiting += self._sent
 
     def set_target(self, pool: ConnectionPool, hung_up: Callable[[], None] | None = None) -> None:
         """Send signals to ``pool`` from now on. ``hung_up`` handles SIGHUP if a closed terminal must not stop the run."""
-        self._pool, self._hung_up, self._sent = pool, hung_up, []
-        waiting, self._waiting = self._waiting, []
-        for number in waiting:
-            self.handle_signal(number, None)
+        with self._lock:
+            self._pool, self._hung_up, self._sent = pool, hung_up, []
+            waiting, self._waiting = self._waiting, []
+            for number in waiting:
+                self.handle_signal(number, None)
 
     def handle_signal(self, number: int, frame: FrameType | None) -> None:
-        if self._pool is None:
-            self._waiting.append(number)
-        elif number == signal.SIGHUP and self._hung_up is not None:
-            self._hung_up()
-        else:
-            self._sent.append(number)
-            self._pool.post_event(Interrupted(at=self._pool.clock(), signal=number))
+        with self._lock:
+            if self._pool is None:
+                self._waiting.append(number)
+            elif number == signal.SIGHUP and self._hung_up is not None:
+                self._hung_up()
+            else:
+                self._sent.append(number)
+                self._pool.post_event(Interrupted(at=self._pool.clock(), signal=number))
 
 
 @contextmanager
-def route_signals(*, once: Callable[[Handler], Handler] | None = None) -> Iterator[SignalRouter]:
-    """Yield the router of this process's signals; restore their handlers at the end.
+def route_signals(
+    signals: CallerSignals | None = None, *, once: Callable[[Handler], Handler] | None = None
+) -> Iterator[SignalRouter]:
+    """Yield the router of this process's signals; restore their handlers at the end. With ``signals``, install none.
 
     ``once`` wraps a handler so that it handles each signal once.
     """
     router = SignalRouter()
+    if signals is not None:
+        with signals.use_handler(router.handle_signal):
+            yield router
+        return
     handler = once(router.handle_signal) if once is not None else router.handle_signal
     wanted = dict.fromkeys(filter_handled_signals(SIGNALS), handler)
     if choose_stop_signal() == STOP_INSTEAD:
@@ -96,7 +112,7 @@ def open_connections(
     if before is not None:
         before(pool)
     with ExitStack() as stack:
-        target = router if router is not None else stack.enter_context(route_signals())
+        target = router if router is not None else stack.enter_context(route_signals(context.process.signals))
         target.set_target(pool, hung_up)
         stack.callback(pool.close)
         pool.start()

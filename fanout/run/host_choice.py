@@ -63,7 +63,10 @@ class HostChooser:
     def choose(self, once: Callable[[Handler], Handler] | None = None) -> HostChoice:
         """Return the hosts when they are free. Print what prevents that, and the end of the wait."""
         status = WaitStatus(self._context.process.stderr, self._context.process.columns)
-        with route_signals(once=once) as router, HostLooks(self._context, router) as looks:
+        with (
+            route_signals(self._context.process.signals, once=once) as router,
+            HostLooks(self._context, router) as looks,
+        ):
             while True:
                 look = looks.look()
                 if looks.interrupts:

@@ -236,7 +236,7 @@ class Launch:
             self._guardian.end_watch()
         if prints:
             self._screen.close()
-        outcome = with_log_gaps(self.outcome, len(self.record.record_gaps))
+        outcome = self.outcome = with_log_gaps(self.outcome, len(self.record.record_gaps))
         text = self._print_report(outcome, list_notes, prints=prints)
         judged = None if self.verdict is None else to_dict(self.verdict)
         if self.verdict is not None:
@@ -328,7 +328,7 @@ class Launch:
             slow=pace.list_slow_ranks(),
             missing=gaps,
         )
-        if self.look.mode != "json" and prints:
+        if self.look.mode not in ("json", "silent") and prints:
             on_terminal = self.process.stderr.isatty()
             width = closing_report.measure_width(self.process, is_terminal=on_terminal)
             shown = replace(facts, attempts=list_notes(None if width is None else max(80, width)))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TextIO
+
+from fanout.run.caller_signals import CallerSignals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +26,7 @@ class ProcessContext:
     columns: int
     line: Callable[[], str] = str  # reads one line of stdin, the answer to a question; by default an empty line
     keyboard: int | None = None  # the descriptor of stdin, if it is a terminal
+    signals: CallerSignals | None = None  # from a caller of the Python API; None: the signals of this process
 
     @property
     def login(self) -> str:
@@ -37,3 +41,13 @@ class ProcessContext:
         """Print one message of fanout on stderr."""
         self.stderr.write(f"fanout: {text}\n")
         self.stderr.flush()
+
+
+def find_user_name() -> str:
+    """Return the user's name. In a container, the user id may have no name."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid-{os.getuid()}"

@@ -12,7 +12,8 @@ from typing import Literal, TextIO
 from fanout.model.errors import UsageError
 from fanout.model.settings import Settings
 
-Mode = Literal["live", "plain", "json"]
+Mode = Literal["live", "plain", "json", "silent"]
+SILENT = "silent"  # the value of Settings.output for a caller of the Python API; the option has no such choice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +66,8 @@ def is_ascii_locale(environ: Mapping[str, str]) -> bool:
 
 def _choose_view(environ: Mapping[str, str], *, isatty: bool, output: str) -> Mode:
     dumb = environ.get("TERM", "") in ("", "dumb", "unknown")
+    if output == SILENT:
+        return "silent"
     if output == "json":
         return "json"
     if output == "plain":
