@@ -217,7 +217,7 @@ _ROWS = (
     Command(
         "completion", "SHELL", "Print the script that completes fanout's words in a shell.",
         "fanout.commands.completion:run_completion", positionals=(SHELL,), takes_task=True, flags_after=False,
-        needs="fanout.cli.completion:complete_words",
+        needs="fanout.cli.complete_words:complete_words",
         epilog="The script completes commands, flags, values, runs, hosts and files. Put it where the shell looks for it:\n"
         "  fanout completion bash > ~/.local/share/bash-completion/completions/fanout\n"
         "  fanout completion zsh > ~/.zfunc/_fanout      # a directory of fpath\n"

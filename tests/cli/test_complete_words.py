@@ -7,7 +7,7 @@ import shlex
 import pytest
 
 from fanout.cli.command_table import COMMANDS
-from fanout.cli.completion import POSITIONAL_KINDS, POSITIONAL_WORDS, complete_words
+from fanout.cli.complete_words import POSITIONAL_KINDS, POSITIONAL_WORDS, complete_words
 from fanout.model.option_table import OPTIONS
 
 
