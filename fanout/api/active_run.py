@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from fanout.api.caller import MessageStream
-from fanout.api.recorded_run import RecordedRun
+from fanout.api.recorded_run import RunRecord
 from fanout.diagnose.verdict import Verdict
 from fanout.model.events import Chunk, Event, Tick
 from fanout.model.outcome import RunOutcome
@@ -32,7 +32,7 @@ class FinishedRun:
     run_id: str
     outcome: RunOutcome
     verdict: Verdict | None
-    record: RecordedRun
+    record: RunRecord
     messages: str
 
     @property
@@ -112,10 +112,10 @@ class ActiveRun:
         return not self._ended.is_set()
 
     @property
-    def record(self) -> RecordedRun:
+    def record(self) -> RunRecord:
         """Return the record of the run, which grows while the run is active."""
         root = split_attempt_path(self._loop.first.directory)[0]
-        return RecordedRun(directories=tuple(list_attempt_paths(root)))
+        return RunRecord(directories=tuple(list_attempt_paths(root)))
 
     @property
     def step(self) -> int | None:

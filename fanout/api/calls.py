@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fanout.api.active_run import ActiveRun, EventQueue, FinishedRun
 from fanout.api.caller import MessageStream, build_caller_context
-from fanout.api.recorded_run import RecordedRun
+from fanout.api.recorded_run import RunRecord
 from fanout.api.request_options import build_request
 from fanout.model.errors import UsageError
 from fanout.model.plan import LaunchPlan
@@ -108,11 +108,11 @@ def plan(
 
 def record(
     run: str = "", *, environ: Environ | None = None, cwd: str | None = None, log_dir: str | None = None
-) -> RecordedRun:
+) -> RunRecord:
     """Return a recorded run: RUN is an id, a part of it, a name, ``@-1``, or "" for the latest. Raises UsageError."""
     process = build_caller_context(MessageStream(), environ, cwd)
     context = load_command_context(build_request("logs", "", (), {"log_dir": log_dir}), process)
-    return RecordedRun(directories=tuple(find_attempts(run, context.find_runs_directory())))
+    return RunRecord(directories=tuple(find_attempts(run, context.find_runs_directory())))
 
 
 def _load_context(

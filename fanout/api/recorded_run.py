@@ -18,7 +18,7 @@ from fanout.run.recorded_lines import iter_recorded_lines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecordedRun:
+class RunRecord:
     """Record of a run, or of one attempt of it. ``directories`` are those of its attempts, in order."""
 
     directories: tuple[str, ...]
