@@ -36,7 +36,7 @@ class MessageStream:
         return len(text)
 
     def flush(self) -> None:
-        """Do nothing: there is no buffer."""
+        """Ignore the call: there is no buffer."""
 
     def isatty(self) -> bool:
         return False
