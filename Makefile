@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint pure process browser lab projects bench options diagnosis restart-table restarts endurance faults-check cuts crashes races guards faults floods fuzz soak verdicts corpus metrics clean
+.PHONY: demo test lint pure process browser lab projects bench options docs diagnosis restart-table restarts endurance faults-check cuts crashes races guards faults floods fuzz soak verdicts corpus metrics clean
 
 demo:  # uses a torch that PYTHON, python3 or python already has; make demo FLAGS=--hello
 	@./demo.sh "$(PYTHON)" "$(VENV)" $(FLAGS)
@@ -36,8 +36,12 @@ metrics: $(STAMP)-dev  # precision and recall of the metrics that fanout reads i
 bench: $(STAMP)-dev
 	$(BIN)/python -m bench
 
-options: $(STAMP)-dev  # write docs/options.md from the option table
+options: $(STAMP)-dev  # write docs/options.md and man/fanout.1 from the option table
 	$(BIN)/python -m tests.cli.option_reference
+	$(BIN)/python -m tests.cli.manual_page
+
+docs: $(STAMP)-docs  # build the site of the documentation in site/; a dead link or a page without an entry is an error
+	$(BIN)/mkdocs build --strict
 
 diagnosis: $(STAMP)-dev  # write the tables of docs/diagnosis.md: levels, rules, doubts, sets of signatures
 	$(BIN)/python -m tests.diagnose.evidence_reference
@@ -89,5 +93,9 @@ $(STAMP)-dev: pyproject.toml constraints.txt $(VENV)/bin/python
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
 	@touch $@ $(STAMP)-train
 
+$(STAMP)-docs: pyproject.toml constraints.txt $(VENV)/bin/python
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .venv-demo .venv-projects build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-demo .venv-projects build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
