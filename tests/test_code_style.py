@@ -130,7 +130,9 @@ def _find_banned_names(modules: Iterable[Module]) -> set[str]:
 
 
 def test_public_function_names_have_a_verb_and_an_object() -> None:
-    names = [node.name for module in all_of_fanout() for node in functions_of(module) if not node.name.startswith("_")]
+    """The Python API has the names of the commands: ``fanout.run`` is ``fanout run``."""
+    modules = [module for module in all_of_fanout() if module.package != "api"]
+    names = [node.name for module in modules for node in functions_of(module) if not node.name.startswith("_")]
     one_word = [name for name in names if "_" not in name]
     assert len(names) > 500
     assert 100 * len(one_word) / len(names) <= MOST_ONE_WORD_NAMES
