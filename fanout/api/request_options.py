@@ -19,7 +19,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "logs": (),
 }
 #: Options that make sense only on a command line: --dry-run is fanout.plan, and -d needs a terminal to leave.
-LEFT_OUT = frozenset({"dry_run", "detach", "on_hangup", "pick", "wait", "json", "list", "explain", "color"})
+LEFT_OUT = frozenset({"full", "dry_run", "detach", "on_hangup", "pick", "wait", "json", "list", "explain", "color"})
 
 
 def get_keyword(option: Option) -> str:
