@@ -76,14 +76,14 @@ def test_block_that_is_left_early_stops_the_run(tmp_path: Path, environ: dict[st
 def test_runs_work_in_threads(tmp_path: Path, environ: dict[str, str]) -> None:
     ended: dict[int, FinishedRun] = {}
 
-    def work(number: int) -> None:
+    def run_project(number: int) -> None:
         project = tmp_path / str(number)
         project.mkdir()
         (project / "task.py").write_text("")
         with start_run(project, environ, f"exit {number}\n") as active:
             ended[number] = active.wait()
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in (3, 4)]
+    threads = [threading.Thread(target=run_project, args=(number,)) for number in (3, 4)]
     for thread in threads:
         thread.start()
     join_threads(*threads, seconds=PATIENCE)
