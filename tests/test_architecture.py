@@ -138,11 +138,11 @@ def test_transports_import_only_hosts_settings_and_errors() -> None:
             assert not [one for one in imports_of(module) if one.startswith("fanout.") and not one.startswith(allowed)]
 
 
-def test_the_ui_imports_only_values_logs_and_the_record() -> None:
+def test_the_ui_imports_only_values_logs_sharing_and_the_record() -> None:
     for module in all_of_fanout():
         if module.package == "ui":
             packages = {name.split(".")[1] for name in imports_of(module) if name.startswith("fanout.")}
-            assert packages <= {"model", "text", "logs", "record", "ui"}, module.path
+            assert packages <= {"model", "text", "logs", "record", "sharing", "ui"}, module.path
 
 
 def test_tasks_never_import_fanout() -> None:
@@ -211,6 +211,7 @@ def test_only_live_screens_and_progress_lines_move_the_cursor() -> None:
     """Every other text passes through the writer that removes control sequences."""
     unsafe = (
         "fanout/run/choose_view.py",
+        "fanout/run/usage_screen.py",
         "fanout/commands/check.py",
         "fanout/ui/refreshed_output.py",
         "fanout/ui/safe_writer.py",

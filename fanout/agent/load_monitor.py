@@ -89,13 +89,13 @@ def _run_child(writer: int, parent: int) -> None:
 
 def measure_load(writer: int, every: float) -> None:
     """Measure until the reader closes the pipe."""
-    tool, before = GpuTool(), _read_cpu_ticks()
+    tool, before = GpuTool(), read_cpu_ticks()
     pause = min(every, 1.0)  # so that the first measurement comes soon
     while True:
         time.sleep(pause)
         began = time.monotonic()
-        now = _read_cpu_ticks()
-        load: dict = {"cpu": _compute_busy_percent(before, now), "memory": _read_memory()}
+        now = read_cpu_ticks()
+        load: dict = {"cpu": compute_busy_percent(before, now), "memory": read_memory()}
         before = now
         load.update(tool.query())
         os.write(writer, json.dumps(load).encode() + b"\n")
@@ -196,7 +196,7 @@ def _from_mib(value: float | None) -> float | None:
     return None if value is None else value * 1048576
 
 
-def _read_cpu_ticks() -> tuple | None:
+def read_cpu_ticks() -> tuple | None:
     """Return (busy, total) ticks of all CPUs since boot."""
     try:
         with open("/proc/stat", "rb") as file:
@@ -206,14 +206,15 @@ def _read_cpu_ticks() -> tuple | None:
     return sum(values) - values[3] - values[4], sum(values)  # idle time and iowait do not count as busy
 
 
-def _compute_busy_percent(before: tuple | None, now: tuple | None) -> float | None:
+def compute_busy_percent(before: tuple | None, now: tuple | None) -> float | None:
+    """Return the share of time in which the CPUs were busy between two readings; None without both."""
     if before is None or now is None or now[1] <= before[1]:
         return None
     share: float = round(100.0 * (now[0] - before[0]) / (now[1] - before[1]), 1)
     return share
 
 
-def _read_memory() -> list | None:
+def read_memory() -> list | None:
     """Return [bytes in use, total bytes]."""
     facts = {}
     try:

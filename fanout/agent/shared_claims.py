@@ -88,7 +88,7 @@ def hash_place(root: str) -> str:
 
 def list_claims() -> list:
     """Return the holder of every claim in this network namespace, with ``claim``, its name."""
-    holders = find_holders(_list_names())
+    holders = find_holders(list_names())
     return [dict(holder, claim=name) for name, holder in sorted(holders.items())]
 
 
@@ -135,7 +135,8 @@ def _build_address(name: str) -> bytes:
     return b"\0" + os.fsencode(PREFIX + name)
 
 
-def _list_names() -> list:
+def list_names() -> list:
+    """Return the names of all claims in this network namespace, without their holders."""
     try:
         with open("/proc/net/unix", encoding="utf-8", errors="surrogateescape") as file:
             paths = {row.rpartition(" ")[2] for row in file.read().splitlines() if "@" + PREFIX in row}
@@ -155,7 +156,7 @@ def _connect_holder(name: str) -> tuple:
         return client, _build_holder(uid, pid or None, b"")
     except OSError as error:
         client.close()
-        if error.errno == errno.ECONNREFUSED and name not in _list_names():
+        if error.errno == errno.ECONNREFUSED and name not in list_names():
             return None, None
         return None, _build_holder(None, None, b"")  # it does not listen, or its queue is full
 

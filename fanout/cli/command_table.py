@@ -162,6 +162,13 @@ _ROWS = (
         "Exit status: 0, 255 if a host could not be asked, 130 after Ctrl-C.",
     ),
     Command(
+        "top", "[FLAGS] HOSTS", "Show who uses which GPU on all hosts, live.", "fanout.commands.top:run_top",
+        section="hosts", positionals=(HOSTS,), groups=(SELECTION, CONNECTION),
+        epilog="A block shows the load of one GPU in the colour of its user; a dot is a free GPU. The keys ?, arrows, /, f, u and "
+        "s show help, select, filter and sort. A pipe gets the text once, as with --once. An unreachable host is a row, and is "
+        "tried again. Exit status: 0, 255 if --once reached no host, 130 after Ctrl-C.",
+    ),
+    Command(
         "attach", "[FLAGS] [RUN] [HOSTS]", "Return to a run and follow it to its end.",
         "fanout.commands.attach:run_attach", section="watch",
         positionals=(ACTIVE_RUN, ASKED_HOSTS), groups=(SELECTION, CONNECTION, OUTPUT),

@@ -30,7 +30,7 @@ OTHER_NAMES = {
     "scancel": "stop", "launch": "run", "start": "run", "train": "run", "torchrun": "run", "srun": "run", "test": "check",
     "doctor": "check", "validate": "check", "tail": "logs", "log": "logs", "ssh": "exec", "cmd": "exec", "pdsh": "exec",
     "nodes": "hosts", "config": "hosts", "rm": "clean", "prune": "clean", "diagnose": "why", "explain": "why",
-    "show": "report", "stack": "stacks", "top": "attach", "watch": "attach", "version": "--version",
+    "show": "report", "stack": "stacks", "nvidia-smi": "top", "gpustat": "top", "nvtop": "top", "htop": "top", "watch": "attach", "version": "--version",
 }  # fmt: skip
 
 

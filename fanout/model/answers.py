@@ -166,6 +166,29 @@ _OWN_RUN = {"run": _LINE, "node": _COUNT, "claims": ListOf(_LINE), "age": _AGE, 
 _AVAILABILITY: dict[str, Any] = {"gpus": ListOf(_CARD, 1024), "processes": ListOf(_PROCESS), "problem": _T}
 _AVAILABILITY |= {"runs": ListOf(_OWN_RUN), "other_runs": ListOf(_OTHER_RUN)}
 _AVAILABILITY["port"] = Nullable({**_HOLDER, "error?": _LINE})
+_FACT = Nullable(Number(-1e15, 1e15))
+_GPU_USAGE = {
+    "name?": Nullable(_LINE), "pci?": Nullable(_LINE), **dict.fromkeys(("util?", "used?", "total?", "temp?", "watts?", "limit?"), _FACT),
+    "ecc?": Nullable(_COUNT), "throttled?": Nullable(ListOf(Text(80), 16)), "lost?": Nullable(_B), "health?": Nullable(_LINE),
+    "idle_memory?": Nullable(_B), "xid?": Nullable(_COUNT), "xid_text?": Nullable(_LINE), "xid_at?": _FACT,
+}  # fmt: skip
+_PROCESS_USAGE = {
+    "gpu?": _LINE,
+    "pid?": _PID,
+    "memory?": _FACT,
+    "user?": _LINE,
+    "command?": _LINE,
+    "since?": _FACT,
+    "run?": _LINE,
+}
+_RUN_USAGE = {"user?": _LINE, "pid?": Nullable(_PID), "run?": _LINE, "since?": _FACT, "claims?": ListOf(_LINE, 1024)}
+_HOST_USAGE = {"cpu?": _FACT, "cores?": _COUNT, "memory?": Nullable(ListOf(_FACT, 2, 2)), "disk?": Nullable(ListOf(_FACT, 2, 2)),
+               "problem?": _LINE, "xids_unread?": _LINE}  # fmt: skip
+#: What has changed since the last answer: every field may be absent.
+_USAGE = {
+    "whole": _B, "host?": _HOST_USAGE, "gpus?": MapOf(_GPU_USAGE, 1024), "processes?": MapOf(_PROCESS_USAGE, 1024),
+    "runs?": MapOf(_RUN_USAGE, 1024), "gone?": MapOf(ListOf(_LINE, 1024), 3),
+}  # fmt: skip
 _WORKER = {
     "error?": _T, "stage?": _LINE, "died?": _B, "late?": _B, "torch?": _LINE, "distributed?": _B, "nccl?": _B, "gpu?": _LINE,
     "sizes?": ListOf(TupleOf((Number(0), Number(0), Integer(0)))), "absent?": ListOf(Integer()), "bits?": Anything(), "differing?": Integer(0),
@@ -199,8 +222,12 @@ ANSWERS: dict[str, Any] = {
     "runs": _RUNS,
     "availability": _AVAILABILITY,
     "clean": _RUNS,
+    "usage": _USAGE,
     "stacks": {"ranks": ListOf(_RANK), "others?": MapOf(Number()), "at?": _TIME, "busy?": _COUNT},
 }
+
+#: Questions that a host answers again and again, until they are cancelled.
+REPEATED = frozenset({"usage"})
 
 _SECTIONS = {
     "facts": (FACTS, {"clock?": Nullable({"began": _TIME, "ended": _TIME}), "missing?": _TEXTS, "reasons?": _REASONS}),

@@ -24,6 +24,13 @@ COMMAND_OPTIONS: tuple[Option, ...] = (
     ),
     Option("-a --all", "without HOSTS: list all runs that have ended, not only the last 5", kind=bool, default=False, commands=("ps",)),
     Option("--watch", "without HOSTS: refresh the list until Ctrl-C", kind=bool, default=False, commands=("ps",)),
+    Option(
+        "--sort", "sort hosts by free GPUs, or the highest value first (default: {default}, as in the file)",
+        default="file", choices=("file", "free", "gpu", "memory", "temp", "power", "cpu"), commands=("top",),
+    ),
+    Option("--user", "show only hosts and processes of these users (comma-separated)", name="usage_user", metavar="NAMES", commands=("top",)),
+    Option("--free", "show only hosts with a free GPU", name="only_free", kind=bool, default=False, commands=("top",)),
+    Option("--once", "print the usage once as text, also in a terminal", kind=bool, default=False, commands=("top",)),
     Option("-f --follow", "also print new lines until the run ends", kind=bool, default=False, commands=("logs",)),
     Option("-f --follow", "with --html: rewrite the page until the run ends", kind=bool, default=False, commands=("report",)),
     Option(
@@ -111,12 +118,13 @@ COMMAND_OPTIONS: tuple[Option, ...] = (
     Option(
         "--json",
         "print the diagnosis as one JSON object",
-        name="as_json", kind=bool, default=False, commands=("check", "hosts", "ps", "report", "stacks", "why"),
+        name="as_json", kind=bool, default=False, commands=("check", "hosts", "ps", "report", "stacks", "top", "why"),
         help_of={
             "check": "print one JSON object",
             "hosts": "print a JSON list, one object per host",
             "ps": "print one JSON list; docs/detached.md explains its keys",
             "stacks": "print every rank's stack as one JSON object",
+            "top": "print a JSON list once, one object per host",
         },
     ),
     Option(

@@ -92,6 +92,16 @@ class Option:
             return write_size(value)
         return f"{value:.15g}" if isinstance(value, float) else str(value)
 
+    def without_flags(self, taken: frozenset[str]) -> Option:
+        """Return the option without flags that another option of the command has. One flag always stays."""
+        if taken.isdisjoint(self.flags):
+            return self
+        other = object.__new__(type(self))  # copy.copy costs an import
+        other.__dict__.update(self.__dict__)
+        other.flags = tuple(flag for flag in self.flags if flag not in taken)
+        other.long_flag = other.flags[0]
+        return other
+
     def is_in_group(self, group: str, command: str) -> bool:
         """Return whether the command shows this option in the group."""
         return self.group == group and (not self.only or command in self.only.split())

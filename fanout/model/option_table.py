@@ -31,7 +31,12 @@ def default_of(name: str) -> Any:
 
 
 def options_of(command: str, group: str = "") -> list[Option]:
-    """Return the options of a command in one of its groups, or those outside of a group."""
-    if group:
-        return [row for row in OPTIONS if row.is_in_group(group, command)]
-    return [row for row in OPTIONS if command in row.commands]
+    """Return the options of a command in one of its groups, or those outside of a group.
+
+    A flag of the command itself takes precedence over the same flag of a group, which keeps its other flag.
+    """
+    own = [row for row in OPTIONS if command in row.commands]
+    if not group:
+        return own
+    taken = frozenset(flag for row in own for flag in row.flags)
+    return [row.without_flags(taken) for row in OPTIONS if row.is_in_group(group, command) and row not in own]

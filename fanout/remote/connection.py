@@ -205,14 +205,11 @@ class Connection:
                 if not self._wait_to_retry(error, attempt, began):
                     return
                 continue
-            if login is None:
-                return
-            broken = self._read_events(login.channel, login.decoder, login.early)
+            broken = self._read_events(login.channel, login.decoder, login.early) if login is not None else None
             if self._over or broken is None:
                 return
-            attempt = 0
+            attempt, began = 0, time.monotonic()
             self._post(broken)
-            began = time.monotonic()
 
     def _wait_to_retry(self, error: TransportError, attempt: int, began: float) -> bool:
         """Wait, and return whether to connect again.
@@ -224,7 +221,8 @@ class Connection:
         dropped = isinstance(error, Dropped) or self._was_connected
         if before and (not dropped or time.monotonic() - began > self._options.connect_timeout):
             self._report_failure(error)
-            return False
+            pause = self._options.retry_seconds if isinstance(error, Unreachable) else 0.0
+            return bool(pause) and not self._wake_login.wait(pause * random.uniform(0.8, 1.2))
         longest = RECONNECT_SECONDS[min(attempt, len(RECONNECT_SECONDS)) - 1]
         self._wake_login.wait(random.uniform(0.2, 0.6) * attempt if before else longest)
         return not self._over

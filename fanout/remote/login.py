@@ -34,6 +34,7 @@ class ConnectionOptions:
     heartbeat_seconds: float = HEARTBEAT_SECONDS  # must be much shorter than the lease
     by: str = "?"  # user@machine of the launcher; a busy host reports it to others
     command: str = ""
+    retry_seconds: float = 0.0  # after which a host that was not reached is tried again; 0: never
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

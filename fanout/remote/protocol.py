@@ -98,9 +98,11 @@ class FrameDecoder:
     def _decode_answer(self, message: Mapping[str, Any], at: float) -> Answered | None:
         """Return the answer to an open question, with only its valid part; None for any other answer."""
         number = int(message["id"])
-        what = self._asked.pop(number, None)
+        what = self._asked.get(number)
         if what is None:
             return None
+        if what not in answers.REPEATED or message["error"]:
+            self.drop_question(number)
         value, error = (
             (None, str(message["error"])) if message["error"] else answers.check_answer(what, message["value"])
         )

@@ -93,10 +93,11 @@ def open_connections(
     router: SignalRouter | None = None,
     hung_up: Callable[[], None] | None = None,
     clock: Clock | None = None,
+    retry_seconds: float = 0.0,
 ) -> Iterator[ConnectionPool]:
     """Yield the started connections; close them at the end. Without a ``router``, they get this process's signals.
 
-    ``before`` gets the connections before they start. Raises UsageError, LauncherError.
+    ``retry_seconds``: how long after a failure a host is tried again; 0: never. ``before`` gets the connections before they start. Raises UsageError, LauncherError.
     """
     hosts, settings, selector = context.hosts, context.settings, context.selector
     selector.check_config(hosts)
@@ -107,6 +108,7 @@ def open_connections(
         by=context.process.login,
         heartbeat_seconds=min(HEARTBEAT_SECONDS, settings.lease / 3) if settings.lease else HEARTBEAT_SECONDS,
         command=command,
+        retry_seconds=retry_seconds,
     )
     pool = ConnectionPool(hosts, selector, options, clock or Clock())
     if before is not None:

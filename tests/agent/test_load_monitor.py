@@ -83,13 +83,13 @@ def test_a_tool_that_fails_causes_no_error(own_path: Path, script: str) -> None:
 
 
 def test_processors_and_memory_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    memory = load_monitor._read_memory()
+    memory = load_monitor.read_memory()
     assert memory is not None
     assert 0 < memory[0] < memory[1]
-    before = load_monitor._read_cpu_ticks()
+    before = load_monitor.read_cpu_ticks()
     assert before is not None
-    assert load_monitor._compute_busy_percent(before, (before[0] + 30, before[1] + 40)) == 75.0
-    assert load_monitor._compute_busy_percent(before, before) is None
+    assert load_monitor.compute_busy_percent(before, (before[0] + 30, before[1] + 40)) == 75.0
+    assert load_monitor.compute_busy_percent(before, before) is None
 
 
 @pytest.mark.process

@@ -23,6 +23,7 @@ _REGISTRY = {
     "deep-step": ("torch_test", "stepped"),
     "runs": ("runs", "ask_runs"),
     "availability": ("availability", "ask_availability"),
+    "usage": ("usage", "ask_usage"),
     "clean": ("runs", "ask_clean"),
     "tree": ("source_tree", "ask_tree"),
     "software": ("python_env", "ask_software"),
