@@ -208,7 +208,7 @@ _ROWS = (
     ),
     Command(
         "replay", "[FLAGS] [RUN]", "Play back a recorded run in the live view.", "fanout.commands.replay:run_replay",
-        section="after", positionals=(LATEST_RUN,), groups=(OUTPUT,),
+        positionals=(LATEST_RUN,), groups=(OUTPUT,),
     ),
     Command(
         "notify", "[--test NAME]", "List the services for messages, or test one.", "fanout.commands.notify:run_notify",
