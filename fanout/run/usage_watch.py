@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -98,13 +99,19 @@ class UsageWatch:
                 self._ask_host(event.host)
             return
         sample = self._samples[event.host] = apply_changes(self._samples.get(event.host, {}), event.value)
-        self._usage[event.host] = build_usage(event.host, sample, event.at, lambda text: mask_secrets(text).text)
+        self._usage[event.host] = build_usage(event.host, sample, event.at, hide_secrets)
 
     def _set_trouble(self, host: str, reach: Reach, why: str) -> None:
         """Show a host as a row without values, because old ones would be wrong."""
         self._samples.pop(host, None)
         self._asked.pop(host, None)
         self._usage[host] = HostUsage(host=host, reach=reach, trouble=why)
+
+
+@functools.lru_cache(maxsize=4096)
+def hide_secrets(command: str) -> str:
+    """Return a command line without its secrets. Each sample has the same command lines, so they are remembered."""
+    return mask_secrets(command).text
 
 
 def find_workdir(context: RunContext, host: Host) -> str:
