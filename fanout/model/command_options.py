@@ -61,7 +61,7 @@ COMMAND_OPTIONS: tuple[Option, ...] = (
         kind=bool, default=False, commands=("logs",),
     ),
     Option(
-        "--full", "print the whole report of a run: the reasons, the victims, all stacks",
+        "--full", "print the whole report: reasons, victims, all stacks",
         kind=bool, default=False, commands=("run", "rerun", "report", "attach", "stacks"),
         help_of={"stacks": "print the whole stack of one rank of each group"},
     ),

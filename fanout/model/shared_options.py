@@ -176,7 +176,7 @@ TIMEOUT_OPTIONS = (
 RECOVERY_OPTIONS = (
     Setting(
         "--max-restarts",
-        "restart a failed run up to N times without progress (default: {default})",
+        "restart up to N times without progress (default: {default})",
         kind=int, default=0, metavar="N", bounds=(0, 1000), group=RECOVERY, only="run rerun",
     ),
     Setting(
