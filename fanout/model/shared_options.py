@@ -28,11 +28,7 @@ LAUNCH_OPTIONS = (
     ),
     Option(
         "-d --detach",
-<<<<<<< HEAD
         "return when all hosts have started; see fanout attach",
-=======
-        "return when all hosts have started, or a wait begins",
->>>>>>> 84222687 (cli: list top in the overview, and replay below it)
         kind=bool, default=False, group=LAUNCH, only="run rerun",
     ),
     Option(

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from fanout.cli.command_table import COMMANDS
 from fanout.model.option import Option, Setting
-from fanout.model.option_table import options_of
+from fanout.model.option_table import OPTIONS, options_of
 from tests.sources import ROOT
 
 PAGE = ROOT / "docs" / "options.md"
@@ -34,8 +34,7 @@ def format_groups() -> Iterator[str]:
     """Yield the lines of the sections of groups."""
     for title in dict.fromkeys(group for command in COMMANDS.values() for group in command.groups):
         users = [command.name for command in COMMANDS.values() if title in command.groups]
-        rows = list(dict.fromkeys(row for name in users for row in options_of(name, title)))
-        rows.sort(key=options_of("run", title).index)
+        rows = [row for row in OPTIONS if any(row.is_in_group(title, name) for name in users)]
         yield f"## {title[0].upper()}{title[1:]}"
         yield ""
         yield f"Commands: {', '.join(f'`{name}`' for name in users)}."
