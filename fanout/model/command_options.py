@@ -128,7 +128,7 @@ COMMAND_OPTIONS: tuple[Option, ...] = (
         },
     ),
     Option(
-        "-v --verbose", "after a failure: also show what is equal on all hosts, and what was not checked",
+        "-v --verbose", "after a failure, also show what is equal",
         kind=bool, default=False, commands=("check",),
     ),
     Option("--strict", "treat warnings as failures", kind=bool, default=False, commands=("check",)),
