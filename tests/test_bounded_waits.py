@@ -18,6 +18,11 @@ from tests.sources import ROOT
 
 #: Files that wait without a limit, with what ends the wait.
 UNLIMITED = {
+    "fanout/api/active_run.py": "the launcher in the other thread ends, or the user interrupts it",
+    "fanout/api/calls.py": "the launcher in the other thread ends, or the user interrupts it",
+    "fanout/demo/power_switch.py": "the thread reads the byte that ends it",
+    "fanout/run/pager.py": "the user closes the pager",
+    "tests/api/test_calls.py": "the launcher ends the run; pytest-timeout ends the test",
     "fanout/agent/prepare.py": "the child exits after its fork",
     "fanout/agent/probes/probe_tools.py": "the child has closed its pipe, and exits",
     "fanout/agent/probes/sandbox.py": "the child has closed its pipe, and exits",

@@ -74,6 +74,7 @@ class CheckOptions(SharedOptions, total=False):
     """Options of ``check``."""
 
     deep: bool
+    verbose: bool
     strict: bool
     only: str
     skip: str

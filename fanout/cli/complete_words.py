@@ -17,15 +17,23 @@ if TYPE_CHECKING:
 
 #: Metavar of a value -> the kinds of words that it may be.
 VALUE_KINDS: dict[str, tuple[str, ...]] = {
-    "FILE": ("files",), "DIR": ("directories",), "DIR|auto|none": ("directories",), "FILE|CMD": ("files",),
-    "NODES": ("hosts",), "SPEC": ("hosts",), "CMD": ("files",),
-}  # fmt: skip
+    "FILE": ("files",),
+    "DIR": ("directories",),
+    "DIR|auto|none": ("directories",),
+    "FILE|CMD": ("files",),
+    "NODES": ("hosts",),
+    "SPEC": ("hosts",),
+    "CMD": ("files",),
+}
 #: The same for single options, whose metavar has several meanings.
 OPTION_KINDS: dict[str, tuple[str, ...]] = {"--host": ("hosts",), "--notify": ("services",), "--test": ("services",)}
 #: Metavar of a positional -> the kinds of words that it may be.
 POSITIONAL_KINDS: dict[str, tuple[str, ...]] = {
-    "HOSTS": ("files", "known-hosts"), "TASK": ("files",), "FILE": ("files",), "FILE|DIR|RUN|-": ("files", "runs"),
-}  # fmt: skip
+    "HOSTS": ("files", "known-hosts"),
+    "TASK": ("files",),
+    "FILE": ("files",),
+    "FILE|DIR|RUN|-": ("files", "runs"),
+}
 POSITIONAL_WORDS: dict[str, tuple[str, ...]] = {
     "FORMAT": ("slurm", "kubernetes", "skypilot", "dstack"),
     "SHELL": ("bash", "zsh", "fish"),

@@ -9,7 +9,6 @@ from typing import NamedTuple
 from fanout.hostfile.problems import ParseError
 
 _COMMENT = re.compile(r"(?:^|(?<=[ \t]))(?:#|//).*$")
-_BLOCK_COMMENT = re.compile(r"/\*.{0,1024}?\*/")
 _FIRST = re.compile(r"(?:[^ \t#,]|,[ \t]*(?=[^ \t#,=]+(?:[ \t,#]|$))|,)+")
 _PAIR = re.compile(r"([A-Za-z_][A-Za-z0-9_.-]*)[ \t]*=[ \t]*")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"|\'([^\']*)\'')
@@ -33,13 +32,21 @@ class Word(NamedTuple):
 
 def strip_comment(line: str) -> str:
     """Return the line without its comment; columns do not change."""
-    if "/*" in line:
-        line = _BLOCK_COMMENT.sub(lambda found: " " * len(found[0]), line)
+    line = _blank_block_comments(line)
     if "#" not in line and "//" not in line:
         return line.rstrip(_SPACE)
     quotes = '"' in line or "'" in line
     line = _cut_outside_quotes(line) if quotes else _COMMENT.sub("", line)
     return line.rstrip(_SPACE)
+
+
+def _blank_block_comments(line: str) -> str:
+    """Replace each ``/* … */`` by spaces."""
+    begin = line.find("/*")
+    while begin >= 0 and (end := line.find("*/", begin + 2)) >= 0:
+        line = f"{line[:begin]}{' ' * (end + 2 - begin)}{line[end + 2 :]}"
+        begin = line.find("/*", end + 2)
+    return line
 
 
 def _cut_outside_quotes(line: str) -> str:

@@ -28,7 +28,7 @@ COMMAND_OPTIONS: tuple[Option, ...] = (
         "--sort", "sort hosts by free GPUs, or the highest value first (default: {default}, as in the file)",
         default="file", choices=("file", "free", "gpu", "memory", "temp", "power", "cpu"), commands=("top",),
     ),
-    Option("--user", "show only hosts and processes of these users (comma-separated)", name="usage_user", metavar="NAMES", commands=("top",)),
+    Option("--user", "show only these users (comma-separated)", name="usage_user", metavar="NAMES", commands=("top",)),
     Option("--free", "show only hosts with a free GPU", name="only_free", kind=bool, default=False, commands=("top",)),
     Option("--once", "print the usage once as text, also in a terminal", kind=bool, default=False, commands=("top",)),
     Option("-f --follow", "also print new lines until the run ends", kind=bool, default=False, commands=("logs",)),

@@ -256,7 +256,7 @@ OUTPUT_OPTIONS = (
         "--color",
         "print colors (default: {default})",
         default="auto", choices=("auto", "always", "never"), group=OUTPUT,
-        commands=("check", "ps", "logs", "stacks", "stop", "report", "why", "lnav", "hosts", "init", "exec", "clean", "export", "notify"),
+        commands=("check", "ps", "logs", "stacks", "stop", "report", "why", "lnav", "hosts", "init", "exec", "clean", "export", "notify", "top"),
     ),
     # "" is smart, or all if --grep is given
     Setting(

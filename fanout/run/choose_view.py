@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from fanout.logs.line_filters import DisplayFilters
 from fanout.model.run_info import RunInfo
@@ -45,29 +46,8 @@ def build_view(
     ``waits``: wait for a reader that does not read. The live view never waits.
     """
     if look.mode == "live":
-        from fanout.ui.keyboard import Keyboard
-        from fanout.ui.live_view import LiveView
-        from fanout.ui.replay_view import ReplayView
-        from fanout.ui.safe_writer import unwrap_stream
-
-        kind = ReplayView if viewing == "replay" else LiveView
-        return kind(
-            heading,
-            stdout=unwrap_stream(process.stdout),
-            colour=look.colour,
-            unicode=look.unicode,
-            filters=filters,
-            keyboard=Keyboard(process.keyboard) if process.keyboard is not None else None,
-            preview=reporters.preview_verdict,
-            detach=detach,
-            stop=stop,
-            stacks=stacks,
-            replay=replay,
-            slow=reporters.list_slow_hosts,
-            ranks=reporters.summarize_ranks,
-            hung=reporters.find_hung_hosts,
-            viewing=viewing,
-        )
+        controls = {"detach": detach, "stop": stop, "stacks": stacks, "replay": replay}
+        return _build_live_view(heading, look, process, filters, reporters, viewing, controls)
     if look.mode == "silent":
         from fanout.ui.silent_view import SilentView
 
@@ -88,4 +68,36 @@ def build_view(
         slow=reporters.list_slow_hosts,
         ranks=reporters.summarize_ranks,
         hung=reporters.find_hung_hosts,
+    )
+
+
+def _build_live_view(
+    heading: RunInfo,
+    look: DisplayMode,
+    process: ProcessContext,
+    filters: DisplayFilters,
+    reporters: CurrentReporters,
+    viewing: Viewing,
+    controls: Mapping[str, Any],
+) -> View:
+    """Return the live view, or that of a replay. ``controls``: what its keys call, by parameter of the view."""
+    from fanout.ui.keyboard import Keyboard
+    from fanout.ui.live_view import LiveView
+    from fanout.ui.replay_view import ReplayView
+    from fanout.ui.safe_writer import unwrap_stream
+
+    kind = ReplayView if viewing == "replay" else LiveView
+    return kind(
+        heading,
+        stdout=unwrap_stream(process.stdout),
+        colour=look.colour,
+        unicode=look.unicode,
+        filters=filters,
+        keyboard=Keyboard(process.keyboard) if process.keyboard is not None else None,
+        preview=reporters.preview_verdict,
+        **controls,
+        slow=reporters.list_slow_hosts,
+        ranks=reporters.summarize_ranks,
+        hung=reporters.find_hung_hosts,
+        viewing=viewing,
     )

@@ -155,9 +155,16 @@ def test_a_wrong_mount_at_the_work_directory_is_one_failure(
 
 def test_one_finding_of_several_hosts_is_one_row_although_their_logins_differ() -> None:
     findings = [
-        CheckFinding(check="reached", group="ssh", level="fail", hosts=(name,), saw=f"ann@10.0.0.{at}:22  Permission denied", advice=f"try:  ssh-copy-id ann@10.0.0.{at}")
+        CheckFinding(
+            check="reached",
+            group="ssh",
+            level="fail",
+            hosts=(name,),
+            saw=f"ann@10.0.0.{at}:22  Permission denied",
+            advice=f"try:  ssh-copy-id ann@10.0.0.{at}",
+        )
         for at, name in enumerate(("gpu03", "gpu04"), 3)
-    ]  # fmt: skip
+    ]
     killed = [
         replace(findings[0], saw="port 1 is held", advice=f"stop it:  ssh -p 22 gpu03 kill {pid}") for pid in (1, 2)
     ]

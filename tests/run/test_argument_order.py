@@ -69,11 +69,18 @@ def test_words_in_another_order_lead_to_the_command_that_was_meant(line: str, me
 @pytest.mark.parametrize(
     "line",
     [
-        "run hosts.txt task.py cfg.yaml", "run gpu01,gpu02 task.py hosts.txt", "run inventory.yaml task.py cfg.yaml",
-        "run gpu01 launch cfg.yaml", "run hosts.txt cfg.yaml", "run hosts.txt -- cfg.yaml task.py", "run - task.py",
-        "run hosts.txt missing.py cfg.yaml", "check hosts.txt", "exec gpu01 -- task.py hosts.txt",
+        "run hosts.txt task.py cfg.yaml",
+        "run gpu01,gpu02 task.py hosts.txt",
+        "run inventory.yaml task.py cfg.yaml",
+        "run gpu01 launch cfg.yaml",
+        "run hosts.txt cfg.yaml",
+        "run hosts.txt -- cfg.yaml task.py",
+        "run - task.py",
+        "run hosts.txt missing.py cfg.yaml",
+        "check hosts.txt",
+        "exec gpu01 -- task.py hosts.txt",
     ],
-)  # fmt: skip
+)
 def test_a_line_in_order_stays_as_it_is(line: str) -> None:
     request = parse_arguments(shlex.split(line))
     assert resolve_hosts(request, "") == request

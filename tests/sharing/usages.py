@@ -22,9 +22,14 @@ def build_gpu(util: float = 0.0, used: float = 4.0, **facts: Any) -> dict[str, A
 def build_process(gpu: int, pid: int, user: str, command: str, *, run: str = "", hours: float = 3.0) -> dict[str, Any]:
     """Return the entry of one process in a sample."""
     return {
-        "gpu": str(gpu), "pid": pid, "memory": 61200.0, "user": user, "command": command,
-        "since": NOW - 3600 * hours, "run": run,
-    }  # fmt: skip
+        "gpu": str(gpu),
+        "pid": pid,
+        "memory": 61200.0,
+        "user": user,
+        "command": command,
+        "since": NOW - 3600 * hours,
+        "run": run,
+    }
 
 
 def build_sample(

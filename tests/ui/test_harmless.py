@@ -52,9 +52,37 @@ ACTS = re.compile(rf"(?!\n)[{DENIED}]")
 #: What the live view steers: a frame begins by going back to where the block was, and ends by showing the cursor.
 FRAMES = re.compile(r"\x1b\[\?2026h\x1b\[\?25l\r(\x1b\[\d+A)?\x1b\[J|\x1b\[\?25h\x1b\[\?2026l")
 
-ATTACKS = ("\x1b]0;owned\x07", "\x1b[2J", "\x1b[9;9H", "\x1b[31m", "\x1b[8m", "\x1b[?1049h", "\x1bP1$r\x1b\\", "\x1b", "\x9b2J",
-           "\x1b[1A", "\x1bc", "\r", "\x08", "\x07", "\x00", "\x7f", "\x85", "\u202e", "\u2028", "\n", "\t", "[2J", "é", "word",
-           " ", "Error:", "step 3/9 loss 2.5", "50%|", "\x1b[")  # fmt: skip
+ATTACKS = (
+    "\x1b]0;owned\x07",
+    "\x1b[2J",
+    "\x1b[9;9H",
+    "\x1b[31m",
+    "\x1b[8m",
+    "\x1b[?1049h",
+    "\x1bP1$r\x1b\\",
+    "\x1b",
+    "\x9b2J",
+    "\x1b[1A",
+    "\x1bc",
+    "\r",
+    "\x08",
+    "\x07",
+    "\x00",
+    "\x7f",
+    "\x85",
+    "\u202e",
+    "\u2028",
+    "\n",
+    "\t",
+    "[2J",
+    "é",
+    "word",
+    " ",
+    "Error:",
+    "step 3/9 loss 2.5",
+    "50%|",
+    "\x1b[",
+)
 stranger = st.lists(st.sampled_from(ATTACKS) | st.text(max_size=3), min_size=1, max_size=6).map("".join)
 name = stranger.map(lambda text: text.replace("/", "|").replace("\0", "") or "x")
 
@@ -181,10 +209,19 @@ def test_commands_on_an_untrusted_record_control_no_terminal(bad: str, host: str
         )
         logs = ["--log-dir", str(place / "runs")]
         for argv in (
-            ["logs", *logs], ["logs", *logs, "--host", bad], ["report", *logs], ["replay", *logs, "--output", "plain"],
-            ["ps", *logs, "--all"], ["attach", *logs, "r1"], ["stop", *logs, "r1"], ["why", str(place / "runs/r1")],
-            ["why", str(place / "some.log")], ["report", *logs, bad], ["hosts", bad], ["run", "--show", bad, "h", "t"],
-        ):  # fmt: skip
+            ["logs", *logs],
+            ["logs", *logs, "--host", bad],
+            ["report", *logs],
+            ["replay", *logs, "--output", "plain"],
+            ["ps", *logs, "--all"],
+            ["attach", *logs, "r1"],
+            ["stop", *logs, "r1"],
+            ["why", str(place / "runs/r1")],
+            ["why", str(place / "some.log")],
+            ["report", *logs, bad],
+            ["hosts", bad],
+            ["run", "--show", bad, "h", "t"],
+        ):
             out, err = io.StringIO(), io.StringIO()
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), contextlib.suppress(SystemExit):
                 main([word.replace("\0", "") for word in argv])

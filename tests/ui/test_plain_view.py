@@ -210,11 +210,28 @@ def test_a_rank_with_a_stream_of_its_own_is_named_and_lines_stay_aligned() -> No
 
 
 LINES = st.lists(
-    st.sampled_from(["step 1 loss 2.5", "", "  ", "trailing  ", "tab\there", "caf\u00e9 \u4e16", "\x1b[31mred\x1b[0m", "bell\x07",
-                     "\u202eflip", "WARNING: low", "RuntimeError: no", "E0101 10:00:00 glog", "[rank3]: E0101 10:00:00 x",
-                     "Traceback (most recent call last):", "  File x, line 1", "x" * 9000]),
+    st.sampled_from(
+        [
+            "step 1 loss 2.5",
+            "",
+            "  ",
+            "trailing  ",
+            "tab\there",
+            "caf\u00e9 \u4e16",
+            "\x1b[31mred\x1b[0m",
+            "bell\x07",
+            "\u202eflip",
+            "WARNING: low",
+            "RuntimeError: no",
+            "E0101 10:00:00 glog",
+            "[rank3]: E0101 10:00:00 x",
+            "Traceback (most recent call last):",
+            "  File x, line 1",
+            "x" * 9000,
+        ]
+    ),
     max_size=30,
-)  # fmt: skip
+)
 
 
 @given(lines=LINES, wished=st.sampled_from([{}, {"grep": "loss|no"}, {"hide": "step"}, {"fold": "exact"}]))

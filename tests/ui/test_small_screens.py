@@ -88,9 +88,15 @@ def test_symbols_need_utf8(encoding: str | None, unicode: bool) -> None:
 
 @pytest.mark.parametrize(
     ("environ", "unicode"),
-    [({}, True), ({"LANG": "C"}, False), ({"LC_ALL": "C", "LANG": "de_DE.UTF-8"}, False), ({"LC_ALL": "C.UTF-8"}, True),
-     ({"LC_CTYPE": "POSIX"}, False), ({"LC_ALL": "", "LANG": "en_US.UTF-8"}, True)],
-)  # fmt: skip
+    [
+        ({}, True),
+        ({"LANG": "C"}, False),
+        ({"LC_ALL": "C", "LANG": "de_DE.UTF-8"}, False),
+        ({"LC_ALL": "C.UTF-8"}, True),
+        ({"LC_CTYPE": "POSIX"}, False),
+        ({"LC_ALL": "", "LANG": "en_US.UTF-8"}, True),
+    ],
+)
 def test_an_explicit_c_locale_means_ascii(environ: Mapping[str, str], unicode: bool) -> None:
     """Python itself takes it for UTF-8; a container without a locale may be shown symbols."""
     assert choose_display_mode({**XTERM, **environ}, isatty=True, encoding="utf-8").unicode is unicode

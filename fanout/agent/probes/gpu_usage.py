@@ -24,9 +24,18 @@ if TYPE_CHECKING:
     GpuReading = Tuple[Gpus, List[OnGpu], str]
 
 FIELDS = (
-    "index", "uuid", "name", "pci.bus_id", "utilization.gpu", "memory.used", "memory.total", "temperature.gpu",
-    "power.draw", "power.limit", "ecc.errors.uncorrected.volatile.total",
-)  # fmt: skip
+    "index",
+    "uuid",
+    "name",
+    "pci.bus_id",
+    "utilization.gpu",
+    "memory.used",
+    "memory.total",
+    "temperature.gpu",
+    "power.draw",
+    "power.limit",
+    "ecc.errors.uncorrected.volatile.total",
+)
 REASONS = ("hw_slowdown", "hw_thermal_slowdown", "hw_power_brake_slowdown", "sw_thermal_slowdown")
 APPS = ("gpu_uuid", "pid", "used_memory")
 STALE_SECONDS = 10.0  # a GPU whose line is older does not answer
@@ -104,8 +113,8 @@ class NvidiaLoop:
     def __init__(self, tool: str, env: dict[str, str], every: float) -> None:
         self._round = max(1.0, every)
         loop = ["-l", "%d" % self._round]
-        names = [FIELDS + tuple("%s.%s" % (prefix, name) for name in REASONS) for prefix in
-                 ("clocks_event_reasons", "clocks_throttle_reasons")] + [FIELDS]  # fmt: skip
+        prefixes = ("clocks_event_reasons", "clocks_throttle_reasons")  # of newer and of older drivers
+        names = [FIELDS + tuple("%s.%s" % (prefix, name) for name in REASONS) for prefix in prefixes] + [FIELDS]
         queries = [[tool, *smi.build_nvidia_query(fields), *loop] for fields in names]
         self._cards = ToolLoop(queries, env, lambda line: _split_row(line, len(FIELDS))[:1] != [])
         apps = [tool, *smi.build_nvidia_query(APPS, "compute-apps"), *loop]
@@ -143,8 +152,8 @@ class NvidiaLoop:
             problem = self._cards.problem
             is_absent = "No devices were found" in problem or not os.path.exists("/dev/nvidia0")
             return {}, [], "" if is_absent and not self._cards.is_hung else problem
-        return self._mark_stale(now), [(self._index.get(uuid, ""), pid, used) for (uuid, pid), (_, used) in
-                                       self._on.items()], self._cards.problem  # fmt: skip
+        processes = [(self._index.get(uuid, ""), pid, used) for (uuid, pid), (_, used) in self._on.items()]
+        return self._mark_stale(now), processes, self._cards.problem
 
     def _mark_stale(self, now: float) -> Gpus:
         """Return the GPUs. One that is no longer printed keeps its name only."""

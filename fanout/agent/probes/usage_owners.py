@@ -48,10 +48,16 @@ class OwnerTable:
         found: Entries = {}
         for holder in self._claims:
             key = "%s/%s" % (holder["pid"], holder["run"])
-            row = found.setdefault(key, {
-                "user": _get_user(holder), "pid": holder["pid"], "run": holder["run"],
-                "since": None if holder["since"] is None else round(holder["since"]), "claims": [],
-            })  # fmt: skip
+            row = found.setdefault(
+                key,
+                {
+                    "user": _get_user(holder),
+                    "pid": holder["pid"],
+                    "run": holder["run"],
+                    "since": None if holder["since"] is None else round(holder["since"]),
+                    "claims": [],
+                },
+            )
             row["claims"].append(holder["claim"])
         return found
 
@@ -63,9 +69,14 @@ class OwnerTable:
             known = self._describe_once(pid)
             run = next((keepers[parent]["run"] for parent in known["parents"] if parent in keepers), "") or known["run"]
             found["%s/%d" % (gpu, pid)] = {
-                "gpu": gpu, "pid": pid, "memory": memory, "user": known["user"], "command": known["command"],
-                "since": known["since"], "run": run,
-            }  # fmt: skip
+                "gpu": gpu,
+                "pid": pid,
+                "memory": memory,
+                "user": known["user"],
+                "command": known["command"],
+                "since": known["since"],
+                "run": run,
+            }
         pids = {pid for _, pid, _ in on_gpus}
         self._known = {pid: known for pid, known in self._known.items() if pid in pids}
         return found
@@ -83,10 +94,13 @@ def _describe_process(pid: int, start: int | None) -> dict[str, Any]:
     command = read_or_empty("/proc/%d/cmdline" % pid, 4096).replace("\0", " ").strip()
     since = processes.read_start_time(pid)
     return {
-        "start": start, "user": _read_user(pid), "command": command[:LONGEST_COMMAND],
-        "since": None if since is None else round(since), "parents": _list_parents(pid),
+        "start": start,
+        "user": _read_user(pid),
+        "command": command[:LONGEST_COMMAND],
+        "since": None if since is None else round(since),
+        "parents": _list_parents(pid),
         "run": processes.read_mark(pid)[0] if is_kept(pid) else "",
-    }  # fmt: skip
+    }
 
 
 def _list_parents(pid: int) -> list[int]:
