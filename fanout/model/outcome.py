@@ -44,6 +44,7 @@ class RunOutcome:
     seconds: float
     hung: bool = False  # no rank made progress when the run was stopped
     stopped_why: str = ""  # why the user or the launcher stopped it; "" if it ended by itself, or a host failed
+    before_attempt: int | None = None  # the attempt that the stop prevented, if it came between two attempts
 
     @property
     def is_success(self) -> bool:
@@ -112,14 +113,26 @@ def stop_between_attempts(outcome: RunOutcome, number: int, following: int) -> R
         return outcome
     by = f"by {signal_name(number)}"
     headline = f"stopped {by} before attempt {following}; attempt {following - 1}: {outcome.headline}"
-    return replace(outcome, exit_code=status_of_signal(number), origin="user", headline=headline, stopped_why=by)
+    return replace(
+        outcome,
+        exit_code=status_of_signal(number),
+        origin="user",
+        headline=headline,
+        stopped_why=by,
+        before_attempt=following,
+    )
 
 
 def stop_by_time_limit(outcome: RunOutcome, following: int) -> RunOutcome:
     """Return the outcome of a run whose time limit leaves no time for attempt ``following``."""
     headline = f"stopped: time limit before attempt {following}; attempt {following - 1}: {outcome.headline}"
     return replace(
-        outcome, exit_code=ExitStatus.TIME_LIMIT, origin="fanout", headline=headline, stopped_why="time limit"
+        outcome,
+        exit_code=ExitStatus.TIME_LIMIT,
+        origin="fanout",
+        headline=headline,
+        stopped_why="time limit",
+        before_attempt=following,
     )
 
 

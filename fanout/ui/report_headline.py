@@ -10,7 +10,11 @@ from fanout.ui.report_rows import ReportFacts, choose_title_word, describe_left
 
 _LEAST = 40  # columns of the cause, however narrow the terminal
 #: Who stopped the run, by the reason of the outcome.
-_STOPPED_BY = {"by SIGINT": "by you (Ctrl-C)", "by SIGTERM": "by SIGTERM (fanout stop or kill)"}
+_STOPPED_BY = {
+    "by SIGINT": "by you (Ctrl-C)",
+    "by SIGTERM": "by SIGTERM (fanout stop or kill)",
+    "time limit": "by the time limit",
+}
 
 
 def build_headline(facts: ReportFacts, longest: int | None = None) -> str:
@@ -27,6 +31,8 @@ def build_headline(facts: ReportFacts, longest: int | None = None) -> str:
 def _describe_cause(facts: ReportFacts) -> str:
     """Return the first cause, else why the run was stopped or what happened first."""
     outcome, summary = facts.outcome, facts.summary
+    if outcome.before_attempt is not None:
+        return f"{_STOPPED_BY.get(outcome.stopped_why, outcome.stopped_why)} before attempt {outcome.before_attempt}"
     if summary is not None and summary.sentence:
         return to_single_line(summary.sentence)
     if outcome.hung:
@@ -40,7 +46,8 @@ def _describe_cause(facts: ReportFacts) -> str:
 def build_closing_line(facts: ReportFacts, longest: int | None = None) -> tuple[str, str]:
     """Return the last line of a report and its colour: the headline; after a stop also what was verified."""
     outcome, headline = facts.outcome, build_headline(facts, longest)
-    if outcome.first is not None or facts.summary is not None or not outcome.stopped_why:
+    has_failed = outcome.first is not None or facts.summary is not None
+    if not outcome.stopped_why or (has_failed and outcome.before_attempt is None):
         return headline, BOLD_RED
     left, is_certain = describe_left(facts)
     return f"{headline}; {left}", GREEN if is_certain else BOLD_RED

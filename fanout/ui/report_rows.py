@@ -83,7 +83,8 @@ def choose_title_word(state: RunState, outcome: RunOutcome) -> str:
         return "ENDED, LOG INCOMPLETE"
     if outcome.hung:
         return "HUNG, STOPPED BY YOU" if outcome.origin == "user" else "HUNG, STOPPED"
-    return "STOPPED" if outcome.origin == "user" or outcome.first is None else "FAILED"
+    was_stopped = outcome.origin == "user" or outcome.first is None or outcome.before_attempt is not None
+    return "STOPPED" if was_stopped else "FAILED"
 
 
 def list_other_hosts(facts: ReportFacts) -> list[ReportRow]:

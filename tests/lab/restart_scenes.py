@@ -287,7 +287,7 @@ SCENES = (
         act=stop_after(WAIT),
         code=143,
         attempts=1,
-        prints=("by SIGTERM before attempt 1",),
+        prints=(r"by SIGTERM \(fanout stop or kill\) before attempt 1",),
         quick=True,
     ),
     Scene(
@@ -297,7 +297,7 @@ SCENES = (
         checks=True,
         code=130,
         attempts=2,
-        prints=("left behind +nothing", "by SIGINT before attempt 1"),
+        prints=("left behind +nothing", r"by you \(Ctrl-C\) before attempt 1"),
         quick=True,
     ),
     Scene(

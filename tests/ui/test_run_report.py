@@ -11,6 +11,7 @@ import pytest
 from fanout.logs.tail import KEEP_BYTES, LogTails, extract_traceback
 from fanout.model import outcome
 from fanout.model.events import BackgroundFound, CleanedUp, HostLost, Interrupted, Leftover, OutsideCalled, StreamOpened
+from fanout.ui.report_headline import build_closing_line, build_headline
 from fanout.ui.report_rows import ReportFacts
 from fanout.ui.run_report import build_report
 from tests import histories
@@ -188,6 +189,22 @@ def test_a_diagnosis_stands_under_the_headline() -> None:
         histories.second_host_fails(), diagnosis=["first cause: gpu02, rank 9", "victims: gpu[01,03]"]
     ).splitlines()
     assert lines[1:4] == ["gpu02: exit 3", "first cause: gpu02, rank 9", "victims: gpu[01,03]"]
+
+
+@pytest.mark.parametrize(
+    ("number", "by"), [(2, "by you (Ctrl-C)"), (15, "by SIGTERM (fanout stop or kill)"), (None, "by the time limit")]
+)
+def test_headline_of_a_run_stopped_between_attempts_names_who_stopped_it(number: int | None, by: str) -> None:
+    """The cause of the attempt before is below it; it is not why the run ended."""
+    run = histories.second_host_fails()
+    state = run.play_events(lambda event, state: None)
+    ended = outcome.outcome_of(state)
+    stopped = (
+        outcome.stop_by_time_limit(ended, 1) if number is None else outcome.stop_between_attempts(ended, number, 1)
+    )
+    facts = ReportFacts(heading=build_heading(run.hosts), state=state, outcome=stopped)
+    assert build_headline(facts) == f"STOPPED after 4.9 s: {by} before attempt 1"
+    assert build_closing_line(facts)[0].startswith(f"{build_headline(facts)}; nothing is left")
 
 
 @pytest.mark.parametrize("code", [0, 3])
