@@ -13,6 +13,7 @@ from fanout.diagnose import failure_facts, torchrun_lines
 from fanout.diagnose.evidence import Evidence, LogMatch, ProcessExit, StackSnapshot
 from fanout.diagnose.flight_dumps import DumpCollection
 from fanout.diagnose.host_history import HostContacts
+from fanout.diagnose.launcher_absence import LauncherAbsence
 from fanout.diagnose.signatures import (
     DETAILED,
     GENERIC,
@@ -44,7 +45,7 @@ from fanout.logs import rank_prefix
 from fanout.logs.line_splitter import LIMIT, LineBuffer, split_file_lines
 from fanout.logs.prefilter import digest_chunk, strip_digits
 from fanout.model.actions import Inspect
-from fanout.model.events import ActionSent, Answered, Chunk, Connected, Event, StreamOpened, Tick
+from fanout.model.events import ActionSent, Answered, Chunk, Connected, Event, StreamOpened
 from fanout.model.state import RunState
 
 LONGEST_LINE = LIMIT
@@ -80,9 +81,7 @@ class EvidenceCollector:
         self._error, self._live = error, live
         self._streams: dict[tuple[str, int], StreamState] = {}
         self._links = HostContacts()
-        self._away = 0.0
-        self._last: float | None = None  # time of the last event
-        self._ticks = False
+        self._absence = LauncherAbsence()
         self._asked: dict[tuple[str, int], str] = {}
         self._stands: dict[tuple[str, int], StackSnapshot] = {}
         self.dumps = DumpCollection()
@@ -95,11 +94,7 @@ class EvidenceCollector:
 
     def add_event(self, event: Event) -> None:
         """Process one event."""
-        last = event.at if self._last is None else self._last
-        self._ticks = self._ticks or isinstance(event, Tick)
-        if self._ticks:  # a record has no ticks before a takeover, so its gaps are no absence of the launcher
-            self._away = max(self._away, event.at - last)
-        self._last = max(last, event.at)
+        self._absence.add_event(event)
         self._links.add_event(event)
         match event:
             case Chunk():
@@ -224,7 +219,7 @@ class EvidenceCollector:
             silences=self._links.disconnections,
             rebooted=dict(self._links.rebooted),
             tails=tuple(build_tail(where, bases) for where in self._streams.values()),
-            away=self._away,
+            away=self._absence.seconds,
             stands=tuple(self._stands.values()),
             flights=tuple(self.dumps.flights.values()),
             looked=frozenset(self.dumps.looked) if self._live else frozenset(),

@@ -67,11 +67,13 @@ class ConnectFailed(HostEvent):
 class Disconnected(HostEvent):
     """An established connection broke; the run on the host continues under its lease.
 
-    ``silent_for`` is how many seconds the host had been silent if that is why the launcher closed it, else 0.
+    ``silent_for`` is how many seconds the host had been silent if that is why the launcher closed it, else 0. The next
+    launcher reports ``launcher_died`` for the connections of the one before.
     """
 
     why: str
     silent_for: float = 0.0
+    launcher_died: bool = False
 
 
 # -- the run on one host

@@ -112,7 +112,7 @@ class ResumedRun:
         for name, link in pool.connections.items():
             link.resume_run(build_minimal_plan(order), self._have.get(name, {}))
             if self._left.hosts[name].connected:
-                pool.post_event(Disconnected(at=clock(), host=name, why="its launcher died"))
+                pool.post_event(Disconnected(at=clock(), host=name, why="its launcher died", launcher_died=True))
         return pool
 
     def end_run(self, reason: StopReason, why: str, save: SaveRequest | None = None) -> RunOutcome:

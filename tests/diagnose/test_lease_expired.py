@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from fanout.diagnose.launcher_absence import LauncherAbsence
 from fanout.model.events import Connected, Disconnected, Exited, HostLost, Tick
 from tests.diagnose.kit import Run, people, verdict
+from tests.histories import History
 
 WHY = "no launcher for 300 s: the lease expired"
 
@@ -148,3 +150,15 @@ def test_launcher_that_the_keeper_ended_is_not_stopped_from_outside() -> None:
         "high",
     )
     assert "Terminated" not in found.sentence
+
+
+@pytest.mark.parametrize("launcher_died", [True, False])
+def test_absence_of_a_killed_launcher_is_found_in_the_record(launcher_died: bool) -> None:
+    """The record has no ticks. A connection that broke while the launcher ran is no absence."""
+    run, absence = History("a").connect_hosts().start_hosts(), LauncherAbsence()
+    end = Disconnected(at=run.at + 40.0, host="a", why="closed", launcher_died=launcher_died)
+    for event in (*run.events, end):
+        if not isinstance(event, Tick):
+            absence.add_event(event)
+    assert (absence.seconds >= 40.0) == launcher_died
+    assert absence.seconds == 0 or launcher_died

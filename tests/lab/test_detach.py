@@ -45,12 +45,12 @@ def test_a_detached_run_is_seen_attached_to_and_ends_with_its_true_code(project:
     project.write_file("go", "")
     done = attached.wait_for_end()
     assert done.code == 7, done.all
-    assert "h3: exit 7" in done.err
+    assert "h3 ended by itself with exit 7" in done.err
     assert "nothing: verified on all 4 hosts" in done.err
     assert wait_quiet(lab4, 10)
     again = project.run_fanout("attach", run)
     assert again.code == 7, again.all
-    assert "h3: exit 7" in again.err
+    assert "h3 ended by itself with exit 7" in again.err
     assert "no run" not in again.err
     assert "failed (7)" in project.run_fanout("ps").out
 
