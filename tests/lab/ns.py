@@ -152,12 +152,15 @@ def list_inhabitants(namespaces: Collection[int], kinds: Sequence[str] = ("pid",
 
 @contextlib.contextmanager
 def hold_namespaces(pids: Iterable[int], kinds: Sequence[str] = ("pid", "net", "mnt")) -> Iterator[set[int]]:
-    """Hold the numbers of their namespaces: the kernel does not reuse them until the block ends."""
+    """Hold the numbers of their namespaces: the kernel does not reuse them until the block ends. One that ended has none."""
     with contextlib.ExitStack() as stack:
-        fds = [os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for pid in pids for kind in kinds]
-        for fd in fds:
-            stack.callback(os.close, fd)
-        yield {os.fstat(fd).st_ino for fd in fds}
+        found = set()
+        for path in (f"/proc/{pid}/ns/{kind}" for pid in pids for kind in kinds):
+            with contextlib.suppress(FileNotFoundError):
+                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                stack.callback(os.close, fd)
+                found.add(os.fstat(fd).st_ino)
+        yield found
 
 
 def signal_all(processes: Iterable[Process], number: int) -> None:
