@@ -59,9 +59,7 @@ def test_rank_that_fails_under_nohup_is_the_cause(two_hosts: Project) -> None:
     two_hosts.write_train_script(f'nohup {torchrun} {where} --master-port=$MASTER_PORT "$@" > out.$NODE_RANK 2>&1 &\n')
     done = two_hosts.run_training("--grace", "2", timeout=90)
     assert done.code == 1, done.all
-    assert "first cause rank 1 on h2 (local rank 0, exit 1) ended with ValueError: held-out failure" in " ".join(
-        done.err.split()
-    ), done.all
+    assert "rank 1 on h2 ended with ValueError: held-out failure" in done.err.splitlines()[-1], done.all
     assert "nothing: verified on all 2 hosts" in done.err
 
 
@@ -90,7 +88,7 @@ def test_end_stops_torchrun_and_the_run_has_failed(two_hosts: Project) -> None:
     done = two_hosts.run_training("--background", "end")
     assert done.code == 125, done.all
     assert re.search(
-        r"h[12]: exit 0: train.sh returned while torchrun \(pid \d+\) ran; the keeper ended it", done.err
+        r"h[12]: .*exit 0: train.sh returned while torchrun \(pid \d+\) ran; the keeper ended it", done.err
     ), done.all
     assert "nothing: verified on all 2 hosts" in done.err
     assert "had a train.sh that returned while its launcher ran" in done.err
