@@ -7,6 +7,8 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from fanout.logs.line_filters import get_host_ranks
+from fanout.logs.rank_prefix import parse_stream_rank
 from fanout.logs.tail import LogTail
 from fanout.model.exit_status import ExitStatus
 from fanout.model.failure_summary import FailureSummary
@@ -248,7 +250,7 @@ def list_next_commands(facts: ReportFacts, *, short: bool = False) -> list[Repor
     if first is not None and first.hint:
         commands += sanitize_lines(first.hint)
     elif summary is not None and summary.host:
-        host, rank = f" --host {shlex.quote(summary.host)}", f" --rank {summary.rank}" * (summary.rank is not None)
+        host, rank = f" --host {shlex.quote(summary.host)}", f" --rank {summary.rank}" * _selects_lines(facts, summary)
         commands.append(f"fanout logs {run}{'' if short and rank else host}{rank}")
     elif first is not None and has_log(outcome):
         commands.append(f"fanout logs {run} --host {shlex.quote(first.host)}")
@@ -271,3 +273,15 @@ def shorten_home(path: str) -> str:
     """Return the path with ``~`` for the home directory."""
     home = os.path.expanduser("~")
     return "~" + path[len(home) :] if home != "/" and path.startswith(home + os.sep) else path
+
+
+def _selects_lines(facts: ReportFacts, summary: FailureSummary) -> bool:
+    """Return whether ``fanout logs --rank`` shows lines of the blamed rank.
+
+    A rank of ``mp.spawn`` has no stream of its own. It prints in the stream of its host, which shows the ranks of the plan.
+    """
+    host = facts.state.hosts.get(summary.host)
+    if host is None or summary.rank is None:
+        return False
+    ranks = {parse_stream_rank(name) for name in host.streams.values()} - {None}
+    return summary.rank in (ranks or get_host_ranks(summary.host, facts.heading.ranks))

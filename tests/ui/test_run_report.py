@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ import pytest
 from fanout.logs.tail import KEEP_BYTES, LogTails, extract_traceback
 from fanout.model import outcome
 from fanout.model.events import BackgroundFound, CleanedUp, HostLost, Interrupted, Leftover, OutsideCalled, StreamOpened
+from fanout.model.failure_summary import FailureSummary
+from fanout.model.run_info import RunInfo
 from fanout.ui.report_headline import build_closing_line, build_headline
 from fanout.ui.report_rows import ReportFacts
 from fanout.ui.run_report import build_report
@@ -19,13 +22,26 @@ from tests.histories import TRACEBACK, History
 from tests.ui.goldens import build_heading, same_as_golden
 
 
-def render_report(run: History, *, diagnosis: Sequence[str] = (), **options: Any) -> str:
+def render_report(
+    run: History,
+    *,
+    diagnosis: Sequence[str] = (),
+    heading: RunInfo | None = None,
+    summary: FailureSummary | None = None,
+    **options: Any,
+) -> str:
     tails = LogTails()
     state = run.play_events(tails)
     words = {host: tails.get_tail(host) for host in run.hosts}
     ended = outcome.outcome_of(state)
-    heading = build_heading(run.hosts)
-    facts = ReportFacts(heading=heading, state=state, outcome=ended, log_tails=words, diagnosis=diagnosis)
+    facts = ReportFacts(
+        heading=heading or build_heading(run.hosts),
+        state=state,
+        outcome=ended,
+        log_tails=words,
+        diagnosis=diagnosis,
+        summary=summary,
+    )
     return build_report(facts, **options)
 
 
@@ -91,6 +107,21 @@ def test_report_claims_clean_hosts_only_after_all_were_verified() -> None:
     text = render_report(lost_in_the_middle())
     assert "nothing: all" not in text
     assert "unknown: could not verify gpu02" in text
+
+
+@pytest.mark.parametrize(
+    ("stream", "planned", "flag"),
+    [("rank 3 err", 4, " --rank 3"), ("rank 30", 4, ""), ("", None, ""), ("", 4, " --rank 3")],
+)
+def test_next_command_names_a_rank_only_if_lines_are_shown_for_it(stream: str, planned: int | None, flag: str) -> None:
+    """Ranks of mp.spawn print in the stream of their host, which ``--rank`` shows only for the ranks of the plan."""
+    run = History("gpu01").connect_hosts().start_hosts()
+    if stream:
+        run.add_events(StreamOpened(at=run.at, host="gpu01", stream=1, name=stream))
+    run.add_output("gpu01", TRACEBACK).pass_time(1.0).end_hosts("gpu01", code=1).release_hosts("gpu01")
+    heading = replace(build_heading(run.hosts), ranks={"gpu01": (0, planned)})
+    text = render_report(run, heading=heading, summary=FailureSummary(sentence="it failed", host="gpu01", rank=3))
+    assert f"--host gpu01{flag}\n" in text
 
 
 @pytest.mark.parametrize(
