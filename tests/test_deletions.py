@@ -30,6 +30,8 @@ DEMO = "tests/demo/test_workdir.py::test_files_that_the_user_made_meanwhile_stay
 CONVERTER = "tests/tasks/test_task_weights.py::test_the_converter_splits_merges_and_reads_checkpoints"
 CHECKPOINTS = "tests/tasks/test_task_resume.py::test_checkpoints_of_another_run_or_trainer_in_the_same_directory_stay"
 
+WAITING = "tests/record/test_waiting_runs.py::test_only_files_of_waits_are_deleted"
+
 GUARDS = {
     "fanout/notify/metrics_file.py:_write": "tests/notify/test_metrics_file.py::test_file_of_another_program_is_refused",
     "fanout/agent/overflow_buffer.py:punch_hole": SPOOL,
@@ -57,6 +59,10 @@ GUARDS = {
     "fanout/run/page_file.py:write": "tests/run/test_page_file.py::test_only_a_page_is_overwritten",
     "fanout/run/page_file.py:_replace_file": "tests/run/test_page_file.py::test_only_a_page_is_overwritten",
     "fanout/record/run_writer.py:write_file": RECORD,
+    "fanout/record/waiting_runs.py:update": WAITING,
+    "fanout/record/waiting_runs.py:move_log": WAITING,
+    "fanout/record/waiting_runs.py:close": WAITING,
+    "fanout/record/waiting_runs.py:remove_old_waits": WAITING,
     "fanout/record/save_request.py:write_request": "tests/record/test_save_request.py::test_request_replaces_only_an_earlier_request",
     "tasks/llada2/weights.py:publish": CONVERTER,
     "tasks/llada2/weights.py:write_assets": CONVERTER,

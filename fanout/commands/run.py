@@ -17,6 +17,7 @@ from fanout.run.process_context import ProcessContext
 from fanout.run.run_context import RunContext, load_run_context
 from fanout.run.run_preparation import make_dry_plan, make_room, validate_run
 from fanout.run.task_files import TaskFiles
+from fanout.run.waiting_run import WaitingPhase
 
 
 def run_training(request: Request, process: ProcessContext, *, leavable: bool = True) -> int:
@@ -45,15 +46,19 @@ def _build_work(context: RunContext, files: TaskFiles, run_id: str) -> Callable[
     if wait_seconds is None and not given.get("pick"):
         return AttemptLoop(context, files, run_id).run
     checks = not context.settings.skip_check and not context.settings.force
-    chooser = HostChooser(context, files, wait_seconds=wait_seconds, checks=checks)
 
     def launch(parent_pipe: detach.ParentPipe | None = None) -> int:
+        phase, next_id = WaitingPhase(context, run_id, parent_pipe), run_id
+        chooser = HostChooser(context, files, wait_seconds=wait_seconds, checks=checks, phase=phase)
         while True:
             choice = chooser.choose(parent_pipe.deliver_once if parent_pipe is not None else None)
             if choice.context is None:
+                phase.end_wait(choice.status, choice.reasons)
                 return choice.status
-            attempts = AttemptLoop(choice.context, files, make_run_id())
+            attempts = AttemptLoop(choice.context, files, next_id, begin_start=phase.begin_start)
             status = attempts.run(parent_pipe)
+            next_id = make_run_id()
+            phase.use_run_id(next_id)
             if wait_seconds is None or not attempts.was_outrun:
                 return status
             context.process.print_message("another run or process took a host first: waiting again")

@@ -22,8 +22,9 @@ from fanout.record.recorded_attempts import find_launched_attempt
 from fanout.record.run_handle import RunHandle
 from fanout.record.run_reader import RunReader, apply_recorded_event
 from fanout.record.save_request import SaveRequest, write_request
+from fanout.record.waiting_runs import WaitingRun, find_waiting_run, wait_for_wait_end
 from fanout.run import observe, takeover
-from fanout.run.command_context import load_command_context
+from fanout.run.command_context import CommandContext, load_command_context
 from fanout.run.process_context import ProcessContext
 from fanout.run.run_context import select_hosts
 from fanout.text.units import count_noun
@@ -31,6 +32,7 @@ from fanout.ui.planned_stop_text import PlannedStopMessages
 
 REPORT_SECONDS = 15.0  # between two messages about a long wait
 CHECK_END_SECONDS = 60.0  # for the launcher to end a check; nothing runs on the hosts
+WAIT_END_SECONDS = 30.0  # for a run that waits to close its connections
 ANSWER_SECONDS = 10.0  # for the launcher to record a request to save
 
 
@@ -38,6 +40,9 @@ def run_stop(request: Request, process: ProcessContext) -> int:
     """Run ``fanout stop``; return 0 if every host was reached and nothing is left, else 255."""
     context = load_command_context(request, process)
     saves = request.given["save"]
+    waiting = _find_waiting(request.given["run"], context)
+    if waiting is not None:
+        return _end_waiting(waiting, process)
     try:
         path = context.find_active_run()
     except UsageError:
@@ -77,6 +82,34 @@ def run_stop(request: Request, process: ProcessContext) -> int:
         order, process.environ, by=by, agent=agent, reason="stop-command", why=why, save=save, views=views
     )
     return _print_state(state, process)
+
+
+def _find_waiting(word: str, context: CommandContext) -> WaitingRun | None:
+    """Return the waiting run that the user means. Without a word, a run that is active is meant first."""
+    waiting = find_waiting_run(word, context.find_runs_directory())
+    if waiting is None or word or context.request.hosts:
+        return waiting
+    try:
+        context.find_active_run()
+    except UsageError:
+        return waiting
+    raise UsageError("a run is active, and another one waits for hosts", hint=f"fanout stop {waiting.run}")
+
+
+def _end_waiting(waiting: WaitingRun, process: ProcessContext) -> int:
+    """End the wait of a run that was not started."""
+    if waiting.machine != process.machine:
+        raise UsageError(f"run {waiting.run} waits on {waiting.machine}", hint=f"kill {waiting.pid}   # there")
+    try:
+        os.kill(waiting.pid, waiting.signal)
+    except ProcessLookupError:
+        pass  # it has just ended
+    if not wait_for_wait_end(waiting, WAIT_END_SECONDS):
+        process.print_message(f"run {waiting.run}: its process (pid {waiting.pid}) does not end the wait")
+        process.stderr.write(f"        try:  kill -KILL {waiting.pid}    # nothing was started\n")
+        return ExitStatus.UNREACHABLE
+    process.print_message(f"run {waiting.run} was waiting for hosts; the wait has ended")
+    return ExitStatus.SUCCESS
 
 
 def _build_save_request(given: str, order: RunHandle, process: ProcessContext) -> SaveRequest:

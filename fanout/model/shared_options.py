@@ -28,7 +28,7 @@ LAUNCH_OPTIONS = (
     ),
     Option(
         "-d --detach",
-        "return when all hosts have started; see fanout attach",
+        "return when all hosts have started, or a wait begins",
         kind=bool, default=False, group=LAUNCH, only="run rerun",
     ),
     Option(

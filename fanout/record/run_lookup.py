@@ -18,6 +18,7 @@ from fanout.record.index import (
     split_attempt_path,
 )
 from fanout.record.run_reader import RunReader
+from fanout.record.waiting_runs import find_waiting_run
 from fanout.text.sanitize import to_single_line
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,39}")
@@ -80,6 +81,7 @@ def find_followed_attempts(word: str, root: str, verb: str) -> list[str]:
 def _find_run_directory(word: str, root: str) -> str:
     paths = _list_runs(root)
     if not paths and not os.path.isfile(word):
+        _check_waiting(word, root)
         raise UsageError(f"no run is recorded in {root}", hint=_HINT)
     if word in ("", LATEST):
         return paths[-1]
@@ -91,11 +93,21 @@ def _find_run_directory(word: str, root: str) -> str:
     if not matching and os.path.isfile(word):
         raise UsageError(f"{word} is a file, and RUN comes here", hint=_suggest_hosts(word))
     if not matching:
+        _check_waiting(word, root)
         raise UsageError(f"no run {word!r} in {root}", hint=_suggest_run(word, paths))
     if len(matching) > 1:
         ids = ", ".join(map(os.path.basename, matching[-5:]))
         raise UsageError(f"{word!r} matches several runs: {ids}", hint="give more of the id")
     return matching[0]
+
+
+def _check_waiting(word: str, root: str) -> None:
+    """Raise UsageError if the word names a run that waits for hosts, because it has no record yet."""
+    waiting = find_waiting_run(word, root)
+    if waiting is not None:
+        raise UsageError(
+            f"run {waiting.run} waits for hosts, so it has no record yet", hint="fanout ps   # shows the wait"
+        )
 
 
 def find_active_run(word: str, root: str, verb: str) -> str:

@@ -18,12 +18,14 @@ from fanout.record import writer_lock
 from fanout.record.index import find_last_attempt, is_launched
 from fanout.record.recorded_attempts import find_launched_attempt, read_pending_restart
 from fanout.record.run_reader import RunReader
+from fanout.record.waiting_runs import WaitingRun, list_waiting_runs
 from fanout.record.writer_lock import LockOwner
 from fanout.text.sanitize import to_single_line
 
 VERDICT_FILE = "verdict.json"
 RESTART_STATES = ("fenced", "waiting to restart", "restarting")
-ACTIVE_STATES = ("running", *RESTART_STATES, "stopping", "launcher lost")
+WAITING = "waiting for hosts"
+ACTIVE_STATES = ("running", WAITING, *RESTART_STATES, "stopping", "launcher lost")
 _LONGEST = 1 << 20  # bytes of a file that are read
 #: Signatures of causes that are no message of a program: fanout wrote the whole text, and its reason is in brackets.
 _OWN_TEXTS = frozenset({"exit", "signal", "lost"})
@@ -65,7 +67,35 @@ def list_run_summaries(root: str) -> list[RunSummary]:
         paths = sorted(entry.path for entry in os.scandir(root) if entry.is_dir())
     except OSError:
         return []
-    return [summary for path in paths if (summary := _read_summary(path)) is not None]
+    waiting = [_summarize_waiting(run) for run in list_waiting_runs(root)]
+    recorded = [summary for path in paths if (summary := _read_summary(path)) is not None]
+    return sorted([*waiting, *recorded], key=lambda summary: summary.run)
+
+
+def _summarize_waiting(waiting: WaitingRun) -> RunSummary:
+    """Return the summary of a run that waits for hosts, or whose wait has ended without a start."""
+    how = "detached" if waiting.detached else "attached"
+    return RunSummary(
+        run=waiting.run,
+        name=waiting.name,
+        attempt=0,
+        max_restarts=None,
+        restarts_used=None,
+        restart_at=None,
+        state=WAITING if waiting.is_alive else "not launched",
+        active=waiting.is_alive,
+        launcher=f"{how} (pid {waiting.pid} on {waiting.machine})" if waiting.is_alive else "-",
+        since=waiting.since,
+        ended=None if waiting.is_alive else waiting.ended,
+        progress=waiting.status if waiting.is_alive else "",
+        step=None,
+        total=None,
+        exit_code=None if waiting.is_alive else waiting.exit_code,
+        cause=to_single_line(waiting.cause),
+        hosts=waiting.hosts,
+        title=to_single_line(waiting.title),
+        dir=waiting.path,
+    )
 
 
 def _read_summary(root: str) -> RunSummary | None:

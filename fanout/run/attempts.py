@@ -55,9 +55,15 @@ class AttemptLoop:
     """The attempts of one run, in order. ``first`` is the launch of attempt 0. ``observers`` receive all events too."""
 
     def __init__(
-        self, context: RunContext, files: TaskFiles, run_id: str, observers: Sequence[Subscriber] = ()
+        self,
+        context: RunContext,
+        files: TaskFiles,
+        run_id: str,
+        observers: Sequence[Subscriber] = (),
+        begin_start: Callable[[str], object] = str,
     ) -> None:
         self._observers = observers
+        self._begin_start = begin_start  # gets the directory of the run when it exists
         self.options = build_recovery_options(context.settings, context.count)
         self.context, self.files, self.run_id = context, files, run_id
         self._hosts = {host.name: host for host in (*context.hosts, *context.spares)}
@@ -141,6 +147,7 @@ class AttemptLoop:
         while not create_run_directory(self.first.directory):
             self.run_id = make_run_id()
             self.first = self._build_launch(self.context.hosts, self.first.attempt)
+        self._begin_start(self.first.directory)
 
     def _build_launch(self, hosts: Sequence[Host], attempt: AttemptPlan, now: float = 0.0) -> Launch:
         """Return a launch. ``now`` is the time: all attempts together have one time limit."""

@@ -33,6 +33,7 @@ class ParentPipe:
 
     def __init__(self, write: int) -> None:
         self._write = write
+        self._is_released = False
 
     @property
     def is_parent_gone(self) -> bool:
@@ -44,7 +45,10 @@ class ParentPipe:
         return handler
 
     def release_parent(self) -> bool:
-        """Let the user's command return with 0; return False if that process is gone."""
+        """Let the user's command return with 0; return False if that process is gone. A second call does nothing."""
+        if self._is_released:
+            return True
+        self._is_released = True
         try:
             os.write(self._write, b"away")
         except OSError:
@@ -205,8 +209,13 @@ def leave_terminal() -> None:
 
 def redirect_output(path: str) -> None:
     """Redirect stdout and stderr of this process to a file in the run's record."""
+    redirect_output_to(os.path.join(path, LAUNCHER_LOG))
+
+
+def redirect_output_to(file: str) -> None:
+    """Redirect stdout and stderr of this process to this file, or to nowhere if it cannot be written."""
     try:
-        descriptor = os.open(os.path.join(path, LAUNCHER_LOG), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     except OSError:
         descriptor = os.open(os.devnull, os.O_WRONLY)
     os.dup2(descriptor, 1)

@@ -21,7 +21,9 @@ from fanout.run.run_context import RunContext
 from fanout.run.session import Session
 from fanout.run.stop_signals import Handler
 from fanout.run.task_files import TaskFiles, build_planner
+from fanout.run.waiting_run import WaitingPhase
 from fanout.sharing.wait_policy import (
+    MOST_NAMED,
     PASSING_CHECKS,
     Look,
     Selection,
@@ -42,13 +44,20 @@ class HostChoice:
 
     context: RunContext | None = None
     status: int = ExitStatus.REFUSED
+    reasons: tuple[str, ...] = ()  # why, for ``fanout ps``
 
 
 class HostChooser:
     """Chooses the hosts of one run. ``wait_seconds``: None looks once, 0 waits without a limit."""
 
     def __init__(
-        self, context: RunContext, files: TaskFiles, *, wait_seconds: float | None, checks: bool = True
+        self,
+        context: RunContext,
+        files: TaskFiles,
+        *,
+        wait_seconds: float | None,
+        checks: bool = True,
+        phase: WaitingPhase | None = None,
     ) -> None:
         self._context, self._files = context, files
         self._picks = bool(context.request.given.get("pick"))
@@ -56,17 +65,16 @@ class HostChooser:
         every = HostCount(least=len(context.hosts), most=len(context.hosts))
         self._count = (context.count or every) if self._picks else every
         self._wait_seconds = wait_seconds
+        self._phase = phase
         self._began = time.monotonic()
         self._unfit: dict[str, str] = {}  # host -> the check that fails there also if it is free
         self._print = context.process.print_message
 
     def choose(self, once: Callable[[Handler], Handler] | None = None) -> HostChoice:
         """Return the hosts when they are free. Print what prevents that, and the end of the wait."""
-        status = WaitStatus(self._context.process.stderr, self._context.process.columns)
-        with (
-            route_signals(self._context.process.signals, once=once) as router,
-            HostLooks(self._context, router) as looks,
-        ):
+        process = self._context.process
+        status = self._phase.status if self._phase is not None else WaitStatus(process.stderr, process.columns)
+        with route_signals(process.signals, once=once) as router, HostLooks(self._context, router) as looks:
             while True:
                 look = looks.look()
                 if looks.interrupts:
@@ -91,6 +99,10 @@ class HostChooser:
     def _wait_for_look(self, looks: HostLooks, selection: Selection, status: WaitStatus) -> bool:
         """Show who holds the hosts until the next look; return False after the limit or a signal."""
         until = time.monotonic() + draw_pause(random.Random())
+        if self._phase is not None:
+            text = format_status(selection, self._count, time.monotonic() - self._began)
+            free = min(len(selection.hosts), self._count.least)
+            self._phase.begin_wait(text, f"{free} of {self._count.least} free")
         while (now := time.monotonic()) < until:
             status.show(
                 format_status(selection, self._count, now - self._began), [host for host, _ in selection.skipped]
@@ -166,7 +178,8 @@ class HostChooser:
         )
         if self._wait_seconds is None and not reason and self._context.request.verb != "check":
             self._context.process.stderr.write("        to start when they are free, add --wait\n")
-        return HostChoice()
+        held = tuple(f"{host}: {why}" for host, why in selection.skipped[:MOST_NAMED])
+        return HostChoice(reasons=(*filter(None, (reason,)), *held))
 
     def _end_interrupted(self, status: WaitStatus, interrupts: Sequence[int]) -> HostChoice:
         status.clear()

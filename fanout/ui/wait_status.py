@@ -29,6 +29,11 @@ class WaitStatus:
         self._shown = shown
         self._write(self._fit(text) if self._is_terminal else f"fanout: {text}\n")
 
+    def leave_terminal(self) -> None:
+        """Write plain lines from now on, because the output goes to a file."""
+        self.clear()
+        self._is_terminal = False
+
     def clear(self) -> None:
         """Remove the line from a terminal."""
         if self._shown is not None and self._is_terminal:

@@ -220,7 +220,7 @@ class Project:
 
     def list_records(self) -> list[Path]:
         """Return the directories of the recorded runs, oldest first."""
-        return sorted(self.lab.launcher.get_path(f"{self.home}/{RUNS}").glob("*"))
+        return sorted(path for path in self.lab.launcher.get_path(f"{self.home}/{RUNS}").glob("*") if path.is_dir())
 
     def read_events(self) -> list[dict[str, Any]]:
         """Return the last run's events.jsonl; every line of it must be whole."""

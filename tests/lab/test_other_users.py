@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 
+from tests.lab import ns
 from tests.lab.drive import Project, Running
 from tests.lab.lab import REPOSITORY, Lab
 from tests.lab.node import Node
@@ -138,13 +139,35 @@ def test_run_waits_for_another_user_and_starts_by_itself(project: Project, lab4:
 
 def test_interrupted_wait_starts_nothing(project: Project, lab4: Lab) -> None:
     other = start_run_of_root(lab4["h1"])
-    waiting = project.start_command("run", "-d", "--skip-check", "--wait", "8h", "hosts.txt", "task.py")
+    waiting = project.start_command("run", "--skip-check", "--wait", "8h", "hosts.txt", "task.py")
     waiting.wait_for_output(r"waiting for h1 ")
     waiting.send_signal(signal.SIGINT)
     done = waiting.wait_for_end()
     end_run_of_root(lab4["h1"], other)
     assert done.code == 130, done.all
     assert "interrupted: nothing was started" in done.err
+
+
+def test_background_wait_is_listed_and_stopped_and_another_one_starts(project: Project, lab4: Lab) -> None:
+    """The command returns when the wait begins. A stopped wait starts nothing; the other run starts by itself."""
+    project.write_train_script('echo "rank $NODE_RANK of $NNODES"\n')
+    flags = ("run", "-d", "--skip-check", "--wait", "--name")
+    other = start_run_of_root(lab4["h1"])
+    for name in ("first", "second"):
+        begun = project.run_fanout(*flags, name, "hosts.txt", "task.py")
+        assert begun.code == 0, begun.all
+        assert "in the background, waiting for h1 (port 29500: root, " in begun.err
+    listed = project.run_fanout("ps")
+    assert len(re.findall(r"waiting for hosts .* 3 of 4 free", listed.out)) == 2, listed.all
+    stopped = project.run_fanout("stop", "first")
+    assert stopped.code == 0, stopped.all
+    assert "was waiting for hosts; the wait has ended" in stopped.err
+    assert "first" not in project.run_fanout("ps", "--all").out
+    end_run_of_root(lab4["h1"], other)
+    ns.wait_until(lambda: bool(project.list_records()), 60.0, "a record of a run")
+    followed = project.run_fanout("attach", "second", timeout=90)
+    assert followed.code == 0, followed.all
+    assert "rank 3 of 4" in project.run_fanout("logs", "second").out
 
 
 def test_two_waiting_runs_start_one_after_the_other(project: Project, lab4: Lab) -> None:
