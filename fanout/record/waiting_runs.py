@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import re
+import select
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -159,8 +160,6 @@ def _is_locked(descriptor: int) -> bool:
 
 def wait_for_wait_end(waiting: WaitingRun, seconds: float) -> bool:
     """Return whether the process that waits has ended within so many seconds."""
-    import select
-
     until = time.monotonic() + seconds
     while (now := _read_waiting(waiting.path)) is not None and now.is_alive:
         if time.monotonic() > until:

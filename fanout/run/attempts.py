@@ -60,7 +60,7 @@ class AttemptLoop:
         files: TaskFiles,
         run_id: str,
         observers: Sequence[Subscriber] = (),
-        begin_start: Callable[[str], object] = str,
+        begin_start: Callable[[str], None] | None = None,
     ) -> None:
         self._observers = observers
         self._begin_start = begin_start  # gets the directory of the run when it exists
@@ -147,7 +147,8 @@ class AttemptLoop:
         while not create_run_directory(self.first.directory):
             self.run_id = make_run_id()
             self.first = self._build_launch(self.context.hosts, self.first.attempt)
-        self._begin_start(self.first.directory)
+        if self._begin_start is not None:
+            self._begin_start(self.first.directory)
 
     def _build_launch(self, hosts: Sequence[Host], attempt: AttemptPlan, now: float = 0.0) -> Launch:
         """Return a launch. ``now`` is the time: all attempts together have one time limit."""

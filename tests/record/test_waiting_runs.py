@@ -24,8 +24,15 @@ OTHER = "20261130-081503-1f0c2ab3d4e5"
 
 def build_waiting(run: str = RUN, name: str = "lr3") -> WaitingRun:
     return WaitingRun(
-        run=run, name=name, title="train.py cfg.yaml", hosts=("gpu01", "gpu02"), pid=4711, user="ann", machine="desk", since=100.0
-    )  # fmt: skip
+        run=run,
+        name=name,
+        title="train.py cfg.yaml",
+        hosts=("gpu01", "gpu02"),
+        pid=4711,
+        user="ann",
+        machine="desk",
+        since=100.0,
+    )
 
 
 def test_waiting_run_is_listed_found_and_gone_after_its_start(tmp_path: Path) -> None:
@@ -87,8 +94,11 @@ def test_only_files_of_waits_are_deleted(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 5
     remove_old_waits(str(tmp_path), 100.0 + KEPT_SECONDS + 1)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "20200101-000000-abcdef012345.waiting", "20200101-000001-abcdef012345.waiting", f"{RUN}.waiting", "notes.waiting",
-    ]  # fmt: skip
+        "20200101-000000-abcdef012345.waiting",
+        "20200101-000001-abcdef012345.waiting",
+        f"{RUN}.waiting",
+        "notes.waiting",
+    ]
     with pytest.raises(LauncherError, match="File exists"):
         WaitingRecord(str(tmp_path), build_waiting())
     own.close(keep=False)
