@@ -36,7 +36,7 @@ metrics: $(STAMP)-dev  # precision and recall of the metrics that fanout reads i
 bench: $(STAMP)-dev
 	$(BIN)/python -m bench
 
-options: $(STAMP)-dev  # write docs/options.md and man/fanout.1 from the option table
+options: $(STAMP)-dev  # write docs/options.md and the pages in man/ from the option table
 	$(BIN)/python -m tests.cli.option_reference
 	$(BIN)/python -m tests.cli.manual_page
 

@@ -1,12 +1,12 @@
-"""Manual page: write man/fanout.1 from the command table and the option table.
+"""Manual pages: write man/fanout.1 and man/fanout-COMMAND.1 from the command table and the option table.
 
-``python -m tests.cli.manual_page`` (or ``make options``) writes the page; a test compares it. The wheel installs it.
+``python -m tests.cli.manual_page`` (or ``make options``) writes the pages; a test compares them. The wheel installs them.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from fanout import __version__
 from fanout.cli.command_table import COMMANDS, SECTIONS, Command
@@ -17,7 +17,7 @@ from fanout.model.option import Option
 from fanout.model.option_table import options_of
 from tests.sources import ROOT
 
-PAGE = ROOT / "man" / "fanout.1"
+DIRECTORY = ROOT / "man"
 FILES = (
     ("fanout.toml", "settings of the project: the nearest one in the work directory or above it"),
     ("~/.config/fanout/config.toml", "settings of the user"),
@@ -27,8 +27,24 @@ FILES = (
 )
 
 
+def build_pages() -> dict[str, str]:
+    """Return the content of each file: the page of all commands, and one page for each command."""
+    pages = {f"fanout-{name}.1": format_command_page(command) for name, command in COMMANDS.items()}
+    return {"fanout.1": format_page(), **pages}
+
+
+def format_command_page(command: Command) -> str:
+    """Return the page of one command, with all of its options."""
+    lines = [f'.TH FANOUT\\-{command.name.upper()} 1 "" "fanout {__version__}" "User Commands"', ".SH NAME"]
+    lines += [f"fanout\\-{command.name} \\- {escape_text(command.summary)}", ".SH SYNOPSIS"]
+    lines += [f".B fanout {command.name}", escape_text(command.usage), ".SH DESCRIPTION"]
+    lines += [*list_entry(command), *list_groups([command])]
+    lines += [".SH SEE ALSO", ".BR fanout (1)", ".PP", "The page of fanout has the exit status and the files."]
+    return "\n".join(lines) + "\n"
+
+
 def format_page() -> str:
-    """Return the whole page in the macros of man(7)."""
+    """Return the page of all commands in the macros of man(7)."""
     lines = [f'.TH FANOUT 1 "" "fanout {__version__}" "User Commands"', ".SH NAME"]
     lines += [f"fanout \\- {escape_text(FIRST.replace('fanout launches', 'launch').rstrip('.'))}", ".SH SYNOPSIS"]
     for name, command in COMMANDS.items():
@@ -37,7 +53,7 @@ def format_page() -> str:
     for example, text in EXAMPLES:
         lines += [".TP", f".B {escape_text(example)}", escape_text(text)]
     lines += list_commands()
-    lines += list_groups()
+    lines += list_groups(list(COMMANDS.values()))
     lines += [".SH EXIT STATUS", "The exit status of a run is that of the host that failed first. fanout itself uses:"]
     for status in ExitStatus:
         lines += [".TP", f".B {int(status)}", escape_text(status.meaning)]
@@ -58,8 +74,16 @@ def list_commands() -> Iterator[str]:
 
 
 def list_command(command: Command) -> Iterator[str]:
-    """Yield the part of one command: its text, its words and its own options."""
+    """Yield the part of one command in the page of all commands."""
     yield f".SS fanout {command.name} {escape_text(command.usage)}"
+    yield from list_entry(command)
+    if command.groups:
+        yield ".PP"
+        yield escape_text(f"Options of groups: {', '.join(title.partition(' (')[0] for title in command.groups)}.")
+
+
+def list_entry(command: Command) -> Iterator[str]:
+    """Yield the text of a command, its words and its own options."""
     yield from list_paragraphs(command.about)
     for word in command.positionals:
         if word.help:
@@ -70,17 +94,15 @@ def list_command(command: Command) -> Iterator[str]:
         if text:
             yield ".PP"
             yield from list_paragraphs(text)
-    if command.groups:
-        yield ".PP"
-        yield escape_text(f"Options of groups: {', '.join(title.partition(' (')[0] for title in command.groups)}.")
 
 
-def list_groups() -> Iterator[str]:
-    """Yield one section for each group of options."""
-    for title in dict.fromkeys(group for command in COMMANDS.values() for group in command.groups):
-        users = [name for name, command in COMMANDS.items() if title in command.groups]
+def list_groups(commands: Sequence[Command]) -> Iterator[str]:
+    """Yield one section for each group of options of these commands."""
+    for title in dict.fromkeys(group for command in commands for group in command.groups):
+        users = [command.name for command in commands if title in command.groups]
         yield f".SH {escape_text(title.upper())}"
-        yield escape_text(f"Commands: {', '.join(users)}.")
+        if len(commands) > 1:
+            yield escape_text(f"Commands: {', '.join(users)}.")
         for option in dict.fromkeys(row for name in users for row in options_of(name, title)):
             if option.flags:
                 yield from list_option(option, (option.only.split() or users)[0])
@@ -108,5 +130,6 @@ def escape_text(text: str) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.parent.mkdir(exist_ok=True)
-    PAGE.write_text(format_page(), encoding="utf-8")
+    DIRECTORY.mkdir(exist_ok=True)
+    for name, page in build_pages().items():
+        (DIRECTORY / name).write_text(page, encoding="utf-8")
