@@ -18,6 +18,7 @@ REASON_WORDS = {
     "hw_thermal_slowdown": "heat",
     "hw_power_brake_slowdown": "power brake",
     "sw_thermal_slowdown": "heat",
+    "thermal": "heat",
 }
 REACH_WORDS = {Reach.CONNECTING: "connecting", Reach.UNREACHABLE: "unreachable", Reach.REFUSED: "not reachable"}
 

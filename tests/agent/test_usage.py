@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import time
 from pathlib import Path
 from typing import Any
@@ -205,11 +206,40 @@ def test_amd_gpus_from_files_of_the_kernel(tmp_path: Path) -> None:
         },
     )
     cards = amd_files.list_cards(str(tmp_path))
-    assert [amd_files.read_card(card) for card in cards] == [
-        {"name": "AMD GPU", "util": 88, "used": 57344, "total": 65520, "temp": 52, "watts": 290, "limit": 560, "ecc": 1}
-    ]
+    usage = {
+        "name": "AMD GPU",
+        "util": 88,
+        "used": 57344,
+        "total": 65520,
+        "temp": 52,
+        "watts": 290,
+        "limit": 560,
+        "ecc": 1,
+    }
+    assert [amd_files.read_card(card) for card in cards] == [{**usage, "throttled": None}]
     assert amd_files.list_users(cards, str(tmp_path)) == [("0", 4711, 57221)]
     assert amd_files.list_cards(str(tmp_path / "absent")) == []
+
+
+@pytest.mark.parametrize(
+    ("revision", "status", "reasons"),
+    [
+        (3, 0, []),
+        (3, 1 << 36 | 1, ["thermal"]),  # the hot spot, and the power limit
+        (3, 1 << 0 | 1 << 16, []),  # limits of power and current
+        (3, 2**64 - 1, None),  # not reported
+        (4, 1 << 36, None),  # another format
+    ],
+)
+def test_amd_gpu_that_is_slowed_down_by_heat(
+    tmp_path: Path, revision: int, status: int, reasons: list[str] | None
+) -> None:
+    """The table is struct gpu_metrics_v1_3 of the kernel: 120 bytes, of which the last 8 are the reasons."""
+    table = struct.pack("<HBB", 120, 1, revision) + bytes(108) + struct.pack("<Q", status)
+    (tmp_path / "gpu_metrics").write_bytes(table)
+    assert amd_files.read_card((str(tmp_path), "51110"))["throttled"] == reasons
+    (tmp_path / "gpu_metrics").write_bytes(table[:100])
+    assert amd_files.read_card((str(tmp_path), "51110"))["throttled"] is None
 
 
 # -- owners

@@ -7,6 +7,7 @@ names the files and their units.
 from __future__ import annotations
 
 import os
+import struct
 
 from .probe_tools import read_or_empty
 
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 
 ROOT = "/sys/class"
 MIB = 1 << 20
+# struct gpu_metrics_v1_3 in the kernel's drivers/gpu/drm/amd/include/kgd_pp_interface.h: it ends with indep_throttle_status.
+# The newer formats 1.4 and 1.5 have a field whose bits depend on the model, so they are not read.
+METRICS_FORMAT, METRICS_SIZE = (1, 3), 120
+# Bits of indep_throttle_status in the kernel's amdgpu_smu.h. The bits of power and current limits are set under full load.
+HEAT_BITS = range(32, 48)
 
 
 def list_cards(root: str = "") -> list[tuple[str, str]]:
@@ -52,6 +58,7 @@ def read_card(card: tuple[str, str]) -> dict[str, Any]:
         "watts": _read_first(monitor, ("power1_average", "power1_input"), 1000000),
         "limit": _read_first(monitor, ("power1_cap",), 1000000),
         "ecc": errors,
+        "throttled": _read_throttling(os.path.join(directory, "gpu_metrics")),
     }
 
 
@@ -88,6 +95,21 @@ def _read_first(directory: str, names: tuple[str, ...], unit: int) -> float | No
 def _read_number(directory: str, name: str, unit: int = 1) -> float | None:
     text = read_or_empty(os.path.join(directory, name)).strip()
     return int(text) // unit if text.lstrip("-").isdigit() else None
+
+
+def _read_throttling(path: str) -> list[str] | None:
+    """Return why the GPU is slowed down; None if the driver does not report it in a format that is known."""
+    try:
+        with open(path, "rb") as file:
+            table = file.read(METRICS_SIZE)
+    except OSError:
+        return None
+    if len(table) < METRICS_SIZE or struct.unpack_from("<HBB", table)[1:] != METRICS_FORMAT:
+        return None
+    status = struct.unpack_from("<Q", table, METRICS_SIZE - 8)[0]
+    if status == (1 << 64) - 1:  # the driver sets all bits of a field that the model does not report
+        return None
+    return ["thermal"] if any(status >> bit & 1 for bit in HEAT_BITS) else []
 
 
 def _read_errors(path: str) -> int | None:
