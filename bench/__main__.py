@@ -11,7 +11,7 @@ import sys
 from importlib import metadata
 from typing import Any
 
-from bench import check_many, exec_many, logs, restart, start_four, start_many, start_two, stream, train
+from bench import check_many, exec_many, logs, restart, start_four, start_many, start_two, stream, top, train
 from bench import help as help_text
 from bench.common import REPOSITORY
 from tests.lab.lab import why_not
@@ -28,6 +28,7 @@ ALL = {
     "logs": logs.measure,
     "logs_varied": logs.measure_varied,
     "paced": logs.measure_paced,
+    "top": top.measure,
     "train": train.measure,
 }
 NO_LAB = {"help", "train"}
