@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from bench.common import Table
+from bench.common import Table, read_some
 from bench.stage import build_fanout, build_many_hosts, build_start, start_machines
 from tests.lab import ns
 from tests.lab.drive import list_processes
@@ -78,6 +78,7 @@ def _sample_view(lab: Lab, host: Node, count: int, repeat: int) -> list[tuple[fl
         return samples
     finally:
         view.terminate()
+        _drain_for(view, 30.0)  # it restores the terminal, so somebody must read
         view.wait(30.0)
 
 
@@ -86,8 +87,8 @@ def _drain_for(view: subprocess.Popen[bytes], seconds: float) -> None:
     assert view.stdout is not None
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
-        if select.select([view.stdout], [], [], left)[0]:
-            os.read(view.stdout.fileno(), 1 << 16)
+        if select.select([view.stdout], [], [], left)[0] and not read_some(view.stdout.fileno()):
+            return
 
 
 def _count_tools(host: Node) -> int:
