@@ -75,12 +75,12 @@ class Notifications:
     def finish(self, outcome: RunOutcome, cause: str) -> list[str]:
         """Send the end of the run, wait for the hook, and return what failed. ``cause`` is one sentence, or ""."""
         problems = []
+        if self._file is not None:  # first, so that a hook finds the final state in it
+            self._file.finish(outcome, self._read_metrics(), self._attempt)
+            problems += [f"--metrics-file: {self._file.why}"] if self._file.why else []
         if self._messages is not None and self._delivery is not None:
             self._messages.finish(outcome, cause, self._now)
             problems += self._delivery.finish()
-        if self._file is not None:
-            self._file.finish(outcome, self._read_metrics(), self._attempt)
-            problems += [f"--metrics-file: {self._file.why}"] if self._file.why else []
         return problems
 
     def _read_metrics(self) -> Metrics:

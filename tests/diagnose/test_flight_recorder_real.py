@@ -157,7 +157,7 @@ def test_a_run_reads_the_dumps_that_its_ranks_left(tmp_path: Path) -> None:
     (tmp_path / "train.sh").write_text(SCRIPT.format(python=sys.executable))
     (tmp_path / "task.py").write_text(RANK)
     own = {"FANOUT_STATE": str(tmp_path / "state"), "XDG_STATE_HOME": str(tmp_path / "xdg")}
-    words = ["--skip-check", "--nproc-per-node", "3", "--venv", "none", "--output", "plain", "--grace", "1"]
+    words = ["--skip-check", "--nproc-per-node", "3", "--venv", "none", "--output", "plain", "--grace", "1", "--full"]
     ran = subprocess.run(
         [sys.executable, "-m", "fanout", "run", *words, "localhost", "task.py"],
         cwd=tmp_path,

@@ -61,7 +61,7 @@ def test_d_gives_the_prompt_back_and_the_run_goes_on_to_its_true_end(tmp_path: P
         (tmp_path / "go").touch()
         came = run_fanout(tmp_path, "attach", "latest")
     assert came.returncode == 7, came.stderr
-    assert "localhost: exit 7" in came.stderr
+    assert "localhost ended by itself with exit 7" in came.stderr
     lines = (find_record(tmp_path) / "logs" / "localhost.log").read_text().splitlines()
     count = int(lines[-1].removeprefix("last "))
     assert lines[:-1] == [f"line {number}" for number in range(1, count + 1)]

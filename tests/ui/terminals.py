@@ -68,8 +68,13 @@ class Watched:
         self._read_while(lambda: text.encode() not in self.raw[begin:], text)
 
     def wait_for_word(self, word: bytes) -> None:
-        """Read until the shell reports that its job stopped or ended."""
+        """Read until the shell reports that its job stopped or ended, and all that the job had written by then."""
         self._read_while(lambda: word not in self.told, word.decode())
+        while select.select([self.master], [], [], 0.0)[0]:
+            with suppress(OSError):
+                self.raw += os.read(self.master, 65536)
+                continue
+            break
 
     def _read_while(self, waiting: Callable[[], bool], what: str) -> None:
         end = time.monotonic() + PATIENCE

@@ -69,7 +69,7 @@ class ToolLoop:
             self._end_program(0.0)  # it was killed, and hung in the kernel
         if not self._child and now >= self._next:
             self._start_program()
-        lines = self._read_available()
+        lines, ended = self._read_available()
         found = [line for line in lines if self._accepts(line)]
         self._last = "\n".join(([*lines] or [self._last])[-3:])[-300:]
         if lines:
@@ -78,6 +78,8 @@ class ToolLoop:
             self._accepted, self._pause, self.is_hung = True, 0.0, False
             if not self._repeats:
                 self.problem = ""
+        if ended and not self._repeats:  # its last lines may have come with its end
+            self._arrange_restart()
         if self._reader >= 0 and now - self._output_at > SILENT_SECONDS:
             self._give_up_hung()
         return found
@@ -102,8 +104,8 @@ class ToolLoop:
         self._reader, self._rest, self._accepted = output, b"", False
         self._output_at = time.monotonic()
 
-    def _read_available(self) -> list[str]:
-        """Return the lines that have arrived; at the end of the program, arrange the next start."""
+    def _read_available(self) -> tuple[list[str], bool]:
+        """Return the lines that have arrived, and whether the program has closed its output."""
         ended = False
         while self._reader >= 0 and len(self._rest) < MOST_TEXT:
             try:
@@ -118,12 +120,11 @@ class ToolLoop:
                 os.close(self._reader)
                 self._reader = -1
         if self._repeats:
-            return self._take_answer() if ended else []
+            return (self._take_answer() if ended else []), ended
         *lines, self._rest = self._rest.split(b"\n")
         if ended:
             lines, self._rest = [*lines, self._rest], b""
-            self._arrange_restart()
-        return [text for line in lines if (text := line.decode("utf-8", "replace").strip())]
+        return [text for line in lines if (text := line.decode("utf-8", "replace").strip())], ended
 
     def _take_answer(self) -> list[str]:
         """Keep the answer of a program that has ended, and arrange its next start."""
