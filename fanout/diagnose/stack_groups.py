@@ -100,8 +100,12 @@ def group_by_location(stands: Iterable[StackSnapshot]) -> list[tuple[CodeLocatio
 
 
 def describe_stacks(stands: Sequence[StackSnapshot]) -> tuple[str, ...]:
-    """Return sentences such as ``ranks 0-12,14-31 wait in all_reduce (model.py:88)``."""
-    stands = [each for each in stands if each.rank is not None] or stands  # a launcher among them is not a rank
+    """Return sentences such as ``ranks 0-12,14-31 wait in all_reduce (model.py:88)``.
+
+    A process without a rank and without a readable stack is left out: it may be torchrun, whose place is not that of a rank.
+    """
+    ranks = [each for each in stands if each.rank is not None]  # a launcher among them is not a rank
+    stands = ranks or [each for each in stands if each.frames or each.state in _STATES]
     out = [
         f"{format_ranks(each)} {conjugate_phrase(str(place), len(each))}" for place, each in group_by_location(stands)
     ]

@@ -57,7 +57,7 @@ def test_exported_job_trains_on_two_nodes_and_keeps_the_exit_code(tmp_path: Path
     jobs = f"sbatch --wait {good}; echo good $?; sbatch --wait {bad}; echo bad $?"
     command = [*namespaces, "bash", str(ROOT / "tests/lab/slurm_cluster.sh"), str(cluster), "bash", "-c", jobs]
     environ = {"PATH": f"{Path(sys.executable).parent}:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(tmp_path)}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, env=environ)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environ)
     outputs = {path.name.split("-")[0]: path.read_text() for path in tmp_path.glob("*-*.out")}
     assert "good 0" in done.stdout, (done.stdout, done.stderr, outputs)
     assert "bad 7" in done.stdout, (done.stdout, done.stderr, outputs)

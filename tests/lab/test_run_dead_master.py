@@ -27,7 +27,7 @@ def test_a_dead_master_is_the_cause_and_its_lease_is_not_waited_for(project: Pro
     done = run.wait_for_end(timeout=90.0)
     assert done.code == 255, done.all
     assert (
-        "h1: no connection for 30 s (silent for 15 s): unknown, it may still run until its lease expires at "
+        "h1 was lost (no connection for 30 s (silent for 15 s): unknown, it may still run until its lease expires at "
         in done.err
     )
     assert project.read_result()["first"] == "h1"
