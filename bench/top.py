@@ -78,7 +78,7 @@ def _sample_view(lab: Lab, host: Node, count: int, repeat: int) -> list[tuple[fl
         return samples
     finally:
         view.terminate()
-        _drain_for(view, 30.0)  # it restores the terminal, so somebody must read
+        _drain_for(view, 30.0)  # it writes to restore the terminal
         view.wait(30.0)
 
 
