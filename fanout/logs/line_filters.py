@@ -10,6 +10,7 @@ from string import Formatter
 
 from fanout.logs.demux import LogLine, split_text
 from fanout.logs.metric_line import parse_line
+from fanout.logs.torchrun_traceback import is_stop_message
 from fanout.model.errors import UsageError
 from fanout.model.settings import Settings
 from fanout.text.parse_ranges import parse_ranges
@@ -102,7 +103,7 @@ class LineFilter:
     """Filter for log lines. ``hidden`` counts the lines that it removed.
 
     "smart" shows all lines of rank 0, and the warnings and errors of all ranks. A host without rank streams is shown in
-    full, because it has only one stream. Megatron prints its losses on the last rank. So if rank 0 prints no loss for a
+    full, because it has only one stream. It hides what torchrun prints because fanout stops it. Megatron prints its losses on the last rank. So if rank 0 prints no loss for a
     while, the first rank that prints one is shown in full too.
     """
 
@@ -114,6 +115,7 @@ class LineFilter:
         self.show: str | frozenset[int] = filters.show
         self.host = ""  # show only this host, with all of its ranks
         self.text = ""  # show only lines with this text
+        self.stopped_hosts: set[str] = set()  # fanout has sent TERM or KILL to them
         self._grep, self._hide = filters.grep, filters.hide
         self._ranks, self._parts = ranks, parts
         self._rank_zero_logs_loss = False
@@ -123,7 +125,8 @@ class LineFilter:
     def accept_line(self, log_line: LogLine, now: float) -> bool:
         """Return whether to show this line or block; count it if not."""
         keep = self.is_accepted(log_line, now)
-        self.hidden += log_line.many if not keep and log_line.kind != "bar" else 0
+        if not keep and log_line.kind != "bar":
+            self.hidden += log_line.many if log_line.many > 1 else log_line.text.count("\n") + 1
         return keep
 
     def is_accepted(self, log_line: LogLine, now: float) -> bool:
@@ -157,6 +160,8 @@ class LineFilter:
             return True
         if isinstance(self.show, frozenset):
             return self._is_selected(log_line, self.show)
+        if self.is_stop_noise(log_line):
+            return False
         if log_line.rank == 0 and not self._rank_zero_logs_loss and _has_loss(log_line):
             self._rank_zero_logs_loss = True
         if log_line.rank == 0 or log_line.level:
@@ -164,6 +169,10 @@ class LineFilter:
         if log_line.rank < 0:
             return log_line.host not in self._parts or self._ranks.get(log_line.host, (0, None))[0] == 0
         return not self._rank_zero_logs_loss and self._is_metric_rank(log_line, now)
+
+    def is_stop_noise(self, log_line: LogLine) -> bool:
+        """Return whether torchrun printed this line because fanout stops its host."""
+        return log_line.host in self.stopped_hosts and is_stop_message(log_line)
 
     def _is_metric_rank(self, log_line: LogLine, now: float) -> bool:
         """Return whether this rank prints the loss in place of rank 0."""

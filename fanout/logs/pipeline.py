@@ -14,7 +14,8 @@ from fanout.logs.line_filters import DisplayFilters, LineFilter
 from fanout.logs.metrics import MetricTracker
 from fanout.logs.recent_lines import RecentLines
 from fanout.logs.torchrun_traceback import fold_torchrun_traceback
-from fanout.model.events import Event
+from fanout.model.actions import Kill, Stop
+from fanout.model.events import ActionSent, Event
 from fanout.model.run_info import RunInfo
 from fanout.text.units import count_noun
 
@@ -44,6 +45,8 @@ class LogPipeline:
 
     def process_event(self, event: Event) -> list[LogLine]:
         """Return the lines to show after this event."""
+        if isinstance(event, ActionSent) and isinstance(event.action, (Stop, Kill)):
+            self.line_filter.stopped_hosts.add(event.action.host)
         return self._process_lines(self.streams.process_event(event), event.at)
 
     def flush_folding(self, now: float) -> list[LogLine]:
@@ -73,7 +76,7 @@ class LogPipeline:
         if self.folding.mode != "off":
             log_lines = [fold_torchrun_traceback(log_line) for log_line in log_lines]
         for log_line in log_lines:
-            if log_line.level:
+            if log_line.level and not self.line_filter.is_stop_noise(log_line):
                 self._count_level(log_line)
         if self._recent is not None:
             self._recent.add_lines(log_lines)

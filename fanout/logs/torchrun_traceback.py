@@ -1,7 +1,7 @@
-"""torchrun's own traceback: show it as one line, because it only reports that a process of the program failed.
+"""torchrun's own messages: show its traceback as one line, and recognize what it prints because fanout stops it.
 
-It has a summary of the failed processes below it. A traceback of torchrun with another exception has a cause of its own,
-such as a port that is in use, and stays whole.
+The traceback only reports that a process of the program failed, and has a summary of the failed processes below it. A
+traceback of torchrun with another exception has a cause of its own, such as a port that is in use, and stays whole.
 """
 
 from __future__ import annotations
@@ -14,6 +14,12 @@ EXCEPTION = re.compile(
     r"^(?:torch\.distributed\.[\w.]+\.)?(?P<name>ChildFailedError|SignalException)\b:?\s*(?P<message>.*)"
 )
 SUMMARY_BORDER = re.compile(r"^={10,}\s*$")
+_STOP_MESSAGE = re.compile(
+    r"torch[./]distributed[./]elastic[./].*\b(?:Received \S+ death signal, shutting down|Sending process \d+ closing signal|"
+    r"Unable to shutdown process \d+ via)"
+)
+_FOLDED = "torchrun's own traceback: "
+_STOP_EXCEPTION = re.compile(rf"^(?:torch\.distributed\.[\w.]+\.|{_FOLDED})?SignalException\b", re.MULTILINE)
 _ROOT_CAUSE = "Root Cause (first observed failure)"
 _RANK = re.compile(r"^\s*rank\s*:\s*(\d+)")
 _EXIT_CODE = re.compile(r"^\s*exitcode\s*:\s*(-?\d+)\s*\(pid: \d+\)(?:\s*\((\w+)\))?")
@@ -28,7 +34,16 @@ def fold_torchrun_traceback(log_line: LogLine) -> LogLine:
     if found is None:
         return log_line
     reason = _describe_root_cause(lines) or f"{found['name']} {found['message']}".strip()
-    return log_line._replace(text=f"torchrun's own traceback: {reason} ({len(lines)} lines, see fanout logs)")
+    return log_line._replace(text=f"{_FOLDED}{reason} ({len(lines)} lines, see fanout logs)")
+
+
+def is_stop_message(log_line: LogLine) -> bool:
+    """Return whether torchrun printed this line or traceback only because a signal stops it."""
+    if not log_line.level or log_line.many > 1:
+        return False
+    return _STOP_MESSAGE.search(log_line.text) is not None or (
+        log_line.level == "error" and _STOP_EXCEPTION.search(log_line.text) is not None
+    )
 
 
 def _describe_root_cause(lines: list[str]) -> str:

@@ -44,6 +44,28 @@ def test_the_default_is_rank_0_in_full_and_error_lines_of_all() -> None:
     assert "fanout: 3 lines of the log not shown (--show all shows every rank); all of them are in /home/me/runs" in err
 
 
+STOP_OF_TORCHRUN = b"""W1130 12:55:48.259000 13525 torch/distributed/elastic/agent/server/api.py:753] Received 15 death signal, shutting down workers
+W1130 12:55:48.260000 13525 torch/distributed/elastic/multiprocessing/api.py:1028] Sending process 13566 closing signal SIGTERM
+Traceback (most recent call last):
+  File "/opt/venv/bin/torchrun", line 8, in <module>
+    sys.exit(main())
+torch.distributed.elastic.multiprocessing.api.SignalException: Process 13525 got signal: 15
+"""
+
+
+@pytest.mark.parametrize("fold", ["off", "similar"])
+def test_what_torchrun_prints_because_fanout_stops_it_is_not_shown(fold: str) -> None:
+    """The program's own error after the signal, and the same lines after a signal of another sender, are shown."""
+    run = under_torchrun("a", "b").stop_hosts("interrupted", "a", reason="interrupted").pass_time(0.1)
+    run.add_output("a", STOP_OF_TORCHRUN).add_output("a", b"ValueError: cannot save\n", stream=2).pass_time(1.0)
+    lines, err = shown(run, DisplayFilters(fold=fold))
+    assert lines == ["a:1 | ValueError: cannot save"]
+    assert f"fanout: {6 if fold == 'off' else 3} lines of the log not shown" in err
+    assert len(shown(run, DisplayFilters(show="all", fold="off"))[0]) == 7
+    by_another = under_torchrun("a", "b").add_output("a", STOP_OF_TORCHRUN).pass_time(1.0)
+    assert len(shown(by_another, DisplayFilters(fold="off"))[0]) == 6
+
+
 def test_a_script_without_torchrun_is_shown_in_full_on_every_host() -> None:
     run = History("a", "b").connect_hosts().start_hosts().add_output("a", b"one\n").add_output("b", b"other\n")
     lines, err = shown(run)
