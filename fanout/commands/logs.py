@@ -13,12 +13,13 @@ from fanout.logs.line_filters import (
     DisplayFilters,
     LinePrefix,
     compile_pattern,
+    count_planned_ranks,
     parse_ranks,
 )
 from fanout.model.attempt_plan import split_attempt_id
 from fanout.model.errors import UsageError
 from fanout.model.exit_status import ExitStatus
-from fanout.model.hosts import fold_names
+from fanout.model.hosts import fold_names, fold_numbers
 from fanout.model.request import Request
 from fanout.model.run_info import RunInfo
 from fanout.record.paths import LogFileNames
@@ -31,6 +32,7 @@ from fanout.run.recorded_lines import iter_recorded_lines
 from fanout.text.paint import Painter
 from fanout.text.parse_units import parse_duration
 from fanout.text.sanitize import sanitize_line
+from fanout.text.units import count_noun
 from fanout.ui.display_mode import choose_text_style
 from fanout.ui.host_rows import get_host_code
 from fanout.ui.safe_writer import TextWriter
@@ -56,11 +58,13 @@ def run_logs(request: Request, process: ProcessContext) -> int:
     given = request.given
     context = load_command_context(request, process)
     attempts = [RunReader(path) for path in context.find_attempts()]
+    run = _name_run(attempts)
     hosts = [name for name in given["host"].split(",") if name]
     known = list(dict.fromkeys(host for recorded in attempts for host in recorded.heading.hosts))
     unknown = [name for name in hosts if name not in known]
     if unknown:
-        raise UsageError(f"--host {unknown[0]}: not in this run", hint=f"hosts: {', '.join(known)}")
+        message = f"--host {unknown[0]}: the run has {count_noun(len(known), 'host')}: {fold_names(known)}"
+        raise UsageError(message, hint=f"fanout logs {run} --host {known[0]}")
     if given["files"]:
         process.stdout.write("".join(f"{path}\n" for path in _list_files(attempts, hosts)))
         return ExitStatus.SUCCESS
@@ -109,14 +113,29 @@ def _page_lines(
 
 
 def _report_problems(attempts: list[RunReader], request: Request, process: ProcessContext, *, some: bool) -> None:
-    """Report damaged records, and a rank without lines."""
+    """Report damaged records, and a rank without lines. Raises UsageError if the run has no such rank."""
     rank = request.given["rank"] or "all"
     for recorded in attempts:
         if recorded.damage_message:
             process.print_message(recorded.damage_message)
     if rank != "all" and not some:
-        run = attempts[-1].heading.run_id if len(attempts) == 1 else os.path.basename(attempts[0].path)
+        run = _name_run(attempts)
+        planned = _count_ranks(attempts)
+        if planned and min(parse_ranks(rank, flag="--rank", hint="")) >= planned:
+            known = fold_numbers(range(planned))
+            raise UsageError(f"--rank {rank}: the run has ranks {known}", hint=f"fanout logs {run} --rank {known}")
         process.print_message(f"run {run}: no such line of rank {rank} is recorded")
+
+
+def _name_run(attempts: Sequence[RunReader]) -> str:
+    """Return the id of the run without the number of an attempt."""
+    return split_attempt_id(attempts[0].heading.run_id)[0]
+
+
+def _count_ranks(attempts: Sequence[RunReader]) -> int:
+    """Return the most ranks that an attempt was planned with; 0 if an attempt has a host with an unknown count."""
+    counts = [count_planned_ranks(recorded.heading.ranks) for recorded in attempts]
+    return 0 if None in counts else max(filter(None, counts), default=0)
 
 
 def _list_files(attempts: Sequence[RunReader], hosts: Sequence[str]) -> list[str]:

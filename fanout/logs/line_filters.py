@@ -152,8 +152,7 @@ class LineFilter:
     @property
     def planned_ranks(self) -> int | None:
         """Return the number of ranks in the plan; None if the count of any host is unknown."""
-        counts = [count for _, count in self._ranks.values()]
-        return sum(count for count in counts if count is not None) if counts and None not in counts else None
+        return count_planned_ranks(self._ranks)
 
     def _is_shown(self, log_line: LogLine, now: float) -> bool:
         if self.show == "all":
@@ -202,6 +201,12 @@ def _has_loss(log_line: LogLine) -> bool:
     if "loss" not in log_line.text.lower():
         return False
     return any(reading is not None and reading.loss is not None for reading in map(parse_line, split_text(log_line)))
+
+
+def count_planned_ranks(plan: Mapping[str, tuple[int, int | None]]) -> int | None:
+    """Return the number of ranks in a plan; None if the count of any host is unknown."""
+    counts = [count for _, count in plan.values()]
+    return sum(count for count in counts if count is not None) if counts and None not in counts else None
 
 
 def get_host_ranks(host: str, plan: Mapping[str, tuple[int, int | None]]) -> range:

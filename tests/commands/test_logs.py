@@ -43,9 +43,18 @@ def test_lines_are_selected_by_rank_and_by_content(ranks: Path, capsys: pytest.C
 
 
 def test_a_rank_without_output_is_reported(ranks: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lines, words = print_logs(ranks, capsys, "--rank", "99")
+    lines, words = print_logs(ranks, capsys, "--rank", "1", "--grep", "nothing")
     assert lines == []
-    assert "run 7f3a: no such line of rank 99 is recorded" in words
+    assert "run 7f3a: no such line of rank 1 is recorded" in words
+
+
+def test_a_rank_that_the_run_does_not_have_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(tmp_path / "runs" / "r1", History("gpu01").connect_hosts().start_hosts().end_hosts("gpu01"))
+    assert main(["logs", "--log-dir", str(tmp_path / "runs"), "--rank", "8,99"]) == 2
+    assert (
+        capsys.readouterr().err
+        == "fanout: --rank 8,99: the run has ranks 0-7\n        try:  fanout logs 7f3a --rank 0-7\n"
+    )
 
 
 def test_follow_reports_why_it_ends(
