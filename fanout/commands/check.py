@@ -11,6 +11,7 @@ from fanout.model.state import RunState
 from fanout.run.check_request import render_report, to_json
 from fanout.run.host_check import run_host_check, select_checks
 from fanout.run.host_choice import HostChooser
+from fanout.run.next_command import build_run_command
 from fanout.run.process_context import ProcessContext
 from fanout.run.run_context import load_run_context
 from fanout.run.task_files import read_task_files
@@ -77,9 +78,9 @@ def run_check(request: Request, process: ProcessContext) -> int:
     if isinstance(result, int):
         process.print_message("interrupted")
         return status_of_signal(result)
-    process.stdout.write(
-        to_json(result)
-        if given["as_json"]
-        else render_report(f"fanout check {context.request.hosts}", result, context, process.stdout)
-    )
+    if given["as_json"]:
+        process.stdout.write(to_json(result))
+    else:
+        title, command = f"fanout check {context.request.hosts}", build_run_command(request)
+        process.stdout.write(render_report(title, result, context, process.stdout, command))
     return result.compute_exit_code(strict=given["strict"])

@@ -37,13 +37,16 @@ def describe_exports(exports: Mapping[str, Mapping[str, str]]) -> list[str]:
     return [f"exporting {pair} on {fold_names(names)}: {reason}" for pair, names in hosts.items()]
 
 
-def render_report(title: str, result: Preflight, context: CommandContext, stream: TextIO) -> str:
+def render_report(
+    title: str, result: Preflight, context: CommandContext, stream: TextIO, next_command: str = ""
+) -> str:
     """Return the report as text for this terminal. In a file or a pipe, lines are not wrapped."""
     look = choose_text_style(context.process.environ, stream, context.settings)
     width = max(60, min(context.process.columns, 140)) if stream.isatty() else None
     verbose = bool(context.request.given.get("verbose"))
     style = check_report.ReportStyle(width=width, ascii=not look.unicode, verbose=verbose)
-    lines = check_report.render_check_report(title, result.case, result.findings, result.seconds, style)
+    case, findings, seconds = result.case, result.findings, result.seconds
+    lines = check_report.render_check_report(title, case, findings, seconds, style, next_command)
     return "\n".join(paint_check_report(lines, Painter(look.colour))) + "\n"
 
 

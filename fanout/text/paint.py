@@ -11,6 +11,7 @@ BOLD_RED = "1;31"
 #: The symbols of a check before a host, with and without Unicode.
 _SYMBOL = re.compile(r"(?P<before> {0,2})(?P<symbol>✓|✗|ok|x|!)(?P<after> {1,3}\S)")
 _SYMBOL_COLOURS = {"✓": GREEN, "ok": GREEN, "✗": RED, "x": RED, "!": YELLOW}
+_NEXT = "next:  "  # before the command after the verdict
 _HEADINGS = {"FAILED": BOLD_RED, "WARNINGS": f"{BOLD};{YELLOW}"}
 _HEADING = re.compile(r"[A-Z]{3,}(?: [A-Z]{2,})*(?= \S|$)")
 _STATES = ((re.compile(r"running|succeeded|ended \((?:exit )?0\)"), GREEN), (re.compile(r"(?:failed|ended)(?: \([^()]+\))?|hung|died"), RED),
@@ -28,12 +29,14 @@ class Painter:
 
 
 def paint_check_report(lines: Sequence[str], paint: Painter) -> list[str]:
-    """Return the lines of a check's report with coloured symbols and headings; the last line has the verdict's colour."""
-    if not paint.colour:
+    """Return the lines of a check's report with coloured symbols and headings; the verdict has its colour."""
+    if not paint.colour or not lines:
         return list(lines)
-    painted = [_paint_check_line(line, paint) for line in lines[:-1]]
+    verdict = len(lines) - (2 if lines[-1].startswith(_NEXT) else 1)
+    painted = [_paint_check_line(line, paint) for line in lines[:verdict]]
     failed = "FAILED" in lines
-    return [*painted, *(paint(BOLD_RED if failed else GREEN, line) for line in lines[-1:])]
+    further = [_NEXT + paint(BOLD, line.removeprefix(_NEXT)) for line in lines[verdict + 1 :]]
+    return [*painted, paint(BOLD_RED if failed else GREEN, lines[verdict]), *further]
 
 
 def _paint_check_line(line: str, paint: Painter) -> str:

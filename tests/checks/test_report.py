@@ -102,8 +102,9 @@ def test_the_last_screen_of_a_check(
 ) -> None:
     """The failures and what to type are on the screen, however low it is."""
     case, terminal = change(build_healthy_case()), Terminal(columns, rows)
-    style = ReportStyle(width=columns)
-    lines = render_check_report("fanout check hosts.txt", case, judge_all_checks(CATALOGUE, case), 2.3, style)
+    style, findings = ReportStyle(width=columns), judge_all_checks(CATALOGUE, case)
+    command = "fanout run hosts.txt train.py cfg.yaml"
+    lines = render_check_report("fanout check hosts.txt", case, findings, 2.3, style, command)
     terminal.feed_text("\n".join(lines) + "\n")
     screen = "\n".join(line.rstrip() for line in terminal.screen.display).rstrip() + "\n"
     same_as_golden(f"end-{name}-{columns}x{rows}", screen, GOLDEN)

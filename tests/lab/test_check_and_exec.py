@@ -19,7 +19,7 @@ def test_a_good_lab_passes_without_a_warning(project: Project) -> None:
     project.copy_real_tasks()
     done = project.run_fanout("check", "--strict", "hosts.txt", "tasks/hello.py")
     assert done.code == 0, done.all
-    assert done.out.endswith("All checks passed.\n")
+    assert done.out.endswith("All checks passed.\nnext:  fanout run hosts.txt tasks/hello.py\n")
     assert "WARNINGS" not in done.out
     assert "[4 ok]" in done.out.splitlines()[0]
 

@@ -64,9 +64,14 @@ class ReportStyle:
 
 
 def render_check_report(
-    title: str, case: CheckContext, findings: Sequence[CheckFinding], seconds: float, style: ReportStyle
+    title: str,
+    case: CheckContext,
+    findings: Sequence[CheckFinding],
+    seconds: float,
+    style: ReportStyle,
+    next_command: str = "",
 ) -> tuple[str, ...]:
-    """Return the whole report, line by line."""
+    """Return the whole report, line by line. It ends with ``next_command`` if no check failed."""
     rows = build_rows(case, findings)
     lines = [*_render_header(title, rows, seconds, style).splitlines(), ""]
     lines += _render_table(rows, style)
@@ -79,6 +84,7 @@ def render_check_report(
         if chosen:
             lines += ["", heading, *_render_findings(chosen, style)]
     lines += ["", *_render_closing(case, rows, findings, style)]
+    lines += [f"next:  {next_command}"] * (bool(next_command) and not has_failed)
     return tuple(style.to_plain_text(line).rstrip() for line in lines)
 
 
@@ -216,17 +222,16 @@ def _render_skipped_checks(case: CheckContext, findings: Sequence[CheckFinding],
     if not reasons:
         return []
     groups = {finding.check: finding.group for finding in findings}
-    text = " · ".join(
-        f"{' '.join(_group_check_names(checks, groups))} ({reason})" for reason, checks in reasons.items()
-    )
+    text = " · ".join(f"{_join_check_names(checks, groups)} ({reason})" for reason, checks in reasons.items())
     return ["", "NOT CHECKED", *wrap_text(text, "  ", "  ", style.width)]
 
 
-def _group_check_names(checks: Sequence[str], groups: Mapping[str, str]) -> list[str]:
-    """Return the names, or ``17 gpu checks`` for many of one group; ``--list`` prints their names."""
+def _join_check_names(checks: Sequence[str], groups: Mapping[str, str]) -> str:
+    """Return the names. Many of one group are a count at the end; ``--list`` prints their names."""
     sizes = Counter(groups[name] for name in checks)
-    short = (f"{sizes[groups[name]]} {groups[name]} checks" if sizes[groups[name]] > _MANY else name for name in checks)
-    return list(dict.fromkeys(short))
+    many = [group for group, size in sizes.items() if size > _MANY]
+    names = " ".join(name for name in checks if groups[name] not in many)
+    return " and ".join(filter(None, [names, *(f"{sizes[group]} checks of the group {group}" for group in many)]))
 
 
 def _describe_limits(case: CheckContext, findings: Sequence[CheckFinding]) -> str:
