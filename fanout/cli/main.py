@@ -42,9 +42,11 @@ def main(argv: Sequence[str]) -> int:
         if out.trouble and not status and argv[0] not in COMMANDS_WITH_RECORD:
             status = ExitStatus.REFUSED  # the requested output is incomplete
     except FanoutError as error:
+        from fanout.text.wrap import wrap_message
+
         label = "" if error.hint.startswith("did you mean") else "try:  "
         hint = f"        {label}{error.hint}\n" if error.hint else ""
-        err.write(f"fanout: {error}\n{hint}")
+        err.write(f"{wrap_message(str(error), _terminal_width() if err.isatty() else None)}\n{hint}")
         status = error.exit_code
     except BrokenPipeError:
         silence_stream(sys.stdout)
@@ -123,10 +125,12 @@ def _terminal_width() -> int:
     columns = os.environ.get("COLUMNS", "")
     if columns.isdecimal() and len(columns) < 5 and int(columns):
         return int(columns)
-    try:
-        return os.get_terminal_size(1).columns or 100
-    except OSError:
-        return 100
+    for descriptor in (1, 2):  # stdout may be a pipe
+        try:
+            return os.get_terminal_size(descriptor).columns or 100
+        except OSError:
+            continue
+    return 100
 
 
 def _working_directory() -> tuple[str, bool]:

@@ -100,7 +100,7 @@ def _follow_record(recorded: RunReader, context: CommandContext) -> int:
         stacks.close()
     view.close()
     if detach_request.requested or detach_request.acknowledged:
-        process.print_message(f"left; the run goes on: fanout attach {recorded.heading.run_id}")
+        process.print_message(f"left; the run goes on:  fanout attach {recorded.heading.run_id}")
         return ExitStatus.SUCCESS if detach_request.requested else ExitStatus.INTERRUPTED
     if view.broken:
         return ExitStatus.BROKEN_PIPE

@@ -152,7 +152,7 @@ def _explain_end(recorded: RunReader) -> str:
     """Return the reason why no more lines arrive."""
     run = recorded.heading.run_id
     if recorded.has_outcome:
-        return f"run {run} has ended: fanout report {run}"
+        return f"run {run} has ended:  fanout report {run}"
     return f"run {run}: no process writes its record: the launcher died. To resume it:  fanout attach {run}"
 
 

@@ -21,6 +21,7 @@ from fanout.run.host_query import HostRuns, OtherRun, RunOnHost, format_time, se
 from fanout.run.process_context import ProcessContext
 from fanout.run.recorded_progress import add_progress
 from fanout.run.run_context import load_run_context
+from fanout.text.home_path import shorten_home
 from fanout.text.paint import Painter, paint_run_table
 from fanout.text.sanitize import to_single_line
 from fanout.text.table import format_table
@@ -197,7 +198,9 @@ def _list_recorded_runs(request: Request, process: ProcessContext) -> int:
         return ExitStatus.SUCCESS
     lines = render_run_tables(runs, time.time(), width=_find_table_width(process), paint=_choose_colours(context))
     process.stdout.write("".join(f"{line}\n" for line in lines))
-    process.print_message(f"{_describe_counts(runs, every)}; recorded in {root}; to ask hosts:  fanout ps HOSTS")
+    more = "to list all:   fanout ps --all\n        " if len(runs) < len(every) else ""
+    text = f"{_describe_counts(runs, every)}; recorded in {shorten_home(root)}"
+    process.print_message(f"{text}\n        {more}to ask hosts:  fanout ps HOSTS")
     return ExitStatus.SUCCESS
 
 
@@ -214,7 +217,7 @@ def _describe_counts(runs: Sequence[RunSummary], every: Sequence[RunSummary]) ->
     active = sum(run.active for run in every)
     shown, ended = sum(not run.active for run in runs), sum(not run.active for run in every)
     text = f"{count_noun(active, 'active run') if active else 'no active run'}, {ended} ended"
-    return f"{text} (the last {shown} are shown; all: fanout ps --all)" if shown < ended else text
+    return f"{text} (the last {shown} are shown)" if shown < ended else text
 
 
 def _watch_recorded_runs(root: str, context: CommandContext) -> int:

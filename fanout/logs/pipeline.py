@@ -17,6 +17,7 @@ from fanout.logs.torchrun_traceback import fold_torchrun_traceback
 from fanout.model.actions import Kill, Stop
 from fanout.model.events import ActionSent, Event
 from fanout.model.run_info import RunInfo
+from fanout.text.home_path import shorten_home
 from fanout.text.units import count_noun
 
 RECENT_FACTOR = 16  # equal lines of so many ranks may be one folded line
@@ -111,6 +112,7 @@ def describe_dropped_lines(missed: int, log_dir: str | None) -> str:
 
 def _locate_lines(count: int, log_dir: str | None) -> str:
     """Return where the lines are that the screen does not have; the verb agrees with their number."""
+    where = shorten_home(log_dir) if log_dir else ""
     if count == 1:
-        return f"it is in {log_dir}" if log_dir else "it is not saved"
-    return f"all of them are in {log_dir}" if log_dir else "they are not saved"
+        return f"it is in {where}" if where else "it is not saved"
+    return f"all of them are in {where}" if where else "they are not saved"

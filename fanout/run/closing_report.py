@@ -53,7 +53,7 @@ def measure_width(process: ProcessContext, *, is_terminal: bool) -> int | None:
 def render_report(facts: ReportFacts, look: DisplayMode, width: int | None, *, full: bool) -> str:
     """Return the text of the report: all of it if ``full``, else its most important lines."""
     if full:
-        return build_report(facts, colour=look.colour, unicode=look.unicode)
+        return build_report(facts, colour=look.colour, unicode=look.unicode, width=width)
     return build_short_report(facts, colour=look.colour, unicode=look.unicode, width=width)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from fanout.run.caller_signals import CallerSignals
+from fanout.text.wrap import wrap_message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +39,8 @@ class ProcessContext:
         return "SSH_AUTH_SOCK" in self.environ
 
     def print_message(self, text: str) -> None:
-        """Print one message of fanout on stderr."""
-        self.stderr.write(f"fanout: {text}\n")
+        """Print one message of fanout on stderr, wrapped to the terminal."""
+        self.stderr.write(wrap_message(text, self.columns if self.stderr.isatty() else None) + "\n")
         self.stderr.flush()
 
 

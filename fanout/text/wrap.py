@@ -1,6 +1,6 @@
-"""Line wrapping for findings and advice: prose breaks at spaces, a command does not break, so that it can be pasted. Pure.
+"""Line wrapping for messages, findings and advice: prose breaks at spaces, a command does not break, so that it can be pasted. Pure.
 
-In the texts of the checks, two or more spaces separate a command from prose: ``open it on h1:  sudo ufw …   or  sudo …``.
+In these texts, two or more spaces separate a command from prose: ``open it on h1:  sudo ufw …   or  sudo …``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ _TYPED = re.compile(rf"(?:{'|'.join(map(re.escape, _PROGRAMS))})\s|-\S|\S+ [\w.]
 _GAP = re.compile(r"( {2,})")
 _WORD = re.compile(r"(?:'[^']*'|\"[^\"]*\"|[^\s'\"])+")
 _LEAST = 30  # columns for text, however narrow the terminal
+_MESSAGE_INDENT = 8  # columns before the further lines of a message, and before the commands below it
 
 
 def wrap_text(text: str, lead: str, indent: str, width: int | None, *, typed: bool = False) -> list[str]:
@@ -39,6 +40,20 @@ def wrap_text(text: str, lead: str, indent: str, width: int | None, *, typed: bo
             line, start, gap = indent, len(indent), ""
         line += gap + line_end
     return [*lines, line.rstrip()]
+
+
+def wrap_message(text: str, width: int | None, *, lead: str = "fanout: ") -> str:
+    """Return a message with ``lead`` before it, wrapped. Quoted lines and commands below it do not break."""
+    first, *further = text.split("\n")
+    lines = wrap_text(first, lead, " " * _MESSAGE_INDENT, width, typed=True)
+    if first.startswith(" "):  # a line below an earlier message
+        lines, further = [], [first, *further]
+    for line in further:
+        content = line.lstrip(" ")
+        indent = line[: len(line) - len(content)]
+        is_quoted = len(indent) >= 4 or not content.strip("^ ")
+        lines += [line] if is_quoted else wrap_text(content, indent, indent + "  ", width, typed=True)
+    return "\n".join(lines)
 
 
 def _split_units(text: str, typed: bool) -> Iterator[tuple[str, str]]:

@@ -7,6 +7,7 @@ from fanout.logs.folding import label_folded_line
 from fanout.logs.line_filters import DisplayFilters, LinePrefix
 from fanout.logs.pipeline import LogPipeline
 from fanout.text.sanitize import sanitize_line
+from fanout.text.wrap import wrap_message
 from fanout.ui.host_rows import get_host_code
 from fanout.ui.plain_view import format_line_end
 from fanout.ui.safe_writer import to_ascii
@@ -15,6 +16,12 @@ FOLDED_COLUMNS, NARROW_COLUMNS = 20, 11  # of labels, if lines may fold: ``7 of 
 WIDE_COLUMNS = 100  # of a terminal with room for the long label
 PREFIX = "{who} {mark}"
 LEVEL_CODES = {"info": "36", "good": "32", "warning": "33", "error": "1;31"}
+
+
+def format_message(text: str, level: str, width: int, *, colour: bool) -> list[str]:
+    """Return a message of fanout as lines that fit into the terminal."""
+    lines = wrap_message(sanitize_line(text, colour=False), width).split("\n")
+    return [f"\x1b[{LEVEL_CODES[level]}m{line}\x1b[0m" for line in lines] if colour else lines
 
 
 class LineFormatter:

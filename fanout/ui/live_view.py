@@ -23,6 +23,7 @@ from fanout.model.events import Chunk, Event, Heartbeat
 from fanout.model.run_info import RunInfo
 from fanout.model.state import RunState
 from fanout.model.subscriber import TextView, Viewing
+from fanout.text.home_path import shorten_home
 from fanout.text.sanitize import sanitize_line, sanitize_lines
 from fanout.ui.footer import build_footer
 from fanout.ui.frame_writer import FrameWriter
@@ -31,7 +32,7 @@ from fanout.ui.host_rows import DisplayData, Row
 from fanout.ui.key_bindings import KeyBindings
 from fanout.ui.key_hints import build_hint
 from fanout.ui.keyboard import BRACKETED_PASTE, PLAIN_PASTE, Keyboard
-from fanout.ui.line_formatter import LEVEL_CODES, LineFormatter
+from fanout.ui.line_formatter import LineFormatter, format_message
 from fanout.ui.nonblocking_writer import NonblockingWriter
 from fanout.ui.run_condition import RunCondition
 from fanout.ui.status_messages import StatusMessage, StatusReporter
@@ -194,9 +195,8 @@ class LiveView(TextView):
             return False
         if self._keyboard.suspend_requested:
             self._mark_pastes(False)
-            frame_writer.write_frame(
-                self._take_pending(), [], self._size()[0]
-            )  # the shell prints its prompt where the block was
+            # The shell prints its prompt where the block was.
+            frame_writer.write_frame(self._take_pending(), [], self._size()[0])
             self._out.send_pending(STOP_SECONDS)
             self._keyboard.suspend_process()
         keys = self._keyboard.read_keys()
@@ -240,8 +240,7 @@ class LiveView(TextView):
         """Print a status message after the log lines that arrived before it."""
         now = self._state.now if self._state else 0.0
         self._queue_log_lines(self._flow.flush_folding(now), now)
-        text = f"fanout: {sanitize_line(message.text, colour=False)}"
-        self._queue_lines(f"\x1b[{LEVEL_CODES[message.level]}m{text}\x1b[0m" if self._colour else text)
+        self._queue_lines(*format_message(message.text, message.level, self._size()[0], colour=self._colour))
 
     def _print_last_error(self) -> None:
         error = self._flow.last_error
@@ -278,7 +277,7 @@ class LiveView(TextView):
         self._pending.clear()
         self._skipped, self._rate_limiter.skipped = self._skipped + self._rate_limiter.skipped, 0
         if self._skipped:
-            where = f", kept in {self._heading.log_dir}" if self._heading.log_dir else ""
+            where = f", kept in {shorten_home(self._heading.log_dir)}" if self._heading.log_dir else ""
             dots = "···" if self._unicode else "..."
             lines.insert(0, f"{dots} {self._skipped} lines not shown{where} {dots}")
             self._skipped = 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from fanout.model.planned_stop import find_sent_save
 from fanout.model.run_info import RunInfo
 from fanout.model.state import RunState
 from fanout.record.paths import LogFileNames
+from fanout.text.home_path import shorten_home
 from fanout.text.paint import BOLD, RED, YELLOW, Painter
 from fanout.text.sanitize import sanitize_line, sanitize_lines, to_single_line
 from fanout.text.units import count_noun, format_duration
@@ -267,12 +267,6 @@ def has_log(outcome: RunOutcome) -> bool:
     """Return whether the host that failed first ran train.sh, so that it may have a log."""
     verdict = next((host.verdict for host in outcome.hosts if host.host == outcome.first), "never-started")
     return verdict not in ("unreached", "refused", "never-started")
-
-
-def shorten_home(path: str) -> str:
-    """Return the path with ``~`` for the home directory."""
-    home = os.path.expanduser("~")
-    return "~" + path[len(home) :] if home != "/" and path.startswith(home + os.sep) else path
 
 
 def _selects_lines(facts: ReportFacts, summary: FailureSummary) -> bool:

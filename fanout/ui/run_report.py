@@ -5,15 +5,22 @@ Pure: the input is the facts, state and outcome of the run and log tails; the ou
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 from fanout.logs.tail import LogTail
 from fanout.model.hosts import fold_names
+from fanout.text.home_path import shorten_home
 from fanout.text.paint import BOLD, BOLD_RED, GREEN, Painter
 from fanout.text.sanitize import sanitize_line, sanitize_lines, sanitize_text
 from fanout.text.units import format_duration
+from fanout.text.wrap import wrap_text
 from fanout.ui.background_text import describe_background, describe_outside_calls, describe_separate_groups
 from fanout.ui.report_headline import build_closing_line
 from fanout.ui.report_rows import (
+    LABEL_WIDTH,
     ReportFacts,
+    ReportRow,
     choose_title_word,
     find_unclean,
     find_unverified,
@@ -24,14 +31,20 @@ from fanout.ui.report_rows import (
     list_next_commands,
     list_notes,
     list_other_hosts,
-    shorten_home,
 )
 
 LAST_LINES = 15
+_COMMAND = re.compile(r"`[^`]*`")
+_NO_BREAK = "\0"  # instead of a space within a command; a diagnosis contains none, because it is sanitized
+_QUOTED = "    | "  # before a quoted line of the diagnosis
+_LEAD = 2 + LABEL_WIDTH  # columns before the text of a row
 
 
-def build_report(facts: ReportFacts, *, colour: bool = False, unicode: bool = True) -> str:
-    """Return the full report; it ends with a newline."""
+def build_report(facts: ReportFacts, *, colour: bool = False, unicode: bool = True, width: int | None = None) -> str:
+    """Return the full report; it ends with a newline. ``width`` is that of the terminal; None: no line is wrapped.
+
+    Quoted lines and commands do not break, so that they can be pasted.
+    """
     paint = Painter(colour)
     closing: list[str] = []
     if facts.outcome.is_success:
@@ -48,13 +61,40 @@ def build_report(facts: ReportFacts, *, colour: bool = False, unicode: bool = Tr
         ]
         lines = [
             _format_title(facts, paint, unicode=unicode),
-            *(sanitize_line(line, colour=False) for line in facts.diagnosis),
+            *_wrap_diagnosis(facts, width),
             *_format_log_tail(facts, unicode=unicode),
-            *(row.format_line(paint) for row in rows),
+            *(part.format_line(paint) for row in rows for part in _wrap_row(row, width)),
         ]
         text, code = build_closing_line(facts)
-        closing = [paint(code, text)]
-    return sanitize_text("\n".join([*lines, *facts.attempts, *closing])) + "\n"
+        closing = [paint(code, line) for line in wrap_text(text, "", "", width)]
+    return sanitize_text("\n".join([*lines, *_wrap_attempts(facts, width), *closing])) + "\n"
+
+
+def _wrap_diagnosis(facts: ReportFacts, width: int | None) -> list[str]:
+    """Return the lines of the diagnosis, wrapped below their labels. A command between backticks does not break."""
+    wrapped: list[str] = []
+    for line in (sanitize_line(line, colour=False) for line in facts.diagnosis):
+        if line.startswith(_QUOTED) or not line.startswith("  "):
+            wrapped.append(line)
+            continue
+        text = _COMMAND.sub(lambda found: found[0].replace(" ", _NO_BREAK), line[_LEAD:])
+        wrapped += [part.replace(_NO_BREAK, " ") for part in wrap_text(text, line[:_LEAD], " " * _LEAD, width)]
+    return wrapped
+
+
+def _wrap_row(row: ReportRow, width: int | None) -> list[ReportRow]:
+    """Return the row as rows that fit into the terminal; the row of a command stays whole."""
+    if row.colour == BOLD:
+        return [row]
+    first, *further = wrap_text(row.text, "", "", width and width - _LEAD)
+    return [replace(row, text=first), *(replace(row, name="", text=line) for line in further)]
+
+
+def _wrap_attempts(facts: ReportFacts, width: int | None) -> list[str]:
+    """Return the lines about the attempts; their table, which begins with an empty line, stays as it is."""
+    if facts.attempts and not facts.attempts[0]:
+        return list(facts.attempts)
+    return [line for text in facts.attempts for line in wrap_text(text, "", "  ", width)]
 
 
 def format_success(facts: ReportFacts, paint: Painter) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from fanout.text.home_path import shorten_home
 from fanout.text.paint import BOLD, BOLD_RED, Painter
 from fanout.text.sanitize import sanitize_line, sanitize_text
 from fanout.text.table import count_columns, cut_text
@@ -24,7 +25,6 @@ from fanout.ui.report_rows import (
     list_next_commands,
     list_notes,
     list_other_hosts,
-    shorten_home,
 )
 from fanout.ui.run_report import format_success, select_last_lines
 

@@ -63,7 +63,7 @@ def test_follow_reports_why_it_ends(
     """The run has ended, or no process records it any more."""
     lines, words = print_logs(ranks, capsys, "-f")
     assert len(lines) == 5
-    assert words == "fanout: run 7f3a has ended: fanout report 7f3a\n"
+    assert words == "fanout: run 7f3a has ended:  fanout report 7f3a\n"
     (ranks / "r1" / "result.json").unlink()
     monkeypatch.setattr(follow, "GUARDIAN_SECONDS", 0.1)
     lines, words = print_logs(ranks, capsys, "-f")

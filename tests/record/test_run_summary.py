@@ -191,7 +191,7 @@ def test_ps_lists_the_last_ended_runs_and_counts_the_others(tmp_path: Path, caps
     assert main(["ps", "--log-dir", str(tmp_path)]) == 0
     seen = capsys.readouterr()
     assert [line.split()[0] for line in seen.out.splitlines()[1:]] == [path.name for path in paths[2:]]
-    assert f"no active run, {len(paths)} ended (the last {RECENT_RUNS} are shown; all: fanout ps --all)" in seen.err
+    assert f"no active run, {len(paths)} ended (the last {RECENT_RUNS} are shown)" in seen.err
     assert main(["ps", "--all", "--json", "--log-dir", str(tmp_path)]) == 0
     assert [run["run"] for run in json.loads(capsys.readouterr().out)] == [path.name for path in paths]
 
