@@ -15,11 +15,15 @@ from fanout.diagnose.process_evidence import Process, build_processes
 from fanout.diagnose.rule_context import RuleContext, RuleResult
 from fanout.diagnose.rules import flight_recorder
 from fanout.diagnose.rules.rule_table import RULES, Rule
+from fanout.diagnose.signatures import STOPS
 from fanout.diagnose.verdict import Cause, Party, Verdict
 from fanout.diagnose.world import World, build_world
 
 #: Causes that concern all ranks of a host: if it has only one, the verdict names that rank.
 _OF_ALL_RANKS = ("blamed", "quiet-host", "silent-host")
+
+#: Errors about a module that Python does not find.
+_MISSING = ("no-module", "no-main-module")
 
 
 def diagnose_evidence(evidence: Evidence) -> Verdict:
@@ -45,16 +49,25 @@ def _build_verdict(rule: Rule | None, found: RuleResult | None, case: RuleContex
         rule=rule.id if rule else "",
         doubts=tuple(dict.fromkeys(doubt.reason for doubt in doubts)),
         also=tuple(_complete_cause(each, case) for each in found.also) if found else (),
-        victims=tuple(_build_party(each) for each in others if each.part not in ("collateral",)),
+        victims=tuple(
+            _build_party(each) for each in others if each.part != "collateral" and not _was_stopped(each, case)
+        ),
         collateral=tuple(_build_party(each) for each in others if each.part == "collateral"),
         silent=_find_silent(case.world, case.processes, guilty, case.evidence),
         lost=tuple(each for each in lost if (each.host, None) not in guilty),
         evidence=found.evidence if found else _list_evidence(case),
         refutes=found.refutes if found else (),
-        advice=_collect_advice(found),
+        advice=_collect_advice(found, case),
         stands=stack_groups.describe_stacks(case.evidence.stands),
         hosts=(*case.evidence.notes, *flight_recorder.describe_foreign_dumps(case)),
     )
+
+
+def _was_stopped(process: Process, case: RuleContext) -> bool:
+    """Return whether a torchrun reports only that it was stopped, on a host that fanout stopped."""
+    end = case.evidence.ends.get(process.host)
+    is_stop = bool(process.sightings) and all(seen.signature in STOPS for seen in process.sightings)
+    return process.rank is None and is_stop and end is not None and end.kind == "stopped"
 
 
 def _list_doubts(rule: Rule, found: RuleResult, case: RuleContext) -> tuple[Doubt, ...]:
@@ -145,13 +158,15 @@ def _list_evidence(case: RuleContext) -> tuple[str, ...]:
     return tuple(lines or ends[:4])
 
 
-def _collect_advice(found: RuleResult | None) -> tuple[str, ...]:
+def _collect_advice(found: RuleResult | None, case: RuleContext) -> tuple[str, ...]:
     if found is None:
         return ("run again with NCCL_DEBUG=WARN TORCH_DISTRIBUTED_DEBUG=DETAIL", "fanout check HOSTS")
     own: tuple[str, ...] = ()
     if found.suspect is not None:
         seen = found.suspect.sighting
         own = (seen.advice,) if seen is not None else _advise_by_exit(found)
+        if seen is not None and seen.signature in _MISSING and {*found.cause.hosts} >= {*case.evidence.hosts}:
+            own = ("install it on every host in the environment of torchrun, or set another environment with --venv",)
     return tuple(dict.fromkeys(text for text in (*found.advice, *own) if text))
 
 

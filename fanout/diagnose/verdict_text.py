@@ -27,7 +27,7 @@ def render_lines(verdict: Verdict) -> list[str]:
     out += _render_rows("why this one" if verdict.cause and not verdict.also else "evidence", verdict.evidence)
     if verdict.cause is not None:
         out += _render_rows("confidence", (verdict.confidence, *verdict.doubts))
-        out += _render_rows("refuted by", verdict.refutes)
+        out += _render_rows("would refute", verdict.refutes)
     for name in ("victims", "collateral", "silent", "lost"):
         out += _render_parties(name, getattr(verdict, name))
     out += _render_rows("stacks", verdict.stands)

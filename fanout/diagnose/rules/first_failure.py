@@ -151,9 +151,9 @@ def _explain_first(
             f"{len(others) + 1} candidates cannot be put in order: their times are closer than {apart}, and reports lag"
         )
     elif len(case.suspects) > 1 + len(same):
-        out.append("it is the first failure that no other failure explains")
-    else:
-        out.append("it is the only failure that no other failure explains")
+        out.append(f"it is the first of {len(case.suspects)} failures that no other failure explains")
+    elif not same and not case.victim_matches:
+        out.append("no other process reports an error of its own")
     if same:
         hosts = len({each.host for each in (begun, *same)})
         word = "report the same error" if begun.sighting else "ended in the same way"
