@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO, BinaryIO
 
 from fanout.diagnose import verdict_text
@@ -23,17 +23,21 @@ from fanout.model.exit_status import ExitStatus
 from fanout.model.request import Request
 from fanout.record.run_lookup import find_run
 from fanout.record.run_reader import RunReader
+from fanout.run.closing_report import measure_width
 from fanout.run.command_context import load_command_context
 from fanout.run.diagnosis import load_signatures
 from fanout.run.process_context import ProcessContext
 from fanout.run.recorded_report import rebuild_report
-from fanout.text.sanitize import sanitize_line
 from fanout.text.units import count_noun
+from fanout.ui.report_headline import build_headline
+from fanout.ui.run_report import wrap_diagnosis
 
 CLOCK_ERROR = 2.0  # seconds: hosts' clocks may differ, and torchrun writes whole seconds
 MOST_FILES = 4096
 _IN_MEMORY = 1 << 20  # bytes of stdin; more of it needs room in the directory of temporary files
-_NOT_LOGS = (".json", ".jsonl", ".yaml", ".yml", ".py", ".pt", ".pth", ".safetensors", ".pid")
+_NOT_LOGS = (
+    ".json", ".jsonl", ".yaml", ".yml", ".toml", ".py", ".sh", ".md", ".rst", ".html", ".pt", ".pth", ".safetensors", ".pid",
+)  # fmt: skip
 
 
 def run_why(request: Request, process: ProcessContext) -> int:
@@ -59,10 +63,14 @@ def _of_logs(paths: list[str], copy: IO[bytes], request: Request, process: Proce
         process.stdout.write(json.dumps({"files": len(files) + len(dumps), **to_dict(verdict)}, indent=2) + "\n")
     else:
         process.stdout.write(_format_heading(files, len(dumps)))
-        process.stdout.write(
-            "".join(f"{sanitize_line(line, colour=False)}\n" for line in verdict_text.render_lines(verdict))
-        )
+        _print_lines(verdict_text.render_lines(verdict), process)
     return ExitStatus.SUCCESS if verdict.cause is not None else ExitStatus.NEGATIVE
+
+
+def _print_lines(lines: Sequence[str], process: ProcessContext) -> None:
+    """Print the lines of a diagnosis, wrapped to the terminal."""
+    width = measure_width(process, is_terminal=process.stdout.isatty())
+    process.stdout.write("".join(f"{line}\n" for line in wrap_diagnosis(lines, width)))
 
 
 def collect_lines(files: list[LogFile], signatures: SignatureSet) -> EvidenceCollector:
@@ -171,8 +179,8 @@ def _diagnose_own_run(run: str, request: Request, process: ProcessContext) -> in
         process.stdout.write(json.dumps({"run": recorded.facts.heading.run_id, **found}, indent=2) + "\n")
     else:
         process.stdout.write(f"run {recorded.facts.heading.run_id} on {count_noun(len(hosts), 'host')}\n")
-        lines = verdict_text.render_lines(verdict) if verdict is not None else [recorded.outcome.headline]
-        process.stdout.write("".join(f"{sanitize_line(line, colour=False)}\n" for line in lines))
+        lines = verdict_text.render_lines(verdict) if verdict is not None else [build_headline(recorded.facts)]
+        _print_lines(lines, process)
     return ExitStatus.SUCCESS if verdict is not None and verdict.cause is not None else ExitStatus.NEGATIVE
 
 

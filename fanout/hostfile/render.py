@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from fanout.hostfile.line_tokens import quote_value, strip_comment
 from fanout.hostfile.masking import mask_secrets
 from fanout.hostfile.other_launchers import PEERS, PeerReading, detect_dialect
+from fanout.hostfile.parse import detect_format
 from fanout.model.credentials import is_secret
 from fanout.model.hosts import Host, HostFile
 from fanout.text.sanitize import escape_invisible
@@ -17,6 +18,7 @@ from fanout.text.units import count_noun
 COMMAND_LINE = "HOSTS"  # the file of a host that the command line names
 Resolve = Callable[[Host], tuple[str, str, int]]  # host -> (address, user, port) by ssh_config
 
+_NEWLINE = re.compile(r"\r\n|\n|\r")
 _HEAD = ("node", "host", "address", "user", "port", "slots", "attributes", "from")
 
 
@@ -126,13 +128,19 @@ def _dump_line(host: Host) -> str:
 
 
 def explain_lines(data: bytes, hostfile: HostFile) -> str:
-    """Explain each line: its dialect, how fanout reads it, and how other launchers would read it."""
+    """Explain each line: its dialect, how fanout reads it, and how other launchers would read it.
+
+    In YAML and JSON, only the lines with a host are explained. No other launcher reads these files as a list of hosts.
+    """
     lines: list[str] = []
     by_line: dict[int, list[Host]] = {}
     for host in hostfile.hosts:
         if host.origin.file == hostfile.source:
             by_line.setdefault(host.origin.line, []).append(host)
-    for number, line in enumerate(re.split(r"\r\n|\n|\r", data.decode("utf-8-sig", "replace")), 1):
+    text = data.decode("utf-8-sig", "replace")
+    if detect_format(text, file=hostfile.source) == "yaml":
+        return _explain_tree(text, hostfile.source, by_line)
+    for number, line in enumerate(_NEWLINE.split(text), 1):
         if not strip_comment(line).strip() and number not in by_line:
             continue
         line = mask_secrets(line).text
@@ -141,6 +149,17 @@ def explain_lines(data: bytes, hostfile: HostFile) -> str:
         lines.append(f"  read as    {_describe_ours(here)}  [{detect_dialect(line)}]")
         lines += _describe_others(line, here)
     return "\n".join(lines)
+
+
+def _explain_tree(text: str, source: str, by_line: Mapping[int, list[Host]]) -> str:
+    """Explain the lines of a YAML or JSON file that contain hosts."""
+    lines: list[str] = []
+    for number, line in enumerate(_NEWLINE.split(text), 1):
+        if number in by_line:
+            lines.append(f"{source}:{number}: {escape_invisible(mask_secrets(line).text.strip())}")
+            lines.append(f"  read as    {_describe_ours(by_line[number])}")
+    kind = "JSON" if text.lstrip()[:1] in ("{", "[") else "YAML"
+    return "\n".join([*lines, f"{', '.join(PEERS)} do not read {kind}"])
 
 
 def _describe_ours(hosts: list[Host]) -> str:

@@ -6,6 +6,7 @@ Pure: the input is the facts, state and outcome of the run and log tails; the ou
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 from fanout.logs.tail import LogTail
@@ -61,7 +62,7 @@ def build_report(facts: ReportFacts, *, colour: bool = False, unicode: bool = Tr
         ]
         lines = [
             _format_title(facts, paint, unicode=unicode),
-            *_wrap_diagnosis(facts, width),
+            *wrap_diagnosis(facts.diagnosis, width),
             *_format_log_tail(facts, unicode=unicode),
             *(part.format_line(paint) for row in rows for part in _wrap_row(row, width)),
         ]
@@ -70,10 +71,10 @@ def build_report(facts: ReportFacts, *, colour: bool = False, unicode: bool = Tr
     return sanitize_text("\n".join([*lines, *_wrap_attempts(facts, width), *closing])) + "\n"
 
 
-def _wrap_diagnosis(facts: ReportFacts, width: int | None) -> list[str]:
-    """Return the lines of the diagnosis, wrapped below their labels. A command between backticks does not break."""
+def wrap_diagnosis(diagnosis: Sequence[str], width: int | None) -> list[str]:
+    """Return the lines of a diagnosis, wrapped below their labels and harmless. A command between backticks does not break."""
     wrapped: list[str] = []
-    for line in (sanitize_line(line, colour=False) for line in facts.diagnosis):
+    for line in (sanitize_line(line, colour=False) for line in diagnosis):
         if line.startswith(_QUOTED) or not line.startswith("  "):
             wrapped.append(line)
             continue

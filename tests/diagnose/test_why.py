@@ -214,6 +214,45 @@ def test_a_file_of_the_users_signatures_counts(tmp_path: Path) -> None:
     assert (found["cause"]["signature"], found["cause"]["says"]) == ("shard", "read bad sample 1234")
 
 
+REPORT_OF_LOCALHOST = """Traceback (most recent call last):
+  File "/opt/venv/bin/torchrun", line 8, in <module>
+    sys.exit(main())
+torch.distributed.elastic.multiprocessing.errors.ChildFailedError:
+============================================================
+task.py FAILED
+------------------------------------------------------------
+Root Cause (first observed failure):
+[0]:
+  time      : 2026-11-30_12:57:03
+  host      : localhost
+  rank      : 3 (local_rank: 1)
+  exitcode  : 1 (pid: 15434)
+  error_file: <N/A>
+============================================================
+"""
+
+
+def test_the_logs_of_a_run_in_another_folder_have_the_hosts_of_their_names(tmp_path: Path) -> None:
+    """torchrun reports localhost where a host has no better name: the address in the name of the file is one."""
+    (tmp_path / "10.77.0.12.log").write_text("ready\n")
+    (tmp_path / "10.77.0.13.log").write_text(REPORT_OF_LOCALHOST)
+    error = (
+        'Traceback (most recent call last):\n  File "task.py", line 7, in <module>\nValueError: sample 6 is broken\n'
+    )
+    (tmp_path / "10.77.0.13.rank-3-err.log").write_text(error)
+    found = verdict(str(tmp_path))
+    assert (found["cause"]["host"], found["cause"]["rank"]) == ("10.77.0.13", 3)
+    hosts = {each["host"] for name in ("victims", "collateral", "silent") for each in found[name]}
+    assert hosts <= {"10.77.0.12", "10.77.0.13"}
+
+
+def test_a_folder_of_documents_has_no_log(tmp_path: Path) -> None:
+    (tmp_path / "checks.md").write_text("| `space` | No space left on device |\n")
+    (tmp_path / "index.html").write_text("torchrun: not found\n")
+    with pytest.raises(UsageError, match="no log files in this directory"):
+        call_why(str(tmp_path))
+
+
 @pytest.mark.parametrize("words", [["--json", "a", "b"], ["a", "--json", "b"], ["a", "b", "--json"]])
 def test_flags_may_stand_anywhere(words: list[str]) -> None:
     request = parse_arguments(["why", *words])

@@ -93,3 +93,16 @@ def test_explain_names_the_dialect_and_the_launchers_that_differ() -> None:
         "  Open MPI: 'h' (all of its CPUs)",
         "  pdsh, clush: 'h', '4'",
     ]
+
+
+def test_explain_shows_only_the_hosts_of_a_yaml_inventory() -> None:
+    """The keys of the inventory are no hosts of any launcher."""
+    data = b"all:\n  children:\n    gpus:\n      hosts:\n        gpu01: {ansible_host: 10.0.0.1}\n        gpu02:\n"
+    found = parse_source(HostSource(name="inv.yaml", data=data, is_file=True))
+    assert explain_lines(data, found).splitlines() == [
+        "inv.yaml:5: gpu01: {ansible_host: 10.0.0.1}",
+        "  read as    'gpu01' (one process per GPU)",
+        "inv.yaml:6: gpu02:",
+        "  read as    'gpu02' (one process per GPU)",
+        "DeepSpeed, Open MPI, MPICH, pdsh, clush do not read YAML",
+    ]

@@ -61,6 +61,11 @@ def read_host_name(name: str) -> str:
     return "" if is_generic_name(name) and not _ADDRESS.match(name) else name
 
 
+def choose_host_name(name: str, reported: str) -> str:
+    """Return the host that torchrun reports, or the address in the name of its file if torchrun knows no better name."""
+    return name if read_host_name(name) and reported.partition(".")[0] == "localhost" else reported
+
+
 def identify_files(paths: Sequence[str]) -> tuple[LogSource, ...]:
     """Return host and rank of each file. If the name is generic (stdout.log, 0/), use the folder name."""
     stems = _strip_common_prefix({path: _read_stem(PurePath(path).name) for path in paths})

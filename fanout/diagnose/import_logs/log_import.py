@@ -16,7 +16,7 @@ from fanout.diagnose.import_logs.json_records import read_json_line
 from fanout.diagnose.import_logs.launcher_reports import LauncherReports, list_srun_tasks
 from fanout.diagnose.import_logs.line_labels import detect_labels, strip_timestamp
 from fanout.diagnose.import_logs.line_times import parse_time
-from fanout.diagnose.import_logs.log_files import LogSource, is_generic_name, read_host_name
+from fanout.diagnose.import_logs.log_files import LogSource, choose_host_name, is_generic_name, read_host_name
 from fanout.diagnose.import_logs.torchrun_report import FailureReports, LineAttribution, map_ranks_to_hosts
 from fanout.logs import rank_prefix
 from fanout.logs.line_splitter import split_rewritten
@@ -184,7 +184,7 @@ def assign_hosts(files: Sequence[LogFile]) -> None:
         own = file.find_task_rank(label) is not None  # a task that is a rank: its number names no host
         name = file.tasks.get(label) or ("" if own else label) or file.source.host
         if is_generic_name(name) and len(part.hosts) == 1 and parts_of[part.hosts[0]] == 1:
-            name = part.hosts[0]
+            name = choose_host_name(name, part.hosts[0])
         file.names[label] = name
     known = map_ranks_to_hosts((part, "" if len(part.hosts) > 1 else file.names[label]) for file, label, part in parts)
     owners: dict[str, set[str | None]] = {}  # hosts of the ranks that write to the logs of one name
