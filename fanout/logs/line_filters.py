@@ -103,8 +103,8 @@ class LineFilter:
     """Filter for log lines. ``hidden`` counts the lines that it removed.
 
     "smart" shows all lines of rank 0, and the warnings and errors of all ranks. A host without rank streams is shown in
-    full, because it has only one stream. It hides what torchrun prints because fanout stops it. Megatron prints its losses on the last rank. So if rank 0 prints no loss for a
-    while, the first rank that prints one is shown in full too.
+    full, because it has only one stream. What torchrun prints because fanout stops it is hidden. Megatron prints its
+    losses on the last rank. So if rank 0 prints no loss for a while, the first rank that prints one is shown in full too.
     """
 
     PATIENCE_SECONDS = 5.0
