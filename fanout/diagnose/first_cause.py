@@ -131,7 +131,8 @@ def _build_party(process: Process) -> Party:
         )
     else:
         how = ""
-    return Party(host=process.host, rank=process.rank, how=how)
+    lost_peer = process.part == "victim" and bool(process.sightings)
+    return Party(host=process.host, rank=process.rank, how=how, lost_peer=lost_peer)
 
 
 def _find_silent(

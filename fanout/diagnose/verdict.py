@@ -57,11 +57,12 @@ class Cause:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Party:
-    """Another rank, or (rank None) a host, and how it ended."""
+    """Another rank, or (rank None) a host, and how it ended. ``lost_peer``: it only lost a peer or timed out."""
 
     host: str
     rank: int | None
     how: str
+    lost_peer: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -66,7 +66,18 @@ def summarize_verdict(verdict: Verdict) -> FailureSummary:
         stands=verdict.stands,
         hosts=verdict.hosts,
         advice=verdict.advice,
+        victims=_list_victim_hosts(verdict, cause),
     )
+
+
+def _list_victim_hosts(verdict: Verdict, cause: Cause) -> dict[str, str]:
+    """Return the hosts whose ranks only lost a peer, and how; "" if that differs between their ranks."""
+    blamed = {host for each in (cause, *verdict.also) for host in (each.host, *each.hosts)}
+    hows: dict[str, list[str]] = {}
+    for party in verdict.victims:
+        if party.host not in blamed:
+            hows.setdefault(party.host, []).append(party.how if party.lost_peer else "")
+    return {host: texts[0] if len(set(texts)) == 1 else "" for host, texts in hows.items() if all(texts)}
 
 
 def _summarize_causes(verdict: Verdict, cause: Cause) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,4 +23,7 @@ class FailureSummary:
     confidence: str = ""  # why the cause is not certain; "" if it is
     stands: tuple[str, ...] = ()  # where the ranks are
     hosts: tuple[str, ...] = ()  # unusual facts about the hosts
+    victims: Mapping[str, str] = field(
+        default_factory=dict
+    )  # host that only lost a peer -> how; "" if its ranks differ
     advice: tuple[str, ...] = ()

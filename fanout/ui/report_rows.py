@@ -26,6 +26,7 @@ from fanout.ui.equal_messages import join_pids, split_pid
 from fanout.ui.planned_stop_text import describe_planned_stop
 
 LABEL_WIDTH = 13
+_LONGEST_HOW = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,19 +91,28 @@ def choose_title_word(state: RunState, outcome: RunOutcome) -> str:
 
 
 def list_other_hosts(facts: ReportFacts) -> list[ReportRow]:
-    """Return how the other hosts ended: one row for each way."""
+    """Return how the other hosts ended: one row for each way. A host that only lost a peer is called a victim."""
     outcome = facts.outcome
-    groups: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    victims = facts.summary.victims if facts.summary is not None and outcome.first is not None else {}
+    groups: dict[tuple[str, str, bool], list[tuple[str, str]]] = {}
     for host in outcome.hosts:
         if host.host != outcome.first:
             reason, pid = split_pid(host.reason)
-            groups.setdefault((host.verdict, reason), []).append((host.host, pid))
+            groups.setdefault((host.verdict, reason, host.host in victims), []).append((host.host, pid))
     also = " too" if outcome.first is not None else ""
     texts = []
-    for (verdict, reason), those in groups.items():
+    for (verdict, reason, is_victim), those in groups.items():
         how = _describe_verdict(verdict, join_pids(reason, [pid for _, pid in those]), facts.state, also)
-        texts.append(f"{fold_names(name for name, _ in those)}: {how}")
+        part = f"{_describe_victims([victims[name] for name, _ in those])}, " if is_victim else ""
+        texts.append(f"{fold_names(name for name, _ in those)}: {part}{how}")
     return label_rows("the others" if outcome.first is not None else "the hosts", texts)
+
+
+def _describe_victims(hows: Sequence[str]) -> str:
+    """Return what happened to the victims among the hosts of one row."""
+    if len(hows) == 1 and 0 < len(hows[0]) <= _LONGEST_HOW:
+        return f"victim ({to_single_line(hows[0])})"
+    return f"victim{'s' * (len(hows) > 1)} (lost a peer or timed out)"
 
 
 def _describe_verdict(verdict: str, reason: str, state: RunState, also: str) -> str:

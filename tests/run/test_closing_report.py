@@ -14,10 +14,11 @@ from fanout.model.events import CleanedUp, HostLost, Interrupted, Leftover
 from fanout.run import closing_report, diagnosis
 from fanout.ui.display_mode import DisplayMode
 from fanout.ui.key_lines import select_key_lines
-from fanout.ui.report_rows import ReportFacts
+from fanout.ui.report_rows import ReportFacts, list_other_hosts
 from fanout.ui.short_report import LONGEST
 from tests import histories
 from tests.diagnose.kit import CLOSED, Run
+from tests.diagnose.test_carried import SPAWN
 from tests.diagnose.test_hung import build_hanging, interrupt_run
 from tests.histories import History
 from tests.ui.goldens import Terminal, build_heading, same_as_golden
@@ -146,6 +147,30 @@ def test_a_stop_that_left_processes_ends_with_them_in_red() -> None:
     assert "pid 4242 (D, nfs_wait_bit) python tasks/train.py" in text
     assert text.splitlines()[-1].endswith("; 1 process left on gpu01\x1b[0m")
     assert text.splitlines()[-1].startswith("\x1b[1;31m")
+
+
+def find_other_hosts(run: History) -> list[str]:
+    """Return the rows of the report about the hosts that did not fail first."""
+    return [row.text for row in list_other_hosts(judge_run(run))]
+
+
+def test_a_host_that_lost_its_peer_before_the_stop_is_shown_as_a_victim() -> None:
+    run = Run()
+    run.add_output("gpu02", SPAWN.format(blank="", local=1, error="ValueError: held out").encode())
+    run.add_output("gpu01", SPAWN.format(blank="", local=0, error=CLOSED.format(peer="10.0.0.2")).encode())
+    run.end_hosts("gpu02", code=1).pass_time(3.0).stop_hosts("gpu02 failed", "gpu01").end_hosts("gpu01", code=1)
+    assert find_other_hosts(run) == ["gpu01: victim (lost its peer 10.0.0.2), stopped by fanout 3.0 s later (exit 1)"]
+
+
+def test_victims_with_equal_ends_are_one_row_and_a_host_with_an_error_of_its_own_is_none() -> None:
+    run = Run(hosts=4, each=1).raises(1, "ValueError: bad sample 1234")
+    run.victims(0, peer="10.0.0.2").victims(2, peer="10.0.0.1").torchrun("gpu02", (1, 1)).pass_time(1.0)
+    run.raises(3, "KeyError: 'lr'").torchrun("gpu04", (3, 1))
+    run.end_hosts("gpu01", "gpu03", code=1)
+    assert find_other_hosts(run) == [
+        "gpu[01,03]: victims (lost a peer or timed out), failed too (exit 1)",
+        "gpu04: failed too (exit 1)",
+    ]
 
 
 def test_the_table_of_attempts_stands_before_the_last_line() -> None:
