@@ -174,12 +174,27 @@ def test_values_of_the_launcher_s_file_are_read_and_no_others(asker: ForkingAske
         (f"{PLAIN} & disown\necho started", True, ["disown"]),
         (f"setsid {PLAIN}", False, ["setsid"]),
         (f"ssh gpu02 true || true\n{PLAIN}", False, ["ssh"]),
+        (f"/usr/bin/ssh gpu02 true || true\n{PLAIN}", False, ["ssh"]),
+        (f"/usr/bin/nohup {PLAIN} > out.log 2>&1 &\necho started", True, ["nohup"]),
+        (f"/usr/bin/setsid {PLAIN}", False, ["setsid"]),
         (f"tmux new -d 'torchrun task.py'\n{PLAIN}", False, ["tmux"]),
         (f"{PLAIN} &\nwait $!", False, []),
         (f"(sleep 0.1; true) &\n{PLAIN}", False, []),
         (f"{PLAIN} | tee log.txt", False, []),
     ],
-    ids=["nohup", "disown", "setsid", "ssh", "tmux", "wait", "helper", "tee"],
+    ids=[
+        "nohup",
+        "disown",
+        "setsid",
+        "ssh",
+        "path-of-ssh",
+        "path-of-nohup",
+        "path-of-setsid",
+        "tmux",
+        "wait",
+        "helper",
+        "tee",
+    ],
 )
 def test_ranks_that_leave_the_foreground_of_the_script_are_seen(
     asker: ForkingAsker, tmp_path: Path, script: str, left: bool, detached: list[str]

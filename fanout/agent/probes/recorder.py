@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from . import sandbox
+from .files import which
 
 TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ _NOT_RUN = ("tmux", "screen", "at")  # they would start the ranks where the reco
 
 _FOLDER = sandbox.INSIDE + "/stage"
 PROGRAMS, LIBRARY, RECORDS = _FOLDER + "/bin", _FOLDER + "/lib", _FOLDER + "/records"
+_COVERED = _FOLDER + "/covered"  # the programs of this host that the recorder covers, under their names
 
 # Writes the command and its environment. Each file is moved into place, so no reader sees half of one. A background
 # process of a shell without job control ignores SIGINT: it lives up to two seconds longer, and then sees whether the
@@ -43,7 +45,8 @@ _DETACHER = """#!/bin/sh
 others= IFS=:
 for folder in $PATH; do [ "$folder" = %(programs)s ] || others="$others:$folder"; done
 unset IFS
-real=$(PATH=$others; command -v "${0##*/}") || { echo "${0##*/}: command not found" >&2; exit 127; }
+real=%(covered)s/${0##*/}
+[ -e "$real" ] || real=$(PATH=$others; command -v "${0##*/}") || { echo "${0##*/}: command not found" >&2; exit 127; }
 read parent < /proc/$PPID/comm
 case "$parent" in git*|rsync|scp|sftp|sshfs) exec "$real" "$@" ;; esac
 back=; case "$(grep SigIgn /proc/$$/status)" in *[2367abefABEF]) back=1 ;; esac
@@ -113,7 +116,7 @@ if program not in ("", "-") or module:
 
 def install_recorder(launchers: dict[str, Any]) -> None:
     """Write the programs of the recorder into the sandbox."""
-    for folder in (PROGRAMS, LIBRARY, RECORDS):
+    for folder in (PROGRAMS, LIBRARY, RECORDS, _COVERED):
         os.makedirs(folder)
     for name in (*launchers, "task"):
         starts = launchers.get(name, {}).get("starts")
@@ -127,12 +130,29 @@ def install_recorder(launchers: dict[str, Any]) -> None:
     )
     for name in ("python", "python3"):
         write_program(PROGRAMS + "/" + name, _PYTHON % {"programs": PROGRAMS, "modules": cases})
-    names = {"programs": PROGRAMS, "records": RECORDS, "not_run": "|".join(_NOT_RUN)}
+    names = {"programs": PROGRAMS, "records": RECORDS, "not_run": "|".join(_NOT_RUN), "covered": _COVERED}
     for name in _DETACHERS:
         write_program(PROGRAMS + "/" + name, _DETACHER % names)
     write_program(LIBRARY + "/bash", _BASH % names)
     customize = {"programs": PROGRAMS, "records": RECORDS, "launchers": tuple(launchers), "modules": owners}
     write_program(LIBRARY + "/sitecustomize.py", _CUSTOMIZE % customize)
+
+
+def cover_detachers(path: str) -> None:
+    """Cover the programs on this PATH that may detach ranks, so that a call by an absolute path is recorded too.
+
+    A link to a program of another name, as in busybox, stays as it is: that program does other work as well.
+    """
+    for name in _DETACHERS:
+        found, covered = which(name, path), _COVERED + "/" + name
+        program = os.path.realpath(found)
+        if not found or os.path.basename(program) != name:
+            continue
+        write_program(covered, "")
+        if sandbox.cover_program(covered, program):
+            sandbox.cover_program(program, PROGRAMS + "/" + name)
+        else:
+            os.remove(covered)
 
 
 def write_program(path: str, text: str) -> None:

@@ -89,6 +89,7 @@ def _run_rehearsal(args: dict[str, Any], cwd: str, env: dict[str, str], known_pr
     pythons = {os.path.realpath(program): find_python(program) for program in known}  # read before it is covered
     for program in known:
         sandbox.cover_program(program, recorder.PROGRAMS + "/torchrun")
+    recorder.cover_detachers(env.get("PATH", os.defpath))
     script_env = dict(env, FANOUT_TASK=args["task"], FANOUT_PLAYED_BY="", FANOUT_BASH_ENV=env.get("BASH_ENV", ""))
     script_env["BASH_ENV"] = recorder.LIBRARY + "/bash"
     script_env["PATH"] = recorder.PROGRAMS + ":" + env.get("PATH", os.defpath)

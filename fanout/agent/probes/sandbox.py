@@ -108,12 +108,16 @@ def _set_up_mounts(writable: list[str]) -> None:
     LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
-def cover_program(program: str, by: str) -> None:
-    """Mount ``by`` over ``program`` in the sandbox. A program outside the sandbox's file systems is left as it is."""
+def cover_program(program: str, by: str) -> bool:
+    """Mount ``by`` over ``program`` in the sandbox; return whether that succeeded.
+
+    A program outside the sandbox's file systems is left as it is.
+    """
     try:
         overlays.mount_over_file(by, os.path.realpath(program))
     except OSError:
-        pass
+        return False
+    return True
 
 
 def _make_read_only() -> None:
