@@ -160,7 +160,11 @@ def _build_fact_questions(request: CheckRequest, host: Host) -> dict[str, Any]:
         "workdir": host.workdir or request.workdir,
         "paths": paths,
         "venv": request.venv,
-        "imports": [*request.imports, *task_imports.list_module_questions(request.module if not request.task else "")],
+        "imports": [
+            *request.imports,
+            *request.members,
+            *task_imports.list_module_questions(request.module if not request.task else ""),
+        ],
         "is_module": bool(request.module),
         "tree": len(request.hosts) > 1,
         "space": {"workdir": "."},

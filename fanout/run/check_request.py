@@ -83,6 +83,7 @@ def build_check_request(
         config=files.config,
         config_values=files.config_values,
         imports=read.names,
+        members=read.members,
         unsure=read.unsure,
         own=_find_own_modules(read, files),
         script=settings.script,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -52,3 +54,39 @@ def test_module_of_the_task_is_found_without_importing_its_package(tmp_path: Pat
     args = {"workdir": str(tmp_path), "is_module": True, "imports": [f"{module}.__main__" for module in modules]}
     found = python_env.finish_python(python_env.start_python(args))
     assert found["absent"] == ["pkg.__main__", "pkg.trian", "nosuch.train"]
+
+
+@pytest.mark.process
+def test_a_name_that_no_line_of_its_module_defines_is_absent(tmp_path: Path) -> None:
+    """Nothing is imported; where a module may get its names at run time, nothing is reported."""
+    for name, text in {
+        "plain.py": "def train(): ...\n",
+        "starred.py": "from plain import *\n",
+        "lazy.py": "def __getattr__(name): ...\n",
+        "pkg/__init__.py": "raise SystemExit('imported!')\n",
+        "pkg/part.py": "",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    fine = [
+        "plain:train",
+        "starred:absent",
+        "lazy:absent",
+        "pkg:part",
+        "math:sqrt",
+        "no_such_module:name",
+        "json:loads",
+    ]
+    lacking = ["plain:absent", "pkg:absent", "pkg.part:absent", "json:no_such_thing_there"]
+    args = {"workdir": str(tmp_path), "paths": {"task": "task.py"}, "imports": [*fine, *lacking]}
+    assert python_env.finish_python(python_env.start_python(args))["absent"] == lacking
+
+
+@pytest.mark.process
+def test_names_that_this_python_can_import_are_not_absent(tmp_path: Path) -> None:
+    """Every public name of modules that get their names in many ways."""
+    names = []
+    for module in ("torch", "torch.nn", "torch.utils.data", "os", "logging", "typing", "asyncio", "collections"):
+        names += [f"{module}:{name}" for name in dir(import_module(module)) if not name.startswith("_")]
+    args = {"workdir": str(tmp_path), "paths": {"task": "task.py"}, "imports": names, "python": sys.executable}
+    assert python_env.finish_python(python_env.start_python(args))["absent"] == []

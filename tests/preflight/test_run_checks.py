@@ -317,8 +317,10 @@ def test_imports_are_read_and_not_run() -> None:
     source = (
         "import os, torch.nn\nfrom einops import x\nfrom . import y\ntry:\n    import apex\nexcept ImportError: pass\n"
     )
-    assert find_imports(source) == ModuleImports(names=("os", "torch", "einops"))
+    assert find_imports(source) == ModuleImports(names=("os", "torch", "einops"), members=("einops:x",))
     assert find_imports("def (") == ModuleImports()
+    moved = "import sys\nsys.path.insert(0, 'src')\nfrom b import c\n"
+    assert find_imports("from a.b import c as d, e\nfrom f import *\n" + moved).members == ("a.b:c", "a.b:e")
 
 
 @pytest.mark.parametrize(

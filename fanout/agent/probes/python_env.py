@@ -60,7 +60,15 @@ def place(name):
     seen = spec(name)
     where = seen and (list(seen.submodule_search_locations or ()) or [seen.origin])[0]
     return where if where and any(os.path.dirname(where) == (root or os.getcwd()) for root in sys.argv[3:]) else ""
+DYNAMIC = "import *", "__getattr__", "globals()", "locals()", "vars(", "__dict__", "setattr(", "sys.modules", "exec(", "eval("
+def defines(module, name):  # whether the module may have the name: it is not imported, so its text decides
+    seen = spec(module)
+    if not seen or not str(seen.origin).endswith(".py") or module in ("__main__", "__future__"): return True
+    try: text = open(seen.origin, encoding="utf-8", errors="replace").read(4 << 20)
+    except OSError: return True
+    return name in text or any(word in text for word in DYNAMIC) or bool(spec(module + "." + name))
 def lacks(name):
+    if ":" in name: return [] if defines(*name.split(":")) else [name]
     if not name.endswith(".__main__"): return [] if name in ("__main__", "__future__") or spec(name) else [name]
     base = name.rpartition(".")[0]
     if not spec(base): return [base]

@@ -13,9 +13,13 @@ _CHANGERS = {"site", "importlib", "subprocess", "runpy"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModuleImports:
-    """Modules imported at the top of a file; those in ``unsure`` come after a change of the search path."""
+    """Modules imported at the top of a file; those in ``unsure`` come after a change of the search path.
+
+    ``members`` are the names that it takes from modules, as ``MODULE:NAME``.
+    """
 
     names: tuple[str, ...] = ()
+    members: tuple[str, ...] = ()
     unsure: frozenset[str] = frozenset()
 
 
@@ -30,6 +34,7 @@ def find_imports(source: str, changes_path: Callable[[str], bool] = lambda name:
     except (SyntaxError, ValueError):
         return ModuleImports()
     names: dict[str, None] = {}
+    members: list[str] = []
     unsure: set[str] = set()
     changed = False
     for node in body:
@@ -38,8 +43,9 @@ def find_imports(source: str, changes_path: Callable[[str], bool] = lambda name:
             if changed:
                 unsure.add(name)
             changed = changed or changes_path(name)
+        members += () if changed else _list_members(node)
         changed = changed or is_changing_search_path(node)
-    return ModuleImports(names=tuple(names), unsure=frozenset(unsure))
+    return ModuleImports(names=tuple(names), members=tuple(members), unsure=frozenset(unsure))
 
 
 def _iterate_module_names(node: ast.stmt) -> Iterator[str]:
@@ -47,6 +53,13 @@ def _iterate_module_names(node: ast.stmt) -> Iterator[str]:
         yield from (alias.name.partition(".")[0] for alias in node.names)
     elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
         yield node.module.partition(".")[0]
+
+
+def _list_members(node: ast.stmt) -> list[str]:
+    """Return the names that a ``from`` import takes from its module, as ``MODULE:NAME``."""
+    if not isinstance(node, ast.ImportFrom) or not node.module or node.level:
+        return []
+    return [f"{node.module}:{alias.name}" for alias in node.names if alias.name != "*"]
 
 
 def is_changing_search_path(tree: ast.AST) -> bool:

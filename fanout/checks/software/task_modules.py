@@ -23,8 +23,10 @@ def _judge_imports(case: CheckContext) -> Iterator[CheckResult]:
     for name, row in found.items():
         yield from _judge_module(case, name, row, own)
         parts = _name_module_parts(case)
-        absent = [module for module in row["absent"] if module not in (*case.request.unsure, *parts)]
-        unsure = [module for module in row["absent"] if module in case.request.unsure]
+        yield from _judge_members(case, name, row)
+        modules = [module for module in row["absent"] if ":" not in module]
+        absent = [module for module in modules if module not in (*case.request.unsure, *parts)]
+        unsure = [module for module in modules if module in case.request.unsure]
         for modules, level in ((absent, fail if _is_python_of_task(case, name) else warn), (unsure, warn)):
             mine = [module for module in modules if module in own or module in case.request.own]
             for module in mine:
@@ -36,6 +38,21 @@ def _judge_imports(case: CheckContext) -> Iterator[CheckResult]:
             if foreign:
                 saw = f"the task imports {', '.join(foreign[:5])}, which {row['executable']} does not have"
                 yield level(name, saw, _advise_install(case, name, row, foreign))
+
+
+def _judge_members(case: CheckContext, name: str, row: Mapping[str, Any]) -> Iterator[CheckResult]:
+    """Yield warnings for names that the task imports from modules which do not define them."""
+    for module, _, member in (each.partition(":") for each in row["absent"] if ":" in each):
+        saw = f"the task imports {member} from {module}, and {module} of {row['executable']} does not define it"
+        package = module.partition(".")[0]
+        if package in row.get("own", {}):
+            advice = f"correct the name, or copy the version of {package} that has it"
+        elif is_standard_module(package):
+            advice = f"correct the name, or use a Python whose {module} has it:  --venv DIR"
+        else:
+            look = case.format_remote_command(name, f"{quote(row['executable'])} -m pip show {quote(package)}")
+            advice = f"correct the name, or install another version of {package}:  {look}"
+        yield warn(name, saw, advice)
 
 
 def _name_module_parts(case: CheckContext) -> tuple[str, ...]:
@@ -133,7 +150,7 @@ CHECKS = (
     Check(
         name="imports", group="software", worst="fail", needs=("software",),
         unless=lambda request: "" if request.imports or request.module else _get_missing_source_reason(request) or "no import could be read in the task",
-        verifies="Every host has the module of -m MODULE, and every top-level module that the task imports. It is only a warning if another Python may run the task, or if the task changes sys.path before the import.",
+        verifies="Every host has the module of -m MODULE, and every top-level module that the task imports. It is only a warning if another Python may run the task, or if the task changes sys.path before the import. It is a warning if a module does not define a name that the task imports from it.",
         why="ModuleNotFoundError on one of N hosts ends the run on all.",
         fix="Copy a module of the project, install a package with pip, or use another environment.",
         judge=_judge_imports,
