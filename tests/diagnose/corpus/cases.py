@@ -186,7 +186,7 @@ def _expand_line(line: str) -> Iterator[str]:
         return
     if "rank" in fields:
         fields.setdefault("m", f"[rank{fields['rank']}]: ")
-    form = _load_forms()[name]
+    form = load_forms()[name]
     text = form["text"].format_map({**form.get("defaults", {}), **fields})
     yield from text.removeprefix("\n").splitlines()
 
@@ -200,7 +200,7 @@ def _parse_numbers(text: str) -> list[int]:
 
 
 @cache
-def _load_forms() -> dict[str, dict[str, Any]]:
+def load_forms() -> dict[str, dict[str, Any]]:
     forms: dict[str, dict[str, Any]] = tomllib.loads((FOLDER / FORMS).read_text(encoding="utf-8"))
     return forms
 
