@@ -144,7 +144,7 @@ class Keeper:
         if self.rendezvous.how:
             yield {"t": "rendezvous_joined", "how": self.rendezvous.how}
         if self.ranks is not None:
-            yield from map(self.ranks.build_frame, self.ranks.paths)
+            yield from self.ranks.build_all_frames()
         yield from self.saving.messages
         yield from keeper_frames.iter_end(self.status.facts)
 

@@ -103,6 +103,7 @@ class RankLogs:
         )
         self._first_rank = first_rank
         self._ranks: dict = {}  # local rank -> global rank, from the environments of running ranks
+        self._seen: set = set()  # global ranks whose processes were seen
         self._waiting: list = []
         self._own: dict = {}  # path below ``root`` -> (device, inode)
         self._elsewhere: dict = {}  # (device, inode) -> _WaitingFile, of files that are copied
@@ -114,6 +115,7 @@ class RankLogs:
     def scan(self, keeper: int, final: bool = False) -> list:
         """Return frames of the streams that are new since the last scan; update the sizes of all streams."""
         self._find_own_files()
+        known = len(self._seen)
         self._search_processes(keeper)
         new = self._open_streams(final)
         for number, path in self.paths.items():
@@ -126,11 +128,19 @@ class RankLogs:
                 except OSError:
                     pass  # its file server does not answer, or removed the file: the run continues
                 self.sizes[number] = tail.target.size
-        return [self.build_frame(number) for number in new]
+        return self._build_ranks_frames(known) + [self.build_frame(number) for number in new]
 
     def count_missing(self) -> int:
         """Return the bytes of files elsewhere that the disk had no space for."""
         return sum(tail.missing for tail in self._tails.values())
+
+    def build_all_frames(self) -> list:
+        """Return the frames that a new relay has missed."""
+        return self._build_ranks_frames(0) + [self.build_frame(number) for number in self.paths]
+
+    def _build_ranks_frames(self, known: int) -> list:
+        """Return the frame about the ranks that were seen, if they are more than ``known``."""
+        return [{"t": "ranks_seen", "ranks": sorted(self._seen)}] if len(self._seen) > known else []
 
     def build_frame(self, number: int) -> dict:
         """Return the frame that announces a stream to a relay."""
@@ -161,6 +171,7 @@ class RankLogs:
                 for file in process.find_torch_files():
                     self._follow_torch_file(file.key, file.path, file.link, process.pid)
                 continue
+            self._seen.update({process.rank} if process.rank is not None else ())
             if process.rank is not None and process.local is not None:
                 self._ranks[process.local] = process.rank
             current.update({(process.pid, number): file.key if file is not None else () for number, file in found})

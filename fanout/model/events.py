@@ -18,7 +18,7 @@ from fanout.model.actions import Action
 from fanout.model.event_base import NO_RANK as NO_RANK
 from fanout.model.event_base import AgentEvent as AgentEvent
 from fanout.model.event_base import BaseEvent as BaseEvent
-from fanout.model.event_base import ExitCode, Line, Message, Offset, Pid, Seconds, Signal, Stream
+from fanout.model.event_base import ExitCode, Line, Message, Offset, Pid, Rank, Seconds, Signal, Stream
 from fanout.model.event_base import HostEvent as HostEvent
 from fanout.model.event_base import get_type_name as get_type_name
 from fanout.model.save_events import RankEnded as RankEnded
@@ -126,6 +126,17 @@ class RendezvousJoined(AgentEvent):
     """
 
     how: Literal["waiting", "joined", "unresolved"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RanksSeen(AgentEvent):
+    """All ranks whose processes the keeper has seen on the host so far. It is sent again when there are more."""
+
+    ranks: tuple[Rank, ...]
+
+    def __post_init__(self) -> None:
+        """Convert the list of a message or a record to a tuple."""
+        object.__setattr__(self, "ranks", tuple(self.ranks))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -310,6 +321,7 @@ Event: TypeAlias = (
     | RendezvousJoined
     | SaveHandlers
     | RankEnded
+    | RanksSeen
     | StreamOpened
     | LogTruncated
     | DiskPressure

@@ -46,6 +46,7 @@ class HostState:
     joined_at: float | None = None  # when it was seen on MASTER_PORT
     unresolved_at: float | None = None  # since when MASTER_ADDR does not resolve there
     streams: Mapping[int, str] = field(default_factory=dict)  # names of the streams beyond the main one
+    ranks_seen: tuple[int, ...] = ()  # the ranks whose processes its keeper has seen
     received: Mapping[int, int] = field(default_factory=dict)  # bytes of each stream that have arrived
     first_output_at: float | None = None
     last_output_at: float | None = None

@@ -35,6 +35,7 @@ from fanout.model.events import (
     OutsideCalled,
     Prepared,
     RankEnded,
+    RanksSeen,
     Refused,
     Released,
     RendezvousJoined,
@@ -183,7 +184,7 @@ _HOST, _RUN = FastReplace(HostState), FastReplace(RunState)
 
 #: No contact with the agent: a new connection counts only once the agent sends more than its hello.
 _NO_CONTACT = (Connecting, Connected, Disconnected, LoginOutput)
-_NOTICES = (DiskPressure, BackgroundFound, OutsideCalled, SaveHandlers, RankEnded)
+_NOTICES = (DiskPressure, BackgroundFound, OutsideCalled, SaveHandlers, RankEnded, RanksSeen)
 _KEEPS_PHASE = (LoginOutput, Disconnected, RendezvousJoined, StreamOpened, LogTruncated, *_NOTICES, Heartbeat)
 
 
@@ -207,7 +208,7 @@ _ConnectionEvent: TypeAlias = Connecting | Connected | Disconnected | LoginOutpu
 _CONNECTION_EVENTS = (Connecting, Connected, Disconnected, LoginOutput, ConnectFailed, HostLost)
 _StartEvent: TypeAlias = Prepared | Refused | Started | RendezvousJoined | StreamOpened | LogTruncated | DiskPressure
 _EndEvent: TypeAlias = (
-    Exited | BackgroundFound | OutsideCalled | SaveHandlers | RankEnded | CleanedUp | Released | Heartbeat
+    Exited | BackgroundFound | OutsideCalled | SaveHandlers | RankEnded | RanksSeen | CleanedUp | Released | Heartbeat
 )
 _RunEvent: TypeAlias = _StartEvent | _EndEvent
 
@@ -246,7 +247,7 @@ def _changes_of_run(host: HostState, event: _RunEvent) -> dict[str, Any]:
             return {"received": {**host.received, event.stream: event.upto}, "last_message_at": event.at}
         case Exited():
             return {"exit": host.exit or event, "last_message_at": event.at}
-        case BackgroundFound() | OutsideCalled() | SaveHandlers() | RankEnded():
+        case BackgroundFound() | OutsideCalled() | SaveHandlers() | RankEnded() | RanksSeen():
             return {**_changes_of_notice(host, event), "last_message_at": event.at}
         case CleanedUp():
             return {"cleaned_up": host.cleaned_up or event, "last_message_at": event.at}
@@ -257,13 +258,15 @@ def _changes_of_run(host: HostState, event: _RunEvent) -> dict[str, Any]:
 
 
 def _changes_of_notice(
-    host: HostState, event: BackgroundFound | OutsideCalled | SaveHandlers | RankEnded
+    host: HostState, event: BackgroundFound | OutsideCalled | SaveHandlers | RankEnded | RanksSeen
 ) -> dict[str, Any]:
     match event:
         case BackgroundFound():
             return {"background": {**host.background, event.how: event}}
         case OutsideCalled():
             return {"outside_calls": event.calls}
+        case RanksSeen():
+            return {"ranks_seen": event.ranks}
         case SaveHandlers() | RankEnded():
             return {"saving": host.saving.apply_event(event)}
 

@@ -49,6 +49,14 @@ def describe_separate_groups(state: RunState) -> list[str]:
     ]
 
 
+def warn_of_separate_groups(state: RunState) -> str:
+    """Return a warning for a run that trains while every host is a group of its own; "" if it is not so."""
+    hosts = find_separate_groups(state) if state.first_step_at is not None else ()
+    if not hosts:
+        return ""
+    return f"{fold_names(hosts)} each have a rank 0: every host trains as a group of its own (fanout check names the cause)"
+
+
 def describe_outside_calls(outcome: RunOutcome) -> str:
     """Return the calls by which train.sh started processes elsewhere: fanout verified nothing there."""
     return f"train.sh calls {', '.join(outcome.outside_calls[:8])}: what that starts is not verified"

@@ -20,18 +20,21 @@ from fanout.model.events import (
     DiskPressure,
     Event,
     Exited,
+    FirstStep,
     HostLost,
     Interrupted,
+    RanksSeen,
     Refused,
     Restarting,
     Started,
+    StreamOpened,
 )
 from fanout.model.hosts import fold_names
 from fanout.model.outcome import signal_name
 from fanout.model.state import HostState, Phase, RunState
 from fanout.text.sanitize import sanitize_lines, to_single_line
 from fanout.text.units import format_duration
-from fanout.ui.background_text import describe_found
+from fanout.ui.background_text import describe_found, warn_of_separate_groups
 from fanout.ui.equal_messages import join_pids, split_pid
 from fanout.ui.planned_stop_text import PlannedStopMessages
 from fanout.ui.restart_text import describe_phase, describe_restart
@@ -65,9 +68,8 @@ class StatusReporter:
     def handle_event(self, event: Event, state: RunState) -> list[StatusMessage]:
         """Return the messages about this event, and the merged messages that are due."""
         messages = self._take_due(event.at)
-        messages += [
-            StatusMessage(text=text, level="warning") for text in self._planned_stop.handle_event(event, state)
-        ]
+        warnings = [*self._planned_stop.handle_event(event, state), *self._warn_of_groups(event, state)]
+        messages += [StatusMessage(text=text, level="warning") for text in warnings]
         match event:
             case ConnectFailed() | Refused() | HostLost():
                 messages += self._handle_host_failed(event, state)
@@ -119,6 +121,13 @@ class StatusReporter:
         how = state.hosts[event.host].exit
         if text := describe_found(event, failed=how is not None and how.code != 0):
             self._add_to_group(text, event.host, event.at)
+
+    def _warn_of_groups(self, event: Event, state: RunState) -> list[str]:
+        """Return the warning about separate groups once. In one group, all ranks exist before the first step."""
+        is_news = isinstance(event, (RanksSeen, StreamOpened, FirstStep)) and "groups" not in self._done
+        text = warn_of_separate_groups(state) if is_news else ""
+        self._done.update({"groups"} if text else ())
+        return [text] if text else []
 
     def _handle_connected(self, event: Connected, state: RunState) -> list[StatusMessage]:
         if event.host in self._down:

@@ -53,7 +53,10 @@ def test_every_rank_has_its_own_stream_and_the_rest_is_the_main_stream(state: Pa
         agent.start_run(TORCHRUN, tmp_path, first_rank=0)
         exited, gone, output = agent.end_run()
         names = {message["stream"]: message["name"] for message in agent.received if message["t"] == "stream_opened"}
+        seen = [message["ranks"] for message in agent.received if message["t"] == "ranks_seen"]
     assert (exited["code"], gone["left"]) == (0, [])
+    assert seen, "at least one rank was seen running"
+    assert {*seen[-1]} <= {6, 7}
     assert output == b"torchrun speaks\n"
     outputs = {names[number]: data for number, data in agent.output.items() if number}
     assert outputs == {

@@ -11,7 +11,16 @@ import pytest
 
 from fanout.logs.tail import KEEP_BYTES, LogTails, extract_traceback
 from fanout.model import outcome
-from fanout.model.events import BackgroundFound, CleanedUp, HostLost, Interrupted, Leftover, OutsideCalled, StreamOpened
+from fanout.model.events import (
+    BackgroundFound,
+    CleanedUp,
+    HostLost,
+    Interrupted,
+    Leftover,
+    OutsideCalled,
+    RanksSeen,
+    StreamOpened,
+)
 from fanout.model.failure_summary import FailureSummary
 from fanout.model.run_info import RunInfo
 from fanout.ui.report_headline import build_closing_line, build_headline
@@ -109,6 +118,14 @@ def test_report_claims_clean_hosts_only_after_all_were_verified() -> None:
     assert "unknown: could not verify gpu02" in text
 
 
+def add_ranks(run: History, host: str, ranks: tuple[str | int, ...]) -> None:
+    """Open the streams with these names, or report that the ranks with these numbers were seen."""
+    for number, rank in enumerate(ranks, 1):
+        if isinstance(rank, str):
+            run.add_events(StreamOpened(at=run.at, host=host, stream=number, name=rank))
+    run.add_events(RanksSeen(at=run.at, host=host, ranks=tuple(rank for rank in ranks if isinstance(rank, int))))
+
+
 @pytest.mark.parametrize(
     ("stream", "planned", "flag"),
     [("rank 3 err", 4, " --rank 3"), ("rank 30", 4, ""), ("", None, ""), ("", 4, " --rank 3")],
@@ -131,14 +148,17 @@ def test_next_command_names_a_rank_only_if_lines_are_shown_for_it(stream: str, p
         (("rank 2", "rank 3"), False),
         (("rank 0", "rank 2", "rank 3"), False),
         ((), False),
+        ((0, 1), True),
+        ((2, 3), False),
     ],
 )
-def test_hosts_that_trained_alone_are_named_although_all_succeeded(second: tuple[str, ...], is_separate: bool) -> None:
+def test_hosts_that_trained_alone_are_named_although_all_succeeded(
+    second: tuple[str | int, ...], is_separate: bool
+) -> None:
     """A launcher without the number of hosts gives each host the same ranks; a helper of each host is no group."""
     run = History("gpu01", "gpu02").connect_hosts().start_hosts()
-    for host, names in (("gpu01", ("rank 0", "rank 1")), ("gpu02", second)):
-        for number, name in enumerate(names, 1):
-            run.add_events(StreamOpened(at=run.at, host=host, stream=number, name=name))
+    add_ranks(run, "gpu01", ("rank 0", "rank 1"))
+    add_ranks(run, "gpu02", second)
     run.pass_time(1.0).end_hosts(*run.hosts).release_hosts(*run.hosts)
     text = render_report(run)
     assert "succeeded" in text

@@ -101,16 +101,21 @@ def _fold_blocks(name: str, text: str) -> str:
 
 def _build_pattern(form: str) -> re.Pattern[str]:
     """Return the pattern of a form: its fields are groups; numbers of lines and ports may differ."""
-    lines = []
+    lines: list[str] = []
     for line in form.removeprefix("\n").splitlines():
         if _DROPPED.match(line.removeprefix("{m}")):
             continue
         body = re.escape(line.removeprefix("{m}").replace("{{", "{").replace("}}", "}"))
         body = re.sub(r"(line\\ )\d+|(\]:)\d+(?=\\\.\\ |:\\ )", lambda found: (found[1] or found[2]) + r"\d+", body)
-        fields = [field for field in re.findall(r"\\\{(\w+)\\\}", body)]
-        for field in fields:
+        for field in re.findall(r"\\\{(\w+)\\\}", body):
             body = body.replace(rf"\{{{field}\}}", rf"(?P<{field}>.+?)", 1)
-        mark = "" if not line.startswith("{m}") else r"(?:\[rank(?P<rank>\d+)\]: )?" if not lines else r"(?:\[rank\d+\]: )?"
+        mark = (
+            ""
+            if not line.startswith("{m}")
+            else r"(?:\[rank(?P<rank>\d+)\]: )?"
+            if not lines
+            else r"(?:\[rank\d+\]: )?"
+        )
         lines.append(mark + body + r"\n")
     return re.compile("(?m)^" + "".join(lines))
 
