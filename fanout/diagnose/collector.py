@@ -284,9 +284,10 @@ class EvidenceCollector:
         return [each for each in found if not self._is_logged(each.host, each.rank, each.text)]
 
     def _is_logged(self, host: str, rank: int | None, text: str) -> bool:
-        """Return whether the rank, or an unknown rank of its host, logged the text."""
+        """Return whether the rank, or an unknown rank of its host, logged the text; for rank None, whether any rank did."""
         seen = (each.sighting for where in self._streams.values() if where.host == host for each in where.seen)
-        return any(each.text[:_ALIKE] == text.strip()[:_ALIKE] and each.rank in (None, rank) for each in seen)
+        alike = (each for each in seen if each.text[:_ALIKE] == text.strip()[:_ALIKE])
+        return any(rank is None or each.rank in (None, rank) for each in alike)
 
     def _add_match(
         self,

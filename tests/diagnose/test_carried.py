@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from fanout.model.actions import Inspect
+from fanout.model.events import ActionSent, Answered
 from tests.diagnose.kit import CLOSED, Run, verdict
 
 LOADER = """Traceback (most recent call last):
@@ -60,6 +62,33 @@ def test_the_exception_of_a_spawned_rank_is_the_cause_and_its_peers_are_victims(
     assert (found.cause.host, found.cause.rank) == ("gpu02", 3)
     assert found.cause.says == "ended with ValueError: held out"
     assert [(each.host, each.rank) for each in found.victims] == [("gpu01", 0)]
+
+
+def test_the_error_file_of_a_spawned_rank_shows_that_its_host_is_a_victim() -> None:
+    """The stop came before its parent logged the error. The file of the other host repeats what its log has."""
+    closed = CLOSED.format(peer="10.0.0.2")
+    run = Run()
+    run.add_output("gpu02", SPAWN.format(blank="", local=1, error="ValueError: held out").encode())
+    run.end_hosts("gpu02", code=1)
+    for ask, (host, text) in enumerate({"gpu01": closed, "gpu02": "ValueError: held out"}.items()):
+        stack = f'Traceback (most recent call last):\n  File "/app/task.py", line 8, in work\n{text}\n'
+        error = {
+            "local_rank": None,
+            "message": text,
+            "stack": stack,
+            "age": 1.0,
+            "path": "/tmp/pytorch-errorfile-x.pickle",
+        }
+        run.add_events(ActionSent(at=run.at, action=Inspect(host=host, ask=ask, what="aftermath")))
+        run.add_events(Answered(at=run.at, host=host, ask=ask, value={"errors": [error]}, error=""))
+    run.pass_time(3.0).stop_hosts("gpu02 failed", "gpu01").end_hosts("gpu01", code=None, signal=15)
+    found = verdict(run)
+    assert found.cause is not None
+    assert (found.cause.host, found.cause.rank, found.cause.says) == ("gpu02", 3, "ended with ValueError: held out")
+    assert found.confidence == "high"
+    assert [(each.host, each.how, each.lost_peer) for each in found.victims] == [
+        ("gpu01", "lost its peer 10.0.0.2", True)
+    ]
 
 
 def test_output_of_another_rank_after_an_exception_is_no_part_of_its_message() -> None:

@@ -13,8 +13,8 @@ import re
 import time
 from functools import partial
 
-from .. import prepare, processes, smi, torch_dirs
-from . import flight_files, nccl_ras, network, rdma
+from .. import prepare, processes, smi, state_dir, torch_dirs
+from . import flight_files, nccl_ras, network, rdma, spawn_errors
 from .probe_tools import (
     FactUnavailable,
     ForkedCall,
@@ -178,7 +178,10 @@ def _find_stuck(args: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _read_error_files(args: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return torch's error files of this run (TORCHELASTIC_ERROR_FILE) with local rank, stack, and age in seconds."""
+    """Return torch's error files of this run (TORCHELASTIC_ERROR_FILE) with local rank, stack, and age in seconds.
+
+    The files of spawned ranks follow. They do not name their run, so they count only if this user has no other run here.
+    """
     directory = find_directory(args)
     found = []
     runs = [os.path.join(directory, "ranks", "*")]
@@ -203,6 +206,10 @@ def _read_error_files(args: dict[str, Any]) -> list[dict[str, Any]]:
                     "path": path,
                 }
             )
+    runs_here = [run for root in state_dir.list_state_dirs() for run in state_dir.list_runs(root)]
+    if len(runs_here) == 1:
+        cwd = prepare.read_run_info(directory).get("cwd") or args.get("cwd") or ""
+        found += spawn_errors.read_spawn_errors(cwd, time.time() - float(args.get("since", 3600.0)) - 1.0)
     return found
 
 
