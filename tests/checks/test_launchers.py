@@ -150,6 +150,12 @@ def test_a_correct_call_passes(program: str, line: str, more: dict[str, Any]) ->
             {"file": {"lines": 4}},
             "each call starts the ranks of all hosts again",
         ),
+        (
+            "deepspeed",
+            f"--hostfile hosts {TASK}",
+            {"file": {"path": "hosts", "lines": 0, "error": "it does not exist"}},
+            "with --hostfile hosts, which does not exist",
+        ),
         ("deepspeed", f"--num_gpus 8 {TASK}", {}, "without a hostfile: each host starts a group of its own"),
         (
             "deepspeed",

@@ -88,6 +88,10 @@ def _judge_call_for_all(case: CheckContext, call: RecordedCall, count: int) -> C
     """Return the verdict on a launcher that starts the ranks of all hosts by itself."""
     script = f"{case.request.script} calls {call.program}"
     use = f"start the ranks of one host in {case.request.script}:  {call.seen.launcher.example}"
+    file = call.recorded.get("file", {})
+    if file.get("error"):
+        flag = call.seen.launcher.spell_option("file")
+        return fail(call.host, f"{script} with {flag} {file['path']}, which does not exist", use)
     if not call.lists_hosts and call.seen.launcher.without_hosts:
         saw = f"{script} {call.seen.launcher.without_hosts}"
         is_sure = call.seen.launcher.rules != "mpirun"  # such a task may itself compute its rank from NODE_RANK
