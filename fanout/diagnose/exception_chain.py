@@ -30,6 +30,9 @@ _CONNECTION = re.compile(
     r"(?:\w+\.)*(?:EOFError\s*$|queue\.Empty|IncompleteReadError\b|Connection(?:Reset|Aborted|Refused)?Error\b|BrokenPipeError\b)|"
     r"(?:OSError|IOError|socket\.error): \[Errno (?:32|10[0-8]|11[0-3])\]"
 )
+#: Signatures that state the end of a helper process; the connection to it failed before.
+_HELPER_ENDS = ("loader-killed", "loader-shm")
+_HELPERS = re.compile(r"(?:^|/)(?:multiprocessing|concurrent/futures)/")
 _AGENT = "torch/distributed/elastic/"  # torchrun's own code
 #: Exceptions that programs expect and handle: a look-up that fails, an optional package or file.
 _EXPECTED = re.compile(
@@ -63,6 +66,11 @@ class ChainedException:
             or _COMMUNICATION.search(kind)
             or _CONNECTION.match(self.text)
         )
+
+    @property
+    def is_of_helper(self) -> bool:
+        """Return whether Python raised it on a connection to a helper process of the rank."""
+        return any(_HELPERS.search(path) for path, _ in self.frames)
 
     @property
     def is_exit_barrier(self) -> bool:
@@ -105,6 +113,8 @@ def assess_chain(seen: LogMatch, lines: Sequence[str], book: SignatureSet) -> Lo
         if not each.while_handling:
             break
         assessed = _match_exception(seen, each, book)
+        if assessed.signature in _HELPER_ENDS and counts.is_of_helper:
+            return assessed
         if seen.role != "root" or assessed.role not in ("victim", "either"):
             continue
         return assessed if _EXPECTED.match(seen.text) else replace(seen, followed=True)

@@ -65,6 +65,18 @@ def test_an_unknown_error_of_other_code_is_the_cause(path: str, tmp_path: Path) 
             "root",
             "high",
         ),
+        (
+            trace("ConnectionResetError: [Errno 104] reset", "/usr/lib/python3.11/multiprocessing/connection.py")
+            + HANDLING
+            + trace("RuntimeError: DataLoader worker (pid 93) is killed by signal: Killed. "),
+            "root",
+            "high",
+        ),
+        (
+            trace(PEER) + HANDLING + trace("RuntimeError: DataLoader worker (pid 93) is killed by signal: Killed. "),
+            "victim",
+            "",
+        ),
     ],
     ids=[
         "expected look-up",
@@ -72,6 +84,8 @@ def test_an_unknown_error_of_other_code_is_the_cause(path: str, tmp_path: Path) 
         "two own errors",
         "lost peer as the cause",
         "disk as the cause",
+        "connection to a loader that was killed",
+        "lost peer, then a loader that was killed",
     ],
 )
 def test_the_chain_shows_whether_the_rank_is_a_victim(text: str, role: str, confidence: str, tmp_path: Path) -> None:
