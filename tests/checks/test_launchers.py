@@ -170,6 +170,12 @@ def test_a_correct_call_passes(program: str, line: str, more: dict[str, Any]) ->
             {"file": {"lines": 4}},
             "each call starts the ranks of all hosts again",
         ),
+        (
+            "mpirun",
+            f"--allow-run-as-root -np 32 -H a:8,b:8,c:8,d:8 -bind-to none -x NCCL_DEBUG=INFO python {TASK}",
+            {},
+            "each call starts the ranks of all hosts again",
+        ),
         ("srun", f"torchrun --nnodes=4 {TASK}", {}, "calls srun outside a Slurm job"),
         ("ray", "start --head --port=29500", {}, "starts a Ray head on 4 hosts"),
         ("ray", "start --block --address=10.9.9.9:6379", {}, "--address=10.9.9.9:6379 where MASTER_ADDR=10.0.0.1"),

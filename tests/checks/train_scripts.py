@@ -114,6 +114,14 @@ SCRIPTS: dict[str, tuple[str, str, str]] = {
         "fail",
         "WORLD_SIZE=1 where NNODES=2",
     ),
+    "ray-stop-hides-the-task": (
+        (
+            'if [ "$NODE_RANK" = 0 ]; then ray start --head --port=$MASTER_PORT; python3 "$@"; ray stop\n'
+            "else ray start --block --address=$MASTER_ADDR:$MASTER_PORT; fi"
+        ),
+        "warn",
+        "ends with status 0 although the task failed",
+    ),
     "nohup": (f'nohup torchrun {RUN} "$@" > out.log 2>&1 &', "warn", "runs in the background"),
     "ssh-loop": (f'if [ $NODE_RANK = 0 ]; then ssh gpu02 true; fi\ntorchrun {RUN} "$@"', "warn", "calls ssh"),
     "no-conda": ("conda activate train\n" + f'torchrun {RUN} "$@"', "warn", "does not activate its environment"),

@@ -1,7 +1,8 @@
 """Errors of ranks that torch.multiprocessing.spawn started: each rank writes its traceback to a file for its parent.
 
-The parent logs it only after it has ended its other ranks, and the stop of the run may come first. The file's name does
-not tell its run. So it counts only if it is new, belongs to this user, and its traceback names the work directory.
+The parent logs it only after it has ended its other ranks, and the stop of the run may come first. The name of the file
+does not contain the run. So a file counts only if it is new, belongs to this user, and its traceback names the work
+directory.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from fanout.checks.rehearsal.launchers import LAUNCHERS, Launcher
 
 _SHORT = {"r": "redirects", "t": "tee"}
+_FLAG = re.compile(r"-(?![\d.])")  # a negative number is a value
 _TRUE = ("1", "true", "y")
 
 
@@ -190,7 +192,7 @@ def _take_option(words: list[str], launcher: Launcher) -> dict[str, str]:
         meant = {name: full for full, name in names.items() if full.startswith(flag)}
         flag = next(iter(meant.values())) if len(meant) == 1 else flag
     if not equals and flag not in switches and words:
-        is_value = flag in names or not (words[0].startswith("--") or words[0].endswith(".py"))
+        is_value = flag in names or not (_FLAG.match(words[0]) or words[0].endswith(".py"))
         value = words.pop(0) if is_value else ""
     return {names[flag]: value} if flag in names else {}
 

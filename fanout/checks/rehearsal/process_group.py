@@ -38,6 +38,12 @@ class RecordedCall:
         return self.seen.launcher.program
 
     @property
+    def last_program(self) -> str:
+        """Return what train.sh called last: the launcher, or after ``ray start`` the task itself."""
+        last = str(self.rehearsal["calls"][-1]["program"])
+        return "the task" if last == "task" else last
+
+    @property
     def advice(self) -> str:
         return f"pass the exported variables:  {self.seen.launcher.example}"
 

@@ -152,12 +152,12 @@ def _judge_status(case: CheckContext) -> Iterator[CheckResult]:
         elif call.rehearsal["status"] == 0:
             yield warn(
                 call.host,
-                f"{case.request.script} ends with status 0 although {call.program} failed",
-                f"a failed run would look successful: make {call.program} the last command, or end with its status "
+                f"{case.request.script} ends with status 0 although {call.last_program} failed",
+                f"a failed run would look successful: make {call.last_program} the last command, or end with its status "
                 "(set -e, or exit $?)",
             )
         else:
-            yield ok(call.host, f"if {call.program} fails, train.sh fails")
+            yield ok(call.host, f"if {call.last_program} fails, train.sh fails")
     yield from _skip_unseen_calls(case, order_hosts(case, quiet))
 
 
