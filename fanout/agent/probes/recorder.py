@@ -46,7 +46,7 @@ others= IFS=:
 for folder in $PATH; do [ "$folder" = %(programs)s ] || others="$others:$folder"; done
 unset IFS
 real=%(covered)s/${0##*/}
-[ -e "$real" ] || real=$(PATH=$others; command -v "${0##*/}") || { echo "${0##*/}: command not found" >&2; exit 127; }
+[ -s "$real" ] || real=$(PATH=$others; command -v "${0##*/}") || { echo "${0##*/}: command not found" >&2; exit 127; }
 read parent < /proc/$PPID/comm
 case "$parent" in git*|rsync|scp|sftp|sshfs) exec "$real" "$@" ;; esac
 back=; case "$(grep SigIgn /proc/$$/status)" in *[2367abefABEF]) back=1 ;; esac
@@ -151,8 +151,6 @@ def cover_detachers(path: str) -> None:
         write_program(covered, "")
         if sandbox.cover_program(covered, program):
             sandbox.cover_program(program, PROGRAMS + "/" + name)
-        else:
-            os.remove(covered)
 
 
 def write_program(path: str, text: str) -> None:

@@ -1,7 +1,8 @@
 """Recordings of the injected failures as cases of the corpus: ``python -m tests.lab.verdicts.recording DIR [NAME…]``.
 
-DIR is that of ``python -m tests.lab.verdicts --keep DIR``. The logs are printed in the form of the corpus: paths and
-addresses of the lab are replaced, and equal blocks are directives. The expected verdict is the author's to write.
+DIR is that of ``python -m tests.lab.verdicts --keep DIR``. The logs are printed in the form of the corpus: paths of this
+machine are replaced, and known blocks are directives. In every second case all ranks of a host write to one file. The
+author of the case reads the logs and writes the expected verdict.
 """
 
 from __future__ import annotations
@@ -24,18 +25,21 @@ _PATHS = (
     (re.compile(r"/[\w./-]+/bin/(torchrun|python)3?\b"), r"/opt/venv/bin/\1"),
     (re.compile(r"/[\w./-]+/lib/python3\.\d+/(?!site-packages)"), "/opt/python/lib/python3.11/"),
     (re.compile(r"/[\w./-]+/task\.py"), "/proj/task.py"),
+    (re.compile(r"(before reporting an error\.) .*"), r"\1"),
     (re.compile(r"(\[[WEI]\d{4} [\d:.]+) \d+ (?=torch/)"), r"\1 12 "),
 )
-_DROPPED = re.compile(r"^(?:\[rank\d+\]: )?(?:\s*[~^]+\s*$|frame #\d+: |Exception raised from |\s*$)")
+_DROPPED = re.compile(
+    r"^(?:\[rank\d+\]: )?(?:\s*[~^]+\s*$|frame #\d+: |Exception raised from |\s*$|\[W.* socket\.cpp:207\] )"
+)
 _STEP = re.compile(r"step (\d+)/(\d+) loss [\d.]+ step_time [\d.]+$")
 _TORCHRUN = (
     (re.compile(r"E(?P<at>\d{4} [\d:.]+) +\d+ .*\] failed \(exitcode: (?P<code>-?\d+)\) local_rank: (?P<local>\d+) \(pid: (?P<pid>\d+)\)"), "failed-213"),
     (re.compile(r"W(?P<at>\d{4} [\d:.]+) +\d+ .*\] Sending process (?P<pid>\d+) closing signal SIGTERM"), "closing-213"),
 )  # fmt: skip
-_MOST_STEPS = 120  # of a run with more steps, the first four are kept
+_MOST_STEPS = 120
 _ENTRY = re.compile(
     r"\[\d+\]:\n  time      : (?P<at>.+)\n  host      : (?P<host>.+)\n  rank      : (?P<rank>\d+) \(local_rank: (?P<local>\d+)\)\n"
-    r"  exitcode  : (?P<code>-?\d+) \(pid: (?P<pid>\d+)\)\n(?:  error_file.*\n)?(?:  traceback .*\n)?"
+    r"  exitcode  : (?P<code>-?\d+) \(pid: (?P<pid>\d+)\).*\n(?:  error_file.*\n)?(?:  traceback .*\n)?"
 )
 _CHILD_FAILED = re.compile(r"(?m)^Traceback .*\n(?:  .*\n)+torch\.\S+\.ChildFailedError: *\n")
 _REPORT = re.compile(r"=+\n.*FAILED\n-+\nFailures:\n(?P<others>[\s\S]*?)-+\nRoot Cause .*\n(?P<first>[\s\S]*?)=+\n")
@@ -44,16 +48,18 @@ _REPORT = re.compile(r"=+\n.*FAILED\n-+\nFailures:\n(?P<others>[\s\S]*?)-+\nRoot
 def main() -> int:
     """Print the cases."""
     folder, names = Path(sys.argv[1]), sys.argv[2:]
-    for record in sorted(folder.iterdir()):
+    for number, record in enumerate(sorted(folder.iterdir())):
         if not names or record.name in names:
-            print(format_case(record))
+            print(format_case(record, is_merged=bool(number % 2)))
     return 0
 
 
-def format_case(record: Path) -> str:
+def format_case(record: Path, *, is_merged: bool) -> str:
     """Return the case of one record, without its expected verdict."""
     injected = json.loads((record / "injected.json").read_text(encoding="utf-8"))
     logs = {path.name: fold_log(path.read_text(encoding="utf-8", errors="replace")) for path in list_logs(record)}
+    logs = {name: text for name, text in logs.items() if text.strip()}
+    logs = merge_hosts(logs) if is_merged else logs
     hosts = dict.fromkeys(name.partition(".")[0] for name in logs)
     rows = ["[[case]]", f'id = "lab-{injected["kind"]}-{injected["place"]}"', 'source = "recorded: torch 2.13, gloo"']
     if len(hosts) < len(logs):
@@ -62,6 +68,15 @@ def format_case(record: Path) -> str:
     for name, text in logs.items():
         rows += [f"\"{name}\" = '''", text.rstrip("\n").replace("\x1b", "␛"), "'''"]
     return "\n".join(rows) + "\n"
+
+
+def merge_hosts(logs: Mapping[str, str]) -> dict[str, str]:
+    """Return one log for each host: what its ranks wrote, then what torchrun wrote."""
+    merged: dict[str, str] = {}
+    for name, text in sorted(logs.items(), key=lambda each: (".rank-" not in each[0], "-err" in each[0], each[0])):
+        host = f"{name.partition('.')[0]}.log"
+        merged[host] = merged.get(host, "") + text
+    return dict(sorted(merged.items()))
 
 
 def list_logs(record: Path) -> list[Path]:
@@ -92,11 +107,11 @@ def _fold_report(found: re.Match[str]) -> str:
 def _fold_blocks(name: str, text: str) -> str:
     """Replace each block that has this form by its directive."""
 
-    def replace(found: re.Match[str]) -> str:
+    def build_directive(found: re.Match[str]) -> str:
         fields = {key: value for key, value in found.groupdict().items() if value is not None}
         return f"@{name} " + " | ".join(f"{key}={value}" for key, value in fields.items()) + "\n"
 
-    return _build_pattern(load_forms()[name]["text"]).sub(replace, text)
+    return _build_pattern(load_forms()[name]["text"]).sub(build_directive, text)
 
 
 def _build_pattern(form: str) -> re.Pattern[str]:
@@ -132,8 +147,7 @@ def _fold_lines(lines: Sequence[str]) -> Iterator[str]:
         first, count = at, int(step[2])
         while at < len(lines) and (found := _STEP.match(lines[at])) and int(found[1]) == int(step[1]) + at - first:
             at += 1
-        shown = at - first if count <= _MOST_STEPS else min(at - first, 4)
-        yield f"@times {shown} step %n/{count} loss 4.000 step_time 0.051"
+        yield f"@times {min(at - first, _MOST_STEPS)} step %n/{count} loss 4.000 step_time 0.051"
 
 
 def _fold_line(line: str) -> str:
