@@ -10,14 +10,15 @@ from . import prepare, processes
 
 
 def build_hello() -> dict:
-    """Return the hello frame, for the same-machine check, for detecting reboots, and for the view."""
+    """Return the hello frame: what identifies the machine and its boot, the engine of the container, and the stale runs."""
     names = os.uname()
     return {
         "t": "hello",
         "python": "%d.%d.%d" % sys.version_info[:3],
         "hostname": names.nodename,
-        "host_id": os.environ.get("FANOUT_HOST_ID") or _read_boot_id() + _read_netns(),
-        "boot_id": _read_boot_id(),
+        "host_id": os.environ.get("FANOUT_HOST_ID") or _read_kernel_boot() + _read_netns(),
+        "boot_id": processes.read_boot_id(),
+        "engine": processes.find_engine(),
         "pid": os.getpid(),
         "uid": os.getuid(),
         "time": time.time(),
@@ -25,7 +26,7 @@ def build_hello() -> dict:
     }
 
 
-def _read_boot_id() -> str:
+def _read_kernel_boot() -> str:
     return processes.read_text("/proc/sys/kernel/random/boot_id").strip()
 
 

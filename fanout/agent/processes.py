@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import time
 
+_INITIAL_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/proc_ns.h
+
 
 def read_stat(pid: int) -> tuple:
     """Return (state, parent pid, process group, start time in ticks), or () if there is no such process."""
@@ -26,6 +28,30 @@ def read_start_time(pid: int) -> float | None:
     seen = read_stat(pid)
     booted = [line.split()[1] for line in read_text("/proc/stat", 1 << 20).splitlines() if line.startswith("btime ")]
     return int(booted[0]) + seen[3] / os.sysconf("SC_CLK_TCK") if seen and booted else None
+
+
+def read_boot_id() -> str:
+    """Return what changes with each boot. In a container this is also the start of its first process.
+
+    So a container that was restarted counts as rebooted: no earlier process is left in it.
+    """
+    boot_id = read_text("/proc/sys/kernel/random/boot_id").strip()
+    first = read_stat(1) if is_in_container() else ()
+    return "%s %d" % (boot_id, first[3]) if first else boot_id
+
+
+def is_in_container() -> bool:
+    """Return whether this process is in a container with its own pids."""
+    try:
+        return os.stat("/proc/self/ns/pid").st_ino != _INITIAL_PID_NAMESPACE
+    except OSError:
+        return False
+
+
+def find_engine() -> str:
+    """Return the engine of the container that this process is in, by the file that the engine makes there; else ""."""
+    files = (("podman", "/run/.containerenv"), ("docker", "/.dockerenv"))
+    return next((engine for engine, path in files if os.path.exists(path)), "")
 
 
 def has_live_thread(pid: int, state: str) -> bool:

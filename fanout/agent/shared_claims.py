@@ -30,7 +30,6 @@ MOST_CLAIMS = 512  # of one host; more are only possible for a user who takes na
 LONGEST_ANSWER = 512
 _NAME = re.compile(r"(?:port|gpu)-[A-Za-z0-9._:-]{1,80}")
 _RUN = re.compile(r"[A-Za-z0-9._-]{1,100}")
-_INITIAL_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/proc_ns.h
 
 
 class ClaimTaken(Exception):
@@ -95,14 +94,6 @@ def list_claims() -> list:
 def list_claims_of_others() -> list:
     """Return the claims of other users' processes in this network namespace."""
     return [holder for holder in list_claims() if holder["uid"] != os.getuid()]
-
-
-def is_in_container() -> bool:
-    """Return whether this process is in a container with its own pids, where other claims may be invisible."""
-    try:
-        return os.stat("/proc/self/ns/pid").st_ino != _INITIAL_PID_NAMESPACE
-    except OSError:
-        return False
 
 
 def find_holders(names: Iterable[str]) -> dict:

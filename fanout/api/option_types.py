@@ -31,6 +31,8 @@ class SharedOptions(TypedDict, total=False):
     fanout: int
     connect_timeout: float | str
     user: str
+    container: str
+    engine: str
     ssh_config: str
     ssh_option: Sequence[str]
     transport: str

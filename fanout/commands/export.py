@@ -41,6 +41,12 @@ def run_export(request: Request, process: ProcessContext) -> int:
         words = shlex.join(["fanout", "export", near[0] if near else "slurm", request.hosts, *request.task])
         raise UsageError(f"export: no format {wanted!r}; known: {', '.join(FORMATS)}", hint=words)
     context = load_run_context(request, process)
+    named = next((host for host in context.hosts if host.container), None)
+    if named is not None:
+        raise UsageError(
+            f"export: {named.name} runs in container {named.container}, which a job does not enter",
+            hint="leave out --container and container=; name the image in the job",
+        )
     files = read_task_files(context)
     planner.check_exports(context.hosts, context.settings)
     facts = HostFacts(master_addr=MASTER)

@@ -100,7 +100,7 @@ def find_candidates(evidence: Evidence, processes: Sequence[Process]) -> tuple[C
     explained = {each.host for each in processes if each.part != "collateral"}
     for host, end in evidence.ends.items():
         if end.kind == "lost":
-            out.append(_build_lost_candidate(host, end, rebooted=host in evidence.rebooted))
+            out.append(_build_lost_candidate(host, end, rebooted=evidence.rebooted.get(host, "")))
         elif end.has_failed and host not in explained and not end.lease_seconds:
             out.append(_build_script_candidate(host, end, evidence))
     return tuple(out)
@@ -216,7 +216,7 @@ def _describe_end(code: int) -> str:
 
 
 def _build_script_candidate(host: str, end: HostEnd, evidence: Evidence) -> Candidate:
-    code, rebooted = _to_exit_code(end), host in evidence.rebooted
+    code, rebooted = _to_exit_code(end), evidence.rebooted.get(host, "")
     assert code is not None or end.kind == "ended"
     how = _describe_end(code) if code is not None else "ended in an unknown way"
     level: LevelName = "absence" if code is not None and code not in (1, -6) else "bare"
@@ -225,7 +225,7 @@ def _build_script_candidate(host: str, end: HostEnd, evidence: Evidence) -> Cand
     if end.why:  # the host reports the reason
         how, level = f"ended: {end.why}", "own"
     if code is None and rebooted:
-        how = f"was rebooted during the run ({end.why})" if end.why else "was rebooted during the run"
+        how = f"{rebooted} ({end.why})" if end.why else rebooted
     happened = (
         end.since if code is None and end.since else end.at
     )  # nothing observed the end: use the start of the silence
@@ -248,8 +248,8 @@ def _is_sole_failure(host: str, end: HostEnd, evidence: Evidence) -> bool:
     return end.kind == "ended" and bool(others) and all(each and each.kind == "stopped" for each in others)
 
 
-def _build_lost_candidate(host: str, end: HostEnd, *, rebooted: bool) -> Candidate:
-    how = "was rebooted during the run, and lost" if rebooted else "was lost"
+def _build_lost_candidate(host: str, end: HostEnd, *, rebooted: str) -> Candidate:
+    how = f"{rebooted}, and lost" if rebooted else "was lost"
     return Candidate(
         host=host,
         rank=None,

@@ -131,6 +131,12 @@ class Disconnection:
         return self.begin - self.silent_for
 
 
+def describe_new_boot(before: str, now: str) -> str:
+    """Return what two boot ids of one host show: a reboot, or a restart of its container (``read_boot_id``)."""
+    is_same_kernel = before.split(" ")[0] == now.split(" ")[0]
+    return "had its container restarted during the run" if is_same_kernel else "was rebooted during the run"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """All evidence. ``ranks`` is host -> (node rank, processes or None); ``addresses`` is address or name -> host."""
@@ -145,7 +151,7 @@ class Evidence:
     addresses: Mapping[str, str] = field(default_factory=dict)
     gaps: Mapping[str, float] = field(default_factory=dict)  # host -> seconds for which its connection was broken
     silences: tuple[Disconnection, ...] = ()
-    rebooted: Mapping[str, float] = field(default_factory=dict)  # host -> time of the reconnect
+    rebooted: Mapping[str, str] = field(default_factory=dict)  # host -> what happened, by ``describe_new_boot``
     tails: tuple[StreamTail, ...] = ()
     away: float = 0.0  # longest time without any event in the launcher: stopped, killed, asleep
     stands: tuple[StackSnapshot, ...] = ()

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from fanout.diagnose.evidence import LogMatch, StackSnapshot
+from fanout.diagnose.evidence import LogMatch, StackSnapshot, describe_new_boot
 from fanout.diagnose.exception_chain import assess_chain
 from fanout.diagnose.signatures import SignatureSet, extract_fields, fill_template
 
@@ -104,7 +104,8 @@ def describe_host(host: str, value: Mapping[str, Any], *, boot_id: str = "") -> 
     """Return unusual facts about the host as sentences; usually none."""
     out: list[str] = []
     if boot_id and value.get("boot_id") and value["boot_id"] != boot_id:
-        out.append(f"{host} was rebooted during the run: its boot id changed")
+        what = describe_new_boot(boot_id, str(value["boot_id"]))
+        out.append(f"{host} {what}: its boot id changed")
     out += [f"{host}'s kernel: {text}" for text in _filter_strings(value.get("kernel"))[-4:]]
     for space in _filter_objects(value.get("space")):
         for key, word in (("used", "full"), ("inodes", "out of inodes")):

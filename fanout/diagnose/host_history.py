@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fanout.diagnose.evidence import Disconnection, HostEnd
+from fanout.diagnose.evidence import Disconnection, HostEnd, describe_new_boot
 from fanout.model.actions import Stop
 from fanout.model.events import ActionSent, Chunk, Connected, Disconnected, Event, Exited, HostLost
 
@@ -14,7 +14,7 @@ class HostContacts:
         self.ends: dict[str, HostEnd] = {}
         self.heard: dict[str, float] = {}  # host -> time of its last bytes
         self.gaps: dict[str, float] = {}  # host -> seconds for which its connection was broken
-        self.rebooted: dict[str, float] = {}  # host -> time of its reconnect with another boot id
+        self.rebooted: dict[str, str] = {}  # host that reconnected with another boot id -> what happened
         self._stopped: dict[str, float] = {}
         self._broke: dict[str, Disconnected] = {}
         self._silences: list[Disconnection] = []
@@ -57,7 +57,7 @@ class HostContacts:
     def _add_connection(self, event: Connected) -> None:
         boot = str(event.hello.get("boot_id", ""))
         if boot and self._boots.setdefault(event.host, boot) != boot:
-            self.rebooted.setdefault(event.host, event.at)
+            self.rebooted.setdefault(event.host, describe_new_boot(self._boots[event.host], boot))
         if event.host in self._broke:
             broke = self._broke.pop(event.host)
             self._silences.append(_build_disconnection(broke, event.at))

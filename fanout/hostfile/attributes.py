@@ -10,6 +10,7 @@ from typing import Any
 from fanout.hostfile.name_grammar import HOST, TAG, USER, ZONE, check_host, check_port
 from fanout.hostfile.node_sets import expand_ranges
 from fanout.hostfile.problems import ParseError
+from fanout.model.containers import ENGINES, is_container_name
 from fanout.text.parse_ranges import parse_range
 
 Fields = dict[str, Any]  # fields of Host by name; a missing key was not given
@@ -28,6 +29,7 @@ KEYS = {
     "gpus": "gpus", "max_slots": "max_slots", "slots_max": "max_slots", "max_count": "max_slots",
     "max_cpu": "max_slots", "port": "port", "user": "user", "username": "user", "user_name": "user",
     "hostname": "hostname", "addr": "addr", "iface": "iface", "python": "python", "workdir": "workdir",
+    "container": "container", "engine": "engine",
     "type": "kind", "spare": "spare", "tag": "tags", "tags": "tags",
 }  # fmt: skip
 
@@ -36,7 +38,9 @@ ANSIBLE_KEYS = {
     "ansible_host": "hostname", "ansible_ssh_host": "hostname", "ansible_user": "user", "ansible_ssh_user": "user",
     "ansible_port": "port", "ansible_ssh_port": "port",
 }  # fmt: skip
-_TOO_COMMON_IN_ANSIBLE = ("user", "port", "type", "tag", "tags", "hostname", "python", "cpu", "count")
+_TOO_COMMON_IN_ANSIBLE = (
+    "user", "port", "type", "tag", "tags", "hostname", "python", "cpu", "count", "container", "engine",
+)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -213,6 +217,20 @@ def _read_path(name: str) -> Callable[[HostAttributes, str, str], None]:
     return read
 
 
+def _read_container(reading: HostAttributes, key: str, value: str) -> None:
+    if not is_container_name(value):
+        raise ParseError(
+            f"{value!r} is not the name of a container", "write its name or id, as docker ps or podman ps shows it"
+        )
+    reading.set_field("container", key, value)
+
+
+def _read_engine(reading: HostAttributes, key: str, value: str) -> None:
+    if value not in ENGINES:
+        raise ParseError(f"{value!r} is not a container engine", f"write {' or '.join(ENGINES)}, or leave it out")
+    reading.set_field("engine", key, value)
+
+
 def _read_kind(reading: HostAttributes, key: str, value: str) -> None:
     if not HOST.fullmatch(value):
         raise ParseError(f"{value!r} is not the name of a type", "letters, digits, '.', '-' and '_'")
@@ -237,7 +255,7 @@ _READERS: dict[str, Callable[[HostAttributes, str, str], None]] = {
     "slots": _read_slots, "gpus": _read_gpus, "max_slots": _read_max_slots, "port": _read_port, "user": _read_user,
     "hostname": _read_host("hostname"), "addr": _read_host("addr"), "iface": _read_iface,
     "python": _read_path("python"), "workdir": _read_path("workdir"), "kind": _read_kind, "spare": _read_spare,
-    "tags": _read_tags,
+    "tags": _read_tags, "container": _read_container, "engine": _read_engine,
 }  # fmt: skip
 
 

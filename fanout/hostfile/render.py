@@ -71,6 +71,8 @@ def _to_dict(rank: int, host: Host, resolve: Resolve | None) -> dict[str, object
         "env": {name: _mask_secret(name, value) for name, value in host.env},
         "python": host.python,
         "workdir": host.workdir,
+        "container": host.container,
+        "engine": host.engine,
         "type": host.kind,
         "spare": host.spare,
         "tags": list(host.tags),
@@ -97,6 +99,8 @@ def _list_texts(host: Host) -> list[tuple[str, str]]:
         ("iface", host.iface),
         ("python", host.python),
         ("workdir", host.workdir),
+        ("container", host.container),
+        ("engine", host.engine),
         ("type", host.kind),
     )
     return [(name, value) for name, value in named if value is not None]

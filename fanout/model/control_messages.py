@@ -34,7 +34,7 @@ def _build_event_schema(kind: type[Any]) -> dict[str, Any]:
 MESSAGES: dict[str, dict[str, Any]] = {name: _build_event_schema(kind) for name, kind in AGENT_EVENTS.items()} | {
     "hello": {
         "python?": _LINE, "hostname?": _LINE, "host_id?": _LINE, "boot_id?": _LINE, "pid?": _PID, "uid?": _PID,
-        "cwd?": _T, "time?": Number(), "stale?": ListOf(_LINE),
+        "cwd?": _T, "engine?": _LINE, "time?": Number(), "stale?": ListOf(_LINE),
     },
     "answer": {"id": Integer(), "value": Anything(), "error": _T, "reason?": Text(among=get_args(AnswerReason))},
     "heartbeat": {"load?": _LOAD},

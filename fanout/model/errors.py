@@ -71,3 +71,11 @@ class HostKeyChanged(TransportError):
 
 class AgentRefused(TransportError):
     """Agent that cannot start after the login (no python3, a forced command, an account without a shell)."""
+
+
+class ContainerGone(AgentRefused):
+    """Container that does not run. ``is_empty``: it exists, so no process of it is left. Else it may have another name."""
+
+    def __init__(self, message: str, *, hint: str = "", is_empty: bool) -> None:
+        super().__init__(message, hint=hint)
+        self.is_empty = is_empty

@@ -40,7 +40,7 @@ class Connecting(HostEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connected(HostEvent):
-    """The agent answered. ``hello`` is its first message: python, hostname, host_id, boot_id, pid, user, uid."""
+    """The agent answered. ``hello`` is its first message: python, hostname, host_id, boot_id, engine, pid, user, uid."""
 
     attempt: int
     took: float
@@ -250,7 +250,10 @@ class Heartbeat(AgentEvent):
 
 
 #: Reasons of a loss. ``abandoned``: by policy or user; ``no-run``: the host has no such run; ``other-version``: of fanout.
-LossReason: TypeAlias = Literal["abandoned", "no-run", "other-version", "protocol-error", "internal-error"]
+#: ``container-ended``: it does not run, so no process of it is left; ``container-missing``: removed or renamed.
+LossReason: TypeAlias = Literal[
+    "abandoned", "no-run", "other-version", "protocol-error", "internal-error", "container-ended", "container-missing"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

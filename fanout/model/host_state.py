@@ -73,6 +73,11 @@ class HostState:
         return sum(self.received.values())
 
     @property
+    def has_empty_container(self) -> bool:
+        """Return whether the host's container has ended, and with it every process of it."""
+        return self.trouble is not None and self.trouble.loss == "container-ended"
+
+    @property
     def has_succeeded(self) -> bool:
         """Return whether train.sh exited 0 by itself. A script that its host stopped may exit 0 on SIGTERM."""
         return self.exit is not None and self.exit.code == 0 and not self.exit.why

@@ -26,7 +26,8 @@ class Host:
     ``name`` is unique within a run. ssh_config is asked for ``ssh_name``, which is nearly always ``name``.
     ``hostname`` is the address to connect to, like HostName in ssh_config (``ansible_host`` in Ansible). ``slots`` is
     the number of processes (None: one per GPU found there). ``gpus`` are the ids for CUDA_VISIBLE_DEVICES. ``addr`` is
-    the address that the *other* hosts use. ``workdir`` and ``python`` override those of the run.
+    the address that the *other* hosts use. ``workdir`` and ``python`` override those of the run. ``container`` is the
+    container that fanout enters there, and ``engine`` its engine.
     """
 
     name: str
@@ -41,6 +42,8 @@ class Host:
     env: tuple[tuple[str, str], ...] = ()
     python: str | None = None
     workdir: str | None = None
+    container: str | None = None
+    engine: str | None = None
     kind: str | None = None
     spare: bool = False
     tags: tuple[str, ...] = ()

@@ -190,6 +190,8 @@ def _host_outcome(host: HostState) -> HostOutcome:
         left = 0  # nothing was started there
     elif host.rebooted and host.phase is Phase.LOST and not host.exit:
         left = 0  # nothing outlives a reboot
+    elif host.has_empty_container:
+        left = 0
     return HostOutcome(
         host=host.name,
         verdict=verdict,

@@ -12,6 +12,8 @@ import shlex
 from fanout.model.credentials import is_secret
 from fanout.model.plan import Default, EnvValue, LaunchPlan, NodePlan
 
+_END_OF_BLOCK = "END_OF_FANOUT_BLOCK"
+
 
 def render_plan(plan: LaunchPlan, *, secrets: bool = False) -> str:
     """Return one block per host, ready to paste into a shell there. Mask secret values unless ``secrets``."""
@@ -19,13 +21,31 @@ def render_plan(plan: LaunchPlan, *, secrets: bool = False) -> str:
 
 
 def _render_node(node: NodePlan, *, secrets: bool) -> str:
-    lines = [f"# {node.host.name}  (node rank {node.rank})", f"cd {shlex.quote(node.cwd)}"]
+    host = node.host
+    if not host.container:
+        return "\n".join([f"# {host.name}  (node rank {node.rank})", *_render_commands(node, secrets=secrets)])
+    engine = host.engine or "$(command -v docker || command -v podman)"
+    *lines, last = _render_commands(node, secrets=secrets)
+    return "\n".join(
+        [
+            f"# {host.name}  (node rank {node.rank}), in container {host.container}",
+            f"{engine} exec -i {host.container} bash -s <<'{_END_OF_BLOCK}'",
+            *lines,
+            f"{last} </dev/null",  # the shell reads the block from stdin, and the script must not
+            _END_OF_BLOCK,
+        ]
+    )
+
+
+def _render_commands(node: NodePlan, *, secrets: bool) -> list[str]:
+    """Return the lines of a shell: the work directory, the exports and the command."""
+    lines = [f"cd {shlex.quote(node.cwd)}"]
     for name, value in node.env:
         text = "***" if isinstance(value, str) and is_secret(name, value) and not secrets else value
         lines.append(render_export(name, text))
         if name == "MASTER_PORT" and node.nproc is None:
             lines.append("export NPROC_PER_NODE=$(nvidia-smi --list-gpus | wc -l)  # no slots= for this host")
-    return "\n".join([*lines, shlex.join(node.argv)])
+    return [*lines, shlex.join(node.argv)]
 
 
 _PLAIN = re.compile(r"[\w./:,@%+=-]*")  # needs no quoting between double quotes, nor in ${…:-here}

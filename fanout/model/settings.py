@@ -54,6 +54,8 @@ class Settings:
     ssh_config: str = default_of("ssh_config")
     ssh_option: tuple[str, ...] = default_of("ssh_option")
     user: str = default_of("user")
+    container: str = default_of("container")
+    engine: str = default_of("engine")
     accept_new_host_keys: bool = default_of("accept_new_host_keys")
     skip_check: bool = default_of("skip_check")
     force: bool = default_of("force")

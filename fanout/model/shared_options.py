@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from fanout.model.connection_options import CONNECTION_OPTIONS
 from fanout.model.option import (
-    CONNECTION,
     LAUNCH,
     MAX_SECONDS,
     OUTPUT,
@@ -212,36 +212,6 @@ SELECTION_OPTIONS = (
         "--pick",
         "free: use the first --nnodes hosts whose GPUs are free and that pass the check",
         choices=("free",), metavar="free", group=SELECTION, only="run rerun check",
-    ),
-)  # fmt: skip
-
-CONNECTION_OPTIONS = (
-    Setting(
-        "-f --fanout",
-        "open at most N connections at a time (default: {default})",
-        kind=int, default=64, metavar="N", bounds=(1, 10_000), group=CONNECTION,
-    ),
-    Setting(
-        "-t --connect-timeout",
-        "fail a login after TIME (default: {default})",
-        kind=Duration, default=10.0, metavar="TIME", bounds=(0.1, MAX_SECONDS), group=CONNECTION,
-    ),
-    Setting("-l --user", "log in as USER if the hostfile names no user", metavar="USER", group=CONNECTION),
-    Setting("-F --ssh-config", "read FILE instead of ~/.ssh/config", metavar="FILE", group=CONNECTION, commands=("init",)),
-    Setting(
-        "-o --ssh-option",
-        "set an ssh_config option for every host, as `ssh -o` does",
-        kind=tuple, default=(), metavar="KEY=VALUE", group=CONNECTION,
-    ),
-    Setting(
-        "--transport",
-        "connect with ssh (built in), openssh (the ssh program), or local (default: {default})",
-        default="auto", choices=("auto", "ssh", "openssh", "local"), group=CONNECTION,
-    ),
-    Setting(
-        "--accept-new-host-keys",
-        "add unknown host keys to known_hosts; refuse changed keys",
-        kind=bool, default=False, group=CONNECTION,
     ),
 )  # fmt: skip
 

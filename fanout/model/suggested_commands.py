@@ -9,14 +9,21 @@ from dataclasses import dataclass, field
 
 _PLAIN = re.compile(r"[\w@%+=:,./^{}-]+( [\w@%+=:,./^{}-]+)*")  # a shell passes these on unchanged
 
+#: Programs that show or change the machine: its kernel, devices, network and services are not those of a container.
+_OF_MACHINE = re.compile(
+    r"(sudo |(dmesg|ethtool|ibstat|ip|iptables|nft|nvidia-smi|perfquery|reboot|systemctl|timedatectl|chronyc|uptime)\b)"
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandBuilder:
     """Commands by which this user reaches each host. ``logins`` are ssh commands without the remote command (absent:
-    ``ssh NAME``). ``here`` are hosts that are the launcher's own machine. ``source`` is HOSTS as the user gave it."""
+    ``ssh NAME``). ``here`` are hosts that are the launcher's own machine. ``source`` is HOSTS as the user gave it.
+    ``containers`` are the commands that enter the container of a host: ``docker exec -i work``."""
 
     logins: Mapping[str, str] = field(default_factory=dict)
     here: frozenset[str] = frozenset()
+    containers: Mapping[str, str] = field(default_factory=dict)
     ssh_config: str = ""
     ssh_option: tuple[str, ...] = ()
     source: str = ""
@@ -27,7 +34,15 @@ class CommandBuilder:
         return " ".join(["ssh", *options, login.removeprefix("ssh ")])
 
     def build_remote_command(self, name: str, command: str) -> str:
-        """Return the command that runs ``command`` in a shell of that host."""
+        """Return the command that runs ``command`` in a shell of that host, or of its container.
+
+        A command about the machine runs outside of the container.
+        """
+        enter = self.containers.get(name)
+        if enter and command.startswith("sudo apt "):  # the container may lack sudo, and has its own packages
+            enter, command = enter.replace(" exec ", " exec -u 0 ", 1), command.removeprefix("sudo ")
+        if enter and not _OF_MACHINE.match(command):
+            command = f"{enter} {command if _PLAIN.fullmatch(command) else 'sh -c ' + shlex.quote(command)}"
         if name in self.here:
             return command
         return f"{self.build_ssh_command(name)} {command if _PLAIN.fullmatch(command) else shlex.quote(command)}"

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from fanout.model.errors import Dropped, TransportError, Unreachable
+from fanout.model.errors import ContainerGone, Dropped, TransportError, Unreachable
 from fanout.model.events import (
     Chunk,
     CleanedUp,
@@ -31,7 +31,7 @@ from fanout.model.events import (
 )
 from fanout.model.hosts import Host
 from fanout.model.plan import LaunchPlan
-from fanout.remote import plain_exec, protocol
+from fanout.remote import container_entry, plain_exec, protocol
 from fanout.remote.backpressure import ChunkLimiter
 from fanout.remote.login import HEARTBEAT_SECONDS, ConnectionOptions, EstablishedLogin, LoginRunner
 from fanout.remote.offsets import Acknowledgements, ReceivedOffsets
@@ -153,7 +153,7 @@ class Connection:
         """End a plain command. This runs in a thread, because a write to a dead connection may block."""
         channel = self._sender.channel
         if channel is not None:
-            self._start_thread("end", lambda: plain_exec.end_command(channel))
+            self._start_thread("end", lambda: plain_exec.end_command(self.host, channel))
 
     def close(self) -> None:
         """Stop connecting and reading. What runs on the host is not affected."""
@@ -220,24 +220,26 @@ class Connection:
         before = self._plan is None
         dropped = isinstance(error, Dropped) or self._was_connected
         if before and (not dropped or time.monotonic() - began > self._options.connect_timeout):
-            self._report_failure(error)
+            fields = {"kind": type(error).__name__, "message": str(error), "hint": error.hint}
+            self._post_unless_over(ConnectFailed(at=self._clock(), host=self.host.name, **fields))
             pause = self._options.retry_seconds if isinstance(error, Unreachable) else 0.0
             return bool(pause) and not self._wake_login.wait(pause * random.uniform(0.8, 1.2))
+        if not before and isinstance(error, ContainerGone):
+            self._post_unless_over(container_entry.build_container_loss(self.host, error, self._clock()))
+            return False
         longest = RECONNECT_SECONDS[min(attempt, len(RECONNECT_SECONDS)) - 1]
         self._wake_login.wait(random.uniform(0.2, 0.6) * attempt if before else longest)
         return not self._over
 
-    def _report_failure(self, error: TransportError) -> None:
+    def _post_unless_over(self, event: Event) -> None:
         if not self._over:
-            fields = {"kind": type(error).__name__, "message": str(error), "hint": error.hint}
-            self._post(ConnectFailed(at=self._clock(), host=self.host.name, **fields))
+            self._post(event)
 
     def _connect_once(self, attempt: int, turn: int) -> EstablishedLogin | None:
         """Log in, within the limit of parallel logins. Return None if ``close`` was called. Raises TransportError."""
 
         def begin() -> bool:
-            if not self._over:
-                self._post(Connecting(at=self._clock(), host=self.host.name, attempt=attempt))
+            self._post_unless_over(Connecting(at=self._clock(), host=self.host.name, attempt=attempt))
             return not self._over
 
         began = time.monotonic()
@@ -289,7 +291,7 @@ class Connection:
                 if self._over:
                     return None
                 if data == b"":
-                    return self._close_broken(channel, channel.last_stderr or "the connection was closed")
+                    return self._close_broken(channel, container_entry.explain_end(self.host, channel.last_stderr))
                 if data is None:
                     if time.monotonic() - last_data_at > SILENT_SECONDS:
                         return self._close_broken(
@@ -342,6 +344,5 @@ class Connection:
             self.backlog.wait_for_place()
         elif isinstance(event, protocol.LIMITED_EVENTS):
             self.messages.wait_for_place()
-        if not self._over:
-            self._post(event)
+        self._post_unless_over(event)
         return self._over

@@ -11,7 +11,7 @@ from fanout.agent import bundle
 from fanout.model.errors import AgentRefused, Dropped, TransportError, Unreachable
 from fanout.model.events import Event
 from fanout.model.hosts import Host
-from fanout.remote import protocol
+from fanout.remote import container_errors, protocol
 from fanout.remote.transports.base import Channel, Deadline
 
 OLDEST_PYTHON = (3, 8)
@@ -85,6 +85,8 @@ def _check_python_version(host: Host, version: str) -> None:
 
 def _explain_missing_agent(host: Host, decoder: protocol.FrameDecoder, status: int) -> AgentRefused:
     """Build the error for a login that ended before the agent started, from its output."""
+    if host.container and not decoder.python:
+        return container_errors.explain_failed_entry(host, decoder.login_output.decode("utf-8", "replace"), status)
     lines = decoder.login_output.decode("utf-8", "replace").strip().splitlines()
     last = lines[-1].strip()[:200] if lines else ""
     if decoder.python:

@@ -17,7 +17,7 @@ from fanout.model.errors import AgentRefused, TransportError, Unreachable
 from fanout.model.events import Event, LoginOutput
 from fanout.model.hosts import Host
 from fanout.model.option_table import default_of
-from fanout.remote import protocol
+from fanout.remote import container_entry, protocol
 from fanout.remote.handshake import run_handshake
 from fanout.remote.transports.base import Channel, Deadline, LoginSlot, Transport
 
@@ -87,7 +87,7 @@ class LoginRunner:
         nonce = secrets.token_hex(8)
         decoder = protocol.FrameDecoder(self._host.name, nonce, self._clock)
         try:
-            command = self._command or bundle.build_command(nonce, self._host.python or "python3")
+            command = self._build_command(nonce)
             channel = self._transport(self._host).open(self._host, command, deadline)
             events = [] if self._command else run_handshake(self._host, channel, decoder, deadline)
             login_output = [event for event in events if isinstance(event, LoginOutput)]
@@ -106,6 +106,15 @@ class LoginRunner:
             with self._lock:
                 if self.opening is deadline:
                     self.opening = None
+
+    def _build_command(self, nonce: str) -> str:
+        """Return the command line for the login shell of the host."""
+        host, agent = self._host, bundle.build_command(nonce, self._host.python or "python3")
+        if not host.container:
+            return self._command or agent
+        if self._command:
+            return container_entry.build_command_entry(host, self._command)
+        return container_entry.build_agent_entry(host, agent)
 
     def take_overdue(self) -> Deadline | None:
         """Return the deadline of an overdue login. Close it in a thread, because closing may wait for a process."""

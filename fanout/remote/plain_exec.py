@@ -39,7 +39,13 @@ def follow_command(host: Host, channel: Channel, clock: Callable[[], float], han
     channel.close()
 
 
-def end_command(channel: Channel) -> None:
-    """End the command; if the connection broke, its reader reports that."""
+def end_command(host: Host, channel: Channel) -> None:
+    """End the command; if the connection broke, its reader reports that.
+
+    A signal would end the program that enters a container, and not the command inside. The end of stdin ends both.
+    """
     with contextlib.suppress(OSError):
-        channel.end_command()
+        if host.container:
+            channel.close_input()
+        else:
+            channel.end_command()

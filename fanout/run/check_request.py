@@ -14,7 +14,7 @@ from fanout.checks.engine.definition import CheckRequest, UnreachableHost
 from fanout.checks.software import task_imports
 from fanout.model.credentials import is_secret
 from fanout.model.errors import FanoutError
-from fanout.model.hosts import fold_names
+from fanout.model.hosts import Host, fold_names
 from fanout.model.state import HostState, Phase
 from fanout.model.suggested_commands import CommandBuilder
 from fanout.model.task_words import get_module
@@ -94,7 +94,7 @@ def build_check_request(
         master_addr=settings.master_addr,
         master_port=settings.master_port,
         port_may_change=not settings.master_port_given,
-        commands=_build_commands(context),
+        commands=_build_commands(context, states),
         only=only,
         skip=skip,
         deep=deep,
@@ -102,7 +102,7 @@ def build_check_request(
     )
 
 
-def _build_commands(context: RunContext) -> CommandBuilder:
+def _build_commands(context: RunContext, states: Mapping[str, HostState]) -> CommandBuilder:
     """Return the builder of the commands in findings: each host as fanout reaches it, this machine without ssh."""
     settings, selector = context.settings, context.selector
     here, logins = set(), {}
@@ -117,10 +117,20 @@ def _build_commands(context: RunContext) -> CommandBuilder:
     return CommandBuilder(
         logins=logins,
         here=frozenset(here),
+        containers={
+            host.name: f"{_find_engine(host, states)} exec -i {host.container}"
+            for host in context.hosts
+            if host.container
+        },
         ssh_config=settings.ssh_config,
         ssh_option=settings.ssh_option,
         source=context.request.hosts,
     )
+
+
+def _find_engine(host: Host, states: Mapping[str, HostState]) -> str:
+    """Return the engine of the host's container: the given one, or the one that its agent saw."""
+    return host.engine or str(states[host.name].hello.get("engine") or "docker")
 
 
 def format_warnings(result: Preflight) -> list[str]:

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 
 from fanout import hostfile
+from fanout.model.containers import assign_containers
 from fanout.model.errors import UsageError
 from fanout.model.host_count import HostCount, parse_host_count
 from fanout.model.hosts import Host
@@ -68,6 +69,7 @@ def select_hosts(command: CommandContext) -> RunContext:
         nproc_per_node=settings.nproc_per_node,
     )
     spares = hostfile.select_spares(file, hosts, without=filters.without, nproc_per_node=settings.nproc_per_node)
+    hosts, spares = assign_containers(hosts, settings), assign_containers(spares, settings)
     if picks and count is not None:
         hosts = _list_candidates(file.source, (*hosts, *spares), count)
     path = settings.ssh_config  # ssh takes "none" for no file

@@ -11,6 +11,7 @@ from fanout.logs.rank_prefix import parse_stream_rank
 from fanout.logs.tail import LogTail
 from fanout.model.exit_status import ExitStatus
 from fanout.model.failure_summary import FailureSummary
+from fanout.model.host_state import HostState
 from fanout.model.hosts import fold_names
 from fanout.model.outcome import RunOutcome
 from fanout.model.planned_stop import find_sent_save
@@ -198,15 +199,22 @@ def _describe_proof(state: RunState, outcome: RunOutcome) -> str:
     """Return why it is certain that nothing is left."""
     if all(state.hosts[host.host].go_at is None for host in outcome.hosts):
         return "train.sh was not started on any host"
-    rebooted = [
-        host.host
-        for host in outcome.hosts
-        if state.hosts[host.host].cleaned_up is None and state.hosts[host.host].rebooted
-    ]
-    number = len(outcome.hosts) - len(rebooted)
-    if rebooted:
-        return f"{fold_names(rebooted)} rebooted" + ("; verified on the others" if number else "")
+    proofs: dict[str, list[str]] = {}
+    for host in (state.hosts[each.host] for each in outcome.hosts):
+        if host.cleaned_up is None and (host.rebooted or host.has_empty_container):
+            proofs.setdefault(_describe_restart(host), []).append(host.name)
+    number = len(outcome.hosts) - sum(map(len, proofs.values()))
+    if proofs:
+        texts = [what.format(hosts=fold_names(names)) for what, names in proofs.items()]
+        return "; ".join([*texts, *(["verified on the others"] if number else [])])
     return f"verified on {f'all {number} hosts' if number > 1 else 'the host'}"
+
+
+def _describe_restart(host: HostState) -> str:
+    """Return why nothing outlived on a host that did not report it, with a place for the names of such hosts."""
+    if host.has_empty_container:
+        return "the container on {hosts} has ended"
+    return "the container on {hosts} was restarted" if host.hello.get("engine") else "{hosts} rebooted"
 
 
 def find_unverified(outcome: RunOutcome) -> list[str]:

@@ -106,6 +106,9 @@ class ScriptedChannel:
     def end_command(self) -> None:
         self._far.inward.end_stream()
 
+    def close_input(self) -> None:
+        self._far.inward.end_stream()
+
     def close(self) -> None:
         self._far.inward.end_stream()
         self._far.outward.end_stream()

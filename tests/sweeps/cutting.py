@@ -110,6 +110,8 @@ class CutChannel:
 
     def end_command(self) -> None: ...
 
+    def close_input(self) -> None: ...
+
     def close(self) -> None:
         """``read`` comes back; ``dispose`` closes the descriptor, when no thread can use it."""
         self._closed.set()

@@ -111,7 +111,7 @@ def _read_uptime() -> float:
 
 
 def _read_boot_id(args: dict[str, Any]) -> str:
-    return read_start("/proc/sys/kernel/random/boot_id").strip()
+    return processes.read_boot_id()
 
 
 def _read_load(args: dict[str, Any]) -> dict[str, Any]:

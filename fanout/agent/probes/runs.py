@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 
-from .. import frames, kill_sweep, prepare, processes, run_files, shared_claims, smi, state_dir
+from .. import frames, kill_sweep, prepare, processes, run_files, smi, state_dir
 from .host import read_age
 from .other_runs import list_other_runs
 from .probe_tools import FactUnavailable, ToolProcess, read_start
@@ -34,7 +34,7 @@ def ask_runs(args: dict[str, Any]) -> dict[str, Any]:
         "runs": runs,
         "processes": _list_processes(kept),
         "others": list_other_runs({}),
-        "container": shared_claims.is_in_container(),
+        "container": processes.is_in_container(),
     }
 
 

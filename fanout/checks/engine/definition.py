@@ -164,6 +164,11 @@ class CheckContext:
         """Return the command line that runs ``command`` on a host, as the user types it."""
         return self.request.commands.build_remote_command(name, command)
 
+    def choose_cure(self, name: str, option: str, cure: str) -> str:
+        """Return the cure, or for a host in a container the option that its next container needs."""
+        container = self.get_host(name).container
+        return f"create container {container} again with  {option}" if container else cure
+
     def get_workdir(self, name: str) -> str:
         """Return the directory of the run on a host."""
         return self.get_host(name).workdir or self.request.workdir

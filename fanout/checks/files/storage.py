@@ -106,7 +106,12 @@ def _judge_shm(case: CheckContext) -> Iterator[CheckResult]:
             yield warn(
                 name,
                 f"{format_binary_size(row['free'])} free in /dev/shm (of {format_binary_size(row['total'])})",
-                f"data loaders and NCCL share memory there (“Bus error”):  {case.format_remote_command(name, 'sudo mount -o remount,size=16G /dev/shm')}",
+                "data loaders and NCCL share memory there (“Bus error”):  "
+                + case.choose_cure(
+                    name,
+                    "--shm-size 16g  or  --ipc host",
+                    case.format_remote_command(name, "sudo mount -o remount,size=16G /dev/shm"),
+                ),
             )
 
 

@@ -19,7 +19,8 @@ def _judge_open_files(case: CheckContext) -> Iterator[CheckResult]:
             yield warn(
                 name,
                 f"at most {limits['nofile']} open files per process",
-                "data loaders and NCCL need more: add  ulimit -n 65536  to train.sh, or raise it in /etc/security/limits.conf",
+                "data loaders and NCCL need more: add  ulimit -n 65536  to train.sh, or "
+                + case.choose_cure(name, "--ulimit nofile=65536", "raise it in /etc/security/limits.conf"),
             )
 
 
@@ -31,7 +32,11 @@ def _judge_locked_memory(case: CheckContext) -> Iterator[CheckResult]:
             yield warn(
                 name,
                 f"at most {format_binary_size(limits['memlock'])} of locked memory, but InfiniBand needs it unlimited",
-                "add  * soft memlock unlimited  and  * hard memlock unlimited  to /etc/security/limits.conf there, then log in again",
+                case.choose_cure(
+                    name,
+                    "--ulimit memlock=-1",
+                    "add  * soft memlock unlimited  and  * hard memlock unlimited  to /etc/security/limits.conf there, then log in again",
+                ),
             )
 
 
@@ -41,7 +46,12 @@ def _judge_memory_cap(case: CheckContext) -> Iterator[CheckResult]:
             yield warn(
                 name,
                 f"a login may use {format_binary_size(memory['cap'])} of {format_binary_size(memory['total'])} memory (control group)",
-                f"above this limit the kernel kills the run: see  {case.format_remote_command(name, 'systemctl show user.slice -p MemoryMax')}",
+                "above this limit the kernel kills the run: "
+                + case.choose_cure(
+                    name,
+                    "a larger --memory",
+                    f"see  {case.format_remote_command(name, 'systemctl show user.slice -p MemoryMax')}",
+                ),
             )
         limits = case.facts[name].get("limits", {})
         if limits.get("as", -1) != -1:
@@ -59,14 +69,19 @@ def _judge_processes(case: CheckContext) -> Iterator[CheckResult]:
             yield warn(
                 name,
                 f"at most {limits['nproc']} processes and threads of this user (ulimit -u)",
-                "add  ulimit -u 65536  to train.sh, or raise nproc in /etc/security/limits.conf",
+                "add  ulimit -u 65536  to train.sh, or "
+                + case.choose_cure(name, "--ulimit nproc=65536", "raise nproc in /etc/security/limits.conf"),
             )
         elif 0 < cap < _PROCESSES:
             yield warn(
                 name,
                 f"at most {cap} processes and threads in the login's control group (pids.max)",
-                f"“Resource temporarily unavailable” above this limit: see  {case.format_remote_command(name, 'systemctl show user.slice -p TasksMax')}   "
-                "(a container: --pids-limit)",
+                "“Resource temporarily unavailable” above this limit: "
+                + case.choose_cure(
+                    name,
+                    "--pids-limit -1",
+                    f"see  {case.format_remote_command(name, 'systemctl show user.slice -p TasksMax')}",
+                ),
             )
 
 

@@ -116,8 +116,8 @@ def find_unreachable_host(case: RuleContext) -> RuleResult | None:
     back = "it has not reconnected"
     if silence.end is not None:
         back = f"it reconnected after {silence.end - silence.last_contact:.0f} s"
-    booted = silence.host in case.evidence.rebooted
-    says = "was rebooted during the run" if booted else "was unreachable when the others began to fail"
+    booted = case.evidence.rebooted.get(silence.host, "")
+    says = booted or "was unreachable when the others began to fail"
     cause = Cause(
         signature="rebooted" if booted else "silent-host",
         says=says,

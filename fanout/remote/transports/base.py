@@ -46,6 +46,9 @@ class Channel(Protocol):
         Continue to ``read`` until the end of the command: nothing else proves that it ended. Raises OSError.
         """
 
+    def close_input(self) -> None:
+        """Close the stdin of the command, and continue to read. Raises OSError if the channel broke."""
+
     def close(self) -> None:
         """Close the channel, from any thread. A blocked ``read`` or ``write`` returns."""
 

@@ -103,6 +103,12 @@ class SshChannel:
         except _BROKEN as error:
             raise BrokenPipeError(str(error) or "the connection was closed") from error
 
+    def close_input(self) -> None:
+        try:
+            self._channel.shutdown_write()
+        except _BROKEN as error:
+            raise BrokenPipeError(str(error) or "the connection was closed") from error
+
     def close(self) -> None:
         for login in reversed(self._logins):
             login.close()

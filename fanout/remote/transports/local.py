@@ -18,7 +18,7 @@ class LocalTransport:
 
     def open(self, host: Host, command: str, deadline: Deadline) -> Channel:
         try:
-            channel = PipeChannel(["/bin/sh", "-c", command], one_pipe=True, cwd=_start_directory())
+            channel = PipeChannel(["/bin/sh", "-c", command], one_pipe=not host.container, cwd=_start_directory())
         except OSError as error:
             raise Unreachable(f"cannot start a process here: {error.strerror}") from error
         deadline.close_on_expiry(channel.close)

@@ -98,9 +98,7 @@ class SshProcess(PipeChannel):
 
     def end_command(self) -> None:
         """Close stdin: the ssh program cannot send a signal to the host."""
-        with self._in_use() as usable:
-            if usable:
-                self._in.close()
+        self.close_input()
 
     def exit_status(self) -> int | None:
         """Return the command's exit status. ssh's own 255 is None: a lost connection, or a signal ended the command."""

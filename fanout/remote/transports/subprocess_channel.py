@@ -142,6 +142,11 @@ class PipeChannel:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._child.pid, signal.SIGTERM)
 
+    def close_input(self) -> None:
+        with self._in_use() as usable:
+            if usable:
+                self._in.close()
+
     def close(self) -> None:
         """Close stdin first: the agent's relay takes it as the end of its connection and exits by itself."""
         with self._lock:

@@ -1,0 +1,45 @@
+"""Options of every command that connects to hosts: logins, and the container that a login enters."""
+
+from __future__ import annotations
+
+from fanout.model.option import CONNECTION, MAX_SECONDS, Duration, Setting
+
+CONNECTION_OPTIONS = (
+    Setting(
+        "-f --fanout",
+        "open at most N connections at a time (default: {default})",
+        kind=int, default=64, metavar="N", bounds=(1, 10_000), group=CONNECTION,
+    ),
+    Setting(
+        "-t --connect-timeout",
+        "fail a login after TIME (default: {default})",
+        kind=Duration, default=10.0, metavar="TIME", bounds=(0.1, MAX_SECONDS), group=CONNECTION,
+    ),
+    Setting("-l --user", "log in as USER if the hostfile names no user", metavar="USER", group=CONNECTION),
+    Setting(
+        "--container",
+        "enter the running container NAME on the hosts without container= in the hostfile",
+        metavar="NAME", group=CONNECTION,
+    ),
+    Setting(
+        "--engine",
+        "container engine on the hosts (default: {default}, the one that has the container)",
+        default="auto", choices=("auto", "docker", "podman"), group=CONNECTION,
+    ),
+    Setting("-F --ssh-config", "read FILE instead of ~/.ssh/config", metavar="FILE", group=CONNECTION, commands=("init",)),
+    Setting(
+        "-o --ssh-option",
+        "set an ssh_config option for every host, as `ssh -o` does",
+        kind=tuple, default=(), metavar="KEY=VALUE", group=CONNECTION,
+    ),
+    Setting(
+        "--transport",
+        "connect with ssh (built in), openssh (the ssh program), or local (default: {default})",
+        default="auto", choices=("auto", "ssh", "openssh", "local"), group=CONNECTION,
+    ),
+    Setting(
+        "--accept-new-host-keys",
+        "add unknown host keys to known_hosts; refuse changed keys",
+        kind=bool, default=False, group=CONNECTION,
+    ),
+)  # fmt: skip

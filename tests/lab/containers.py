@@ -1,0 +1,95 @@
+"""Containers of podman on the hosts of a lab: each host has an engine of its own, and no image is pulled.
+
+A container has a root of its own with an empty /var/tmp, and this machine's programs, the checkout and the shared project
+read-only or shared at their own paths. So the Python of the tests and torch run inside.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from tests.lab.drive import HERE
+from tests.lab.lab import REPOSITORY
+from tests.lab.machines import Host
+from tests.lab.specs import HostSpec
+
+NAME = "work"
+_PLACE = "/run/podman"  # the lab empties /var/tmp and /tmp between tests
+_FILES = f"{_PLACE}/root"  # of the container
+ENVIRONMENT = {
+    "CONTAINERS_CONF": f"{_PLACE}/containers.conf",
+    "CONTAINERS_STORAGE_CONF": f"{_PLACE}/storage.conf",
+}
+#: Limits that this machine permits, and no control groups: a machine without CAP_SYS_RESOURCE has neither.
+_CONF = """\
+[containers]
+default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "none"
+"""
+_STORAGE = f"""\
+[storage]
+driver = "vfs"
+graphroot = "{_PLACE}/store"
+runroot = "{_PLACE}/run"
+"""
+_ROOT = "usr etc tmp var/tmp proc sys dev root run home"
+_LINKS = ("bin", "sbin", "lib", "lib64")
+
+
+def specify_host(name: str) -> HostSpec:
+    """Return a host whose logins find the engine's configuration."""
+    values = " ".join(f"{variable}={path}" for variable, path in ENVIRONMENT.items())
+    return HostSpec(name=name, sshd=(f"SetEnv {values}",))
+
+
+class Engine:
+    """The podman of one host, and its container ``work``."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        host.write_file(f"{_PLACE}/containers.conf", _CONF)
+        host.write_file(f"{_PLACE}/storage.conf", _STORAGE)
+        host.write_file(f"{_FILES}/etc/passwd", "root:x:0:0:root:/root:/bin/bash\n")
+        links = " && ".join(f"ln -s usr/{name} {name}" for name in _LINKS if os.path.exists(f"/usr/{name}"))
+        script = f"mount -t cgroup2 none /sys/fs/cgroup; cd {_FILES} && mkdir -p {_ROOT} && {links}"
+        host.run_program(["sh", "-c", script], check=True)
+
+    def run_podman(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run podman."""
+        return self.host.run_program(["podman", *words], env=ENVIRONMENT, check=check)
+
+    def start_container(self, *options: str) -> None:
+        """Start the container, as a user does once on each host: with the host's network, and the project in it."""
+        self.host.run_program(["sh", "-c", f"rm -rf {_FILES}/var/tmp/*"], check=True)
+        shared = {os.path.dirname(HERE): ""} | dict.fromkeys(("/usr", *_find_pythons()), ",ro")
+        mounts = [f"--mount=type=bind,src={path},dst={path}{flags}" for path, flags in shared.items()]
+        fixed = ("--cgroups=disabled", "--network=host", "--pull=never", f"--name={NAME}")
+        command = ("--rootfs", _FILES, "sleep", "infinity")
+        self.run_podman("run", "-d", *fixed, *mounts, *options, *command)
+
+    def remove_container(self) -> None:
+        self.run_podman("rm", "-f", "-t", "0", NAME, check=False)
+
+    def is_idle(self) -> bool:
+        """Return whether only the first process of the container runs."""
+        return not self.list_inside()
+
+    def list_inside(self) -> list[str]:
+        """Return the command lines of the processes in the container, except its first process."""
+        done = self.run_podman(
+            "exec", NAME, "sh", "-c", "for p in /proc/[0-9]*; do echo $(tr '\\0' ' ' < $p/cmdline); done"
+        )
+        return [
+            line for line in done.stdout.splitlines() if line and not line.startswith(("sleep infinity", "sh -c for p"))
+        ]
+
+
+def _find_pythons() -> list[str]:
+    """Return the directories of this Python, its environment and the checkout that are not below /usr."""
+    wanted = {os.path.realpath(path) for path in (sys.prefix, sys.base_prefix, REPOSITORY)} | {sys.prefix}
+    outer = [path for path in sorted(wanted) if not any(path.startswith(f"{other}/") for other in wanted)]
+    return [path for path in outer if not path.startswith("/usr")]

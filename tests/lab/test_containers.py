@@ -1,0 +1,155 @@
+"""Runs, checks and commands in containers of podman on two hosts: as on bare hosts, and fanout leaves the containers alone."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.lab import ns
+from tests.lab.containers import ENVIRONMENT, NAME, Engine, specify_host
+from tests.lab.drive import Project, list_processes
+from tests.lab.lab import Lab
+from tests.lab.oracle import wait_quiet
+
+HOSTFILE = "h1 slots=1 user=root container=work engine=podman\nh2 slots=1 user=root container=work engine=podman\n"
+STEPS = 'echo "rank $NODE_RANK"; i=0; while [ ! -e stop ]; do i=$((i+1)); echo "line $i"; sleep 0.05; done\n'
+
+
+@pytest.fixture(scope="module")
+def hosts_with_engines() -> Iterator[tuple[Lab, list[Engine]]]:
+    with Lab([specify_host("h1"), specify_host("h2")], shared="/home/lab/shared") as lab:
+        yield lab, [Engine(host) for host in lab.hosts]
+
+
+@pytest.fixture
+def machines(hosts_with_engines: tuple[Lab, list[Engine]]) -> Lab:
+    return hosts_with_engines[0]
+
+
+@pytest.fixture
+def engines(hosts_with_engines: tuple[Lab, list[Engine]]) -> Iterator[list[Engine]]:
+    """Yield the engines of two hosts with a running container each. Afterwards no process is left on either host."""
+    lab, engines = hosts_with_engines
+    lab.reset_machines()
+    for engine in engines:
+        engine.start_container()
+    yield engines
+    for engine in engines:
+        engine.remove_container()
+    assert wait_quiet(lab, 20.0)
+
+
+@pytest.fixture
+def project(machines: Lab, engines: list[Engine]) -> Iterator[Project]:
+    with contextlib.closing(Project(machines)) as project:
+        project.write_hostfile(HOSTFILE)
+        project.write_file("fanout.toml", 'connect-timeout = "60s"\n')  # podman itself needs seconds on a busy machine
+        yield project
+
+
+def assert_empty(engines: list[Engine]) -> None:
+    """Fail unless each container still runs with its first process alone, and without a directory of a run."""
+    for engine in engines:
+        ns.wait_until(engine.is_idle, 20.0, f"{engine.host.name}: {engine.list_inside()}")
+        assert not engine.run_podman("exec", NAME, "find", "/var/tmp", "-mindepth", "2").stdout
+
+
+def test_a_failure_in_one_container_stops_the_other_and_nothing_is_left(
+    project: Project, engines: list[Engine]
+) -> None:
+    project.write_train_script(
+        "setsid sleep 1000 & echo rank $NODE_RANK below $(cat /proc/1/comm), $SECRET; [ $NODE_RANK = 0 ] || exit 7; sleep 1000\n"
+    )
+    run = project.start_command("run", "--skip-check", "--grace", "4", "-E", "SECRET=hidden", "hosts.txt", "task.py")
+    run.wait_for_output("h1 .*rank 0 below sleep, hidden")
+    done = run.wait_for_end()
+    assert done.code == 7, done.all
+    assert "left behind  nothing: verified on all 2 hosts" in done.err, done.all
+    assert_empty(engines)
+    for engine in engines:
+        assert "hidden" not in engine.run_podman("inspect", NAME).stdout
+
+
+def test_the_launcher_is_killed_and_the_guardian_empties_the_containers(
+    project: Project, engines: list[Engine], machines: Lab
+) -> None:
+    project.write_train_script(STEPS)
+    run = project.begin_training()
+    run.wait_for_output("h1 .*line 3", "h2 .*line 3")
+    run.send_signal(signal.SIGKILL)
+    run.wait_for_end()
+    assert_empty(engines)
+    assert "stopped" in project.read_report()
+
+
+def test_the_log_continues_at_the_byte_where_the_entry_was_killed(
+    project: Project, engines: list[Engine], machines: Lab
+) -> None:
+    project.write_train_script(STEPS)
+    run = project.begin_training()
+    run.wait_for_output("h2 .*line 3")
+    for process in list_processes(machines["h2"], "podman", "exec"):
+        ns.signal_all([process], signal.SIGKILL)
+    run.wait_for_output("h2.*reconnected")
+    project.write_file("stop", "")
+    done = run.wait_for_end()
+    assert done.code == 0, done.all
+    numbers = [int(number) for number in re.findall(rb"^line (\d+)$", project.read_log("h2"), re.MULTILINE)]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert_empty(engines)
+
+
+@pytest.mark.parametrize(
+    ("fault", "cause", "proof"),
+    [
+        (["stop", "-t", "0"], "container work: it is not running", "nothing: the container on h2 has ended"),
+        (["restart", "-t", "0"], "h2 had its container restarted", "nothing: verified on all 2 hosts"),
+        (["rm", "-f", "-t", "0"], "container work: podman has no such container", "could not verify h2"),
+    ],
+)
+def test_a_container_that_ends_during_a_run_fails_the_run_and_is_named(
+    project: Project, engines: list[Engine], fault: list[str], cause: str, proof: str
+) -> None:
+    project.write_train_script(STEPS)
+    run = project.begin_training()
+    run.wait_for_output("h1 .*line 3", "h2 .*line 3")
+    engines[1].run_podman(*fault, NAME)
+    done = run.wait_for_end()
+    assert done.code == 255, done.all
+    assert cause in done.err, done.all
+    assert proof in done.err, done.all
+    assert_empty(engines[:1])
+
+
+def test_a_missing_and_a_stopped_container_are_named_before_anything_starts(
+    project: Project, engines: list[Engine]
+) -> None:
+    project.write_train_script("touch ran\n")
+    engines[0].run_podman("stop", "-t", "0", NAME)
+    project.write_hostfile("h1 slots=1 user=root\nh2 slots=1 user=root container=wrok\n")
+    done = project.run_fanout("run", "--container", NAME, "hosts.txt", "task.py")
+    assert done.code == 255, done.all
+    assert "h1: unreachable: container work: it is not running" in done.err
+    assert "ssh root@h1 podman start work" in done.err
+    assert "h2: unreachable: container wrok: podman has no such container" in done.err
+    assert "ssh root@h2 podman ps -a" in done.err
+    assert not project.get_path("ran").exists()
+
+
+def test_exec_and_the_dry_run_enter_the_container(project: Project, engines: list[Engine], machines: Lab) -> None:
+    done = project.run_fanout("exec", "hosts.txt", "--", "echo below $(cat /proc/1/comm); exit 4")
+    assert (done.code, done.out.strip()) == (4, "h[1-2] (2)  exit 4: below sleep"), done.all
+    project.write_train_script('echo "block $NODE_RANK below $(cat /proc/1/comm)" "$@"\n')
+    block = project.run_fanout("run", "-n", "hosts.txt", "task.py", "it's").out.split("\n\n")[1]
+    engine = machines["h2"].run_program(["sh", "-s"], env=ENVIRONMENT, stdin=block, check=True)
+    assert engine.stdout == "block 1 below sleep task.py it's\n"
+    run = project.start_command("exec", "--live", "hosts.txt", "--", "echo ready; sleep 1000")
+    run.wait_for_output("h1 .*ready", "h2 .*ready")
+    run.send_signal(signal.SIGINT)
+    done = run.wait_for_end()
+    assert "the command has ended on h[1-2]" in done.err, done.all
+    assert_empty(engines)
