@@ -11,7 +11,7 @@ import sys
 from importlib import metadata
 from typing import Any
 
-from bench import check_many, exec_many, logs, restart, start_four, start_many, start_two, stream, top, train
+from bench import check_many, exec_many, logs, restart, start_four, start_many, start_two, stream, sync, top, train
 from bench import help as help_text
 from bench.common import REPOSITORY
 from tests.lab.lab import why_not
@@ -29,6 +29,8 @@ ALL = {
     "logs_varied": logs.measure_varied,
     "paced": logs.measure_paced,
     "top": top.measure,
+    "sync": sync.measure,
+    "sync_change": sync.measure_change,
     "train": train.measure,
 }
 NO_LAB = {"help", "train"}
@@ -72,7 +74,7 @@ def describe_setting() -> str:
     )
 
 
-_PROGRAMS = (("ssh", "-V"), ("pdsh", "-V"), ("clush", "--version"), ("mpirun", "--version"))
+_PROGRAMS = (("ssh", "-V"), ("pdsh", "-V"), ("clush", "--version"), ("mpirun", "--version"), ("rsync", "--version"))
 
 
 def _read_version(*argv: str) -> str:
