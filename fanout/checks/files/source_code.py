@@ -44,7 +44,7 @@ def _judge_commit(case: CheckContext, odd: OutlierGroup[str], trees: Mapping[str
     pack = case.format_remote_command(there, f"git -C {quote(case.get_workdir(there))} pack-objects -q --all --stdout")
     take = case.format_remote_command(first, f"git -C {quote(case.get_workdir(first))} index-pack --stdin")
     check_out = case.format_remote_command(first, f"git -C {quote(case.get_workdir(first))} checkout {odd.usual}")
-    cure = f"copy the commit:  {pack} </dev/null | {take}   then check it out:  {check_out}"
+    cure = f"copy the commit:  {pack} </dev/null | {take}   then check it out:  {check_out}   {_advise_sync(case)}"
     same = trees[first].get("code") == trees[there].get("code")
     return (info if same else fail)(
         odd.hosts, f"the code: commit {odd.format_difference()}{' (no code file differs)' if same else ''}", cure
@@ -77,7 +77,7 @@ def _judge_files(case: CheckContext, odd: OutlierGroup[dict[str, str]], trees: M
     return warn(
         odd.hosts,
         f"code differs from {fold_names(odd.others)}: {', '.join(words)}{more}",
-        _advise_copy(case, odd, paths, tracked),
+        f"{_advise_copy(case, odd, paths, tracked)}   {_advise_sync(case)}",
     )
 
 
@@ -87,6 +87,11 @@ def _describe_difference(path: str, odd: OutlierGroup[dict[str, str]], tracked: 
     if path not in odd.usual:
         return "changed only here" if tracked else "only here"
     return "changed differently" if tracked else "differs"
+
+
+def _advise_sync(case: CheckContext) -> str:
+    """Return the command that makes the code of all hosts equal to that of this machine."""
+    return f"or send the code in this directory to all hosts:  {case.commands.build_fanout_command('sync', hosts=True)}"
 
 
 def _advise_copy(case: CheckContext, odd: OutlierGroup[dict[str, str]], paths: list[str], tracked: set[str]) -> str:
@@ -108,7 +113,7 @@ CHECKS = (
         "source files. Ignored files and links count too; without git, all source files are compared. No submodule is "
         "empty. The finding names what was not compared.",
         why="Ranks that import different code hang in a collective, minutes or hours later.",
-        fix="Run git pull on all hosts, or copy the code from one host.",
+        fix="Run fanout sync, or git pull on all hosts, or copy the code from one host.",
         judge=_judge_code,
     ),
 )  # fmt: skip
