@@ -31,6 +31,7 @@ PACKAGES = (
     Package(
         name="sharing", layer=3, contains="who holds which host, and when a waiting run starts", start="availability.py"
     ),
+    Package(name="sync", layer=3, contains="the files of a project, and how they differ on hosts", start="manifest.py"),
     Package(name="demo", layer=3, contains="the embedded lab of `fanout demo`", start="embedded_lab.py"),
     Package(name="preflight", layer=4, contains="the order of questions behind `fanout check`", start="run_checks.py"),
     Package(name="diagnose", layer=4, contains="evidence to the first cause of a failure", start="first_cause.py"),

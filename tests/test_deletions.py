@@ -31,6 +31,9 @@ CONVERTER = "tests/tasks/test_task_weights.py::test_the_converter_splits_merges_
 CHECKPOINTS = "tests/tasks/test_task_resume.py::test_checkpoints_of_another_run_or_trainer_in_the_same_directory_stay"
 
 WAITING = "tests/record/test_waiting_runs.py::test_only_files_of_waits_are_deleted"
+SYNC = "tests/sync/test_host_exchange.py::"
+SYNC_TOKEN = "tests/run/test_sync_command.py::test_a_shared_directory_is_written_once_and_the_source_never"
+SYNC_END = "tests/agent/test_sync_question.py::test_a_sync_that_ends_in_the_middle_leaves_the_old_files_only"
 
 GUARDS = {
     "fanout/notify/metrics_file.py:_write": "tests/notify/test_metrics_file.py::test_file_of_another_program_is_refused",
@@ -47,6 +50,13 @@ GUARDS = {
     "fanout/agent/probes/recorder.py:write_program": "tests/checks/test_playing.py::test_other_effects_of_the_script_stay_in_the_sandbox",
     "fanout/agent/probes/shared_dir.py:_remove_tokens": "tests/checks/test_probes_around.py::test_only_tokens_of_a_check_are_deleted",
     "fanout/agent/run_files.py:skip_to": SPOOL,
+    "fanout/agent/probes/sync_state.py:delete_token": SYNC_TOKEN,
+    "fanout/agent/probes/sync_state.py:lock_target": "tests/agent/test_sync_question.py::test_a_second_sync_of_a_directory_is_refused_and_names_the_first",
+    "fanout/agent/probes/sync_state.py:write_manifest": f"{SYNC}test_only_files_that_an_earlier_sync_created_are_deleted",
+    "fanout/agent/probes/sync_writer.py:publish_files": f"{SYNC}test_links_of_the_host_are_never_followed",
+    "fanout/agent/probes/sync_writer.py:_discard_file": SYNC_END,
+    "fanout/agent/probes/sync_writer.py:delete_earlier": f"{SYNC}test_only_files_that_an_earlier_sync_created_are_deleted",
+    "fanout/agent/probes/sync_writer.py:delete_stale_temporaries": f"{SYNC}test_temporary_files_of_a_killed_sync_are_deleted_and_files_with_other_names_are_not",
     "fanout/agent/stack_hook.py:install_hook": "tests/agent/test_stack_hook.py::test_the_users_own_sitecustomize_is_loaded_as_usual",
     "fanout/demo/workdir.py:_delete_demo_files": DEMO,
     "fanout/demo/workdir.py:_delete_host_directory": DEMO,

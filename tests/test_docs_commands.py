@@ -42,6 +42,7 @@ RUN = {
 NOT_RUN = {
     "check": "its table has figures of the machine; tests/lab/test_lab_check.py compares reports",
     "run": "it trains for minutes, or waits for a failure; the lab tests have these runs",
+    "sync": "it needs hosts without a shared directory; tests/run/test_sync_command.py compares the output",
     "ps": "it lists the runs of the example before it; tests/lab/test_detach.py compares lists",
     "stop": "it ends the run of the example before it; tests/lab/test_detach.py does so",
     "clean": "it asks about files of a killed run; tests/lab/test_other_users.py has them",

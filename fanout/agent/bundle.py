@@ -47,6 +47,7 @@ MODULES = (
     "signal_inbox",
     "keeper",
     "prepare",
+    "probe_input",
     "probe_runner",
     "rank_logs",
     "rank_processes",

@@ -72,7 +72,8 @@ class Relay:
             waiting = [0, *self.probe_runner.get_descriptors(), *self.load_monitor.get_descriptors()]
             if self.keeper is not None:
                 waiting.append(self.keeper.fileno())
-            ready = select.select(waiting, [], [], self._compute_wait())[0]
+            blocked = self.probe_runner.list_blocked_inputs()
+            ready, writable = select.select(waiting, blocked, [], self._compute_wait())[:2]
             if 0 in ready:
                 self._receive_from_launcher()
             if self.keeper is not None and self.keeper.fileno() in ready:
@@ -83,7 +84,7 @@ class Relay:
                 self._send_swept(self.sweep)
                 if self.release_waits:
                     self._finish_run()
-            self.probe_runner.receive(ready)
+            self.probe_runner.receive(ready, writable)
             for load in self.load_monitor.receive(ready):
                 self.send({"t": "heartbeat", "load": load})
             if self.cleaned_up is not None or time.monotonic() >= self.log.next_at:
@@ -115,7 +116,8 @@ class Relay:
             return
         signal.alarm(SILENCE_SECONDS)
         for message in self.splitter.feed(data):
-            self._handle_message(message)
+            handle = self.probe_runner.add_input if isinstance(message, tuple) else self._handle_message
+            handle(message)
 
     def _handle_message(self, message: dict) -> None:
         operation = message.get("op")
@@ -198,9 +200,7 @@ class Relay:
     def _finish_run(self) -> None:
         """Delete the run's directory, because the launcher has fetched everything. Wait for a keeper that has ended."""
         if self.sweep is not None:
-            self.release_waits = (
-                True  # until the dead keeper's processes have ended: before that the directory must stay
-            )
+            self.release_waits = True  # until the dead keeper's processes have ended, the directory must stay
             return
         if self.cleaned_up is not None and self.keeper is not None:
             self.keeper.settimeout(2.0)
@@ -335,8 +335,7 @@ def write_all(data: bytes) -> None:
 
 
 def main() -> None:
-    """Run the relay; called by the loader's last line. A bug is reported in a frame, because stderr cannot carry
-    frames."""
+    """Run the relay; called by the loader's last line. A bug is reported in a frame: stderr carries none."""
     null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 2)
     try:

@@ -18,8 +18,10 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "check": (LAUNCH, SELECTION, CONNECTION),
     "logs": (),
 }
-#: Options that make sense only on a command line: --dry-run is fanout.plan, and -d needs a terminal to leave.
-LEFT_OUT = frozenset({"full", "dry_run", "detach", "on_hangup", "pick", "wait", "json", "list", "explain", "color"})
+#: Options that make sense only on a command line: --dry-run is fanout.plan, -d needs a terminal to leave, --sync prints.
+LEFT_OUT = frozenset(
+    {"full", "dry_run", "sync", "detach", "on_hangup", "pick", "wait", "json", "list", "explain", "color"}
+)
 
 
 def get_keyword(option: Option) -> str:

@@ -112,6 +112,7 @@ FORMAT = Positional("format", "FORMAT", "slurm, kubernetes, skypilot or dstack")
 LATEST_RUN = Positional("run", "RUN", "run id, part of it, name, or @-1 (default: the latest)", optional=True)
 ACTIVE_RUN = Positional("run", "RUN", "run id, part of it, name, or @-1 (default: the active run)", optional=True)
 SHELL = Positional("shell_name", "SHELL", "bash, zsh or fish", optional=True)
+SOURCE = Positional("source", "DIR", "directory to send (default: this directory)", optional=True)
 NEW_FILE = Positional("file", "FILE", "file to create (default: hosts.txt)", optional=True)
 LOG_FILES = Positional("task", "FILE|DIR|RUN|-", "logs, a directory of logs, a run, or - for standard input", many=True)
 
@@ -248,6 +249,13 @@ _ROWS = (
         epilog="The login shell of each host runs the command line, so quote what the hosts must expand. fanout merges stdout "
         "and stderr. Ctrl-C closes the command's stdin, sends it SIGTERM, and names the hosts where it has ended and those "
         "where it may still run.",
+    ),
+    Command(
+        "sync", "[FLAGS] HOSTS [DIR]", "Copy the code in this directory to all hosts.",
+        "fanout.commands.sync:run_sync", positionals=(HOSTS, SOURCE), groups=(SELECTION, CONNECTION),
+        epilog="sync sends what git tracks and the untracked files that .gitignore does not exclude; .fanoutignore excludes "
+        "more. It writes a shared directory once. An interrupted sync leaves each file whole, old or new. "
+        "Exit status: 0 all hosts have the same code, 1 a host refused, 255 a host was unreachable or lost.",
     ),
     Command(
         "clean", "[FLAGS] HOSTS", "List what finished runs left on hosts; remove it after a yes.",

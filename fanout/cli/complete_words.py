@@ -32,6 +32,7 @@ POSITIONAL_KINDS: dict[str, tuple[str, ...]] = {
     "HOSTS": ("files", "known-hosts"),
     "TASK": ("files",),
     "FILE": ("files",),
+    "DIR": ("files",),
     "FILE|DIR|RUN|-": ("files", "runs"),
 }
 POSITIONAL_WORDS: dict[str, tuple[str, ...]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TextIO
 
 from fanout.diagnose.verdict import to_dict
@@ -13,6 +13,7 @@ from fanout.model.errors import UsageError
 from fanout.model.exit_status import ExitStatus
 from fanout.model.request import Request
 from fanout.record import writer_lock
+from fanout.record.code_record import read_code_record
 from fanout.record.index import list_attempt_paths, split_attempt_path
 from fanout.record.recorded_attempts import find_reported_attempt, read_attempt_records
 from fanout.record.run_reader import RunReader
@@ -20,6 +21,7 @@ from fanout.run import closing_report
 from fanout.run.command_context import CommandContext, load_command_context
 from fanout.run.process_context import ProcessContext
 from fanout.run.recorded_report import ReportData, rebuild_report
+from fanout.text.sanitize import sanitize_line
 from fanout.ui.attempt_table import render_attempts
 
 
@@ -35,6 +37,7 @@ def run_report(request: Request, process: ProcessContext) -> int:
     _refuse_active_run(RunReader(paths[-1]))
     rebuilt = rebuild_report(recorded, context)
     attempts = read_whole_run(paths)
+    code = read_code_record(split_attempt_path(paths[0])[0])
     if request.given["as_json"]:
         verdict = rebuilt.verdict
         answer = (
@@ -43,13 +46,16 @@ def run_report(request: Request, process: ProcessContext) -> int:
         process.stdout.write(
             json.dumps(
                 {"run": recorded.heading.run_id, **answer, "slow": rebuilt.facts.slow, "steps": rebuilt.steps}
-                | {"attempts": [record.to_dict() for record in attempts]},
+                | {"attempts": [record.to_dict() for record in attempts]}
+                | ({"code": asdict(code)} if code is not None else {}),
                 indent=2,
             )
             + "\n"
         )
         return ExitStatus.SUCCESS
     warn_unless_ended(recorded, process)
+    if code is not None:
+        process.stdout.write(f"code: {sanitize_line(code.describe(), colour=False)}\n")
     print_recorded_report(rebuilt, attempts, context, process.stdout)
     return ExitStatus.SUCCESS
 

@@ -8,12 +8,14 @@ from fanout.model import plan_text
 from fanout.model.errors import UsageError
 from fanout.model.exit_status import ExitStatus
 from fanout.model.request import Request
+from fanout.record.code_record import CodeRecord
 from fanout.record.index import make_run_id
 from fanout.run import detach, foreground
 from fanout.run.attempts import AttemptLoop
 from fanout.run.choose_view import choose_look
 from fanout.run.host_choice import HostChooser
 from fanout.run.process_context import ProcessContext
+from fanout.run.project_sync import sync_before_run, write_code
 from fanout.run.run_context import RunContext, load_run_context
 from fanout.run.run_preparation import make_dry_plan, make_room, validate_run
 from fanout.run.task_files import TaskFiles
@@ -44,7 +46,9 @@ def _build_work(context: RunContext, files: TaskFiles, run_id: str) -> Callable[
     """Return the function that launches the run and returns its exit status, with --pick and --wait before it."""
     wait_seconds, given = context.request.given.get("wait"), context.request.given
     if wait_seconds is None and not given.get("pick"):
-        return AttemptLoop(context, files, run_id).run
+        if not given.get("sync"):
+            return AttemptLoop(context, files, run_id).run
+        return lambda parent_pipe=None: _run_attempts(context, files, run_id, parent_pipe)[0]
     checks = not context.settings.skip_check and not context.settings.force
 
     def launch(parent_pipe: detach.ParentPipe | None = None) -> int:
@@ -55,15 +59,35 @@ def _build_work(context: RunContext, files: TaskFiles, run_id: str) -> Callable[
             if choice.context is None:
                 phase.end_wait(choice.status, choice.reasons)
                 return choice.status
-            attempts = AttemptLoop(choice.context, files, next_id, begin_start=phase.begin_start)
-            status = attempts.run(parent_pipe)
+            status, was_outrun = _run_attempts(choice.context, files, next_id, parent_pipe, phase.begin_start)
+            phase.end_wait(status, ["the code could not be copied"])  # nothing if the run has begun
             next_id = make_run_id()
             phase.use_run_id(next_id)
-            if wait_seconds is None or not attempts.was_outrun:
+            if wait_seconds is None or not was_outrun:
                 return status
             context.process.print_message("another run or process took a host first: waiting again")
 
     return launch
+
+
+def _run_attempts(
+    context: RunContext,
+    files: TaskFiles,
+    run_id: str,
+    parent_pipe: detach.ParentPipe | None,
+    begin_start: Callable[[str], None] | None = None,
+) -> tuple[int, bool]:
+    """Sync the code if the user asked for it, then run all attempts. Return the status, and whether another run was first."""
+    code: CodeRecord | None = None
+    if context.request.given.get("sync"):
+        status, code = sync_before_run(context)
+        if code is None:
+            return status, False
+    attempts = AttemptLoop(context, files, run_id, begin_start=begin_start)
+    if code is not None:
+        attempts.prepare()
+        write_code(context.process, code, attempts.first.directory)
+    return attempts.run(parent_pipe), attempts.was_outrun
 
 
 def _print_plan(context: RunContext, files: TaskFiles, run_id: str) -> int:

@@ -206,6 +206,17 @@ _REHEARSAL = {
     "detached?": ListOf({"program": _T, "argv": ListOf(_T), "background": _B}), "left?": ListOf(_T),
     "errors?": ListOf(_T), "named?": ListOf(_T), "programs?": ListOf({"name": _T, "marks": ListOf(_T)}),
 }  # fmt: skip
+_PATHS = ListOf(_T, 200)
+_SYNC = OneOf((
+    {"state": Text(among=("ready",)), "path": _T, "token": _LINE, "is_new": _B},
+    {"state": Text(among=("shared",)), "seen": ListOf(_COUNT)},
+    {"state": Text(among=("left",))},
+    {"state": Text(among=("comparing",)), "files": _COUNT},
+    {"state": Text(among=("compared",)), "codes": Text(1 << 17), "problems": _PATHS, "problem_count": _COUNT, "gone": _PATHS,
+     "gone_count": _COUNT, "earlier_count": _COUNT, "extra": _PATHS, "extra_count": _COUNT},
+    {"state": Text(among=("received",)), "bytes": _COUNT},
+    {"state": Text(among=("done",)), "written": _COUNT, "deleted": _COUNT, "changed": _PATHS},
+))  # fmt: skip
 
 #: The schemas of all other questions.
 ANSWERS: dict[str, Any] = {
@@ -223,11 +234,12 @@ ANSWERS: dict[str, Any] = {
     "availability": _AVAILABILITY,
     "clean": _RUNS,
     "usage": _USAGE,
+    "sync": _SYNC,
     "stacks": {"ranks": ListOf(_RANK), "others?": MapOf(Number()), "at?": _TIME, "busy?": _COUNT},
 }
 
 #: Questions that a host answers again and again, until they are cancelled.
-REPEATED = frozenset({"usage"})
+REPEATED = frozenset({"sync", "usage"})
 
 _SECTIONS = {
     "facts": (FACTS, {"clock?": Nullable({"began": _TIME, "ended": _TIME}), "missing?": _TEXTS, "reasons?": _REASONS}),

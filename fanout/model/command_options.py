@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fanout.model.option import MAX_SECONDS, Duration, Option
+from fanout.model.option import LAUNCH, MAX_SECONDS, Duration, Option
 
 COMMAND_OPTIONS: tuple[Option, ...] = (
     Option(
@@ -69,7 +69,28 @@ COMMAND_OPTIONS: tuple[Option, ...] = (
         "--native", "include C and C++ frames; py-spy pauses a rank while it reads them",
         kind=bool, default=False, commands=("stacks",),
     ),
-    Option("-y --yes", "do not ask for confirmation", kind=bool, default=False, commands=("clean", "init")),
+    Option(
+        "-y --yes", "do not ask for confirmation",
+        kind=bool, default=False, commands=("clean", "init", "sync"),
+        help_of={"sync": "let --delete delete over 200 files, or over a third of them"},
+    ),
+    Option(
+        "--sync", "first copy the code in this directory to all hosts; see fanout sync",
+        kind=bool, default=False, group=LAUNCH, only="run rerun",
+    ),
+    Option(
+        "-n --dry-run", "show the changes on each host; change nothing",
+        kind=bool, default=False, commands=("sync",),
+    ),
+    Option(
+        "--add", "also send this ignored file or directory",
+        kind=tuple, default=None, metavar="PATH", commands=("sync",),
+    ),
+    Option(
+        "--delete", "delete what an earlier sync created, and what is not here any more",
+        kind=bool, default=False, commands=("sync",),
+    ),
+    Option("--big", "send more than 500 MB, or files above 100 MB", kind=bool, default=False, commands=("sync",)),
     Option("--match", "take only names that match: 'gpu*,login?'", metavar="GLOBS", commands=("init",)),
     Option(
         "--gpus", "request N GPUs per host (default: the slots of a host; 0: none)",

@@ -44,7 +44,10 @@ LAUNCH_OPTIONS = (
     ),
     # HOSTS of the command line takes precedence
     Setting("", name="hosts"),
-    Setting("-C --chdir", "work in DIR on the hosts (default: this directory)", metavar="DIR", group=LAUNCH),
+    Setting(
+        "-C --chdir", "work in DIR on the hosts (default: this directory)", metavar="DIR", group=LAUNCH, commands=("sync",),
+        help_of={"sync": "write to DIR on the hosts (default: the same path as here)"},
+    ),
     Setting(
         "--script",
         "start FILE on the hosts (default: {default}, or else torchrun)",

@@ -26,8 +26,8 @@ RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4,32}")
 EVENTS = "events.jsonl"
 LOGS = "logs"
 #: The files of a record other than logs, in the order of deletion, so that an interrupted deletion can be repeated.
-FILES = ("plan.json", "retest.json", "verdict.json", "report.txt", "launcher.log", "attempts.jsonl", "command.json", REQUEST_FILE,
-         "order.json", "result.json", EVENTS, writer_lock.FILE)  # fmt: skip
+FILES = ("plan.json", "retest.json", "verdict.json", "report.txt", "launcher.log", "attempts.jsonl", "command.json", "code.json",
+         REQUEST_FILE, "order.json", "result.json", EVENTS, writer_lock.FILE)  # fmt: skip
 ATTEMPT = re.compile(r"attempt-([1-9]\d{0,5})")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LONGEST = 1 << 24  # bytes of one record; a run record of 10,000 hosts has 1 MB

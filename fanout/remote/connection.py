@@ -82,9 +82,9 @@ class Connection:
         if not self._options.command:  # nothing is written to a plain command
             self._start_thread("writer", self._sender.run)
 
-    def send_frame(self, frame: bytes, *, order: bool = False) -> None:
-        """Queue a frame; without a connection it waits for the next. An order is sent again on every later one."""
-        self._sender.put_frame(frame, order=order)
+    def send_frame(self, frame: bytes, *, order: bool = False, bound: bool = False) -> None:
+        """Queue a frame; without a connection it waits for the next, or is dropped if ``bound``. An order is repeated."""
+        self._sender.put_frame(frame, order=order, bound=bound)
 
     def send_question(self, number: int, what: str, args: Mapping[str, Any], timeout: float) -> float | None:
         """Send a question on the present connection. Return when that was made, None if there is none."""

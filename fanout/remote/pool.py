@@ -94,6 +94,10 @@ class ConnectionPool:
         """Send a question. Return when its connection was made, None if the host has no connection."""
         return self.connections[host].send_question(number, what, args, timeout)
 
+    def send_input(self, host: str, frame: bytes) -> None:
+        """Send bytes for the input of an open question."""
+        self.connections[host].send_frame(frame, bound=True)
+
     def cancel_question(self, host: str, number: int) -> None:
         self.connections[host].cancel_question(number)
 

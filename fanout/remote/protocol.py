@@ -229,8 +229,20 @@ def _encode_env_value(value: EnvValue) -> object:
     return {**entry, "before": list(value.before), "after": list(value.after)}
 
 
+#: Questions with an input, and the stream of the frames for it.
+INPUT_STREAMS = {"sync": 1}
+
+
 def ask_frame(number: int, what: str, args: Mapping[str, Any], timeout: float) -> bytes:
-    return frames.pack_control({"op": "ask", "id": number, "what": what, "args": dict(args), "timeout": timeout})
+    message = {"op": "ask", "id": number, "what": what, "args": dict(args), "timeout": timeout}
+    if what in INPUT_STREAMS:
+        message["input"] = INPUT_STREAMS[what]
+    return frames.pack_control(message)
+
+
+def input_frame(what: str, data: bytes) -> bytes:
+    """Encode bytes for the input of a question. The same frame serves all hosts, so it is compressed once."""
+    return frames.pack_data(INPUT_STREAMS[what], 0, data)
 
 
 INSPECT_SECONDS = {"stacks": 12.0, "aftermath": 6.0}

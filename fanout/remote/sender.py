@@ -33,10 +33,15 @@ class FrameSender:
         self._connection: ActiveChannel | None = None
         self._over = False
 
-    def put_frame(self, frame: bytes, *, order: bool = False) -> None:
-        """Queue a frame; it waits for a connection if there is none. An order is sent again on every later one."""
+    def put_frame(self, frame: bytes, *, order: bool = False, bound: bool = False) -> None:
+        """Queue a frame; it waits for a connection if there is none. An order is sent again on every later one.
+
+        A ``bound`` frame is of the present connection only.
+        """
         with self._changed:
-            self._outbox.put_frame(frame, order=order)
+            if bound and self._connection is None:
+                return
+            self._outbox.put_frame(frame, order=order, bound=bound)
             self._changed.notify()
 
     def put_question(self, number: int, what: str, frame: bytes) -> float | None:

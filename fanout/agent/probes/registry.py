@@ -1,4 +1,5 @@
-"""Probe registry: the questions that a host answers, by name. Every answer is plain JSON, and nothing is changed.
+"""Probe registry: the questions that a host answers, by name. Every answer is plain JSON. Only the questions clean
+and sync change files of the user or of ended runs.
 
 An answer is a dict. A generator answers with its first ``yield`` and then lives until it is cancelled, killed or timed
 out. A host compiles only the modules of the questions that it receives.
@@ -32,6 +33,7 @@ _REGISTRY = {
     "shared": ("shared_dir", "ask_shared"),
     "stacks": ("stacks", "ask_stacks"),
     "aftermath": ("postmortem", "ask_aftermath"),
+    "sync": ("sync", "ask_sync"),
 }
 
 

@@ -50,6 +50,11 @@ def list_live(args: dict[str, Any]) -> list[dict[str, Any]]:
     return found[:32]
 
 
+def has_live_keeper(directory: str) -> bool:
+    """Return whether the keeper of the run in this directory is alive."""
+    return _query_keeper(directory) is not None
+
+
 def is_kept(pid: int) -> bool:
     """Return whether a process belongs to a run with a live keeper."""
     return bool(processes.read_mark(pid)[0]) and _has_keeper(pid)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _PREFIX = ".fanout-check-"
 _STALE = 3600.0  # seconds; no check takes as long
-_LOCAL = {"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "tmpfs", "overlay", "ramfs", "bcachefs"}
+LOCAL_FILE_SYSTEMS = {"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "tmpfs", "overlay", "ramfs", "bcachefs"}
 
 
 def ask_share(args: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -49,7 +49,9 @@ def ask_shared(args: dict[str, Any]) -> dict[str, Any]:
     """
     top = resolve_path(".", args)
     folder = os.path.join(top, _PREFIX + args["nonce"])
-    patience = 0.0 if find_mount(os.path.realpath(top)).get("type") in _LOCAL else float(args.get("wait", 3.0))
+    patience = (
+        0.0 if find_mount(os.path.realpath(top)).get("type") in LOCAL_FILE_SYSTEMS else float(args.get("wait", 3.0))
+    )
     began = time.monotonic()
     while True:
         seen = [number for number in range(args["count"]) if _is_there(folder, number, args["nonce"])]

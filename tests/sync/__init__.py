@@ -1,0 +1,1 @@
+"""Sync: files of a project, comparison, groups and text."""
