@@ -55,11 +55,13 @@ def iter_error_lines(results: Sequence[HostResult]) -> Iterator[str]:
 
 
 def describe_end(results: Sequence[HostResult], digest: str) -> str:
-    """Return which hosts have the code, and which do not; "" after a dry run."""
+    """Return which hosts have the code, which do not, and of which it is not known."""
     equal = [result.host for result in results if result.outcome is SyncOutcome.EQUAL]
-    others = [result.host for result in results if result.outcome is not SyncOutcome.EQUAL]
+    lost = [result.host for result in results if result.outcome is SyncOutcome.LOST]
+    others = [result.host for result in results if result.outcome not in (SyncOutcome.EQUAL, SyncOutcome.LOST)]
     parts = [f"{fold_names(equal)}: the code is equal, manifest {digest}"] if equal else []
     parts += [f"{fold_names(others)}: the code is not equal"] if others else []
+    parts += [f"{fold_names(lost)}: not verified"] if lost else []
     return "; ".join(parts)
 
 

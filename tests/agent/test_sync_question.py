@@ -12,7 +12,7 @@ import pytest
 from fanout.agent import frames
 from fanout.sync import upload
 from fanout.sync.project_files import Project, read_project
-from tests.agent.agents import Agent, wait_for
+from tests.agent.agents import Agent, list_pythons, wait_for
 from tests.sync.projects import read_files, write_files
 
 pytestmark = pytest.mark.process
@@ -61,9 +61,10 @@ def make_project(top: Path) -> Project:
     return read_project(str(top), {"PATH": "/usr/bin"}, add=(), big=False)
 
 
-def test_files_arrive_through_the_relay(state: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("python", list_pythons())
+def test_files_arrive_through_the_relay(state: Path, tmp_path: Path, python: str) -> None:
     project, target = make_project(tmp_path / "s"), tmp_path / "t"
-    with Agent(state) as agent:
+    with Agent(state, python=python) as agent:
         sync = SyncAgent(agent, target)
         assert sync.send_manifest(project)["codes"] == "++"
         sync.send_files(project, (0, 1))

@@ -83,7 +83,10 @@ def test_only_verified_hosts_are_equal() -> None:
         build_result("a"),
         *(build_result(each.value, outcome=each) for each in SyncOutcome if each is not SyncOutcome.EQUAL),
     ]
-    assert describe_end(results, "9c41").startswith("a: the code is equal, manifest 9c41; compared,")
+    assert (
+        describe_end(results, "9c41")
+        == "a: the code is equal, manifest 9c41; compared,refused,incomplete: the code is not equal; lost: not verified"
+    )
 
 
 @pytest.mark.parametrize("codes", ["", "===", "=====", "===?"])

@@ -90,8 +90,9 @@ def _describe_difference(path: str, odd: OutlierGroup[dict[str, str]], tracked: 
 
 
 def _advise_sync(case: CheckContext) -> str:
-    """Return the command that makes the code of all hosts equal to that of this machine."""
-    return f"or send the code in this directory to all hosts:  {case.commands.build_fanout_command('sync', hosts=True)}"
+    """Return the command that makes the code of all hosts equal to that of this machine, from any directory."""
+    command = case.commands.build_fanout_command("sync", hosts=True)
+    return f"or send the code of this machine to all hosts:  {command} {quote(case.request.workdir)}"
 
 
 def _advise_copy(case: CheckContext, odd: OutlierGroup[dict[str, str]], paths: list[str], tracked: set[str]) -> str:
