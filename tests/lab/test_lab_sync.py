@@ -58,7 +58,7 @@ def test_a_full_disk_leaves_the_old_files_and_the_other_host_gets_the_code(proje
 
 
 def test_a_link_that_is_cut_leaves_whole_old_files_and_the_next_sync_completes(project: Project, lab4: Lab) -> None:
-    """The host deletes what has arrived, as soon as its relay has heard nothing for 30 s."""
+    """The host deletes what has arrived, as soon as its relay has received nothing for 30 s."""
     write_hosts(project, h1=OWN, h2=OWN)
     project.write_file("a.py", "old\n")
     assert project.run_fanout("sync", "hosts.txt").code == 0
