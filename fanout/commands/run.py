@@ -60,7 +60,7 @@ def _build_work(context: RunContext, files: TaskFiles, run_id: str) -> Callable[
                 phase.end_wait(choice.status, choice.reasons)
                 return choice.status
             status, was_outrun = _run_attempts(choice.context, files, next_id, parent_pipe, phase.begin_start)
-            phase.end_wait(status, ["the code could not be copied"])  # nothing if the run has begun
+            phase.end_wait(status, ["not all hosts have the same code"])  # it does nothing if the run has begun
             next_id = make_run_id()
             phase.use_run_id(next_id)
             if wait_seconds is None or not was_outrun:
