@@ -6,6 +6,7 @@ from fanout.checks.engine import explanations
 from fanout.checks.engine.catalogue import CATALOGUE
 from fanout.model.events import Event
 from fanout.model.exit_status import ExitStatus, status_of_signal
+from fanout.model.hosts import fold_names
 from fanout.model.request import Request
 from fanout.model.state import RunState
 from fanout.run.check_request import render_report, to_json
@@ -16,6 +17,7 @@ from fanout.run.process_context import ProcessContext
 from fanout.run.run_context import load_run_context
 from fanout.run.task_files import read_task_files
 from fanout.text.sanitize import sanitize_line
+from fanout.text.table import cut_text
 from fanout.ui.safe_writer import unwrap_stream
 
 
@@ -28,12 +30,11 @@ class _ProgressLine:
         self._stderr = unwrap_stream(process.stderr)
         self._shown = ""
         self._doing = False
-        self._on = process.stderr.isatty()
+        self._on, self._columns = process.stderr.isatty(), process.columns
 
     def __call__(self, event: Event, state: RunState) -> None:
         if not self._doing:
-            up = sum(host.connected for host in state.all_hosts)
-            self._print_line(f"{up}/{len(state.all_hosts)} hosts answer …")
+            self._print_line(describe_answers(state))
 
     def show_step(self, text: str) -> None:
         """Show the current step instead of the number of hosts that answer."""
@@ -43,13 +44,22 @@ class _ProgressLine:
     def _print_line(self, text: str) -> None:
         if self._on and text != self._shown:
             self._shown = text
-            self._stderr.write(f"\r\x1b[K{sanitize_line(text, colour=False)}")
+            shown = cut_text(sanitize_line(text, colour=False), self._columns - 1)
+            self._stderr.write(f"\r\x1b[K{shown}")
             self._stderr.flush()
 
     def close(self) -> None:
         if self._shown:
             self._stderr.write("\r\x1b[K")
             self._stderr.flush()
+
+
+def describe_answers(state: RunState) -> str:
+    """Return how many hosts answer, and the names of those that are awaited."""
+    up = sum(host.connected for host in state.all_hosts)
+    awaited = [host.name for host in state.all_hosts if not host.connected and host.trouble is None]
+    waits = f", waiting for {fold_names(awaited)}" if awaited and up else ""
+    return f"{up}/{len(state.all_hosts)} hosts answer{waits} …"
 
 
 def run_check(request: Request, process: ProcessContext) -> int:

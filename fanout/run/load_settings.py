@@ -33,11 +33,17 @@ def load_settings(request: Request, process: ProcessContext) -> LoadedSettings:
     loaded = _locate_hostfile(loaded)
     settings = loaded.settings
     absolute: dict[str, Any] = {  # the guardian, `stop` and `attach` may run in another directory
-        name: os.path.abspath(os.path.join(process.cwd, os.path.expanduser(path)))
+        name: os.path.abspath(os.path.join(_find_base(loaded, name, process.cwd), os.path.expanduser(path)))
         for name in ("ssh_config", "metrics_file")
         if (path := getattr(settings, name)) not in ("", "none")
     }
     return dataclasses.replace(loaded, settings=dataclasses.replace(settings, **absolute)) if absolute else loaded
+
+
+def _find_base(loaded: LoadedSettings, name: str, cwd: str) -> str:
+    """Return the directory that the path of a setting is relative to: that of the file with the setting, or ``cwd``."""
+    origin = loaded.origins.get(name, "")
+    return os.path.dirname(origin) if os.path.isabs(origin) else cwd
 
 
 def _locate_hostfile(loaded: LoadedSettings) -> LoadedSettings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shlex
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from fanout.cli.main import main
 from fanout.cli.parser import parse_arguments
 from fanout.model.errors import UsageError
 from fanout.run.argument_order import resolve_hosts
+from fanout.run.load_settings import load_settings
+from tests.process_contexts import build_process
 
 FILES = {
     "hosts.txt": "gpu01 slots=2\ngpu02 slots=2\n",
@@ -122,6 +125,16 @@ def test_the_hosts_of_a_file_are_relative_to_it(
     monkeypatch.setenv("FANOUT_HOSTS", "gpu[07-08]")
     assert main(["hosts"]) == 0
     assert "gpu08" in capsys.readouterr().out
+
+
+def test_the_ssh_config_of_a_file_is_relative_to_it(project: Path) -> None:
+    (project / "fanout.toml").write_text('ssh-config = "lab/ssh_config"\n')
+    process = build_process(project / "below", io.StringIO())
+    assert load_settings(parse_arguments(["hosts", "h1"]), process).settings.ssh_config == str(
+        project / "lab" / "ssh_config"
+    )
+    flags = parse_arguments(["hosts", "-F", "mine", "h1"])
+    assert load_settings(flags, process).settings.ssh_config == str(project / "below" / "mine")
 
 
 def test_a_mistyped_task_leads_to_the_nearest_file(capsys: pytest.CaptureFixture[str]) -> None:
