@@ -92,10 +92,11 @@ def choose_job(request: Request, process: ProcessContext) -> DemoJob:
         words = ("task.py", "train", "--fail", kind, *FAILURE_WORDS.get(kind, ()))
         return DemoJob(words=words, flags=flags, note=FAILURES[kind])
     is_checkout = all(os.path.isfile(os.path.join(process.cwd, path)) for path in TRAINING)
-    if is_checkout and has_torchrun(process):
-        return DemoJob(words=TRAINING, embedded=False, checks=True)
-    why = "torch is not installed here" if is_checkout else "this is not a checkout of fanout"
-    note = f"{why}: the demo trains a small model with Python alone (make demo in a checkout trains with torch)"
+    if has_torchrun(process):
+        if is_checkout:
+            return DemoJob(words=TRAINING, embedded=False, checks=True)
+        return DemoJob(words=("torch_task.py",), checks=True, note="the demo trains a small model with torch")
+    note = "torch is not installed here: the demo trains a small model with Python alone"
     return DemoJob(words=("task.py", "train"), checks=True, note=note)
 
 

@@ -21,7 +21,7 @@ from fanout.model.errors import LauncherError, UsageError
 MARK = ".fanout-demo"
 FILES = ("hosts.txt", "ssh_config", "known_hosts", "id_ed25519")
 PROJECT = "project"  # the work directory of the demo's own task, with copies of these files
-PROJECT_FILES = ("train.sh", "task.py")
+PROJECT_FILES = ("train.sh", "task.py", "torch_task.py")
 SWITCH = "power-switch"  # a named pipe: a rank writes the name of the host that the demo then disconnects
 STATE = "state"  # the state directory of the agents, in the directory of each simulated host
 HOST = re.compile(r"127\.0\.0\.\d+|demo\d+")

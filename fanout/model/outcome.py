@@ -13,6 +13,7 @@ from typing import Literal, get_args
 from fanout.model.exit_status import ExitStatus, status_of_signal
 from fanout.model.planned_stop import find_sent_save
 from fanout.model.state import HostState, Phase, RunState
+from fanout.text.units import name_all
 
 ExitOrigin = Literal["script", "ssh", "fanout", "user"]
 ORIGINS: tuple[ExitOrigin, ...] = get_args(ExitOrigin)
@@ -165,8 +166,8 @@ def _describe_success(state: RunState) -> str:
     """Return the headline of a good run: whether it ended, or train.sh returned and its processes were kept."""
     several = len(state.order) > 1
     if any("kept" in host.background for host in state.all_hosts):
-        return "train.sh exited 0" + (f" on all {len(state.order)} hosts" if several else "")
-    return f"all {len(state.order)} hosts succeeded" if several else "succeeded"
+        return "train.sh exited 0" + (f" on {name_all(len(state.order), 'host')}" if several else "")
+    return f"{name_all(len(state.order), 'host')} succeeded" if several else "succeeded"
 
 
 def _ended_before_interrupt(state: RunState) -> bool:

@@ -66,6 +66,11 @@ def count_noun(number: int, noun: str) -> str:
     return f"{number:,} {noun if number == 1 else plural}"
 
 
+def name_all(number: int, noun: str) -> str:
+    """Return all of so many: ``the host``, ``both hosts``, ``all 4 hosts``."""
+    return {1: f"the {noun}", 2: f"both {noun}s"}.get(number, f"all {count_noun(number, noun)}")
+
+
 def format_bandwidth(bandwidth: float) -> str:
     """Format bytes per second with decimal units and three digits, as nccl-tests does: ``1.43 GB/s``, ``12 MB/s``."""
     for unit, name in ((1e9, "GB/s"), (1e6, "MB/s"), (1e3, "kB/s")):

@@ -21,7 +21,7 @@ from fanout.record.paths import LogFileNames
 from fanout.text.home_path import shorten_home
 from fanout.text.paint import BOLD, RED, YELLOW, Painter
 from fanout.text.sanitize import sanitize_line, sanitize_lines, to_single_line
-from fanout.text.units import count_noun, format_duration
+from fanout.text.units import count_noun, format_duration, name_all
 from fanout.ui.background_text import describe_background, describe_outside_calls, describe_separate_groups
 from fanout.ui.equal_messages import join_pids, split_pid
 from fanout.ui.planned_stop_text import describe_planned_stop
@@ -207,7 +207,7 @@ def _describe_proof(state: RunState, outcome: RunOutcome) -> str:
     if proofs:
         texts = [what.format(hosts=fold_names(names)) for what, names in proofs.items()]
         return "; ".join([*texts, *(["verified on the others"] if number else [])])
-    return f"verified on {f'all {number} hosts' if number > 1 else 'the host'}"
+    return f"verified on {name_all(number, 'host')}"
 
 
 def _describe_restart(host: HostState) -> str:

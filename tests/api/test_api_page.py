@@ -46,6 +46,6 @@ def test_script_of_the_page_runs(project: Path) -> None:
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     lines = [line for line in done.stdout.splitlines() if not line.startswith("failed: ")]
     assert lines[:3] == ["plan: 127.0.0.2 node rank 0", "plan: 127.0.0.3 node rank 1", "exit code: 0"]
-    assert lines[3].startswith("headline: all 2 hosts succeeded")
+    assert lines[3].startswith("headline: both hosts succeeded")
     assert lines[4:24] == [f"127.0.0.3 rank 1 step {step} loss 2.{step}" for step in range(1, 21)]
     assert lines[24:] == ["stopped: by SIGINT", "recorded: 0 130"]

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from fanout.model.option_table import options_of
 from tests.demo.demo_client import log_in, run_command
 from tests.process_contexts import build_process
 
+ROOT = Path(__file__).parents[2]
 SEEN = {  # the first cause in the headline of the report, by the failure
     "oom": r"FAILED after .*: rank 1 on 127\.0\.0\.3 ran out of memory",
     "hang": r"HUNG.*: rank 1 on 127\.0\.0\.3 is in get \(task\.py:\d+\) while the others wait in all_reduce",
@@ -28,8 +30,11 @@ SEEN = {  # the first cause in the headline of the report, by the failure
 }
 
 
-def run_fanout_demo(directory: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run the demo outside of a checkout, without an active environment."""
+def run_fanout_demo(directory: Path, *words: str, with_torch: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run the demo outside of a checkout, without an active environment.
+
+    Without torch, fanout runs with the Python below its own environment, in which no torchrun is installed.
+    """
     environ = {
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "HOME": str(directory),
@@ -37,7 +42,11 @@ def run_fanout_demo(directory: Path, *words: str) -> subprocess.CompletedProcess
     }
     place = directory / "anywhere"
     place.mkdir()
-    argv = [sys.executable, "-m", "fanout", "demo", *words]
+    python = sys.executable
+    if not with_torch:
+        python = getattr(sys, "_base_executable")  # noqa: B009
+        environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *(path for path in sys.path if "site-packages" in path)])
+    argv = [python, "-m", "fanout", "demo", *words]
     done = subprocess.run(argv, cwd=place, env=environ, capture_output=True, text=True, timeout=110, check=False)
     assert list(place.iterdir()) == [], "the demo left files behind"
     return done
@@ -56,11 +65,21 @@ def test_hello_runs_on_two_hosts_in_any_directory(tmp_path: Path) -> None:
 
 @pytest.mark.process
 def test_training_needs_neither_a_checkout_nor_torch(tmp_path: Path) -> None:
-    done = run_fanout_demo(tmp_path)
+    done = run_fanout_demo(tmp_path, with_torch=False)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "torch is not installed here: the demo trains a small model with Python alone" in done.stderr
     losses = [float(loss) for loss in re.findall(r"step \d+/60 loss (\S+)", done.stdout)]
     assert losses[-1] < losses[0] / 10
     assert "All checks passed." in done.stdout
+
+
+@pytest.mark.process
+def test_training_outside_of_a_checkout_uses_torch(tmp_path: Path) -> None:
+    done = run_fanout_demo(tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "fanout: $ fanout run -C .demo/project" in done.stderr
+    losses = [float(loss) for loss in re.findall(r"\| step \d+/60 loss (\S+)", done.stdout)]
+    assert losses[-1] < losses[0] / 10
 
 
 @pytest.mark.process
@@ -96,9 +115,8 @@ def test_a_checkout_without_torch_trains_with_python_alone(tmp_path: Path) -> No
     with_torch = build_process(tmp_path, io.StringIO(), environ={"VIRTUAL_ENV": str(tmp_path)})
     assert choose_job(request, with_torch).words[0] == "tasks/train_llada2_bd.py"
     assert choose_job(request, build_process(tmp_path, io.StringIO())).note.startswith("torch is not installed here")
-    outside = choose_job(request, build_process(tmp_path / "bin", io.StringIO()))
-    assert outside.words == ("task.py", "train")
-    assert outside.note.startswith("this is not a checkout of fanout")
+    assert choose_job(request, build_process(tmp_path / "bin", io.StringIO())).words == ("task.py", "train")
+    assert choose_job(request, replace(with_torch, cwd=str(tmp_path / "bin"))).words == ("torch_task.py",)
 
 
 def test_the_demo_uses_a_temporary_directory_where_it_cannot_make_one(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_status_of_torchrun_decides_the_run(two_hosts: Project, form: str, statu
     two_hosts.write_file("go", str(status))
     done = run.wait_for_end()
     assert done.code == status, done.all
-    assert ("all 2 hosts succeeded" in done.err) is (status == 0)
+    assert ("both hosts succeeded" in done.err) is (status == 0)
     assert "the run waited for" in done.err
     assert status == 0 or "from the launcher that train.sh left running" in done.err, done.all
 
@@ -60,7 +60,7 @@ def test_rank_that_fails_under_nohup_is_the_cause(two_hosts: Project) -> None:
     done = two_hosts.run_training("--grace", "2", timeout=90)
     assert done.code == 1, done.all
     assert "rank 1 on h2 ended with ValueError: held-out failure" in done.err.splitlines()[-1], done.all
-    assert "nothing: verified on all 2 hosts" in done.err
+    assert "nothing: verified on both hosts" in done.err
 
 
 def test_ctrl_c_while_the_run_waits_stops_torchrun(two_hosts: Project) -> None:
@@ -69,7 +69,7 @@ def test_ctrl_c_while_the_run_waits_stops_torchrun(two_hosts: Project) -> None:
     run.send_signal(signal.SIGINT)
     done = run.wait_for_end(30)
     assert done.code == 130, done.all
-    assert "nothing: verified on all 2 hosts" in done.err
+    assert "nothing: verified on both hosts" in done.err
 
 
 def test_detached_run_waits_for_torchrun_too(two_hosts: Project, lab4: Lab) -> None:
@@ -90,7 +90,7 @@ def test_end_stops_torchrun_and_the_run_has_failed(two_hosts: Project) -> None:
     assert re.search(
         r"h[12]: .*exit 0: train.sh returned while torchrun \(pid \d+\) ran; the keeper ended it", done.err
     ), done.all
-    assert "nothing: verified on all 2 hosts" in done.err
+    assert "nothing: verified on both hosts" in done.err
     assert "had a train.sh that returned while its launcher ran" in done.err
     assert "find out what sent the signal" not in done.err
 

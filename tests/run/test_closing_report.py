@@ -133,7 +133,7 @@ def test_the_headline_is_the_last_line_in_red(name: str) -> None:
 
 def test_a_stop_ends_with_what_was_verified() -> None:
     text = closing_report.render_report(judge_run(stop_healthy_run()), PLAIN, None, full=False)
-    assert text.splitlines()[-1].endswith("by you (Ctrl-C); nothing is left: verified on all 2 hosts")
+    assert text.splitlines()[-1].endswith("by you (Ctrl-C); nothing is left: verified on both hosts")
 
 
 def test_a_stop_that_left_processes_ends_with_them_in_red() -> None:

@@ -13,7 +13,7 @@ from fanout.diagnose.process_evidence import NEAR_SECONDS
 from fanout.diagnose.rule_context import RuleContext, RuleResult
 from fanout.diagnose.rules import first_failure
 from fanout.diagnose.verdict import Cause
-from fanout.text.units import count_noun
+from fanout.text.units import count_noun, name_all
 
 _ADDRESS = re.compile(r"(?!127\.|::1$)(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,8})$")
 UNEVEN = (
@@ -202,7 +202,7 @@ def find_network_failure(case: RuleContext) -> RuleResult | None:
     meeting = [each for each in case.victim_matches if each.kind in ("meeting", "names")]
     if len(case.evidence.hosts) < 2 or hosts != set(case.evidence.hosts):
         return None
-    count = f"{count_noun(len(case.victim_matches), 'process')} on all {len(hosts)} hosts timed out"
+    count = f"{count_noun(len(case.victim_matches), 'process')} on {name_all(len(hosts), 'host')} timed out"
     if meeting:
         cause = Cause(
             signature="meeting",
