@@ -151,9 +151,9 @@ _ROWS = (
     ),
     Command(
         "demo", "[FLAGS]", "Simulate hosts on this machine and train on them.", "fanout.commands.demo:run_demo",
-        section="launch", groups=(OUTPUT,), needs=PARSER, epilog="demo needs no root and no ssh server, and works in any directory. In a checkout, and if torch is installed, it trains "
-        "tasks/train_llada2_bd.py. Otherwise it trains a small model with Python alone. At the end it deletes all its files except "
-        "the record of the run. Exit status: that of the run.",
+        section="launch", groups=(OUTPUT,), needs=PARSER, epilog="demo needs no root and no ssh server, and works in any directory. If torch is installed, a checkout trains "
+        "tasks/train_llada2_bd.py, and any other directory a small model. Without torch it trains with Python alone. At the end it "
+        "deletes all its files except the record of the run. Exit status: that of the run.",
     ),
     Command(
         "ps", "[FLAGS] [HOSTS]", "List runs, on HOSTS or launched from this machine.", "fanout.commands.ps:run_ps",
