@@ -153,10 +153,13 @@ def test_the_launcher_never_imports_torch() -> None:
     assert [one.path for one in all_of_fanout() if "torch" in top_level_imports_of(one)] == [TORCH_WORKER]
 
 
-def test_the_task_of_the_demo_imports_the_standard_library_only() -> None:
+def test_the_tasks_of_the_demo_import_the_standard_library_and_one_of_them_torch() -> None:
     tasks = [module for module in read_modules("fanout") if module.path.startswith(DEMO_PROJECT)]
-    imported = set().union(*(top_level_imports_of(module) for module in tasks))
-    assert imported - sys.stdlib_module_names == {"demo_missing_module"}  # `fanout demo --fail import`
+    imported = {module.path: top_level_imports_of(module) - sys.stdlib_module_names for module in tasks}
+    assert imported == {
+        f"{DEMO_PROJECT}task.py": {"demo_missing_module"},  # `fanout demo --fail import`
+        f"{DEMO_PROJECT}torch_task.py": {"torch"},
+    }
 
 
 def test_only_transports_and_the_demo_import_ssh_libraries() -> None:
