@@ -43,6 +43,7 @@ SLEEPS = {
     "fanout/commands/replay.py": "a replay takes as long as the run; its test passes a clock",
     "tests/lab/verdicts/task.py": "a task whose steps take time, and that hangs on request",
     "fanout/demo/project/task.py": "a task whose steps take time",
+    "fanout/demo/project/torch_task.py": "a task whose steps take time",
     "tests/lab/toy_task.py": "a task whose steps take time",
     "tests/lab/own_log_task.py": "a task that prints a line 20 times a second",
     "bench/restart_task.py": "a task whose steps take time",
