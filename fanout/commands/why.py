@@ -36,8 +36,21 @@ CLOCK_ERROR = 2.0  # seconds: hosts' clocks may differ, and torchrun writes whol
 MOST_FILES = 4096
 _IN_MEMORY = 1 << 20  # bytes of stdin; more of it needs room in the directory of temporary files
 _NOT_LOGS = (
-    ".json", ".jsonl", ".yaml", ".yml", ".toml", ".py", ".sh", ".md", ".rst", ".html", ".pt", ".pth", ".safetensors", ".pid",
-)  # fmt: skip
+    ".json",
+    ".jsonl",
+    ".yaml",
+    ".yml",
+    ".toml",
+    ".py",
+    ".sh",
+    ".md",
+    ".rst",
+    ".html",
+    ".pt",
+    ".pth",
+    ".safetensors",
+    ".pid",
+)
 
 
 def run_why(request: Request, process: ProcessContext) -> int:

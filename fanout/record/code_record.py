@@ -11,8 +11,13 @@ from fanout.model.schema import Flag, Integer, Text
 
 CODE_FILE = "code.json"
 _SCHEMA = {
-    "directory": Text(), "manifest": Text(64), "files": Integer(0), "bytes": Integer(0), "commit": Text(64), "is_dirty": Flag(),
-}  # fmt: skip
+    "directory": Text(),
+    "manifest": Text(64),
+    "files": Integer(0),
+    "bytes": Integer(0),
+    "commit": Text(64),
+    "is_dirty": Flag(),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

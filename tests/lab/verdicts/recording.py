@@ -16,9 +16,15 @@ from pathlib import Path
 from tests.diagnose.corpus.cases import load_forms
 
 BLOCKS = (
-    "gloo-closed-213", "gloo-reset-213", "gloo-timeout-213", "gloo-send-timeout-213", "init-213", "assigned-213",
-    "roles-213", "rendezvous-213",
-)  # fmt: skip
+    "gloo-closed-213",
+    "gloo-reset-213",
+    "gloo-timeout-213",
+    "gloo-send-timeout-213",
+    "init-213",
+    "assigned-213",
+    "roles-213",
+    "rendezvous-213",
+)
 #: What a path or an address of the lab becomes.
 _PATHS = (
     (re.compile(r"/[\w./-]+/lib/python3\.\d+/site-packages/"), "/opt/venv/lib/python3.11/site-packages/"),
@@ -33,9 +39,17 @@ _DROPPED = re.compile(
 )
 _STEP = re.compile(r"step (\d+)/(\d+) loss [\d.]+ step_time [\d.]+$")
 _TORCHRUN = (
-    (re.compile(r"E(?P<at>\d{4} [\d:.]+) +\d+ .*\] failed \(exitcode: (?P<code>-?\d+)\) local_rank: (?P<local>\d+) \(pid: (?P<pid>\d+)\)"), "failed-213"),
-    (re.compile(r"W(?P<at>\d{4} [\d:.]+) +\d+ .*\] Sending process (?P<pid>\d+) closing signal SIGTERM"), "closing-213"),
-)  # fmt: skip
+    (
+        re.compile(
+            r"E(?P<at>\d{4} [\d:.]+) +\d+ .*\] failed \(exitcode: (?P<code>-?\d+)\) local_rank: (?P<local>\d+) \(pid: (?P<pid>\d+)\)"
+        ),
+        "failed-213",
+    ),
+    (
+        re.compile(r"W(?P<at>\d{4} [\d:.]+) +\d+ .*\] Sending process (?P<pid>\d+) closing signal SIGTERM"),
+        "closing-213",
+    ),
+)
 _MOST_STEPS = 120
 _ENTRY = re.compile(
     r"\[\d+\]:\n  time      : (?P<at>.+)\n  host      : (?P<host>.+)\n  rank      : (?P<rank>\d+) \(local_rank: (?P<local>\d+)\)\n"
