@@ -104,7 +104,7 @@ def test_a_command_in_a_finding_enters_the_container_unless_it_is_about_the_mach
 
 
 def test_a_small_shm_of_a_container_is_cured_by_an_option_of_the_container() -> None:
-    case = change_fact(build_healthy_case(), "gpu03", "space.shm.free", 1 << 20)
+    case = change_fact(build_healthy_case(), "gpu03", "space/shm/free", 1 << 20)
     hosts = tuple(replace(host, container="work") for host in case.request.hosts)
     inside = replace(case, request=replace(case.request, hosts=hosts))
     advice = [
