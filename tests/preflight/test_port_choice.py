@@ -46,6 +46,22 @@ def test_a_run_of_another_user_counts_as_well() -> None:
     assert (case.request.master_port, case.request.default_port_holder) == (29501, "run 7f3a of bob, pid 4711")
 
 
+@pytest.mark.parametrize(("kept", "port"), [(True, 29501), (False, 29500)])
+def test_a_process_of_a_run_whose_claims_are_not_seen_counts_too(kept: bool, port: int) -> None:
+    """Its state directory is another one. A process that has outlived its run is no run."""
+
+    def test_port(tried: CheckContext) -> PortTest:
+        holder = {"pid": 4711, "command": "torchrun", "age": 9.0, "run": "7f3a", "kept": kept}
+        taken = tried.request.master_port == 29500
+        problem = {"error": "EADDRINUSE", "holder": holder} if taken else {}
+        return PortTest(port=tried.request.master_port, problem=problem)
+
+    case = build_healthy_case()
+    case = choose_port(replace(case, request=replace(case.request, port_may_change=True)), test_port)
+    assert case.request.master_port == port
+    assert case.request.default_port_holder == ("your run 7f3a" if kept else "")
+
+
 def test_a_free_default_port_a_given_port_and_a_port_of_a_program_do_not_change() -> None:
     for case, taken in (
         (build_case("gpu01", 29600), ()),
