@@ -15,8 +15,8 @@ EXCEPTION = re.compile(
 )
 SUMMARY_BORDER = re.compile(r"^={10,}\s*$")
 _STOP_MESSAGE = re.compile(
-    r"torch[./]distributed[./]elastic[./].*\b(?:Received \S+ death signal, shutting down|Sending process \d+ closing signal|"
-    r"Unable to shutdown process \d+ via)"
+    r"torch[./]distributed[./]elastic[./].{0,200}\b(?:Received \S{1,20} death signal, shutting down|"
+    r"Sending process \d{1,9} closing signal|Unable to shutdown process \d{1,9} via)"
 )
 _FOLDED = "torchrun's own traceback: "
 _STOP_EXCEPTION = re.compile(rf"^(?:torch\.distributed\.[\w.]+\.|{_FOLDED})?SignalException\b", re.MULTILINE)

@@ -229,7 +229,7 @@ OUTPUT_OPTIONS = (
         "--color",
         "print colors (default: {default})",
         default="auto", choices=("auto", "always", "never"), group=OUTPUT,
-        commands=("check", "ps", "logs", "stacks", "stop", "report", "why", "lnav", "hosts", "init", "exec", "clean", "export", "notify", "top"),
+        commands=("check", "ps", "logs", "stacks", "stop", "report", "why", "lnav", "hosts", "init", "exec", "clean", "export", "notify", "top", "sync"),
     ),
     # "" is smart, or all if --grep is given
     Setting(

@@ -149,8 +149,12 @@ def test_a_megabyte_is_read_in_time_in_proportion_to_it(filling: str) -> None:
         sanitize_line(text)
 
     short, long = filling * (MEGABYTE // 2 // len(filling)), filling * (MEGABYTE // len(filling))
-    once = measure_call(read_line, short)
-    assert min(measure_call(read_line, long) for _ in range(2)) < MOST_GROWTH * once + 0.05
+    once, twice = float("inf"), float("inf")
+    for _ in range(8):  # the least of several times: another process may disturb each of them
+        once, twice = min(once, measure_call(read_line, short)), min(twice, measure_call(read_line, long))
+        if twice < MOST_GROWTH * once + 0.05:
+            return
+    raise AssertionError(f"{once:.3f} s, and {twice:.3f} s for twice the text")
 
 
 @pytest.mark.parametrize("digits", [100, 4000, MEGABYTE])

@@ -68,7 +68,8 @@ def test_json_has_one_object_for_each_host() -> None:
     first, second = to_dicts(found.hosts)
     assert first == {
         "rank": 0, "host": "a", "address": None, "user": None, "port": None, "slots": 2, "gpus": [], "addr": None,
-        "iface": None, "env": {"API_KEY": "***"}, "python": None, "workdir": None, "type": None, "spare": False,
+        "iface": None, "env": {"API_KEY": "***"}, "python": None, "workdir": None, "container": None,
+        "engine": None, "type": None, "spare": False,
         "tags": [], "extra": {}, "file": "h.txt", "line": 1,
     }  # fmt: skip
     assert (second["rank"], second["gpus"], second["slots"], second["spare"]) == (1, ["1", "3"], 2, True)

@@ -60,6 +60,7 @@ def test_every_command_has_the_flag_for_colours(name: str) -> None:
         "exec": ["h1", "--", "true"],
         "why": ["x.log"],
         "top": ["h1"],
+        "sync": ["h1"],
         "export": ["slurm", "h1", "t.py"],
     }.get(name, [])
     assert parse_arguments([name, "--color", "never", *words]).flags["color"] == "never"
