@@ -253,8 +253,8 @@ _ROWS = (
     Command(
         "sync", "[FLAGS] HOSTS [DIR]", "Copy the code in this directory to all hosts.",
         "fanout.commands.sync:run_sync", positionals=(HOSTS, SOURCE), groups=(SELECTION, CONNECTION),
-        epilog="sync sends what git tracks and the untracked files that .gitignore does not exclude; .fanoutignore excludes "
-        "more. An interrupted sync leaves each file whole, old or new. "
+        epilog="sync sends what git tracks, and what .gitignore and .fanoutignore do not exclude.",
+        details="An interrupted sync leaves each file whole, old or new. "
         "Exit status: 0 all hosts have the same code, 1 a host refused, 255 a host was unreachable or lost.",
     ),
     Command(
