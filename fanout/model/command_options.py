@@ -72,7 +72,7 @@ COMMAND_OPTIONS: tuple[Option, ...] = (
     Option(
         "-y --yes", "do not ask for confirmation",
         kind=bool, default=False, commands=("clean", "init", "sync"),
-        help_of={"sync": "let --delete delete over 200 files, or over a third of them"},
+        help_of={"sync": "let --delete delete over 200 files, or a third"},
     ),
     Option(
         "--sync", "first copy the code in this directory to all hosts; see fanout sync",
