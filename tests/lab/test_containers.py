@@ -68,7 +68,7 @@ def test_a_failure_in_one_container_stops_the_other_and_nothing_is_left(
     run.wait_for_output("h1 .*rank 0 below sleep, hidden")
     done = run.wait_for_end()
     assert done.code == 7, done.all
-    assert "left behind  nothing: verified on all 2 hosts" in done.err, done.all
+    assert "left behind  nothing: verified on both hosts" in done.err, done.all
     assert_empty(engines)
     for engine in engines:
         assert "hidden" not in engine.run_podman("inspect", NAME).stdout
@@ -107,7 +107,7 @@ def test_the_log_continues_at_the_byte_where_the_entry_was_killed(
     ("fault", "cause", "proof"),
     [
         (["stop", "-t", "0"], "container work: it is not running", "nothing: the container on h2 has ended"),
-        (["restart", "-t", "0"], "h2 had its container restarted", "nothing: verified on all 2 hosts"),
+        (["restart", "-t", "0"], "h2 had its container restarted", "nothing: verified on both hosts"),
         (["rm", "-f", "-t", "0"], "container work: podman has no such container", "could not verify h2"),
     ],
 )
