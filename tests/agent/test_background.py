@@ -148,10 +148,11 @@ def test_relay_that_connects_later_gets_the_same_events(state: Path, tmp_path: P
 def test_ssh_within_the_run_is_reported_with_its_host(state: Path, tmp_path: Path) -> None:
     client = tmp_path / "ssh"
     client.symlink_to("/bin/bash")
-    (tmp_path / "h2").write_text("read -r _ < go")
+    (tmp_path / "h2").write_text("echo inside; read -r _ < go")
     os.mkfifo(tmp_path / "go")
     with Agent(state) as agent:
         agent.start_run("./ssh h2 bash train.sh & wait", tmp_path)
+        agent.wait_for_output(b"inside")
         agent.send_operation("stop", grace=5.0, why="test")
         agent.end_run()
         assert [called["calls"] for called in find_frames(agent, "outside_called")] == ["ssh to h2"]

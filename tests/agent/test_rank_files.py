@@ -96,8 +96,8 @@ def test_a_rank_that_writes_to_a_file_is_recorded(state: Path, tmp_path: Path) -
     (tmp_path / "old.log").write_text("an earlier run\n")
     os.utime(tmp_path / "old.log", (1, 1))
     script = """
-RANK=0 bash -c 'echo zero; sleep 0.5; : > plain.log; echo more; sleep 0.5' > plain.log &
-RANK=1 bash -c 'for n in 1 2 3; do echo line $n; sleep 0.5; : > added.log; done; echo more; sleep 0.5' >> added.log &
+RANK=0 bash -c 'echo zero; sleep 1.5; : > plain.log; echo more; sleep 0.5' > plain.log &
+RANK=1 bash -c 'for n in 1 2 3; do echo line $n; sleep 1.5; : > added.log; done; echo more; sleep 0.5' >> added.log &
 RANK=2 bash -c 'rm gone.log; echo two; sleep 0.5; echo both >&2; sleep 0.3' > gone.log 2>&1 &
 RANK=3 bash -c 'sleep 0.3; echo three >&2; sleep 0.3' 2>> old.log &
 RANK=4 bash -c 'sleep 0.3; exec > late.log; echo four; sleep 0.3' &

@@ -28,7 +28,12 @@ def write_project(folder: Path) -> None:
     """Write a project whose environment has a torchrun of its own, which must never run."""
     (folder / "envs").mkdir()
     (folder / "sft.yaml").write_text("max_steps: 1\n")
-    for name, text in (("runner", RUNNER), ("envs/torchrun", PROGRAM), ("envs/megalaunch", PROGRAM)):
+    for name, text in (
+        ("runner", RUNNER),
+        ("envs/torchrun", PROGRAM),
+        ("envs/megalaunch", PROGRAM),
+        ("envs/docker", PROGRAM),
+    ):
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
 

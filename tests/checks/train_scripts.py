@@ -133,5 +133,9 @@ SCRIPTS: dict[str, tuple[str, str, str]] = {
     "unknown-module": ('python3 -m json.tool "$@"', "unseen", "json.tool, which fanout does not know as a launcher"),
     "task-alone": ('python3 "$@"', "unseen", "whether the hosts form one group"),
     "never-comes": ("sleep 20", "unseen", "before train.sh called a launcher"),
-    "by-docker": ('docker run --rm image torchrun --standalone "$@"', "unseen", "docker"),
+    "by-docker": (
+        'PATH="$PWD/envs:$PATH"\ndocker run --rm image torchrun --standalone "$@"',
+        "unseen",
+        "docker",
+    ),
 }
