@@ -211,11 +211,9 @@ def test_only_live_screens_and_progress_lines_move_the_cursor() -> None:
     unsafe = (
         "fanout/run/choose_view.py",
         "fanout/run/usage_screen.py",
-        "fanout/commands/check.py",
         "fanout/ui/refreshed_output.py",
+        "fanout/ui/replaced_line.py",
         "fanout/ui/safe_writer.py",
-        "fanout/ui/transfer_line.py",
-        "fanout/ui/waiting_line.py",
         "fanout/ui/wait_status.py",
     )
     for module in launcher_modules():

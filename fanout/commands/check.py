@@ -16,9 +16,7 @@ from fanout.run.next_command import build_run_command
 from fanout.run.process_context import ProcessContext
 from fanout.run.run_context import load_run_context
 from fanout.run.task_files import read_task_files
-from fanout.text.sanitize import sanitize_line
-from fanout.text.table import cut_text
-from fanout.ui.safe_writer import unwrap_stream
+from fanout.ui.replaced_line import ReplacedLine
 
 
 class _ProgressLine:
@@ -27,31 +25,20 @@ class _ProgressLine:
     broken = False
 
     def __init__(self, process: ProcessContext) -> None:
-        self._stderr = unwrap_stream(process.stderr)
-        self._shown = ""
+        self._line = ReplacedLine(process.stderr, process.columns)
         self._doing = False
-        self._on, self._columns = process.stderr.isatty(), process.columns
 
     def __call__(self, event: Event, state: RunState) -> None:
         if not self._doing:
-            self._print_line(describe_answers(state))
+            self._line.show(describe_answers(state))
 
     def show_step(self, text: str) -> None:
         """Show the current step instead of the number of hosts that answer."""
         self._doing = True
-        self._print_line(f"{text} …")
-
-    def _print_line(self, text: str) -> None:
-        if self._on and text != self._shown:
-            self._shown = text
-            shown = cut_text(sanitize_line(text, colour=False), self._columns - 1)
-            self._stderr.write(f"\r\x1b[K{shown}")
-            self._stderr.flush()
+        self._line.show(f"{text} …")
 
     def close(self) -> None:
-        if self._shown:
-            self._stderr.write("\r\x1b[K")
-            self._stderr.flush()
+        self._line.clear()
 
 
 def describe_answers(state: RunState) -> str:

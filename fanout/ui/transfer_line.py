@@ -6,10 +6,8 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
-from fanout.text.sanitize import sanitize_line
-from fanout.text.table import cut_text
 from fanout.text.units import format_duration, format_size
-from fanout.ui.safe_writer import unwrap_stream
+from fanout.ui.replaced_line import ReplacedLine
 
 _BAR_CELLS = 20
 _REFRESH_SECONDS = 0.1
@@ -17,52 +15,34 @@ _ESTIMATE_AFTER = 1.0  # seconds: an earlier estimate of the time left would jum
 
 
 class TransferLine:
-    """One line on stderr, which each call replaces."""
+    """The line of one sync."""
 
     def __init__(
         self, stderr: TextIO, columns: int, *, unicode: bool = True, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._stderr = unwrap_stream(stderr)
-        self._columns = columns
-        self._on = stderr.isatty()
+        self._line = ReplacedLine(stderr, columns)
         self._cells = ("█", "░") if unicode else ("#", "-")
         self._clock = clock
-        self._text = ""
         self._shown_at = 0.0
         self._began_at: float | None = None
 
     def show_step(self, text: str) -> None:
         """Show a step whose length is not known."""
-        self._show_text(f"{text} …")
+        self._line.show(f"{text} …")
 
     def show_transfer(self, done: int, total: int, hosts: str) -> None:
         """Show how many of the bytes have arrived, at most ten times a second."""
         now = self._clock()
         if self._began_at is None:
             self._began_at = now
-        if not self._on or not total or (now - self._shown_at < _REFRESH_SECONDS and done < total):
+        if not self._line.is_on or not total or (now - self._shown_at < _REFRESH_SECONDS and done < total):
             return
         self._shown_at = now
-        self._show_text(format_transfer(done, total, hosts, now - self._began_at, self._cells))
+        self._line.show(format_transfer(done, total, hosts, now - self._began_at, self._cells))
 
     def clear(self) -> None:
         """Remove the line."""
-        if self._text:
-            self._text = ""
-            self._write("\r\x1b[K")
-
-    def _show_text(self, text: str) -> None:
-        text = cut_text(text, self._columns - 1)
-        if self._on and text != self._text:
-            self._text = text
-            self._write(f"\r\x1b[K{sanitize_line(text, colour=False)}")
-
-    def _write(self, text: str) -> None:
-        try:
-            self._stderr.write(text)
-            self._stderr.flush()
-        except (OSError, ValueError):
-            self._on = False  # the terminal closed
+        self._line.clear()
 
 
 def format_transfer(done: int, total: int, hosts: str, seconds: float, cells: tuple[str, str] = ("█", "░")) -> str:

@@ -7,9 +7,7 @@ from typing import TextIO
 from fanout.model.events import ConnectFailed, Disconnected, Event, HostLost, Refused
 from fanout.model.hosts import fold_names
 from fanout.model.state import RunState
-from fanout.text.sanitize import sanitize_line
-from fanout.text.table import cut_text
-from fanout.ui.safe_writer import unwrap_stream
+from fanout.ui.replaced_line import ReplacedLine
 
 SHOWN_AFTER = 1.0  # seconds: most commands have ended by then
 
@@ -23,34 +21,20 @@ class WaitingLine:
     broken = False
 
     def __init__(self, stderr: TextIO, columns: int, *, shown: bool = True) -> None:
-        self._stderr = unwrap_stream(stderr)
-        self._columns = columns
-        self._on = shown and stderr.isatty()
-        self._text = ""
+        self._line = ReplacedLine(stderr, columns)
+        self._shown = shown
 
     def __call__(self, event: Event, state: RunState) -> None:
         if isinstance(event, (ConnectFailed, Refused, HostLost, Disconnected)):
             self.clear()
-        elif self._on and state.now - state.began_at >= SHOWN_AFTER:
-            self._show_text(cut_text(describe_waiting(state), self._columns - 1))
+        elif self._shown and self._line.is_on and state.now - state.began_at >= SHOWN_AFTER:
+            text = describe_waiting(state)
+            if text:
+                self._line.show(text)
 
     def clear(self) -> None:
         """Remove the line."""
-        if self._text:
-            self._text = ""
-            self._write("\r\x1b[K")
-
-    def _show_text(self, text: str) -> None:
-        if text and text != self._text:
-            self._text = text
-            self._write(f"\r\x1b[K{sanitize_line(text, colour=False)}")
-
-    def _write(self, text: str) -> None:
-        try:
-            self._stderr.write(text)
-            self._stderr.flush()
-        except (OSError, ValueError):
-            self._on = False  # the terminal closed
+        self._line.clear()
 
 
 def describe_waiting(state: RunState) -> str:
