@@ -136,6 +136,13 @@ def find_mount(path: str) -> dict[str, str]:
     return best
 
 
+def list_mount_points() -> list[str]:
+    """Return all mount points. The kernel escapes spaces and some other bytes as octal numbers."""
+    with open("/proc/self/mountinfo", "rb") as table:
+        fields = [line.split(b" ")[4] for line in table]
+    return [os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda m: bytes([int(m.group(1), 8)]), field)) for field in fields]
+
+
 def measure_space(args: dict[str, Any]) -> dict[str, Any]:
     """Return free bytes and inodes where a run writes: the named directories, /tmp, the home directory, /dev/shm."""
     places = dict(args.get("space", {}))

@@ -12,7 +12,6 @@ import os
 import stat
 
 from ..spawn import LIBC
-from .probe_tools import read_start
 
 NO_SUID, NO_DEV = 2, 4
 _BIND, _RECURSIVE = 4096, 16384
@@ -111,11 +110,6 @@ def bind_descriptor(descriptor: int, path: str) -> None:
         mount_at("/proc/self/fd/%d" % descriptor, path, flags=_BIND | _RECURSIVE)
     except OSError:
         pass
-
-
-def list_mount_points() -> list[str]:
-    lines = read_start("/proc/self/mountinfo", 1 << 20).splitlines()
-    return [line.split()[4].replace("\\040", " ") for line in lines]
 
 
 def _copy_file(entry: int, seen: os.stat_result, target: str) -> bool:

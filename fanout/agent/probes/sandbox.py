@@ -19,6 +19,7 @@ import struct
 
 from ..spawn import LIBC, PR_SET_PDEATHSIG
 from . import overlays
+from .files import list_mount_points
 from .probe_tools import FactUnavailable, read_or_empty
 
 TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
@@ -86,7 +87,7 @@ def _set_up_mounts(writable: list[str]) -> None:
     places = {os.path.realpath(path) for path in (*writable, "/tmp", "/var/tmp") if os.path.isdir(path)} - {"/"}
     outer = sorted(path for path in places if not any(path.startswith(other + "/") for other in places))
     opened = {path: os.open(path, os.O_PATH) for path in outer}
-    points = overlays.list_mount_points()
+    points = list_mount_points()
     try:
         overlays.mount_at("", "/", flags=_RECURSIVE | _PRIVATE)
         _make_read_only()

@@ -7,6 +7,7 @@ import pwd
 import re
 
 from .. import prepare, state_dir
+from .files import list_mount_points
 from .probe_tools import FactUnavailable
 from .runs import has_live_keeper
 
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 STATE = ".fanout-sync"  # the directory of the manifest and the lock; the prefix of all other names of a sync
-#: A file that a sync creates beside its target, or to find shared directories.
-TEMPORARY = re.compile(r"\.fanout-sync-[0-9a-f]{16}(-[0-9]+)?")
+TOKEN = re.compile(re.escape(STATE) + "-[0-9a-f]{16}")  # a file that finds shared directories
+TEMPORARY = re.compile(TOKEN.pattern + "-[0-9]+")  # a file that arrives, beside its target
 LINK = 2  # kind of a row of the manifest; the others are files
 _MOST_PATH = 4096
 
@@ -74,7 +75,7 @@ def resolve_target(path: str) -> str:
     for home in _list_homes():
         if is_inside(home, real):
             raise FactUnavailable("%s is or contains the home directory %s: use a directory in it" % (real, home))
-    refuse_mount_point(real, _list_mount_points())
+    refuse_mount_point(real, list_mount_points())
     return real
 
 
@@ -108,7 +109,7 @@ def split_path(path: Any) -> list[str]:
     """Return the names of a path of the manifest. Raises FactUnavailable for one that could leave the directory."""
     names = path.split("/") if isinstance(path, str) and len(path) <= _MOST_PATH else []
     wrong = not names or "\0" in path or any(name in ("", ".", "..", ".git") for name in names)
-    if wrong or names[0] == STATE or TEMPORARY.fullmatch(names[-1]):
+    if wrong or names[0] == STATE or TOKEN.fullmatch(names[-1]) or TEMPORARY.fullmatch(names[-1]):
         raise FactUnavailable("a sync never writes to the path %r" % (path,))
     return [str(name) for name in names]
 
@@ -142,10 +143,3 @@ def _list_homes() -> list[str]:
     except KeyError:
         pass  # in a container, the user id may have no entry
     return [os.path.realpath(home) for home in homes if os.path.isabs(home)]
-
-
-def _list_mount_points() -> list[str]:
-    """Return all mount points. The kernel escapes spaces and some other bytes as octal numbers."""
-    with open("/proc/self/mountinfo", "rb") as table:
-        fields = [line.split(b" ")[4] for line in table]
-    return [os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda m: bytes([int(m.group(1), 8)]), field)) for field in fields]

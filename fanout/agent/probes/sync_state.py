@@ -9,14 +9,13 @@ import errno
 import fcntl
 import json
 import os
-import re
 import secrets
 import time
 
 from .files import find_mount
 from .probe_tools import FactUnavailable
 from .shared_dir import LOCAL_FILE_SYSTEMS
-from .sync_paths import STATE, split_path
+from .sync_paths import STATE, TOKEN, split_path
 from .sync_tree import BlockedPath, SyncTree
 
 TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 VERSION = 1
 _LARGEST_MANIFEST = 256 << 20
-_TOKEN = re.compile(r"\.fanout-sync-[0-9a-f]{16}")
 _STALE_SECONDS = 3600.0  # no sync needs its token for as long
 _WAIT_SECONDS = 3.0  # for a token on a network file system, which may cache a directory
 _NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
@@ -50,7 +48,7 @@ def delete_token(top: str, name: str) -> None:
 def _delete_stale_tokens(top: str) -> None:
     """Delete the tokens of hosts that lost power: empty files of this user with such a name."""
     for name in os.listdir(top):
-        if _TOKEN.fullmatch(name):
+        if TOKEN.fullmatch(name):
             seen = os.lstat(os.path.join(top, name))
             if not seen.st_size and seen.st_uid == os.geteuid() and time.time() - seen.st_mtime > _STALE_SECONDS:
                 delete_token(top, name)

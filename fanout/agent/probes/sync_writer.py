@@ -12,7 +12,7 @@ import secrets
 import stat
 
 from .probe_tools import FactUnavailable
-from .sync_paths import TEMPORARY, split_path
+from .sync_paths import STATE, TEMPORARY, split_path
 from .sync_tree import DIGEST_BYTES, EXECUTABLE, BlockedPath, SyncTree
 
 TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
@@ -35,13 +35,17 @@ class SyncWriter:
 
     def begin_file(self, index: int) -> None:
         """Create the temporary file of a row."""
-        names = split_path(self._rows[index][0])
-        folder = self._tree.open_directory(names[:-1], create=True)
-        temporary = ".fanout-sync-%s-%d" % (self._nonce, index)
+        names, temporary, folder = self._prepare_file(index)
         mode = 0o777 if self._rows[index][1] == EXECUTABLE else 0o666
         descriptor = os.open(temporary, _CREATE, mode, dir_fd=folder)
         self._staged[index] = (names, temporary)
         self._open = (index, descriptor, hashlib.blake2b(digest_size=DIGEST_BYTES))
+
+    def _prepare_file(self, index: int) -> tuple[list[str], str, int]:
+        """Return the path of a row, its temporary name, and a descriptor of its directory, which is created if needed."""
+        names = split_path(self._rows[index][0])
+        folder = self._tree.open_directory(names[:-1], create=True)
+        return names, "%s-%s-%d" % (STATE, self._nonce, index), folder
 
     def add_bytes(self, data: bytes) -> None:
         """Append bytes to the file that arrives now."""
@@ -67,9 +71,7 @@ class SyncWriter:
 
     def add_link(self, index: int) -> None:
         """Create the link of a row under its temporary name."""
-        names = split_path(self._rows[index][0])
-        folder = self._tree.open_directory(names[:-1], create=True)
-        temporary = ".fanout-sync-%s-%d" % (self._nonce, index)
+        names, temporary, folder = self._prepare_file(index)
         os.symlink(self._rows[index][3], temporary, dir_fd=folder)
         self._staged[index] = (names, temporary)
 
@@ -140,7 +142,7 @@ def delete_stale_temporaries(tree: SyncTree, names: list[str], entries: list[tup
     """Delete the temporary files that a killed sync left in this directory. The caller holds the lock of the target."""
     folder = tree.open_directory(names)
     for name, is_directory in entries:
-        if TEMPORARY.fullmatch(name) and "-" in name[len(".fanout-sync-") :] and not is_directory:
+        if TEMPORARY.fullmatch(name) and not is_directory:
             seen = os.lstat(name, dir_fd=folder)
             if seen.st_uid == os.geteuid() and (stat.S_ISREG(seen.st_mode) or stat.S_ISLNK(seen.st_mode)):
                 os.unlink(name, dir_fd=folder)
