@@ -8,8 +8,7 @@ The kernel releases the lock when the process ends. If a background wait ends wi
 
 from __future__ import annotations
 
-import fcntl
-import json
+import contextlib
 import os
 import re
 import select
@@ -20,8 +19,10 @@ from typing import Any
 
 from fanout.model import schema
 from fanout.model.errors import LauncherError
+from fanout.record import writer_lock
+from fanout.record.ownership import RUN_ID
 
-NAME = re.compile(r"(\d{8}-\d{6}-[0-9a-f]{4,32})\.waiting")
+NAME = re.compile(rf"{RUN_ID.pattern}\.waiting")
 KEPT_SECONDS = 7 * 86400.0  # of the file of a wait that has ended
 _LONGEST = 1 << 20
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -67,17 +68,13 @@ class WaitingRecord:
             raise LauncherError(
                 f"cannot write {self.path}: {error.strerror}", hint="choose another directory with --log-dir DIR"
             ) from None
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        writer_lock.lock_file(self._descriptor)  # it is new, so only readers have it for an instant
         self.update()
 
     def update(self, **changes: Any) -> None:
         """Write the changed fields."""
         self._waiting = replace(self._waiting, **changes)
-        try:
-            os.ftruncate(self._descriptor, 0)
-            os.pwrite(self._descriptor, json.dumps(asdict(self._waiting)).encode(), 0)
-        except OSError:
-            return
+        writer_lock.write_entry(self._descriptor, asdict(self._waiting))
 
     def move_log(self, path: str) -> None:
         """Move the output so far to ``path``, a file in the record of the run that starts."""
@@ -89,11 +86,7 @@ class WaitingRecord:
     def close(self, *, keep: bool) -> None:
         """End the wait: delete the file of a run that starts or that the user ended, or keep it with its reason."""
         if not keep:
-            for path in (self.path, self.log):
-                try:
-                    os.unlink(path)
-                except OSError:
-                    continue
+            _delete_files(self.path)
         os.close(self._descriptor)
 
 
@@ -114,11 +107,14 @@ def remove_old_waits(root: str, now: float) -> None:
     """Delete the files of waits that have ended long ago, or whose process was killed."""
     for waiting in _iter_waiting(root):
         if not waiting.is_alive and now - max(waiting.ended, waiting.since) > KEPT_SECONDS:
-            for path in (waiting.path, f"{waiting.path}.log"):
-                try:
-                    os.unlink(path)
-                except OSError:
-                    continue
+            _delete_files(waiting.path)
+
+
+def _delete_files(path: str) -> None:
+    """Delete the file of a wait, and the output of its background."""
+    for each in (path, f"{path}.log"):
+        with contextlib.suppress(OSError):
+            os.unlink(each)
 
 
 def _iter_waiting(root: str) -> Iterator[WaitingRun]:
@@ -143,19 +139,11 @@ def _read_waiting(path: str) -> WaitingRun | None:
             return None
         value = schema.parse_json(os.pread(descriptor, _LONGEST, 0), schema.schema_of(WaitingRun))
         known = WaitingRun(**{**value, "hosts": tuple(value["hosts"])})
-        return replace(known, is_alive=_is_locked(descriptor), path=path)
+        return replace(known, is_alive=writer_lock.is_locked(descriptor), path=path)
     except (OSError, ValueError, TypeError):
         return None
     finally:
         os.close(descriptor)
-
-
-def _is_locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return False
-    except OSError:
-        return True
 
 
 def wait_for_wait_end(waiting: WaitingRun, seconds: float) -> bool:

@@ -11,6 +11,7 @@ import json
 import os
 import select
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from fanout.model import schema
 
@@ -43,11 +44,7 @@ class RecordLock:
 
     def write_owner(self, holder: LockOwner) -> None:
         """Write the owner into the file. If the disk is full, the text is lost but the lock remains."""
-        try:
-            os.ftruncate(self._descriptor, 0)
-            os.pwrite(self._descriptor, json.dumps(asdict(holder)).encode(), 0)
-        except OSError:
-            return
+        write_entry(self._descriptor, asdict(holder))
 
     def release_lock(self) -> None:
         os.close(self._descriptor)
@@ -56,12 +53,8 @@ class RecordLock:
 def acquire_lock(directory: str, holder: LockOwner) -> RecordLock | None:
     """Lock the record for writing. Return None if another process has the lock."""
     descriptor = os.open(os.path.join(directory, FILE), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    for _ in range(_TRIES):
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return RecordLock(descriptor, holder)
-        except OSError:
-            select.select([], [], [], 0.005)
+    if lock_file(descriptor):
+        return RecordLock(descriptor, holder)
     os.close(descriptor)
     return None
 
@@ -73,12 +66,38 @@ def read_owner(directory: str) -> LockOwner | None:
     except OSError:
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return None
-    except OSError:
-        return _parse_owner(descriptor)
+        return _parse_owner(descriptor) if is_locked(descriptor) else None
     finally:
         os.close(descriptor)
+
+
+def lock_file(descriptor: int) -> bool:
+    """Lock an open file until its descriptor is closed; return False if another process keeps the lock."""
+    for _ in range(_TRIES):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            select.select([], [], [], 0.005)
+    return False
+
+
+def is_locked(descriptor: int) -> bool:
+    """Return whether another process has locked the file; if none has, this one has a shared lock now."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except OSError:
+        return True
+
+
+def write_entry(descriptor: int, entry: dict[str, Any]) -> None:
+    """Replace the content of a locked file. A disk that is full loses the text."""
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(entry).encode(), 0)
+    except OSError:
+        return
 
 
 def _parse_owner(descriptor: int) -> LockOwner:
