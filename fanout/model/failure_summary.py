@@ -11,7 +11,7 @@ class FailureSummary:
     """The first cause in one sentence, with its quotation and the texts that help the user.
 
     ``sentence`` is "" if the first cause is undetermined. ``error`` is the line of ``quote`` that names the exception, ""
-    without a traceback.
+    without a traceback. ``victims``: host that only lost a peer -> how; "" if its ranks differ.
     """
 
     sentence: str
@@ -23,7 +23,5 @@ class FailureSummary:
     confidence: str = ""  # why the cause is not certain; "" if it is
     stands: tuple[str, ...] = ()  # where the ranks are
     hosts: tuple[str, ...] = ()  # unusual facts about the hosts
-    victims: Mapping[str, str] = field(
-        default_factory=dict
-    )  # host that only lost a peer -> how; "" if its ranks differ
+    victims: Mapping[str, str] = field(default_factory=dict)
     advice: tuple[str, ...] = ()

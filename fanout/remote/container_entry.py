@@ -23,6 +23,12 @@ from fanout.model.hosts import Host
 ContainerState: TypeAlias = Literal["running", "paused", "exited", "created", "missing", "unknown"]
 NO_ENGINE = 127
 STATE_LINE = "fanout-container"  # first word of the line on stderr: then the engine and the state
+STATE_TEXTS = {
+    "paused": "it is paused",
+    "exited": "it is not running",
+    "created": "it was never started",
+    "missing": "there is no such container",
+}
 
 #: Arguments: the container, the engines, the command in base64, and "state" if the line on stderr is wanted.
 _ENTER = (
@@ -112,11 +118,3 @@ def build_container_loss(host: Host, error: ContainerGone, at: float) -> HostLos
     """Return the loss of a host during a run whose container does not run any more."""
     reason: LossReason = "container-ended" if error.is_empty else "container-missing"
     return HostLost(at=at, host=host.name, why=str(error), reason=reason)
-
-
-STATE_TEXTS = {
-    "paused": "it is paused",
-    "exited": "it is not running",
-    "created": "it was never started",
-    "missing": "there is no such container",
-}

@@ -1,7 +1,8 @@
 """Sync question: the host's side of ``fanout sync``. It compares its directory with a manifest, and receives files.
 
 The question has an input. The launcher sends records, and the host answers after each step: ready, shared, compared,
-received (again and again), done. A host that does not write answers with left after shared. The end of the input ends the question: then the host deletes what has arrived so far.
+received (again and again), done. A host that does not write answers with left after shared. The end of the input ends
+the question: then the host deletes what has arrived so far.
 """
 
 from __future__ import annotations

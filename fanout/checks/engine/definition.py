@@ -37,7 +37,8 @@ class CheckRequest:
     ``hosts`` are in rank order and include those in ``unreached``. ``connected_addresses`` has the numeric address at
     which ssh reached each host (absent: a local host, or a jump host in between). ``task`` is the path of the task's file,
     "" if there is none; ``module`` is the module of ``-m MODULE``. ``config_values`` is the parsed config, or None.
-    ``imports`` are the task's top-level modules, ``members`` the names that it imports from modules (``MODULE:NAME``). A module in ``unsure`` may be on a path that only the task adds.
+    ``imports`` are the task's top-level modules, ``members`` the names that it imports from modules (``MODULE:NAME``).
+    A module in ``unsure`` may be on a path that only the task adds.
     ``own`` maps modules of the project to their paths on this machine. ``env`` is what the run exports to all hosts.
     ``venv_sure`` is False if the user did not name the environment, so that a host may lack it. ``attached`` is False
     for a detached run. ``only`` and ``skip`` hold names of checks or groups. ``deep`` selects the checks that need torch.
