@@ -13,6 +13,7 @@ from typing import Literal
 from fanout.diagnose.flight_dumps import FlightDump
 from fanout.diagnose.last_lines import StreamTail
 from fanout.diagnose.signatures import Kind, Role
+from fanout.model.boots import find_restart
 from fanout.model.events import ExitReason
 
 
@@ -132,9 +133,9 @@ class Disconnection:
 
 
 def describe_new_boot(before: str, now: str) -> str:
-    """Return what two boot ids of one host show: a reboot, or a restart of its container (``read_boot_id``)."""
-    is_same_kernel = before.split(" ")[0] == now.split(" ")[0]
-    return "had its container restarted during the run" if is_same_kernel else "was rebooted during the run"
+    """Return what two boot ids of one host show: a reboot, or a restart of its container."""
+    is_container = find_restart(before, now) == "container"
+    return "had its container restarted during the run" if is_container else "was rebooted during the run"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

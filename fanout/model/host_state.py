@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fanout.model.actions import Inspect, Stop
+from fanout.model.boots import Restart
 from fanout.model.events import BackgroundEnd, BackgroundFound, CleanedUp, Exited, LossReason
 from fanout.model.host_phases import Phase
 from fanout.model.host_save import HostSave
@@ -37,7 +38,7 @@ class HostState:
     disconnect_reason: str = ""
     no_message_since: float | None = None  # when the connection broke, if the agent has sent only its hello since
     hello: Mapping[str, Any] = field(default_factory=dict)
-    rebooted: bool = False  # the machine reconnected with another boot id, so no earlier process exists
+    restarted: Restart | None = None  # it reconnected with another boot id, so no earlier process exists
     login_output: bytes = b""
     trouble: HostFailure | None = None
     pid: int | None = None

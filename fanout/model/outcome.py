@@ -189,7 +189,7 @@ def _host_outcome(host: HostState) -> HostOutcome:
         left = len(host.cleaned_up.left)
     elif host.go_at is None:
         left = 0  # nothing was started there
-    elif host.rebooted and host.phase is Phase.LOST and not host.exit:
+    elif host.restarted and host.phase is Phase.LOST and not host.exit:
         left = 0  # nothing outlives a reboot
     elif host.has_empty_container:
         left = 0

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from fanout.model.actions import Abandon, Action, Go, Inspect, Kill, Prepare, Release, Save, Stop
+from fanout.model.boots import Restart, find_restart
 from fanout.model.events import (
     ActionSent,
     Answered,
@@ -219,7 +220,7 @@ def _changes_of_connection(host: HostState, event: _ConnectionEvent) -> dict[str
             return {"attempt": event.attempt, "connecting_at": event.at}
         case Connected():
             return {"connected": True, "connected_at": event.at, "took": event.took, "hello": event.hello, "disconnected_at": None,
-                    "last_message_at": event.at, "rebooted": host.rebooted or _is_rebooted(host.hello, event.hello)}  # fmt: skip
+                    "last_message_at": event.at, "restarted": host.restarted or _find_restart(host.hello, event.hello)}  # fmt: skip
         case Disconnected():
             return {"connected": False, "disconnected_at": host.disconnected_at or event.at, "disconnect_reason": event.why,
                     "no_message_since": host.no_message_since or event.at,
@@ -271,10 +272,11 @@ def _changes_of_notice(
             return {"saving": host.saving.apply_event(event)}
 
 
-def _is_rebooted(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Return whether the hellos of two connections show a reboot. One name may lead to several machines."""
-    booted, same = before.get("boot_id"), before.get("hostname") == now.get("hostname")
-    return bool(same and booted and now.get("boot_id") and booted != now["boot_id"])
+def _find_restart(before: Mapping[str, Any], now: Mapping[str, Any]) -> Restart | None:
+    """Return what the hellos of two connections show. One name may lead to several machines, so their names must agree."""
+    if before.get("hostname") != now.get("hostname"):
+        return None
+    return find_restart(str(before.get("boot_id", "")), str(now.get("boot_id", "")))
 
 
 _SENT_AT_FIELD: Mapping[type[Action], str] = {

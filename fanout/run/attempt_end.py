@@ -59,8 +59,8 @@ def build_attempt_end(
         host=cause.host if cause is not None else first,
         accused=(cause.hosts or ((cause.host,) if cause.host else ())) if cause is not None else (),
         code=_choose_code(_get_code(hosts.get(first or "")), cause),
-        lost=tuple(name for name in gone if not state.hosts[name].rebooted),
-        rebooted=tuple(host.name for host in state.all_hosts if host.rebooted),
+        lost=tuple(name for name in gone if not state.hosts[name].restarted),
+        rebooted=tuple(host.name for host in state.all_hosts if host.restarted),
         unclean=tuple(name for name, host in hosts.items() if host.left),
         steps=StepRange(first=steps.first, last=steps.last)
         if steps.first is not None and steps.last is not None

@@ -12,6 +12,7 @@ from dataclasses import replace
 from types import TracebackType
 
 from fanout.model.actions import Action
+from fanout.model.boots import find_restart
 from fanout.model.events import Tick
 from fanout.model.hosts import fold_names
 from fanout.model.state import HostState, Phase
@@ -78,9 +79,8 @@ class FenceWatch:
         """Return whether nothing of the attempt is left on the host: it verified that, or it has rebooted."""
         if host.cleaned_up is not None:
             return not host.cleaned_up.left and host.phase is Phase.RELEASED
-        before = self._launch.session.state.hosts[host.name].hello.get("boot_id")
-        now = host.hello.get("boot_id")
-        return bool(before and now and before != now)
+        before = self._launch.session.state.hosts[host.name].hello
+        return find_restart(str(before.get("boot_id", "")), str(host.hello.get("boot_id", ""))) is not None
 
     def _report(self, names: Sequence[str]) -> None:
         if names:

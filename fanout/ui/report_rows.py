@@ -201,7 +201,7 @@ def _describe_proof(state: RunState, outcome: RunOutcome) -> str:
         return "train.sh was not started on any host"
     proofs: dict[str, list[str]] = {}
     for host in (state.hosts[each.host] for each in outcome.hosts):
-        if host.cleaned_up is None and (host.rebooted or host.has_empty_container):
+        if host.cleaned_up is None and (host.restarted or host.has_empty_container):
             proofs.setdefault(_describe_restart(host), []).append(host.name)
     number = len(outcome.hosts) - sum(map(len, proofs.values()))
     if proofs:
@@ -214,7 +214,7 @@ def _describe_restart(host: HostState) -> str:
     """Return why nothing outlived on a host that did not report it, with a place for the names of such hosts."""
     if host.has_empty_container:
         return "the container on {hosts} has ended"
-    return "the container on {hosts} was restarted" if host.hello.get("engine") else "{hosts} rebooted"
+    return "the container on {hosts} was restarted" if host.restarted == "container" else "{hosts} rebooted"
 
 
 def find_unverified(outcome: RunOutcome) -> list[str]:

@@ -82,6 +82,8 @@ def test_a_link_that_is_cut_leaves_whole_old_files_and_the_next_sync_completes(p
     again = project.run_fanout("sync", "hosts.txt")
     assert again.code == 0, again.all
     assert list_own_files(lab4["h2"]) == list_own_files(lab4["h1"])
+    # TCP waits longer after each try: the end of the launcher's side reaches the cut login late
+    ns.wait_until(lambda: not list_processes(lab4["h2"], "sshd: lab@"), 90.0, "the end of the login that was cut")
 
 
 def test_a_directory_with_a_live_run_is_refused(project: Project, lab4: Lab) -> None:

@@ -49,6 +49,6 @@ def test_a_reboot_is_the_cause_and_leaves_nothing_to_look_for(project: Project, 
     done = run.wait_for_end(timeout=90.0)
     assert done.code == 255, done.all
     assert re.search(r"━━━ FAILED after .*: h2 .*rebooted", done.err), done.all
-    assert "left behind  nothing: h2 rebooted; verified on the others" in done.err
+    assert "left behind  nothing: h2 rebooted; verified on the others" in done.err, done.all
     assert "fanout stop" not in done.err
     ns.wait_until(lambda: not list_processes(lab4.launcher, "fanout.run.guardian"), 30.0, "the guardian is done")

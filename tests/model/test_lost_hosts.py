@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import pytest
+
 from fanout.model import outcome
 from fanout.model.actions import Abandon, Go, Prepare
 from fanout.model.events import (
@@ -114,3 +116,25 @@ def test_a_keeper_that_died_with_its_host_is_the_cause_too() -> None:
         world = apply_event(world, event)
     assert (outcome.outcome_of(world).exit_code, outcome.outcome_of(world).first) == (255, "a")
     assert "the keeper on the host died" in outcome.outcome_of(world).headline
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "restarted"),
+    [
+        ({"boot_id": "k1"}, {"boot_id": "k2"}, "host"),
+        ({"boot_id": "k1 500"}, {"boot_id": "k1 900"}, "container"),
+        ({"boot_id": "k1 500"}, {"boot_id": "k2 100"}, "host"),
+        ({"boot_id": "k1"}, {"boot_id": "k1"}, None),
+        ({"boot_id": "k1"}, {}, None),
+        ({"boot_id": "k1"}, {"boot_id": "k2", "hostname": "other"}, None),
+    ],
+)
+def test_two_boot_ids_show_what_was_restarted(
+    before: dict[str, str], now: dict[str, str], restarted: str | None
+) -> None:
+    """The file of an engine on the host proves nothing: it is also on hosts that once were a container's image."""
+    seen = {"hostname": "a", "engine": "docker"}
+    world = apply_event(both_run(), Connected(at=21.0, host="a", attempt=1, took=0.1, hello={**seen, **before}))
+    world = apply_event(world, Disconnected(at=22.0, host="a", why="the connection was closed"))
+    world = apply_event(world, Connected(at=51.0, host="a", attempt=2, took=0.1, hello={**seen, **now}))
+    assert world.hosts["a"].restarted == restarted
