@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from tests.lab import ns
-from tests.lab.drive import HERE, Project
+from tests.lab.drive import HERE, Project, list_processes
 from tests.lab.lab import Lab
 from tests.lab.node import Node
 from tests.lab.specs import USER
