@@ -33,6 +33,11 @@ _CONNECTION = re.compile(
 #: Signatures that state the end of a helper process; the connection to it failed before.
 _HELPER_ENDS = ("loader-killed", "loader-shm")
 _HELPERS = re.compile(r"(?:^|/)(?:multiprocessing|concurrent/futures)/")
+#: Code whose connections lead only to processes that the rank started on its host: pipes and local sockets.
+_LOCAL_HELPERS = re.compile(
+    r"(?:^|/)(?:torch/utils/data/|multiprocessing/(?:queues|pool|reductions|resource_sharer)\.py|concurrent/futures/process\.py)"
+)
+_PIPES = re.compile(r"(?:^|/)(?<!elastic/)multiprocessing/\w+\.py$")
 _AGENT = "torch/distributed/elastic/"  # torchrun's own code
 #: Exceptions that programs expect and handle: a look-up that fails, an optional package or file.
 _EXPECTED = re.compile(
@@ -71,6 +76,13 @@ class ChainedException:
     def is_of_helper(self) -> bool:
         """Return whether Python raised it on a connection to a helper process of the rank."""
         return any(_HELPERS.search(path) for path, _ in self.frames)
+
+    @property
+    def is_lost_helper(self) -> bool:
+        """Return whether the rank lost the connection to a process that it had started on its own host."""
+        if not self.frames or not _PIPES.search(self.frames[-1][0]) or not _CONNECTION.match(self.text):
+            return False  # a data set may itself read from a server
+        return any(_LOCAL_HELPERS.search(path) for path, _ in self.frames)
 
     @property
     def is_exit_barrier(self) -> bool:
@@ -118,11 +130,17 @@ def assess_chain(seen: LogMatch, lines: Sequence[str], book: SignatureSet) -> Lo
         if seen.role != "root" or assessed.role not in ("victim", "either"):
             continue
         return assessed if _EXPECTED.match(seen.text) else replace(seen, followed=True)
+    if counts.is_lost_helper and seen.signature in (GENERIC, "peer-trouble"):
+        return replace(
+            seen, signature="helper-lost", role="either", kind="end", says=_LOST_HELPER, advice=_LOOK_AT_HELPER
+        )
     if seen.signature == GENERIC and seen.role == "root" and counts.is_communication:
         return replace(seen, role="either", advice=_ADVICE)
     return seen
 
 
+_LOST_HELPER = "lost the connection to a process that it had started on its host, such as a data loader worker"
+_LOOK_AT_HELPER = "dmesg -T | grep -i 'killed process'; use num_workers=0 to see an error of the worker itself"
 _ADVICE = (
     "a library of communication raised it: this rank may be the first to fail, or the first to notice another failure"
 )

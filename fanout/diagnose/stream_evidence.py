@@ -11,6 +11,7 @@ from fanout.diagnose.evidence import LogMatch
 from fanout.diagnose.exception_chain import assess_chain
 from fanout.diagnose.last_lines import StreamTail, TailBuffer
 from fanout.diagnose.signatures import (
+    ABORTS,
     DETAILED,
     GENERIC,
     REPEATS,
@@ -150,6 +151,8 @@ def read_message_line(where: StreamState, who: RankKey, found: SignatureMatch | 
         seen.block.lines.append(text)
     if found is None or found[0].role == "noise" or found[0].kind in ("kernel", "stated"):
         return False
+    if found[0].id in ABORTS and seen.sighting.signature in DETAILED:
+        return False  # the shell reports the abort that follows every uncaught C++ exception
     quoted = repeats and rank_prefix.is_exception(text)  # Ray prints the error of the task below its own
     if (repeats or found[0].id in WEAK) and not quoted:
         return True

@@ -93,7 +93,7 @@ FAILURE_CLASSES = (
         "cpp-library-exception native-assertion nccl-segfault shell-crashed shell-aborted systemd-unit-killed "
         "container-crashed python-died-of-signal spawned-process-killed composer-rank-killed lightning-child-killed "
         "deepspeed-killed mpi-rank-signal mpi-signal-handler mpi-rank-aborted hydra-signal hydra-termination "
-        "slurm-task-signal ray-worker-died",
+        "slurm-task-signal ray-worker-died helper-lost",
         "restart",
         "a crash comes from a memory fault or a bug; a second one on the same host points to the host",
         limit=2,

@@ -198,3 +198,24 @@ def test_warnings_do_not_displace_the_exception_that_ended_the_process(tmp_path:
     error = "torch.distributed.DistNetworkError: The client socket has failed to connect to any network address of (n9, 29500)."
     verdict = diagnose(tmp_path, 5 * text + trace(error))
     assert verdict["cause"]["line"] == error
+
+
+LOADER = "/opt/v/lib/python3.11/site-packages/torch/utils/data/dataloader.py"
+POOL = "/opt/python/lib/python3.11/multiprocessing/pool.py"
+PIPE = "/opt/python/lib/python3.11/multiprocessing/connection.py"
+
+
+@pytest.mark.parametrize(
+    ("paths", "found"),
+    [
+        ((LOADER, PIPE), ("helper-lost", "medium")),
+        ((POOL, PIPE), ("helper-lost", "medium")),
+        ((PIPE,), ("peer-trouble", "low")),
+        ((LOADER, "/app/bucket.py", "/opt/python/lib/python3.11/socket.py"), ("peer-trouble", "low")),
+    ],
+)
+def test_the_connection_to_a_process_of_the_rank_is_no_connection_to_a_peer(
+    paths: tuple[str, ...], found: tuple[str, str], tmp_path: Path
+) -> None:
+    verdict = diagnose(tmp_path, trace("ConnectionResetError: [Errno 104] Connection reset by peer", *paths))
+    assert (verdict["cause"]["signature"], verdict["confidence"]) == found

@@ -151,6 +151,8 @@ FILE_NAMES: dict[str, tuple[str, int | None, int | None]] = {
     "gpu1.lab.example.com.log": ("gpu1.lab.example.com", None, None),
     "llama-worker-0.log": ("llama-worker-0", None, None),
     "worker_0.log": ("worker_0", None, None),
+    "llama-worker-0.describe.txt": ("llama-worker-0", None, None),
+    "llama-worker-0.previous.log": ("llama-worker-0", None, None),
     "pretrain_gpu07_rank12.err": ("gpu07", 12, None),
     "train.o4412": ("train", None, None),
     "train.log": ("train", None, None),

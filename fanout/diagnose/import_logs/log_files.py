@@ -37,7 +37,7 @@ _WORD = re.compile(r"[^._-]+")
 #: Words at the ends of a name that are no part of the host: the content of the file, the program, a scheduler.
 _CONTENT = frozenset(
     "dmesg kern kernel journal journalctl syslog messages train training console nvidia smi bug report log logs out err "
-    "stdout stderr std output error errors torchrun run main nohup slurm lsf pbs sge host".split()
+    "stdout stderr std output error errors torchrun run main nohup slurm lsf pbs sge host describe previous events".split()
 )
 _STREAMS = frozenset(("", "std", "stdout", "stderr", "out", "err"))
 _DATE = re.compile(r"\d{4}[._-]\d{2}[._-]\d{2}(?:[T._-]?\d{2}[._:-]?\d{2}(?:[._:-]?\d{2})?)?|\d{8}T?\d{0,6}Z?")

@@ -86,7 +86,8 @@ RULES = (
     Rule("quiet-host", "absence", absent_hosts.find_quiet_host,
          "one host reported no failure while the ranks of all others timed out or lost a peer"),
     Rule("blamed", "blame", timeouts.find_blamed_host,
-         "some hosts that lost a peer name the address of one host, which names no peer"),
+         "some hosts that lost a peer name the address of one host, which names no peer; if no host is known to have the "
+         "address, the one whose logged steps end first"),
     Rule("first", "either", first_failure.build_level_rule("either"),
          "the earliest error that may be the cause or a consequence"),
     Rule("network", "either", timeouts.find_network_failure,

@@ -144,7 +144,16 @@ def _find_sink(case: RuleContext) -> tuple[str | None, int]:
     if sink in case.evidence.hosts:
         return sink, named[sink]
     others = [host for host in case.evidence.hosts if host not in edges]
-    return (others[0] if len(others) == 1 else sink), named[sink]  # no host is known to have this address
+    behind = _find_host_behind(case)  # no host is known to have this address
+    return (others[0] if len(others) == 1 else behind if behind in others else sink), named[sink]
+
+
+def _find_host_behind(case: RuleContext) -> str | None:
+    """Return the host whose logged steps end before those of all other hosts. It stopped first if ranks step together."""
+    reached = {host: last_lines.find_last_step(case.evidence.tails, host) for host in case.evidence.hosts}
+    steps = [step for step in reached.values() if step is not None]
+    last = [host for host, step in reached.items() if step == min(steps, default=None)]
+    return last[0] if len(last) == 1 and len(steps) == len(reached) > 1 else None
 
 
 def _build_blamed(case: RuleContext, host: str, named: int) -> RuleResult:
@@ -159,6 +168,8 @@ def _build_blamed(case: RuleContext, host: str, named: int) -> RuleResult:
     cause = Cause(signature="blamed", says=says, host=host, hosts=(host,))
     lost_it = f"{named} of the other hosts" if named > 1 else "1 of the other hosts"
     evidence = [f"{lost_it} lost {'their' if named > 1 else 'its'} connection to {host}, which itself names no peer"]
+    if not case.evidence.live and _find_host_behind(case) == host:
+        evidence.append(f"the steps in the log of {host} end before those of all other hosts")
     lost = {seen.rank for seen in case.victim_matches if seen.host == host}
     others = [rank for rank in case.world.ranks.get(host, ()) if rank not in lost]
     if lost and len(others) == 1:  # it ended without an error, or with the beginning of one

@@ -27,7 +27,7 @@ KINDS: dict[str, tuple[str, ...]] = {
         "batch-memory-limit", "systemd-unit-killed", "composer-rank-killed", "lightning-child-killed", "spawned-process-killed",
         "oom-daemon-session", "oom-daemon-unit", "container-killed", "kubernetes-evicted", "ray-memory-monitor", "ray-raylet-oom",
         "shell-killed", "shell-killed-zsh", "python-died-of-signal", "deepspeed-killed", "mpi-rank-signal",
-        "ray-worker-died", "slurm-oom", "kubernetes-oom", "kernel-oom", "oom-daemon", "loader-killed",
+        "ray-worker-died", "slurm-oom", "kubernetes-oom", "kernel-oom", "oom-daemon", "loader-killed", "helper-lost",
     ),
     "crash": (
         "kernel-panic",
