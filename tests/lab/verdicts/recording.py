@@ -134,10 +134,11 @@ def _build_pattern(form: str) -> re.Pattern[str]:
     for line in form.removeprefix("\n").splitlines():
         if _DROPPED.match(line.removeprefix("{m}")):
             continue
-        body = re.escape(line.removeprefix("{m}").replace("{{", "{").replace("}}", "}"))
+        body = re.escape(line.removeprefix("{m}").replace("{{", "\0").replace("}}", "\1"))
         body = re.sub(r"(line\\ )\d+|(\]:)\d+(?=\\\.\\ |:\\ )", lambda found: (found[1] or found[2]) + r"\d+", body)
         for field in re.findall(r"\\\{(\w+)\\\}", body):
             body = body.replace(rf"\{{{field}\}}", rf"(?P<{field}>.+?)", 1)
+        body = body.replace("\0", r"\{").replace("\1", r"\}")
         mark = (
             ""
             if not line.startswith("{m}")
