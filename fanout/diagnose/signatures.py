@@ -73,7 +73,7 @@ DETAILED = frozenset({"cpp-exception", "cpp-library-exception", "fatal-python-er
 #: Faults of a host on which its ranks wait: a cause, if the ranks of the other hosts timed out or lost a peer.
 STALLS = frozenset({"kernel-hung-task", "nfs-silent", "link-down"})
 #: An abort without an error of its own. A watchdog aborts its process after the error of another rank.
-ABORTS = frozenset({"shell-aborted", "fatal-python-abort"})
+ABORTS = frozenset({"shell-aborted", "fatal-python-abort", "deepspeed-aborted"})
 #: Signatures of a stop from outside. After another failure they are its consequence.
 STOPS = frozenset(
     {"torchrun-death-signal", "torchrun-hangup", "torchrun-stop-request", "shell-terminated", "shell-hangup"}

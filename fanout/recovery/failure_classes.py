@@ -93,7 +93,7 @@ FAILURE_CLASSES = (
         "cpp-library-exception native-assertion nccl-segfault shell-crashed shell-aborted systemd-unit-killed "
         "container-crashed python-died-of-signal spawned-process-killed composer-rank-killed lightning-child-killed "
         "deepspeed-killed mpi-rank-signal mpi-signal-handler mpi-rank-aborted hydra-signal hydra-termination "
-        "slurm-task-signal ray-worker-died helper-lost",
+        "slurm-task-signal ray-worker-died helper-lost deepspeed-aborted",
         "restart",
         "a crash comes from a memory fault or a bug; a second one on the same host points to the host",
         limit=2,
@@ -120,7 +120,7 @@ FAILURE_CLASSES = (
     _row(
         "network",
         "network nccl-system-error nccl-connect-failed ib-completion ib-queue-pair ib-event link-down dist-backend "
-        "peer-trouble hccl-operation hccl-transport store-timeout store-refused socket-no-address ssh-no-connection "
+        "peer-trouble hccl-operation hccl-transport store-timeout store-loopback store-refused socket-no-address ssh-no-connection "
         "ssh-hung-up",
         "restart",
         "a network fault without a named host usually passes",
@@ -161,7 +161,7 @@ FAILURE_CLASSES = (
         "environment",
         "no-module no-library no-file no-command no-other-command crlf version-skew undefined-symbol nccl-version "
         "circular-import no-script no-main-module hydra-override tyro-parsing flags-parsing shell-no-file "
-        "shell-not-executable conda-not-ready kubernetes-image ssh-refused ssh-host-key store-no-such-name "
+        "shell-not-executable slurm-no-program conda-not-ready kubernetes-image ssh-refused ssh-host-key store-no-such-name "
         "gloo-no-interface nccl-no-interface ib-memlock hccl-setup",
         "stop",
         "the environment or the command is wrong; if only one host has the fault, another host can work",

@@ -34,7 +34,8 @@ def test_a_sample_matches_its_signature(signature: Signature) -> None:
 GENERAL = {
     "store-waits-for-key": {"store-waits-for-rank", "rendezvous-role-missing"},
     "socket-no-address": {"socket-all-digits"},
-    "deepspeed-return": {"deepspeed-killed", "deepspeed-exit"},
+    "deepspeed-return": {"deepspeed-killed", "deepspeed-exit", "deepspeed-aborted"},
+    "store-timeout": {"store-loopback"},
     "hccl-socket-timeout": {"hccl-notify-timeout"},
     "gloo-mesh": {"gloo-loopback"},
     "nccl-cuda": {"nccl-gpu-memory", "nccl-cuda-stopped"},

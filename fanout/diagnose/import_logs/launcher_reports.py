@@ -82,3 +82,8 @@ def list_srun_tasks(text: str) -> dict[str, str]:
     found = _TASKS.match(text)
     ranges = parse_ranges(found["tasks"]) if found else None
     return {f"task{task}": found["host"] for tasks in ranges or () for task in tasks[:_MOST_TASKS]} if found else {}
+
+
+def is_unnamed_step(text: str) -> bool:
+    """Return whether Slurm's step daemon wrote the line, without the name of its host."""
+    return text.startswith("slurmstepd: error: ")

@@ -13,7 +13,7 @@ from typing import BinaryIO
 from fanout.diagnose.collector import LONGEST_LINE, EvidenceCollector
 from fanout.diagnose.import_logs.compressed_lines import BLOCK, read_lines, read_sample
 from fanout.diagnose.import_logs.json_records import read_json_line
-from fanout.diagnose.import_logs.launcher_reports import LauncherReports, list_srun_tasks
+from fanout.diagnose.import_logs.launcher_reports import LauncherReports, is_unnamed_step, list_srun_tasks
 from fanout.diagnose.import_logs.line_labels import detect_labels, strip_timestamp
 from fanout.diagnose.import_logs.line_times import parse_time
 from fanout.diagnose.import_logs.log_files import LogSource, choose_host_name, is_generic_name, read_host_name
@@ -41,6 +41,7 @@ class LogFile:
         self._split = plan.build if plan is not None else None
         self._own = plan is not None and plan.own_lines
         self.tasks: dict[str, str] = {}  # label of a task -> its host, as srun names it
+        self._step_host = ""  # the only host with a task that failed, as srun names it
         self._packed_lines = len(plain) < len(sample)
         self.parts: dict[str, FailureReports] = {}  # label -> facts about hosts in its lines
         self.names: dict[str, str] = {}  # label -> host
@@ -91,9 +92,12 @@ class LogFile:
         split = self._split() if self._split else None
         reports = LauncherReports(is_labelled=split is not None)
         counts: Counter[str] = Counter()
+        failed: set[str] = set()
         for number, data in enumerate(self._read_lines(), 1):
             text = whole = reports.join_wrapped(strip_escapes(data[:_HEAD].decode("utf-8", "replace")))
             about, label = reports.find_host(text), ""
+            if not reports.is_consequence(text):
+                failed |= {*list_srun_tasks(text).values()}
             if split is not None:
                 self.tasks |= list_srun_tasks(text)
                 label, text = split(text)
@@ -111,6 +115,7 @@ class LogFile:
                 self._times.append(at)
         if not self.parts:
             self.parts[""] = FailureReports()
+        self._step_host = failed.pop() if len(failed) == 1 else ""
 
     def _find_time(self, number: int) -> float:
         """Return the time of a line, which is the next time in the file, because traceback lines have none."""
@@ -140,7 +145,7 @@ class LogFile:
             for data in lines:
                 number += 1
                 text = reports.join_wrapped(strip_escapes(data.decode("utf-8", "replace").rstrip("\n")))
-                about = reports.find_host(text[:_HEAD])
+                about = reports.find_host(text[:_HEAD]) or (self._step_host if is_unnamed_step(text) else "")
                 if reports.is_consequence(text):
                     continue
                 label, text = split(text) if split is not None else ("", text)

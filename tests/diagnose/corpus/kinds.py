@@ -11,7 +11,7 @@ from fanout.diagnose.verdict import Cause
 KINDS: dict[str, tuple[str, ...]] = {
     "exception": (
         "undefined-symbol",
-        "no-other-command", "conda-not-ready", "shell-no-file", "shell-not-executable", "bad-alloc", "cpp-exception",
+        "no-other-command", "conda-not-ready", "shell-no-file", "shell-not-executable", "slurm-no-program", "bad-alloc", "cpp-exception",
         "python-exception", "stated-error", "stated-by-program", "hydra-override", "tyro-parsing", "flags-parsing",
         "called-process", "loss-not-finite", "torchrun-local-rank", "circular-import", "version-skew", "no-module",
         "no-library", "no-file", "no-script", "no-main-module", "no-command", "crlf", "no-space", "stale-file",
@@ -32,7 +32,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "crash": (
         "kernel-panic",
         "mpi-signal-handler", "container-crashed", "fatal-python-abort", "crash-handler", "heap-corruption", "native-assertion",
-       "shell-crashed", "shell-aborted", "fatal-python-error", "nccl-segfault", "loader-shm", "shm-wiped"),
+       "shell-crashed", "shell-aborted", "deepspeed-aborted", "fatal-python-error", "nccl-segfault", "loader-shm", "shm-wiped"),
     "stopped": (
         "torchrun-interrupted",
         "batch-time-limit", "lightning-stopped", "kubernetes-liveness",
@@ -52,7 +52,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "lost": (
         "mpi-daemon-lost", "slurm-node-failed", "kubernetes-node-lost", "ray-node-dead",
        "lost", "ssh-lost", "ssh-no-connection", "ssh-refused", "ssh-host-key", "ssh-hung-up", "link-down"),
-    "network": ("network", "gloo-mesh", "nccl-connect-failed", "store-timeout", "store-refused", "socket-no-address"),
+    "network": ("network", "store-loopback", "gloo-mesh", "nccl-connect-failed", "store-timeout", "store-refused", "socket-no-address"),
     "setup": (
         "hccl-setup",
         "kubernetes-image",
@@ -64,7 +64,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "mismatch": ("hccl-parameters-differ", "ddp-parameters-differ", "collective-mismatch", "gloo-size", "nccl-truncated"),
     "victim": (
         "hccl-transport", "nccl-call-failed", "store-socket-timeout", "store-connection-lost", "rccl-cuda-error", "nccl-cuda-stopped",
-        "nccl-dump-signal", "cpp-library-exception",
+        "nccl-dump-signal", "horovod-shut-down", "cpp-library-exception",
         "nccl-timeout", "nccl-remote-error", "nccl-peer-closed", "nccl-socket-closed", "nccl-progress", "nccl-heartbeat",
         "gloo-closed", "gloo-reset", "gloo-timeout", "store-gone", "store-lost", "store-waits-for-key",
         "store-waits-for-clients", "rendezvous-lost", "rendezvous-timeout", "rendezvous-role-missing",
