@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fanout.diagnose.import_logs.json_records import read_json_line
+from fanout.diagnose.import_logs.json_records import read_record
 from tests.diagnose.test_field import LOST, found, trace
 
 TRACE = trace("KeyError: 'img'")
@@ -59,10 +59,31 @@ def test_a_record_shows_host_rank_and_traceback(name: str, tmp_path: Path) -> No
     ],
 )
 def test_a_line_without_a_message_is_no_record(line: str) -> None:
-    assert read_json_line(line) is None
+    assert read_record(line) is None
 
 
 def test_a_record_has_its_time() -> None:
-    record = read_json_line('{"msg": "x", "ts": "2025-06-12T03:14:05Z", "rank": 3}')
+    record = read_record('{"msg": "x", "ts": "2025-06-12T03:14:05Z", "rank": 3}')
     assert record is not None
     assert (record.lines, record.time) == (("[rank3]: x",), "2025-06-12T03:14:05Z")
+
+
+def test_a_record_of_logfmt_shows_host_rank_and_traceback(tmp_path: Path) -> None:
+    words = [("gpu01", "step 1 loss 2"), *(("gpu02", line) for line in TRACE.splitlines())]
+    words += [("gpu01", line) for line in LOST.format(r=0).splitlines()]
+    lines = [f"time=2025-06-12T03:14:05Z level=info host={host} msg={json.dumps(text)}\n" for host, text in words]
+    cause = found(tmp_path / "logs", {"all.log": "".join(lines)})["cause"]
+    assert (cause["host"], cause["line"], len(cause["traceback"])) == ("gpu02", "KeyError: 'img'", 4)
+
+
+def test_a_record_of_logfmt_keeps_its_steps_and_its_rank() -> None:
+    record = read_record('level=info host=gpu01 rank=3 msg="epoch \\"a\\" ends" step=7 loss=2.5 caller=train.py:9')
+    assert record is not None
+    assert (record.lines, record.host) == (('[rank3]: epoch "a" ends step=7 loss=2.5',), "gpu01")
+
+
+@pytest.mark.parametrize(
+    "line", ["msg=", "msg=x", 'loss=2 msg="x', "loss=2 step=3", "saw msg=x host=y", "a=1 msg=x; b"]
+)
+def test_a_line_with_other_words_is_no_record_of_logfmt(line: str) -> None:
+    assert read_record(line) is None

@@ -156,6 +156,7 @@ FILE_NAMES: dict[str, tuple[str, int | None, int | None]] = {
     "pretrain_gpu07_rank12.err": ("gpu07", 12, None),
     "train.o4412": ("train", None, None),
     "train.log": ("train", None, None),
+    "log_rank3.txt": ("host", 3, None),
     "attempt_0/3/stderr.log": ("host", None, 3),
     "1/rank.3/stdout": ("host", 3, None),
     "gpu02/stdout.log": ("gpu02", None, None),

@@ -102,10 +102,21 @@ def test_lines_of_the_tool_itself_belong_to_no_host(tmp_path: Path) -> None:
     assert call_why(".", cwd=tmp_path)[1].startswith("1 file of 2 hosts\n")
 
 
-def test_output_grouped_by_host(tmp_path: Path) -> None:
-    """``clush -b`` and ``dshbak`` print a heading, then all output of the host."""
-    rule = "-" * 15
-    (tmp_path / "gathered").write_text("".join(f"{rule}\ngpu0{n + 1}\n{rule}\n{console(n)}" for n in (0, 1)))
+RULE = "-" * 15
+#: The line, or the lines, that these tools print before all output of a host.
+HEADINGS = {
+    "clush -b and dshbak": f"{RULE}\n{{host}}\n{RULE}\n",
+    "tail of two files": "==> /var/log/{host}.log <==\n",
+    "ansible": "{host} | FAILED | rc=1 >>\n",
+    "ansible with streams": "{host} | CHANGED | rc=0 (stdout) >>\n",
+    "pssh -i": "[1] 10:21:02 [FAILURE] ann@{host} Exited with error code 1\n",
+}
+
+
+@pytest.mark.parametrize("tool", HEADINGS)
+def test_output_grouped_by_host(tool: str, tmp_path: Path) -> None:
+    text = "".join(HEADINGS[tool].format(host=f"gpu0{n + 1}") + console(n) for n in (0, 1))
+    (tmp_path / "gathered").write_text(text)
     assert find_cause(tmp_path, "gathered") == ("gpu02", 3, "high")
 
 

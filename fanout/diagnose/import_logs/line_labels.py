@@ -12,6 +12,7 @@ from functools import partial
 from itertools import pairwise
 
 from fanout.diagnose.import_logs.prefix_shapes import PrefixShape, ShapeSplitter, is_host_name, learn_shapes
+from fanout.diagnose.import_logs.section_labels import SectionSplitter, has_sections
 from fanout.model import schema
 
 _DOCKER = {"log": schema.Text(schema.LONGEST_TEXT)}
@@ -53,7 +54,6 @@ _LIKELY = (
     re.compile(r"^(?P<host>[A-Za-z][\w.-]{0,62}\d[\w.-]{0,62}|\d{1,3}(?:\.\d{1,3}){3}|[a-z][\w-]{0,62}(?:\.[\w-]{1,62})+): ?"),  # pdsh, clush
 )  # fmt: skip
 _DOCKER_JSON = re.compile(r'^\{"log":')
-_RULE = re.compile(r"^-{4,}\s*$")
 _STAMP = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:?\d\d) (?:std(?:out|err) [FP] )?")
 _MOST, _HALF = 0.9, 0.5
 _FEWEST = 3  # fewest lines for a decision
@@ -80,6 +80,8 @@ def detect_labels(lines: Sequence[str], own_host: str = "") -> LabelPlan | None:
     for pattern in _CERTAIN:
         if _matches_most(pattern, seen, _HALF):
             return _nest_plan(LabelPlan(build=partial(_build_splitter, pattern)), seen)
+    if has_sections(seen[0], seen[2]):
+        return _nest_plan(LabelPlan(build=SectionSplitter), seen)
     shapes = learn_shapes(seen, own_host=own_host)
     if not any(shape.host is not None for shape in shapes):
         for pattern in _LIKELY:
@@ -89,8 +91,6 @@ def detect_labels(lines: Sequence[str], own_host: str = "") -> LabelPlan | None:
                 return _nest_plan(LabelPlan(build=build, own_lines=numbers), seen)
     if shapes:
         return LabelPlan(build=partial(ShapeSplitter, shapes), own_lines=True)
-    if _RULE.match(seen[0]) and _RULE.match(seen[2]):
-        return LabelPlan(build=_SectionSplitter)
     return None
 
 
@@ -163,25 +163,3 @@ def _split_label(pattern: re.Pattern[str], line: str) -> tuple[str, str]:
     found = match.groupdict()
     label = found.get("host") or (f"task{found['task']}" if "task" in found else "")
     return label, line[match.end() :]
-
-
-class _SectionSplitter:
-    """Splitter for ``clush -b`` and ``dshbak``: a host name between two lines of dashes, then its output."""
-
-    def __init__(self) -> None:
-        self._host = ""
-        self._name: str | None = None  # between two lines of dashes: the text so far
-        self._held = ""
-
-    def __call__(self, line: str) -> tuple[str, str]:
-        if _RULE.match(line):
-            if self._name:  # the lower rule
-                self._host, self._name = self._name, None
-            else:
-                self._name = ""
-            return self._host, ""
-        if self._name == "" and line.strip() and " " not in line.strip():
-            self._name = line.strip().partition(" ")[0]
-            return self._host, ""
-        self._name = None
-        return self._host, line

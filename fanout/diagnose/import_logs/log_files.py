@@ -39,7 +39,7 @@ _CONTENT = frozenset(
     "dmesg kern kernel journal journalctl syslog messages train training console nvidia smi bug report log logs out err "
     "stdout stderr std output error errors torchrun run main nohup slurm lsf pbs sge host describe previous events".split()
 )
-_STREAMS = frozenset(("", "std", "stdout", "stderr", "out", "err"))
+_STREAMS = frozenset(("", "std", "stdout", "stderr", "out", "err", "log", "logs"))
 _DATE = re.compile(r"\d{4}[._-]\d{2}[._-]\d{2}(?:[T._-]?\d{2}[._:-]?\d{2}(?:[._:-]?\d{2})?)?|\d{8}T?\d{0,6}Z?")
 _SCHEDULED = re.compile(r"^(?:slurm|job|lsf|pbs|sge)[._-]?\d{1,12}[._-]", re.IGNORECASE)
 #: Names of files and folders that are no hosts: what schedulers, torchrun and people call a log of several hosts.

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from fanout.diagnose.collector import LONGEST_LINE, EvidenceCollector
 from fanout.diagnose.import_logs.compressed_lines import BLOCK, read_lines, read_sample
-from fanout.diagnose.import_logs.json_records import read_json_line
+from fanout.diagnose.import_logs.json_records import read_record
 from fanout.diagnose.import_logs.launcher_reports import LauncherReports, is_unnamed_step, list_srun_tasks
 from fanout.diagnose.import_logs.line_labels import detect_labels, strip_timestamp
 from fanout.diagnose.import_logs.line_times import parse_time
@@ -36,7 +36,7 @@ class LogFile:
         with closing(self._open()) as file:
             sample = [strip_escapes(line.decode("utf-8", "replace")) for line in read_sample(file, self.name)]
         self._binary = any("\0" in line for line in sample[:20])
-        plain = [line for line in sample if not (line.startswith("{") and read_json_line(line))]
+        plain = [line for line in sample if read_record(line) is None]
         plan = None if self._binary else detect_labels(plain, read_host_name(source.host))
         self._split = plan.build if plan is not None else None
         self._own = plan is not None and plan.own_lines
@@ -101,7 +101,7 @@ class LogFile:
             if split is not None:
                 self.tasks |= list_srun_tasks(text)
                 label, text = split(text)
-            record = read_json_line(text) if text.startswith("{") else None
+            record = read_record(text)
             text = strip_timestamp(text)
             label = about or (record.host if record is not None else "") or label
             if split is not None and not label and not self._own:
@@ -149,7 +149,7 @@ class LogFile:
                 if reports.is_consequence(text):
                     continue
                 label, text = split(text) if split is not None else ("", text)
-                record = read_json_line(text) if text.startswith("{") else None
+                record = read_record(text)
                 text = strip_timestamp(text)
                 if record is not None:
                     label, text = record.host or label, "\r".join(record.lines)
