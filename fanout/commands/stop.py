@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import time
@@ -22,6 +23,7 @@ from fanout.record.recorded_attempts import find_launched_attempt
 from fanout.record.run_handle import RunHandle
 from fanout.record.run_reader import RunReader, apply_recorded_event
 from fanout.record.save_request import SaveRequest, write_request
+from fanout.record.stop_request import write_requester
 from fanout.record.waiting_runs import WaitingRun, find_waiting_run, wait_for_wait_end
 from fanout.run import observe, takeover
 from fanout.run.command_context import CommandContext, load_command_context
@@ -77,7 +79,7 @@ def run_stop(request: Request, process: ProcessContext) -> int:
         )
     by, agent = process.login, process.has_ssh_agent
     views = [PlannedStopPrinter(process)] if save is not None else []
-    why = f"stopped by {by}"
+    why = f"stopped by {by} with fanout stop"
     state = takeover.end_run(
         order, process.environ, by=by, agent=agent, reason="stop-command", why=why, save=save, views=views
     )
@@ -172,6 +174,7 @@ def _stop_by_launcher(living: writer_lock.LockOwner, recorded: RunReader, proces
         process.print_message(f"stopping run {run}: signalled its launcher (pid {living.pid})")
     try:
         if not living.ending:
+            _record_requester(recorded, process)
             os.kill(living.pid, living.signal)
     except ProcessLookupError:
         pass  # it exited in this moment
@@ -180,6 +183,12 @@ def _stop_by_launcher(living: writer_lock.LockOwner, recorded: RunReader, proces
     if not _wait_for_launcher(living, recorded, process):
         return ExitStatus.UNREACHABLE
     return _print_recorded_result(recorded, process)
+
+
+def _record_requester(recorded: RunReader, process: ProcessContext) -> None:
+    """Leave the user and the machine for the launcher. A full disk prevents no stop: the report then names the signal only."""
+    with contextlib.suppress(OSError):
+        write_requester(split_attempt_path(recorded.path)[0], process.login)
 
 
 def _print_recorded_result(recorded: RunReader, process: ProcessContext) -> int:

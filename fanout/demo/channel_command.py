@@ -109,7 +109,7 @@ class CommandSession:
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     cwd=self._account.home,
-                    env=dict(self._account.environment),
+                    env=dict(self._account.environment) | _describe_connection(self._channel),
                     start_new_session=True,
                 )
             except OSError as error:
@@ -200,6 +200,16 @@ class CommandSession:
                         poller.unregister(fd)
                         del open_ends[fd]
             self._channel.shutdown_write()
+
+
+def _describe_connection(channel: Channel) -> dict[str, str]:
+    """Return the variable with which sshd names the connection: Ctrl-C on ``fanout exec`` finds the command by it."""
+    sock = channel.get_transport().sock
+    try:
+        ends = (*sock.getpeername()[:2], *sock.getsockname()[:2])
+    except OSError:
+        return {}  # the client has disconnected
+    return {"SSH_CONNECTION": " ".join(map(str, ends))}
 
 
 def _wait_for_exit_code(process: subprocess.Popen[bytes]) -> int:

@@ -9,6 +9,7 @@ from fanout.diagnose.tracebacks import fold_frames
 from fanout.diagnose.verdict import Cause, Party, Verdict
 from fanout.model.failure_summary import FailureSummary
 from fanout.model.hosts import fold_names, fold_numbers
+from fanout.text.units import name_all
 
 _LABEL = 13
 _TRACE_LINES = 16
@@ -106,7 +107,7 @@ def _describe_subject(cause: Cause) -> str:
         who = f"{who} between {fold_names(cause.hosts)}" if cause.hosts else who
     elif len(cause.ranks) > 1 or len(cause.hosts) > 1:
         where = f"ranks {fold_numbers(cause.ranks)} on " if len(cause.ranks) > 1 else ""
-        where = f"all {len(cause.ranks)} ranks on " if cause.whole else where
+        where = f"{name_all(len(cause.ranks), 'rank')} on " if cause.whole else where
         who = (
             f"{where}{fold_names(cause.hosts)}, first on {cause.host}"
             if len(cause.hosts) > 1

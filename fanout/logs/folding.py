@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from fanout.logs.demux import LogLine, split_block
 from fanout.logs.metric_line import may_have_metrics, parse_step
 from fanout.model.hosts import fold_names, fold_numbers
+from fanout.text.units import name_all
 
 WINDOW_SECONDS = 0.3
 MAX_WAITING = (
@@ -203,7 +204,7 @@ def describe_group(speakers: Sequence[tuple[str, str]], hosts: Sequence[str], pa
     if 2 * len(found) <= len(every):
         return f"ranks {fold_numbers(found)}" if noun == "ranks" else ""
     if len(found) == len(every):
-        return f"all {len(every)} {noun}"
+        return name_all(len(every), noun.removesuffix("s"))
     return f"{len(found)} of {len(every)} {noun} (not {shorten_label(missing, MISSING_COLUMNS)})"
 
 

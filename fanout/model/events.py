@@ -292,9 +292,10 @@ class Tick(BaseEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interrupted(BaseEvent):
-    """A signal reached the launcher."""
+    """A signal reached the launcher. ``by`` is the user who sent it by ``fanout stop``, "" if that is not known."""
 
     signal: Signal
+    by: Line = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

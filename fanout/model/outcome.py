@@ -75,9 +75,8 @@ def outcome_of(state: RunState, *, refused: str = "") -> RunOutcome:
     build = partial(RunOutcome, hosts=hosts, seconds=state.now - state.began_at)
     stop = state.first_stop
     if state.interrupts and not _ended_before_interrupt(state):
-        number = state.interrupts[0]
-        by = f"by {signal_name(number)}"
-        return build(exit_code=status_of_signal(number), origin="user", headline=f"stopped {by}", stopped_why=by)
+        code, by = status_of_signal(state.interrupts[0]), describe_stopper(state)
+        return build(exit_code=code, origin="user", headline=f"stopped {by}", stopped_why=by)
     stopped_first = stop is not None and (not state.failures or state.failures[0][1] > _first_stop_at(state))
     by_time_limit = stop is not None and stop.reason == "time-limit" and stopped_first
     if refused and not by_time_limit:
@@ -108,15 +107,23 @@ def outcome_of(state: RunState, *, refused: str = "") -> RunOutcome:
     return build(exit_code=ExitStatus.SUCCESS, origin="script", headline=_describe_success(state))
 
 
-def stop_between_attempts(outcome: RunOutcome, number: int, following: int) -> RunOutcome:
-    """Return the outcome of a run that the user stopped by a signal after this attempt, before attempt ``following``."""
+def describe_stopper(state: RunState) -> str:
+    """Return who interrupted the run first: ``by ann@pc with fanout stop``; if only the signal is known, ``by SIGTERM``."""
+    return f"by {state.stopped_by} with fanout stop" if state.stopped_by else f"by {signal_name(state.interrupts[0])}"
+
+
+def stop_between_attempts(outcome: RunOutcome, state: RunState, following: int) -> RunOutcome:
+    """Return the outcome of a run that the user interrupted after this attempt, before attempt ``following``.
+
+    ``state`` has the interrupt.
+    """
     if outcome.origin == "user":
         return outcome
-    by = f"by {signal_name(number)}"
+    by = describe_stopper(state)
     headline = f"stopped {by} before attempt {following}; attempt {following - 1}: {outcome.headline}"
     return replace(
         outcome,
-        exit_code=status_of_signal(number),
+        exit_code=status_of_signal(state.interrupts[0]),
         origin="user",
         headline=headline,
         stopped_why=by,

@@ -71,6 +71,7 @@ class RunState:
     now: float
     interrupts: tuple[int, ...] = ()
     interrupted_at: float | None = None  # time of the first interrupt
+    stopped_by: str = ""  # the user who sent the first interrupt by ``fanout stop``
     failures: tuple[tuple[str, float], ...] = ()
     output_at: float | None = None  # when any host last wrote output before the stop request
     first_step_at: float | None = None  # when the log first reported a training step
@@ -120,7 +121,8 @@ def apply_event(state: RunState, event: Event) -> RunState:
             since = now if state.ending_at is None else state.ending_at
             first = event.at if state.interrupted_at is None else state.interrupted_at
             interrupts = (*state.interrupts, event.signal)
-            return _RUN(state, now=now, interrupts=interrupts, interrupted_at=first, ending_at=since)
+            by = state.stopped_by if state.interrupts else event.by
+            return _RUN(state, now=now, interrupts=interrupts, interrupted_at=first, stopped_by=by, ending_at=since)
         case Restarting():
             return _RUN(state, now=now, restart=event)
         case ActionSent():

@@ -21,13 +21,14 @@ from fanout.model.schema import Integer, ListOf, Text
 from fanout.record import writer_lock
 from fanout.record.paths import LogFileNames, encode_name
 from fanout.record.save_request import REQUEST_FILE
+from fanout.record.stop_request import STOP_FILE
 
 RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4,32}")
 EVENTS = "events.jsonl"
 LOGS = "logs"
 #: The files of a record other than logs, in the order of deletion, so that an interrupted deletion can be repeated.
 FILES = ("plan.json", "retest.json", "verdict.json", "report.txt", "launcher.log", "attempts.jsonl", "command.json", "code.json",
-         REQUEST_FILE, "order.json", "result.json", EVENTS, writer_lock.FILE)  # fmt: skip
+         REQUEST_FILE, STOP_FILE, "order.json", "result.json", EVENTS, writer_lock.FILE)  # fmt: skip
 ATTEMPT = re.compile(r"attempt-([1-9]\d{0,5})")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LONGEST = 1 << 24  # bytes of one record; a run record of 10,000 hosts has 1 MB

@@ -18,7 +18,7 @@ from fanout.model.attempt_plan import AttemptPlan
 from fanout.model.attempt_record import AttemptRecord, NextAction
 from fanout.model.events import Restarting, RestartPhase
 from fanout.model.hosts import Host
-from fanout.model.outcome import signal_name, stop_between_attempts, stop_by_time_limit
+from fanout.model.outcome import describe_stopper, stop_between_attempts, stop_by_time_limit
 from fanout.model.subscriber import Subscriber
 from fanout.record.index import ATTEMPTS_FILE, create_run_directory, make_run_id
 from fanout.recovery import attempt_report
@@ -95,7 +95,8 @@ class AttemptLoop:
         """Run all attempts; return the exit status of the last one. With a ``parent_pipe``, the user can detach."""
         notifications = self._notifications or self.prepare()
         once = parent_pipe.deliver_once if parent_pipe is not None else None
-        with ExitStack() as locks, route_signals(self.context.process.signals, once=once) as router:
+        signals = route_signals(self.context.process.signals, once=once, record=self.first.directory)
+        with ExitStack() as locks, signals as router:
             screen = self._open_screen(parent_pipe, partial(router.handle_signal, signal.SIGINT, None))
             locks.callback(screen.close)
             notifications.begin(self.first.heading, self.first.directory)
@@ -301,10 +302,9 @@ class AttemptLoop:
 
     def _cancel_restart(self, launch: Launch) -> EndRun:
         """Return the decision after an interrupt, and record that no attempt follows."""
-        number = launch.session.state.interrupts[0]
-        following = launch.attempt.number + 1
-        launch.outcome = stop_between_attempts(launch.outcome, number, following)
-        why = f"{signal_name(number)} before attempt {following}"
+        state, following = launch.session.state, launch.attempt.number + 1
+        launch.outcome = stop_between_attempts(launch.outcome, state, following)
+        why = f"stopped {describe_stopper(state)} before attempt {following}"
         last = self._records.pop()
         self._append_record(launch, replace(last, next=NextAction(action="end", reason="requested", why=why)))
         return EndRun(reason="requested", why=why)
@@ -332,8 +332,7 @@ class AttemptLoop:
             reported = holder.take()
             launch.finish(prints=False)
             if launch.outcome.origin == "user":
-                number = launch.session.state.interrupts[0]
-                reported.outcome = stop_between_attempts(reported.outcome, number, launch.attempt.number)
+                reported.outcome = stop_between_attempts(reported.outcome, launch.session.state, launch.attempt.number)
         holder.release()
         self.current = reported
         code = reported.finish(partial(render_attempts, self._records))

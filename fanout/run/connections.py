@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from types import FrameType
 
 from fanout.model.events import Interrupted
+from fanout.record.stop_request import read_requester
 from fanout.remote.fd_limit import raise_file_limit
 from fanout.remote.login import HEARTBEAT_SECONDS, ConnectionOptions
 from fanout.remote.pool import Clock, ConnectionPool
@@ -24,7 +25,9 @@ class SignalRouter:
     interrupt each method.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, record: str = "") -> None:
+        """Route signals. ``record`` is the directory of the run, in which ``fanout stop`` leaves who types it."""
+        self._record = record
         self._lock = threading.RLock()
         self._pool: ConnectionPool | None = None
         self._hung_up: Callable[[], None] | None = None
@@ -56,18 +59,22 @@ class SignalRouter:
                 self._hung_up()
             else:
                 self._sent.append(number)
-                self._pool.post_event(Interrupted(at=self._pool.clock(), signal=number))
+                by = read_requester(self._record) if number == signal.SIGTERM and self._record else ""
+                self._pool.post_event(Interrupted(at=self._pool.clock(), signal=number, by=by))
 
 
 @contextmanager
 def route_signals(
-    signals: CallerSignals | None = None, *, once: Callable[[Handler], Handler] | None = None
+    signals: CallerSignals | None = None,
+    *,
+    once: Callable[[Handler], Handler] | None = None,
+    record: str = "",
 ) -> Iterator[SignalRouter]:
     """Yield the router of this process's signals; restore their handlers at the end. With ``signals``, install none.
 
-    ``once`` wraps a handler so that it handles each signal once.
+    ``once`` wraps a handler so that it handles each signal once. ``record`` is the directory of the run, if it has one.
     """
-    router = SignalRouter()
+    router = SignalRouter(record)
     if signals is not None:
         with signals.use_handler(router.handle_signal):
             yield router

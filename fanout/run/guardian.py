@@ -66,7 +66,10 @@ def main() -> None:
         return
     import time
 
+    from fanout.model.actions import StopReason
     from fanout.record import writer_lock
+    from fanout.record.index import split_attempt_path
+    from fanout.record.stop_request import read_requester
     from fanout.run import takeover
 
     wanted = run_handle.RunHandle.from_json(order.split(b"\n", 1)[0].decode())
@@ -75,9 +78,11 @@ def main() -> None:
     )
     if writer_lock.acquire_lock(wanted.directory, ours) is None:
         return  # another launcher has resumed the run already
-    takeover.end_run(
-        wanted, os.environ, by="the guardian", agent=False, reason="launcher-died", why="the launcher died"
-    )
+    # ``fanout stop`` may have ended a launcher that handles no signals.
+    requester = read_requester(split_attempt_path(wanted.directory)[0])
+    reason: StopReason = "stop-command" if requester else "launcher-died"
+    why = f"stopped by {requester} with fanout stop" if requester else "the launcher died"
+    takeover.end_run(wanted, os.environ, by="the guardian", agent=False, reason=reason, why=why)
 
 
 if __name__ == "__main__":

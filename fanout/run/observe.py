@@ -67,8 +67,8 @@ def stop_on_hosts(context: RunContext) -> RunState:
     process.print_message(f"stopping run {order.run_id} on {where}: SIGTERM, then SIGKILL after {grace:g} s")
     with _connect_to_run(parts, order, context, looking_on=watched) as pool:
         session = Session(pool, [host.name for host in parts], [])
-        until = pool.clock() + 2 * grace + MARGIN_SECONDS
-        session.end_run(grace=grace, until=until, reason="stop-command", why=f"stopped by {process.login}")
+        until, why = pool.clock() + 2 * grace + MARGIN_SECONDS, f"stopped by {process.login} with fanout stop"
+        session.end_run(grace=grace, until=until, reason="stop-command", why=why)
     return session.state
 
 

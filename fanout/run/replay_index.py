@@ -7,11 +7,11 @@ import re
 from fanout.model import hang_detection
 from fanout.model.actions import Stop
 from fanout.model.events import ActionSent, Answered, Connected, Disconnected, Event, Interrupted
-from fanout.model.outcome import signal_name
 from fanout.model.state import RunState
 from fanout.run.replay_clock import Moment
 from fanout.run.step_progress import StepProgress
 from fanout.text.sanitize import to_single_line
+from fanout.ui.status_messages import describe_stop_signal
 
 
 class MomentIndex:
@@ -45,7 +45,8 @@ class MomentIndex:
                 self._lost.discard(event.host)
                 out.append(f"{event.host} reconnected")
             case Interrupted():
-                out.append(f"the launcher got {signal_name(event.signal)}")
+                text = describe_stop_signal(event)
+                out.append(text if event.by else f"the launcher {text}")
             case ActionSent(action=Stop() as stop) if not self._is_stopping:
                 self._is_stopping = True
                 out.append(f"stopping all hosts: {to_single_line(stop.why)}")

@@ -40,4 +40,4 @@ class SaveRequestWatch:
         if any(host.phase is Phase.RUNNING for host in state.all_hosts):
             self._pool.post_event(request.to_event(at))
         else:
-            self._pool.post_event(Interrupted(at=at, signal=int(signal.SIGTERM)))
+            self._pool.post_event(Interrupted(at=at, signal=int(signal.SIGTERM), by=request.by))

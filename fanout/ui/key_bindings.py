@@ -8,8 +8,9 @@ from fanout.logs.line_filters import FOLDS, parse_show
 from fanout.logs.pipeline import LogPipeline
 from fanout.model.errors import UsageError
 from fanout.model.subscriber import Viewing
-from fanout.ui.key_hints import ENTRY_MODES, KeyOptions, list_help
+from fanout.ui.key_hints import ENTRY_MODES, InterruptKey, KeyOptions, build_hint, find_interrupt_key, list_help
 from fanout.ui.key_parser import Key
+from fanout.ui.run_condition import RunCondition
 from fanout.ui.view_facts import ReplayControls, StackSource
 from fanout.ui.view_state import Mode, ViewState
 
@@ -46,6 +47,13 @@ class KeyBindings:
         self._preview, self._detach, self._stop = preview, detach, stop
         self._stacks, self._replay = stacks, replay
         self._viewing = viewing
+        self._interrupts, self._interrupt_key = 0, InterruptKey(effect="stop")
+
+    def build_hint(self, condition: RunCondition, interrupts: int, width: int) -> str:
+        """Return the row of hints for a run that the user has interrupted so often. From now on the keys do what it says."""
+        self._interrupts = interrupts
+        self._interrupt_key = find_interrupt_key(self.options, condition)
+        return build_hint(self.state, self.options, condition, width)
 
     @property
     def options(self) -> KeyOptions:
@@ -58,6 +66,7 @@ class KeyBindings:
             has_stacks=self._stacks is not None,
             is_filtered=bool(line_filter.host or line_filter.text or self.state.quiet)
             or not isinstance(line_filter.show, str),
+            interrupts=self._interrupts,
         )
 
     def use_pipeline(self, flow: LogPipeline, hosts: Sequence[str]) -> None:
@@ -118,7 +127,8 @@ class KeyBindings:
         ):
             self.detach_view()
         elif key.name == "s" and self._stop is not None:
-            self._stop()
+            for _ in range(self._interrupt_key.presses):
+                self._stop()
 
     def _open_entry(self, mode: Mode) -> None:
         self.state.mode, self.state.typed = mode, self._flow.line_filter.text if mode is Mode.TEXT else ""

@@ -17,18 +17,31 @@ _ENTRY_HINTS = {
     Mode.HOST: ("host to show: ", "   Enter; Esc: cancel"),
 }
 ENTRY_MODES = tuple(_ENTRY_HINTS)
+_BEFORE_START = (RunCondition.CONNECTING, RunCondition.STARTING)
 _ENDING = (RunCondition.STOPPING, RunCondition.FAILING, RunCondition.VERIFYING, RunCondition.ENDED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyOptions:
-    """What the keys can do in this view."""
+    """What the keys can do in this view. ``interrupts`` is how often the user has interrupted the run."""
 
     viewing: Viewing = "run"
     can_detach: bool = False
     can_stop: bool = False
     has_stacks: bool = False
     is_filtered: bool = False
+    interrupts: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InterruptKey:
+    """What Ctrl-C does now, and how often the user presses it for that."""
+
+    effect: str
+    presses: int = 1
+
+    def __str__(self) -> str:
+        return f"{' '.join(['^C'] * self.presses)} {self.effect}"
 
 
 def build_hint(state: ViewState, options: KeyOptions, condition: RunCondition, width: int) -> str:
@@ -52,11 +65,15 @@ def _fit_hints(hints: Sequence[str], width: int) -> str:
     return row
 
 
-def describe_ctrl_c(options: KeyOptions, condition: RunCondition) -> str:
-    """Return what Ctrl-C does now."""
+def find_interrupt_key(options: KeyOptions, condition: RunCondition) -> InterruptKey:
+    """Return what Ctrl-C does now: the first one stops the run, the second kills it, and the third leaves it."""
     if options.viewing != "run":
-        return {"attach": "leave", "replay": "quit"}[options.viewing]
-    return "kill now" if condition is RunCondition.STOPPING else "stop"
+        return InterruptKey(effect={"attach": "leave", "replay": "quit"}[options.viewing])
+    if condition not in (RunCondition.STOPPING, RunCondition.VERIFYING):
+        return InterruptKey(effect="stop")
+    if condition is RunCondition.STOPPING and options.interrupts < 2:  # the first failure may have stopped it
+        return InterruptKey(effect="kill now", presses=2 - options.interrupts)
+    return InterruptKey(effect="leave unverified", presses=max(1, 3 - options.interrupts))
 
 
 def _list_hints(state: ViewState, options: KeyOptions, condition: RunCondition) -> list[str]:
@@ -64,14 +81,14 @@ def _list_hints(state: ViewState, options: KeyOptions, condition: RunCondition) 
     stays = options.viewing == "run" and condition not in _ENDING
     return [
         "? help",
-        f"^C {describe_ctrl_c(options, condition)}",
+        *([] if condition is RunCondition.ENDED else [str(find_interrupt_key(options, condition))]),
         *(["Esc back"] if options.is_filtered or state.selected else []),
         *(["space resume"] if state.paused else []),
         *(["d detach"] if options.can_detach and stays else []),
         "q quit",
         "/ filter",
         *([] if state.paused else ["space pause"]),
-        *(["s stacks"] if options.has_stacks and condition not in _ENDING else []),
+        *(["s stacks"] if options.has_stacks and condition not in (*_BEFORE_START, *_ENDING) else []),
         "p why",
         "a all",
         "↑↓ host",
@@ -115,7 +132,9 @@ def _build_question(options: KeyOptions, condition: RunCondition) -> tuple[str, 
     if options.viewing == "attach":
         return "leave?", [("y leave", ", the run continues"), back]
     if condition in _ENDING:
-        return "the run is ending:", [*([("s kill now", "")] if options.can_stop else []), back]
+        stops = options.can_stop and condition is not RunCondition.ENDED
+        stop = [(f"s {find_interrupt_key(options, condition).effect}", "")] if stops else []
+        return "the run is ending:", [*stop, back]
     detach = [("d detach", ", the run continues")] if options.can_detach else []
     return "leave?", [*detach, *([("s stop", " the run")] if options.can_stop else []), back]
 
@@ -153,7 +172,10 @@ def list_help(options: KeyOptions) -> list[str]:
             "+ -      faster or slower",
         ]
     leave = {
-        "run": ["q        leave: asks first", "Ctrl-C   stop the run on all hosts; again: kill it"],
+        "run": [
+            "q        leave: asks first",
+            "Ctrl-C   stop the run on all hosts; again: kill it; once more: leave it",
+        ],
         "attach": ["q        leave: asks first", "Ctrl-C   leave; the run continues (fanout stop stops it)"],
         "replay": ["q        quit the replay, as Ctrl-C does"],
     }[options.viewing]

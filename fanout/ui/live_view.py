@@ -30,7 +30,6 @@ from fanout.ui.frame_writer import FrameWriter
 from fanout.ui.host_load import HostLoad, parse_load
 from fanout.ui.host_rows import DisplayData, Row
 from fanout.ui.key_bindings import KeyBindings
-from fanout.ui.key_hints import build_hint
 from fanout.ui.keyboard import BRACKETED_PASTE, PLAIN_PASTE, Keyboard
 from fanout.ui.line_formatter import LineFormatter, format_message
 from fanout.ui.nonblocking_writer import NonblockingWriter
@@ -322,7 +321,8 @@ class LiveView(TextView):
         return build_footer(self._heading, self._state, display, width=columns, height=rows, unicode=self._unicode)
 
     def _build_hint(self, columns: int, condition: RunCondition) -> str:
-        return build_hint(self._view_state, self._key_bindings.options, condition, columns)
+        interrupts = len(self._state.interrupts) if self._state is not None else 0
+        return self._key_bindings.build_hint(condition, interrupts, columns)
 
     def _build_flow(self) -> LogPipeline:
         return LogPipeline(self._heading, self._filters, fold="similar", bars=False, recent=True)

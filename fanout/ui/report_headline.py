@@ -10,9 +10,10 @@ from fanout.ui.report_rows import ReportFacts, choose_title_word, describe_left
 
 _LEAST = 40  # columns of the cause, however narrow the terminal
 #: Who stopped the run, by the reason of the outcome.
-_STOPPED_BY = {
+STOPPED_BY = {
     "by SIGINT": "by you (Ctrl-C)",
-    "by SIGTERM": "by SIGTERM (fanout stop or kill)",
+    "by SIGTERM": "by SIGTERM from an unknown sender",
+    "by SIGHUP": "because the terminal was closed (SIGHUP)",
     "time limit": "by the time limit",
 }
 
@@ -32,13 +33,13 @@ def _describe_cause(facts: ReportFacts) -> str:
     """Return the first cause, else why the run was stopped or what happened first."""
     outcome, summary = facts.outcome, facts.summary
     if outcome.before_attempt is not None:
-        return f"{_STOPPED_BY.get(outcome.stopped_why, outcome.stopped_why)} before attempt {outcome.before_attempt}"
+        return f"{STOPPED_BY.get(outcome.stopped_why, outcome.stopped_why)} before attempt {outcome.before_attempt}"
     if summary is not None and summary.sentence:
         return to_single_line(summary.sentence)
     if outcome.hung:
         return "no rank made progress"
-    if summary is None and outcome.stopped_why in _STOPPED_BY and outcome.headline == f"stopped {outcome.stopped_why}":
-        return _STOPPED_BY[outcome.stopped_why]
+    if summary is None and outcome.stopped_why in STOPPED_BY and outcome.headline == f"stopped {outcome.stopped_why}":
+        return STOPPED_BY[outcome.stopped_why]
     headline = to_single_line(outcome.headline).removeprefix("stopped: ").removeprefix("stopped ")
     return f"{headline}; the first cause is undetermined" if summary is not None else headline
 

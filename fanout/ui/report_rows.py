@@ -86,7 +86,7 @@ def choose_title_word(state: RunState, outcome: RunOutcome) -> str:
     if verdicts == {"ok"} and outcome.first is None and state.first_stop is None and not state.interrupts:
         return "ENDED, LOG INCOMPLETE"
     if outcome.hung:
-        return "HUNG, STOPPED BY YOU" if outcome.origin == "user" else "HUNG, STOPPED"
+        return "HUNG, STOPPED BY YOU" if outcome.exit_code == ExitStatus.INTERRUPTED else "HUNG, STOPPED"
     was_stopped = outcome.origin == "user" or outcome.first is None or outcome.before_attempt is not None
     return "STOPPED" if was_stopped else "FAILED"
 
@@ -234,9 +234,15 @@ def list_exit_status(facts: ReportFacts) -> list[ReportRow]:
         "script": f"from {_get_program(facts.state, outcome)} on {outcome.first}",
         "ssh": f"{outcome.first} was unreachable or lost",
         "fanout": _describe_fanout_stop(outcome),
-        "user": "you stopped it",
+        "user": _describe_user_stop(outcome),
     }[outcome.origin]
     return label_rows("exit status", [f"{outcome.exit_code} ({origin})"])
+
+
+def _describe_user_stop(outcome: RunOutcome) -> str:
+    if outcome.exit_code == ExitStatus.INTERRUPTED:
+        return "you stopped it"
+    return f"stopped {to_single_line(outcome.stopped_why) or 'by a signal'}"
 
 
 def _get_program(state: RunState, outcome: RunOutcome) -> str:

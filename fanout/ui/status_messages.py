@@ -88,7 +88,7 @@ class StatusReporter:
             case DiskPressure():
                 messages += self._handle_disk_pressure(event)
             case Interrupted():
-                messages.append(StatusMessage(text=f"got {signal_name(event.signal)}", level="warning"))
+                messages.append(StatusMessage(text=describe_stop_signal(event), level="warning"))
             case ActionSent():
                 messages += self._handle_action(event, state)
             case Restarting():
@@ -234,6 +234,13 @@ def _build_leftovers(event: CleanedUp, state: RunState) -> list[StatusMessage]:
             StatusMessage(text=f"{event.host}: log incomplete: some bytes did not reach the launcher", level="warning")
         )
     return messages
+
+
+def describe_stop_signal(event: Interrupted) -> str:
+    """Return who stops the run, or the signal if its sender is not known."""
+    return (
+        f"{to_single_line(event.by)} stops the run with fanout stop" if event.by else f"got {signal_name(event.signal)}"
+    )
 
 
 def describe_exit(host: HostState) -> str:

@@ -18,6 +18,7 @@ import paramiko
 import pytest
 
 from fanout.demo import embedded_lab
+from fanout.remote.transports.command_end import request_end
 from tests.demo.demo_client import Ended, log_in, open_transport, read_all, run_command, run_ssh, start_command
 from tests.processes import join_threads
 from tests.skips import needs
@@ -74,8 +75,22 @@ def test_a_command_finds_a_small_environment_and_its_home(lab: embedded_lab.Demo
     assert found["FANOUT_STATE"] == str(host.state)
     assert found["USER"] == found["LOGNAME"] == lab.user
     assert set(found) - {"PWD", "OLDPWD", "SHLVL", "_"} == {
-        *("HOME", "USER", "LOGNAME", "SHELL", "PATH", "LANG", "FANOUT_STATE", "FANOUT_HOST_ID")
+        *("HOME", "USER", "LOGNAME", "SHELL", "PATH", "LANG", "FANOUT_STATE", "FANOUT_HOST_ID", "SSH_CONNECTION")
     }
+
+
+def test_a_second_command_of_the_connection_ends_the_first(lab: embedded_lab.DemoLab) -> None:
+    """Ctrl-C on ``fanout exec`` sends it in a login of root; a command of another connection goes on."""
+    with log_in(lab) as transport, log_in(lab) as other:
+        channel, unrelated = start_command(transport, "echo on; exec sleep 1003"), start_command(other, "cat")
+        assert channel.recv(3) == b"on\n"
+        end = request_end(transport, channel, "root")
+        assert end.recv_exit_status() == 0
+        assert read_all(channel) == b""
+        assert channel.exit_status_ready()
+        unrelated.send(b"still here")
+        unrelated.shutdown_write()
+        assert read_all(unrelated) == b"still here"
 
 
 def test_two_hosts_on_one_machine_have_different_state_directories(lab: embedded_lab.DemoLab) -> None:

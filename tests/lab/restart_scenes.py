@@ -287,7 +287,7 @@ SCENES = (
         act=stop_after(WAIT),
         code=143,
         attempts=1,
-        prints=(r"by SIGTERM \(fanout stop or kill\) before attempt 1",),
+        prints=(r"by lab@launcher with fanout stop before attempt 1",),
         quick=True,
     ),
     Scene(

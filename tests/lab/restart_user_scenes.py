@@ -64,7 +64,7 @@ USER_SCENES = (
         checks=True,
         code=143,
         attempts=1,
-        prints=("got SIGTERM", "left behind +nothing"),
+        prints=("lab@launcher stops the run with fanout stop", "left behind +nothing"),
         quick=True,
     ),
     Scene(
@@ -82,7 +82,7 @@ USER_SCENES = (
         flags=("-d",),
         code=143,
         attempts=1,
-        prints=("attempt 0 failed", "waiting before the restart", r"143 \(you stopped it\)"),
+        prints=("attempt 0 failed", "waiting before the restart", r"143 \(stopped by lab@launcher with fanout stop\)"),
         quick=True,
     ),
     Scene(

@@ -73,7 +73,10 @@ def test_stop_signals_a_live_launcher(project: Project, lab4: Lab) -> None:
     assert "signalled its launcher" in done.err
     assert re.search(r"^fanout: h\[1-4\]: .*nothing is left", done.err, re.MULTILINE), done.all
     assert project.read_result()["exit_code"] == 128 + signal.SIGTERM
-    assert project.run_fanout("attach", run).code == 128 + signal.SIGTERM
+    attached = project.run_fanout("attach", run)
+    assert attached.code == 128 + signal.SIGTERM
+    assert "by lab@launcher with fanout stop; nothing is left: verified on all 4 hosts" in attached.err
+    assert "by lab@launcher with fanout stop" in project.run_fanout("ps").out
     assert wait_quiet(lab4, 10)
 
 

@@ -200,6 +200,13 @@ def test_exit_0_of_a_script_that_its_host_stopped_is_no_success() -> None:
     assert lease in outcome.headline
 
 
+def test_outcome_names_the_user_whose_signal_came_first() -> None:
+    run = build_running("a").add_events(Interrupted(at=1e9, signal=15, by="ann@pc"), Interrupted(at=1e9, signal=2))
+    run.stop_hosts("interrupted", "a", reason="interrupted").end_hosts("a", code=None, signal=15).release_hosts("a")
+    result = compute_outcome(run)
+    assert (result.exit_code, result.stopped_why) == (143, "by ann@pc with fanout stop")
+
+
 def test_a_signal_after_a_failure_changes_neither_the_status_nor_the_cause() -> None:
     """The user presses Ctrl-C during the grace of a run that had failed already."""
     history = build_running("a", "b").end_hosts("a", code=3).pass_time(1.0).stop_hosts("a failed", "b")

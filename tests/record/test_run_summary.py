@@ -57,6 +57,16 @@ def write_cause(path: Path, says: str, rank: int | None = 5, signature: str = "a
             "by Ctrl-C",
         ),
         (
+            {
+                "exit_code": 143,
+                "origin": "user",
+                "headline": "stopped by ann@pc with fanout stop",
+                "stopped_why": "by ann@pc with fanout stop",
+            },
+            "stopped",
+            "by ann@pc with fanout stop",
+        ),
+        (
             {"exit_code": 124, "origin": "fanout", "headline": "stopped: time limit", "stopped_why": "time limit"},
             "stopped",
             "time limit",

@@ -77,9 +77,9 @@ def exit_early() -> Run:
     return end_run(run)
 
 
-def stop_healthy_run() -> Run:
+def stop_healthy_run(number: int = 2, by: str = "") -> Run:
     run = Run()
-    run.add_events(Interrupted(at=run.at, signal=2)).stop_hosts("interrupted", *run.hosts).pass_time(2.0)
+    run.add_events(Interrupted(at=run.at, signal=number, by=by)).stop_hosts("interrupted", *run.hosts).pass_time(2.0)
     run.end_hosts(*run.hosts, code=None, signal=15)
     return end_run(run)
 
@@ -92,6 +92,7 @@ ENDS: dict[str, Callable[[], History]] = {
     "lost-host": lose_host,
     "early-exit": exit_early,
     "stop": stop_healthy_run,
+    "stop-command": lambda: stop_healthy_run(15, by="ann@pc"),
     "unreachable": histories.build_unreachable_run,
     "no-verdict": histories.second_host_fails,
 }
@@ -122,7 +123,7 @@ def test_the_short_report_is_short_and_names_the_full_one(name: str) -> None:
     assert len(full.splitlines()) > len(facts.diagnosis)
 
 
-@pytest.mark.parametrize("name", sorted({*ENDS} - {"stop"}))
+@pytest.mark.parametrize("name", sorted({*ENDS} - {"stop", "stop-command"}))
 def test_the_headline_is_the_last_line_in_red(name: str) -> None:
     for full in (False, True):
         text = closing_report.render_report(judge_run(ENDS[name]()), COLOURED, None, full=full)
@@ -131,9 +132,21 @@ def test_the_headline_is_the_last_line_in_red(name: str) -> None:
         assert full or last.removeprefix("\x1b[1;31m").removesuffix("\x1b[0m") in first
 
 
-def test_a_stop_ends_with_what_was_verified() -> None:
-    text = closing_report.render_report(judge_run(stop_healthy_run()), PLAIN, None, full=False)
-    assert text.splitlines()[-1].endswith("by you (Ctrl-C); nothing is left: verified on both hosts")
+@pytest.mark.parametrize(
+    ("number", "by", "words", "status"),
+    [
+        (2, "", "by you (Ctrl-C)", "130 (you stopped it)"),
+        (15, "ann@pc", "by ann@pc with fanout stop", "143 (stopped by ann@pc with fanout stop)"),
+        (15, "", "by SIGTERM from an unknown sender", "143 (stopped by SIGTERM)"),
+        (1, "", "because the terminal was closed (SIGHUP)", "129 (stopped by SIGHUP)"),
+    ],
+)
+def test_a_stop_ends_with_who_stopped_the_run_and_what_was_verified(
+    number: int, by: str, words: str, status: str
+) -> None:
+    text = closing_report.render_report(judge_run(stop_healthy_run(number, by)), PLAIN, None, full=False)
+    assert text.splitlines()[-1].endswith(f": {words}; nothing is left: verified on both hosts")
+    assert f"  exit status  {status}\n" in text
 
 
 def test_a_stop_that_left_processes_ends_with_them_in_red() -> None:

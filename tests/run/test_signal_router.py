@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 from typing import Any
 
 from fanout.model.events import Interrupted
+from fanout.record.stop_request import write_requester
 from fanout.remote.login import ConnectionOptions
 from fanout.remote.pool import Clock, ConnectionPool
 from fanout.run.connections import SignalRouter
@@ -18,14 +20,15 @@ def open_pool() -> ConnectionPool:
     return ConnectionPool([], refuse_transport, ConnectionOptions(by="ann@vm"), Clock())
 
 
+def read_interrupts(pool: ConnectionPool) -> list[Interrupted]:
+    found: list[Interrupted] = []
+    while isinstance(event := pool.next_event(0.0), Interrupted):
+        found.append(event)
+    return found
+
+
 def read_signals(pool: ConnectionPool) -> list[int]:
-    events = iter(lambda: pool.next_event(0.0), None)
-    signals: list[int] = []
-    for event in events:
-        if not isinstance(event, Interrupted):
-            break
-        signals.append(event.signal)
-    return signals
+    return [event.signal for event in read_interrupts(pool)]
 
 
 def test_signal_before_the_connections_waits_for_them() -> None:
@@ -44,6 +47,19 @@ def test_signal_between_two_attempts_reaches_the_next_one() -> None:
     router.handle_signal(signal.SIGTERM, None)
     router.set_target(new)
     assert read_signals(new) == [signal.SIGINT, signal.SIGTERM]
+
+
+def test_stop_of_a_user_has_the_name_from_the_record(tmp_path: Path) -> None:
+    """Ctrl-C in the launcher's own terminal has no name."""
+    write_requester(str(tmp_path), "ann@pc")
+    router, pool = SignalRouter(str(tmp_path)), open_pool()
+    router.set_target(pool)
+    router.handle_signal(signal.SIGTERM, None)
+    router.handle_signal(signal.SIGINT, None)
+    assert [(event.signal, event.by) for event in read_interrupts(pool)] == [
+        (signal.SIGTERM, "ann@pc"),
+        (signal.SIGINT, ""),
+    ]
 
 
 def test_signal_is_delivered_once_to_the_next_attempt() -> None:

@@ -118,6 +118,13 @@ def build_stopping() -> History:
     return run.pass_time(2.0).end_hosts("gpu01", code=None, signal=15).pass_time(7.0)
 
 
+def build_stopping_after_failure() -> History:
+    """Build a run: one host has failed, and the launcher stopped the others two seconds ago."""
+    run = build_failing()
+    run.stop_hosts("gpu02 failed", "gpu01", "gpu03", "gpu04", reason="host-failed")
+    return run.pass_time(2.0)
+
+
 def build_killing() -> History:
     """Build a run: the user pressed Ctrl-C twice."""
     run = build_stopping()
@@ -129,6 +136,12 @@ def build_verifying() -> History:
     """Build a run: train.sh has ended on all hosts; one is verified."""
     run = build_running()
     run.add_events(*(Exited(at=run.at, host=host, code=0, signal=None) for host in HOSTS))
+    return run.add_events(CleanedUp(at=run.at, host="gpu01", killed=0)).pass_time(0.5)
+
+
+def build_verifying_stop() -> History:
+    """Build a run: train.sh has ended on all hosts after Ctrl-C; one is verified."""
+    run = build_stopping().end_hosts("gpu02", "gpu03", "gpu04", code=None, signal=15)
     return run.add_events(CleanedUp(at=run.at, host="gpu01", killed=0)).pass_time(0.5)
 
 
@@ -150,8 +163,10 @@ STATES: dict[str, Callable[[], History]] = {
     "ending": build_ending,
     "failing": build_failing,
     "stopping": build_stopping,
+    "stopping-after-failure": build_stopping_after_failure,
     "killing": build_killing,
     "verifying": build_verifying,
+    "verifying-stop": build_verifying_stop,
     "ended": build_ended,
 }
 TITLES = {
@@ -167,8 +182,10 @@ TITLES = {
     "ending": "ENDING 1/4",
     "failing": "FAILING gpu02",
     "stopping": "STOPPING  TERM sent, KILL in 31 s",
+    "stopping-after-failure": "STOPPING  TERM sent, KILL in 38 s",
     "killing": "STOPPING KILL sent",
     "verifying": "VERIFYING 1/4",
+    "verifying-stop": "VERIFYING 1/4",
     "ended": "ENDED",
 }
 WITH_TIME = ("running", "slow")

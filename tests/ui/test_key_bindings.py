@@ -8,7 +8,6 @@ from fanout.logs.line_filters import DisplayFilters
 from fanout.logs.pipeline import LogPipeline, describe_hidden_lines
 from fanout.model.subscriber import Viewing
 from fanout.ui.key_bindings import WAITING_TEXT, KeyBindings
-from fanout.ui.key_hints import build_hint
 from fanout.ui.key_parser import Key
 from fanout.ui.run_condition import RunCondition
 from fanout.ui.view_facts import ReplayPosition
@@ -109,8 +108,8 @@ class View:
             self.keys.handle_key(Key(name))
         return self
 
-    def read_hint(self, condition: RunCondition = RunCondition.RUNNING, width: int = 80) -> str:
-        return build_hint(self.state, self.keys.options, condition, width)
+    def read_hint(self, condition: RunCondition = RunCondition.RUNNING, width: int = 80, *, interrupts: int = 0) -> str:
+        return self.keys.build_hint(condition, interrupts, width)
 
     @property
     def filters(self) -> list[str]:
@@ -319,7 +318,9 @@ def test_replay_keys_call_its_controls() -> None:
     ("viewing", "condition", "words", "absent"),
     [
         ("run", RunCondition.RUNNING, ("^C stop", "d detach", "q quit", "s stacks"), ()),
-        ("run", RunCondition.STOPPING, ("^C kill now",), ("d detach", "s stacks")),
+        ("run", RunCondition.STOPPING, ("^C ^C kill now",), ("d detach", "s stacks")),
+        ("run", RunCondition.VERIFYING, ("^C ^C ^C leave unverified",), ("^C stop", "d detach", "s stacks")),
+        ("run", RunCondition.CONNECTING, ("^C stop", "d detach"), ("s stacks",)),
         ("run", RunCondition.FAILING, ("^C stop",), ("d detach",)),
         ("attach", RunCondition.RUNNING, ("^C leave",), ("^C stop", "d detach, ")),
         ("replay", RunCondition.RUNNING, ("q quit", "←→ 10 s", "[ ] event"), ("^C stop", "s stacks")),
@@ -338,6 +339,23 @@ def test_hints_match_what_the_keys_do(
     help_text = "\n".join(view.press_keys("?").state.overlay)
     assert all(len(line) < 78 for line in view.state.overlay)
     assert ("Ctrl-C   stop" in help_text, "Ctrl-C   leave" in help_text) == (viewing == "run", viewing == "attach")
+
+
+@pytest.mark.parametrize(
+    ("condition", "interrupts", "word", "stops"),
+    [
+        (RunCondition.RUNNING, 0, "s stop", 1),
+        (RunCondition.FAILING, 0, "s stop", 1),
+        (RunCondition.STOPPING, 0, "s kill now", 2),
+        (RunCondition.STOPPING, 1, "s kill now", 1),
+        (RunCondition.STOPPING, 2, "s leave unverified", 1),
+        (RunCondition.VERIFYING, 1, "s leave unverified", 2),
+    ],
+)
+def test_answer_s_does_what_the_question_says(condition: RunCondition, interrupts: int, word: str, stops: int) -> None:
+    view = View(detach=True, stop=True).press_keys("q")
+    assert word in view.read_hint(condition, interrupts=interrupts)
+    assert view.press_keys("s").stopped == stops
 
 
 def test_omitted_lines_are_reported_with_their_file() -> None:

@@ -7,8 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from fanout.model.events import Event, StreamOpened
-from fanout.model.state import RunState
+from fanout.model.actions import Abandon, Kill, Release, Stop
+from fanout.model.events import Event, Interrupted, StreamOpened
+from fanout.model.policy import Policy, decide_actions
+from fanout.model.state import RunState, apply_event
+from fanout.ui.key_hints import KeyOptions, find_interrupt_key
 from fanout.ui.live_view import LiveView
 from fanout.ui.run_condition import Observations, RunCondition, find_run_status, format_seconds
 from tests import histories
@@ -16,6 +19,8 @@ from tests.histories import History
 from tests.ui import run_states
 from tests.ui.goldens import Terminal, build_heading, same_as_golden
 from tests.ui.run_states import STATES, TITLES
+from tests.ui.test_key_bindings import Stacks
+from tests.ui.test_view_screens import TypedKeys
 
 SIZES = ((80, 24), (100, 30), (140, 40))
 
@@ -31,7 +36,8 @@ def show_state(name: str, columns: int, rows: int, *, unicode: bool = True) -> T
     )
     facts = run_states.build_view_facts(name)
     size = columns, rows
-    live = LiveView(heading, stdout=out, size=lambda: size, clock=lambda: 0.0, unicode=unicode, **facts)  # type: ignore[arg-type]
+    keys = {"keyboard": TypedKeys(), "detach": lambda: None, "stop": lambda: None, "stacks": Stacks()}
+    live = LiveView(heading, stdout=out, size=lambda: size, clock=lambda: 0.0, unicode=unicode, **keys, **facts)  # type: ignore[arg-type]
     run.play_events(live)
     live.draw_frame(force=True)
     terminal = Terminal(columns, rows)
@@ -70,6 +76,21 @@ def test_small_terminal_shows_the_condition(name: str, size: tuple[int, int]) ->
 @pytest.mark.parametrize("name", STATES)
 def test_state_is_readable_in_ascii(name: str) -> None:
     assert "\n".join(show_state(name, 80, 24, unicode=False).seen).isascii()
+
+
+EFFECTS: dict[str, tuple[type, ...]] = {"stop": (Stop, Release), "kill now": (Kill,), "leave unverified": (Abandon,)}
+
+
+@pytest.mark.parametrize("name", sorted({*STATES} - {"ended"}))
+def test_ctrl_c_does_in_each_state_what_the_hint_says_and_not_with_fewer_presses(name: str) -> None:
+    run = STATES[name]()
+    state = run.play_events()
+    status = find_run_status(build_heading(run.hosts), state, Observations())
+    key = find_interrupt_key(KeyOptions(interrupts=len(state.interrupts)), status.condition)
+    for press in range(1, key.presses + 1):
+        state = apply_event(state, Interrupted(at=state.now, signal=2))
+        follows = any(isinstance(action, EFFECTS[key.effect]) for action in decide_actions(Policy(), state))
+        assert follows == (press == key.presses), (str(key), press)
 
 
 @pytest.mark.parametrize("name", sorted(histories.TYPICAL))

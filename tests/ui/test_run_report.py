@@ -23,6 +23,7 @@ from fanout.model.events import (
 )
 from fanout.model.failure_summary import FailureSummary
 from fanout.model.run_info import RunInfo
+from fanout.model.state import apply_event
 from fanout.ui.report_headline import build_closing_line, build_headline
 from fanout.ui.report_rows import ReportFacts
 from fanout.ui.run_report import build_report
@@ -243,16 +244,22 @@ def test_a_diagnosis_stands_under_the_headline() -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "by"), [(2, "by you (Ctrl-C)"), (15, "by SIGTERM (fanout stop or kill)"), (None, "by the time limit")]
+    ("signal", "by"),
+    [
+        (Interrupted(at=1.0, signal=2), "by you (Ctrl-C)"),
+        (Interrupted(at=1.0, signal=15), "by SIGTERM from an unknown sender"),
+        (Interrupted(at=1.0, signal=15, by="ann@pc"), "by ann@pc with fanout stop"),
+        (None, "by the time limit"),
+    ],
 )
-def test_headline_of_a_run_stopped_between_attempts_names_who_stopped_it(number: int | None, by: str) -> None:
+def test_headline_of_a_run_stopped_between_attempts_names_who_stopped_it(signal: Interrupted | None, by: str) -> None:
     """The cause of the attempt before is below it; it is not why the run ended."""
     run = histories.second_host_fails()
     state = run.play_events(lambda event, state: None)
     ended = outcome.outcome_of(state)
-    stopped = (
-        outcome.stop_by_time_limit(ended, 1) if number is None else outcome.stop_between_attempts(ended, number, 1)
-    )
+    stopped = outcome.stop_by_time_limit(ended, 1)
+    if signal is not None:
+        stopped = outcome.stop_between_attempts(ended, apply_event(state, signal), 1)
     facts = ReportFacts(heading=build_heading(run.hosts), state=state, outcome=stopped)
     assert build_headline(facts) == f"STOPPED after 4.9 s: {by} before attempt 1"
     assert build_closing_line(facts)[0].startswith(f"{build_headline(facts)}; nothing is left")

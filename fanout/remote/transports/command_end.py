@@ -37,18 +37,21 @@ def request_end(transport: Transport, channel: paramiko.Channel, user: str) -> p
     """
     if user == "root":
         second = transport.open_session(timeout=OPEN_SECONDS)
-        transport._send_user_message(_build_request(second, "exec", SEND_TERM))  # type: ignore[attr-defined]
+        transport._send_user_message(_build_request(second, "exec", SEND_TERM, reply=True))  # type: ignore[attr-defined]
         return second
-    transport._send_user_message(_build_request(channel, "signal", "TERM"))  # type: ignore[attr-defined]
+    transport._send_user_message(_build_request(channel, "signal", "TERM", reply=False))  # type: ignore[attr-defined]
     return channel
 
 
-def _build_request(channel: paramiko.Channel, kind: str, value: str) -> paramiko.Message:
-    """Return a request without a reply (RFC 4254, 6.5 and 6.9), for which paramiko has no call."""
+def _build_request(channel: paramiko.Channel, kind: str, value: str, *, reply: bool) -> paramiko.Message:
+    """Return a request that waits for no answer, for which paramiko has no call (RFC 4254, 6.5 and 6.9).
+
+    A signal has no reply. The servers of ``fanout demo`` start a command when they send its reply.
+    """
     message = paramiko.Message()
     message.add_byte(paramiko.common.cMSG_CHANNEL_REQUEST)
     message.add_int(channel.remote_chanid)
     message.add_string(kind)
-    message.add_boolean(False)
+    message.add_boolean(reply)
     message.add_string(value)
     return message

@@ -15,14 +15,10 @@ from fanout.model.run_info import RunInfo
 from fanout.model.state import RunState
 from fanout.text.sanitize import to_single_line
 from fanout.ui.html.timeline import StreamTimeline
+from fanout.ui.report_headline import STOPPED_BY
 from fanout.ui.run_condition import ALARMS, WARNINGS, Observations, RunCondition, find_run_status
 
 Tone = Literal["good", "bad", "open", "plain"]
-_SIGNALS = {
-    "by SIGINT": "by you (Ctrl-C)",
-    "by SIGTERM": "by fanout stop or kill (SIGTERM)",
-    "by SIGHUP": "because the terminal was closed (SIGHUP)",
-}
 
 
 class RecordStage(Enum):
@@ -126,13 +122,11 @@ def _summarize_end(state: RunState, outcome: RunOutcome, verdict: PageVerdict) -
         return PageHead(badge="SUCCEEDED", tone="good", headline=_capitalize(outcome.headline))
     if outcome.exit_code == ExitStatus.REFUSED and all(host.started_at is None for host in state.all_hosts):
         return PageHead(badge="NOT LAUNCHED", tone="bad", headline=_capitalize(headline))
-    by_user = outcome.origin == "user"
+    by_whom = " BY YOU" if outcome.exit_code == ExitStatus.INTERRUPTED else ""
     if outcome.hung:
-        return PageHead(
-            badge="HUNG, STOPPED BY YOU" if by_user else "HUNG, STOPPED", tone="bad", headline=_capitalize(headline)
-        )
-    if by_user:
-        return PageHead(badge="STOPPED BY YOU", tone="plain", headline=_capitalize(headline))
+        return PageHead(badge=f"HUNG, STOPPED{by_whom}", tone="bad", headline=_capitalize(headline))
+    if outcome.origin == "user":
+        return PageHead(badge=f"STOPPED{by_whom}", tone="plain", headline=_capitalize(headline))
     saved = find_sent_save(state) is not None or outcome.exit_code == ExitStatus.TIME_LIMIT
     if outcome.first is None:
         return PageHead(badge="STOPPED", tone="plain" if saved else "open", headline=_capitalize(headline))
@@ -147,10 +141,8 @@ def _describe_verdict(verdict: PageVerdict) -> str:
 
 def _describe_stop(outcome: RunOutcome) -> str:
     """Return the headline of the outcome; signals of the user are words."""
-    for name, words in _SIGNALS.items():
-        if outcome.stopped_why == name:
-            return outcome.headline.replace(f"stopped {name}", f"stopped {words}", 1)
-    return outcome.headline
+    words = STOPPED_BY.get(outcome.stopped_why, outcome.stopped_why)
+    return outcome.headline.replace(f"stopped {outcome.stopped_why}", f"stopped {words}", 1)
 
 
 def _describe_now(verdict: PageVerdict, reached: str, heading: RunInfo) -> str:
