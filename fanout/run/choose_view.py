@@ -64,6 +64,7 @@ def build_view(
         stderr=process.stderr,
         filters=filters,
         colour=look.colour,
+        columns=process.columns if process.stderr.isatty() else None,
         waits=waits,
         slow=reporters.list_slow_hosts,
         ranks=reporters.summarize_ranks,

@@ -47,10 +47,13 @@ class ReplayPlayer:
                 self._show_next(*self._next)
 
     def _wait_for(self, event: Event) -> bool:
-        """Wait a moment if the event is not due; the view gets a tick. Return whether the replay waited."""
+        """Wait a moment if the event is not due; the view gets a tick. Return whether the replay waited.
+
+        In a pause, the events before the position are due: a slow terminal may not have shown them yet.
+        """
         clock = self._clock
         left = event.at - self._began_at - clock.at
-        if left <= 0 and not clock.paused:
+        if left <= 0:
             return False
         self._delay(TICK_SECONDS if clock.paused else min(TICK_SECONDS, left / clock.speed))
         if self._state is not None:

@@ -87,5 +87,6 @@ def _describe_processes(frame: RowContext, host: HostState) -> str:
     if host.pid is not None:
         parts.append(f"train.sh has pid {host.pid}")
     if host.started_at is not None:
-        parts.append(f"started {format_age(frame.state.now - host.started_at)} ago")
+        age = format_age(frame.state.now - host.started_at)
+        parts.append(f"started {age} ago" if age != "now" else "started now")
     return "  ".join(parts)

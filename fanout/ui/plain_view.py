@@ -24,6 +24,7 @@ from fanout.model.state import RunState
 from fanout.model.subscriber import TextView
 from fanout.text.sanitize import sanitize_line, sanitize_lines, to_single_line
 from fanout.text.units import count_noun, format_duration, format_size
+from fanout.text.wrap import wrap_message
 from fanout.ui.nonblocking_writer import NonblockingWriter
 from fanout.ui.progress_text import describe_figures, describe_steps, describe_time_left
 from fanout.ui.restart_text import describe_phase
@@ -38,6 +39,7 @@ LABEL_COLUMNS = 60  # of a folded line, in a pipe or a file
 class PlainView(TextView):
     """Plain view. ``filters`` select the lines, their folding (default: off) and their prefix.
 
+    ``columns`` is the width of the terminal that shows stderr; None: there is none, and no message is wrapped.
     ``slow``, ``ranks`` and ``hung`` are those of the live view. With ``waits``, a blocked reader blocks the view; without it, lines are dropped and the view reports how many.
     """
 
@@ -49,6 +51,7 @@ class PlainView(TextView):
         stderr: TextIO,
         filters: DisplayFilters | None = None,
         colour: bool = False,
+        columns: int | None = None,
         status_seconds: float = STATUS_SECONDS,
         waits: bool = True,
         slow: Callable[[], Mapping[str, str]] = dict,
@@ -63,7 +66,7 @@ class PlainView(TextView):
         self._flow, self._narrator = LogPipeline(heading, filters, fold="off"), StatusReporter()
         template = filters.prefix if filters.prefix is not None else PLAIN_PREFIX
         self._prefix = LinePrefix("{stamp} " + template if filters.timestamps else template)
-        self._colour = colour
+        self._colour, self._columns = colour, columns
         self._status_seconds = status_seconds
         self._now = 0.0
         self._last_message_at = 0.0  # time of the last message on stderr
@@ -96,7 +99,7 @@ class PlainView(TextView):
             self._print_message(StatusMessage(text=self._build_status(state)), event.at)
 
     def note(self, text: str) -> None:
-        self._err.write("".join([f"fanout: {line}\n" for line in sanitize_lines(text)]))
+        self._err.write("".join([f"{wrap_message(line, self._columns)}\n" for line in sanitize_lines(text)]))
 
     def close(self) -> None:
         if self._closed:

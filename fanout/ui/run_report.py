@@ -14,6 +14,7 @@ from fanout.model.hosts import fold_names
 from fanout.text.home_path import shorten_home
 from fanout.text.paint import BOLD, BOLD_RED, GREEN, Painter
 from fanout.text.sanitize import sanitize_line, sanitize_lines, sanitize_text
+from fanout.text.table import count_columns
 from fanout.text.units import format_duration
 from fanout.text.wrap import wrap_text
 from fanout.ui.background_text import describe_background, describe_outside_calls, describe_separate_groups
@@ -49,7 +50,7 @@ def build_report(facts: ReportFacts, *, colour: bool = False, unicode: bool = Tr
     paint = Painter(colour)
     closing: list[str] = []
     if facts.outcome.is_success:
-        lines = format_success(facts, paint)
+        lines = format_success(facts, paint, width)
     else:
         rows = [
             *list_other_hosts(facts),
@@ -98,7 +99,7 @@ def _wrap_attempts(facts: ReportFacts, width: int | None) -> list[str]:
     return [line for text in facts.attempts for line in wrap_text(text, "", "  ", width)]
 
 
-def format_success(facts: ReportFacts, paint: Painter) -> list[str]:
+def format_success(facts: ReportFacts, paint: Painter, width: int | None) -> list[str]:
     """Return the report of a good run, without the lines about its attempts."""
     heading, outcome = facts.heading, facts.outcome
     left = "nothing is left on them" if len(outcome.hosts) > 1 else "nothing is left there"
@@ -112,8 +113,13 @@ def format_success(facts: ReportFacts, paint: Painter) -> list[str]:
             else f"processes left on {fold_names(find_unclean(outcome))}"
         )
     ended = f"run {heading.run_id}: {outcome.headline} after {format_duration(outcome.seconds)}"
+    fits = width is None or count_columns(f"{ended}; {left}") <= width
     lines = [
-        paint(GREEN, ended) + f"; {left}",
+        *(
+            [paint(GREEN, ended) + f"; {left}"]
+            if fits
+            else [paint(GREEN, f"{ended};"), *wrap_text(left, "  ", "  ", width)]
+        ),
         *describe_separate_groups(facts.state),
         *describe_background(facts.state),
     ]

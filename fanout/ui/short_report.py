@@ -54,7 +54,7 @@ def build_short_report(
     """Return the report; it ends with a newline. ``width`` is that of the terminal; None: no line is cut or wrapped."""
     paint = Painter(colour)
     if facts.outcome.is_success:
-        return sanitize_text("\n".join([*format_success(facts, paint), *facts.attempts])) + "\n"
+        return sanitize_text("\n".join([*format_success(facts, paint, width), *facts.attempts])) + "\n"
     bar = ("━" if unicode else "=") * 3
     longest = None if width is None else _HEADLINE_LINES * (width - _BARS)
     headline = build_headline(facts, longest)

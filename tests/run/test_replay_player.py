@@ -237,6 +237,15 @@ def test_pause_stands_still_until_the_next_key() -> None:
     assert len(set(waiting)) <= 2
 
 
+def test_pause_of_a_slow_viewer_shows_all_events_before_the_position() -> None:
+    run = run_states.build_running()
+    script = Script(run, 20.0)
+    script.wall.now += 0.9
+    script.clock.toggle_pause()
+    script.play_run({2.0: ["quit"]})
+    assert script.learned == [event for event in run.events if event.at - run.began_at <= 18.0]
+
+
 def test_quit_ends_the_replay_at_once() -> None:
     run = histories.good_run()
     script = Script(run, 1.0)

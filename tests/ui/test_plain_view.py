@@ -181,6 +181,14 @@ def test_a_message_of_several_lines_stays_readable_and_harmless() -> None:
     ]
 
 
+def test_message_is_wrapped_at_words_if_a_terminal_shows_it() -> None:
+    heading, err = build_heading(("gpu01", "gpu02"), log_dir="/home/me/.local/state/fanout/runs/7f3a"), io.StringIO()
+    PlainView(heading, stdout=io.StringIO(), stderr=err, columns=60).close()
+    lines = err.getvalue().splitlines()
+    assert max(map(len, lines)) < 60
+    assert lines[-1] == "        in /home/me/.local/state/fanout/runs/7f3a"
+
+
 def test_control_characters_in_a_stream_name_are_escaped() -> None:
     run = (
         History("a")

@@ -265,6 +265,15 @@ def test_headline_of_a_run_stopped_between_attempts_names_who_stopped_it(signal:
     assert build_closing_line(facts)[0].startswith(f"{build_headline(facts)}; nothing is left")
 
 
+def test_good_run_ends_with_lines_that_fit_into_the_terminal() -> None:
+    run = histories.good_run()
+    heading = replace(build_heading(run.hosts), run_id="20261130-172306-ef61ab23f6d4")
+    first, second, _ = render_report(run, heading=heading, width=80).splitlines()
+    assert first.endswith("succeeded after 7.8 s;"), first
+    assert second == "  nothing is left on them"
+    assert "; nothing is left on them\n" in render_report(run, heading=heading)
+
+
 @pytest.mark.parametrize("code", [0, 3])
 def test_report_does_not_claim_that_nothing_is_left_if_train_sh_called_ssh(code: int) -> None:
     run = History("gpu01").connect_hosts().start_hosts()

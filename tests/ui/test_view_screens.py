@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -85,8 +85,12 @@ class Screen:
 
     def add_output(self, text: str) -> Screen:
         """Let rank 0 write lines."""
+        return self.play_further(lambda run: run.add_output(run.hosts[0], text.encode(), stream=1).pass_time(0.5))
+
+    def play_further(self, add_events: Callable[[History], object]) -> Screen:
+        """Let the run have more events, and draw a frame."""
         before = len(self.run.events)
-        self.run.add_output(self.run.hosts[0], text.encode(), stream=1).pass_time(0.5)
+        add_events(self.run)
         self.state = self.run.play_events()
         for event in self.run.events[before:]:
             self.view(event, self.state)
