@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import socket
 import subprocess
 import threading
 from collections.abc import Callable
@@ -205,6 +206,7 @@ class CommandSession:
 def _describe_connection(channel: Channel) -> dict[str, str]:
     """Return the variable with which sshd names the connection: Ctrl-C on ``fanout exec`` finds the command by it."""
     sock = channel.get_transport().sock
+    assert isinstance(sock, socket.socket)
     try:
         ends = (*sock.getpeername()[:2], *sock.getsockname()[:2])
     except OSError:
