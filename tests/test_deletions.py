@@ -72,6 +72,7 @@ GUARDS = {
     "fanout/record/waiting_runs.py:move_log": WAITING,
     "fanout/record/waiting_runs.py:_delete_files": WAITING,
     "fanout/record/save_request.py:write_request": "tests/record/test_save_request.py::test_request_replaces_only_an_earlier_request",
+    "fanout/record/stop_request.py:write_requester": "tests/record/test_stop_request.py::test_requester_replaces_only_an_earlier_request",
     "tasks/llada2/weights.py:publish": CONVERTER,
     "tasks/llada2/weights.py:write_assets": CONVERTER,
     "tasks/llada2/hf_folder.py:write_tensors": CONVERTER,

@@ -50,7 +50,7 @@ class KeyBindings:
         self._interrupts, self._interrupt_key = 0, InterruptKey(effect="stop")
 
     def build_hint(self, condition: RunCondition, interrupts: int, width: int) -> str:
-        """Return the row of hints for a run that the user has interrupted so often. From now on the keys do what it says."""
+        """Return the row of hints for a run that the user has interrupted so often. The keys do this from now on."""
         self._interrupts = interrupts
         self._interrupt_key = find_interrupt_key(self.options, condition)
         return build_hint(self.state, self.options, condition, width)

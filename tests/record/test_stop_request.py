@@ -22,7 +22,7 @@ def test_requester_replaces_only_an_earlier_request(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", [None, "", "[]", '{"by":7}', '{"by":"ann@pc'])
-def test_missing_or_damaged_request_names_nobody(tmp_path: Path, text: str | None) -> None:
+def test_missing_or_damaged_request_has_no_requester(tmp_path: Path, text: str | None) -> None:
     if text is not None:
         (tmp_path / STOP_FILE).write_text(text)
     assert read_requester(str(tmp_path)) == ""

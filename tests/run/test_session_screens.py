@@ -109,7 +109,7 @@ class ReplaySession:
             self._iter_states, self.view, clock, lambda: (), began_at=run.began_at, delay=self._pass_time
         )
 
-    def play(self) -> str:
+    def play_run(self) -> str:
         """Play to the end; return all screens."""
         self._player.play()
         self.view.close()
@@ -134,7 +134,7 @@ class ReplaySession:
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 def test_session_of_a_replay(size: tuple[int, int]) -> None:
-    shown = ReplaySession(fail_run(run_states.build_running()), size).play()
+    shown = ReplaySession(fail_run(run_states.build_running()), size).play_run()
     assert shown.count("=== ") == len(REPLAY_STEPS)
     same_as_golden(f"session-replay-{size[0]}x{size[1]}", shown)
 

@@ -82,7 +82,7 @@ EFFECTS: dict[str, tuple[type, ...]] = {"stop": (Stop, Release), "kill now": (Ki
 
 
 @pytest.mark.parametrize("name", sorted({*STATES} - {"ended"}))
-def test_ctrl_c_does_in_each_state_what_the_hint_says_and_not_with_fewer_presses(name: str) -> None:
+def test_ctrl_c_does_in_each_state_what_the_hint_states_and_not_with_fewer_presses(name: str) -> None:
     run = STATES[name]()
     state = run.play_events()
     status = find_run_status(build_heading(run.hosts), state, Observations())
