@@ -101,6 +101,11 @@ def read_torch_worker() -> str:
     return (Path(__file__).parent / "torch_worker.py").read_text(encoding="utf-8")
 
 
+def read_container_holder() -> str:
+    """Return the source of the first process of a container that fanout creates."""
+    return (Path(__file__).parent / "container_holder.py").read_text(encoding="utf-8")
+
+
 def read_dump_reader() -> str:
     """Return the source that reads flight recorder dumps, for the launcher's own child process."""
     return (Path(__file__).parent / "probes" / "flight_dump.py").read_text(encoding="utf-8")

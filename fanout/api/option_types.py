@@ -32,7 +32,10 @@ class SharedOptions(TypedDict, total=False):
     connect_timeout: float | str
     user: str
     container: str
+    image: str
     engine: str
+    mount: Sequence[str]
+    container_arg: Sequence[str]
     ssh_config: str
     ssh_option: Sequence[str]
     transport: str

@@ -178,6 +178,7 @@ def _run_replacement(order: run_handle.RunHandle, context: CommandContext, paren
     pace.start_reporting(taken.session.state)
     try:
         outcome = taken.continue_run()
+        taken.remove_containers()
         outcome, verdict = diagnosis.diagnose_run(collector, taken.session.state, outcome)
         if taken.record:
             if verdict is not None:

@@ -10,6 +10,7 @@ from fanout.model.run_info import RunInfo
 from fanout.model.state import HostState
 from fanout.model.subscriber import View
 from fanout.run.connections import open_connections
+from fanout.run.image_containers import open_images
 from fanout.run.process_context import ProcessContext
 from fanout.run.run_context import load_run_context
 from fanout.run.session import Session
@@ -32,7 +33,7 @@ def run_exec(request: Request, process: ProcessContext) -> int:
     else:
         view = GroupedOutput(heading, stdout=process.stdout, stderr=process.stderr, colour=colour)
     waiting = WaitingLine(process.stderr, process.columns, shown=not request.given["live"])
-    with open_connections(context, command) as pool:
+    with open_images(context, "exec") as own, open_connections(own, command) as pool:
         session = Session(pool, heading.hosts, [waiting, view])
         outcome = session.watch_commands()
     waiting.clear()

@@ -41,11 +41,11 @@ def run_export(request: Request, process: ProcessContext) -> int:
         words = shlex.join(["fanout", "export", near[0] if near else "slurm", request.hosts, *request.task])
         raise UsageError(f"export: no format {wanted!r}; known: {', '.join(FORMATS)}", hint=words)
     context = load_run_context(request, process)
-    named = next((host for host in context.hosts if host.container), None)
+    named = next((host for host in context.hosts if host.container or host.image), None)
     if named is not None:
         raise UsageError(
-            f"export: {named.name} runs in container {named.container}, which a job does not enter",
-            hint="leave out --container and container=; name the image in the job",
+            f"export: {named.name} runs in container {named.container or named.image}, which a job does not enter",
+            hint="leave out --container, container= and image=; name the image in the job",
         )
     files = read_task_files(context)
     planner.check_exports(context.hosts, context.settings)

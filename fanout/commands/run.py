@@ -14,6 +14,7 @@ from fanout.run import detach, foreground
 from fanout.run.attempts import AttemptLoop
 from fanout.run.choose_view import choose_look
 from fanout.run.host_choice import HostChooser
+from fanout.run.image_containers import plan_containers
 from fanout.run.process_context import ProcessContext
 from fanout.run.project_sync import sync_before_run, write_code
 from fanout.run.run_context import RunContext, load_run_context
@@ -92,7 +93,8 @@ def _run_attempts(
 
 def _print_plan(context: RunContext, files: TaskFiles, run_id: str) -> int:
     """Print the plan; contact no host and resolve no name. Return the exit status."""
+    containers = plan_containers(context, run_id, files.directory)
     stdout = context.process.stdout
-    stdout.write(plan_text.render_plan(make_dry_plan(context, files, run_id)))
+    stdout.write(plan_text.render_plan(make_dry_plan(context, files, run_id), containers))
     stdout.flush()
     return ExitStatus.REFUSED if getattr(stdout, "trouble", "") else ExitStatus.SUCCESS

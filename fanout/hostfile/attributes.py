@@ -10,7 +10,7 @@ from typing import Any
 from fanout.hostfile.name_grammar import HOST, TAG, USER, ZONE, check_host, check_port
 from fanout.hostfile.node_sets import expand_ranges
 from fanout.hostfile.problems import ParseError
-from fanout.model.containers import ENGINES, is_container_name
+from fanout.model.containers import ENGINES, is_container_name, is_image_name
 from fanout.text.parse_ranges import parse_range
 
 Fields = dict[str, Any]  # fields of Host by name; a missing key was not given
@@ -29,7 +29,7 @@ KEYS = {
     "gpus": "gpus", "max_slots": "max_slots", "slots_max": "max_slots", "max_count": "max_slots",
     "max_cpu": "max_slots", "port": "port", "user": "user", "username": "user", "user_name": "user",
     "hostname": "hostname", "addr": "addr", "iface": "iface", "python": "python", "workdir": "workdir",
-    "container": "container", "engine": "engine",
+    "container": "container", "image": "image", "engine": "engine",
     "type": "kind", "spare": "spare", "tag": "tags", "tags": "tags",
 }  # fmt: skip
 
@@ -39,7 +39,8 @@ ANSIBLE_KEYS = {
     "ansible_port": "port", "ansible_ssh_port": "port",
 }  # fmt: skip
 _TOO_COMMON_IN_ANSIBLE = (
-    "user", "port", "type", "tag", "tags", "hostname", "python", "cpu", "count", "container", "engine",
+    "user", "port", "type", "tag", "tags", "hostname", "python", "cpu", "count", "container", "image",
+    "engine",
 )  # fmt: skip
 
 
@@ -225,6 +226,12 @@ def _read_container(reading: HostAttributes, key: str, value: str) -> None:
     reading.set_field("container", key, value)
 
 
+def _read_image(reading: HostAttributes, key: str, value: str) -> None:
+    if not is_image_name(value):
+        raise ParseError(f"{value!r} is not the name of an image", "write its name or id, as `docker images` shows it")
+    reading.set_field("image", key, value)
+
+
 def _read_engine(reading: HostAttributes, key: str, value: str) -> None:
     if value not in ENGINES:
         raise ParseError(f"{value!r} is not a container engine", f"write {' or '.join(ENGINES)}, or leave it out")
@@ -255,7 +262,7 @@ _READERS: dict[str, Callable[[HostAttributes, str, str], None]] = {
     "slots": _read_slots, "gpus": _read_gpus, "max_slots": _read_max_slots, "port": _read_port, "user": _read_user,
     "hostname": _read_host("hostname"), "addr": _read_host("addr"), "iface": _read_iface,
     "python": _read_path("python"), "workdir": _read_path("workdir"), "kind": _read_kind, "spare": _read_spare,
-    "tags": _read_tags, "container": _read_container, "engine": _read_engine,
+    "tags": _read_tags, "container": _read_container, "image": _read_image, "engine": _read_engine,
 }  # fmt: skip
 
 

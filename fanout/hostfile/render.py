@@ -72,6 +72,7 @@ def _to_dict(rank: int, host: Host, resolve: Resolve | None) -> dict[str, object
         "python": host.python,
         "workdir": host.workdir,
         "container": host.container,
+        "image": host.image,
         "engine": host.engine,
         "type": host.kind,
         "spare": host.spare,
@@ -100,6 +101,7 @@ def _list_texts(host: Host) -> list[tuple[str, str]]:
         ("python", host.python),
         ("workdir", host.workdir),
         ("container", host.container),
+        ("image", host.image),
         ("engine", host.engine),
         ("type", host.kind),
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from fanout.model.option import CONNECTION, MAX_SECONDS, Duration, Setting
 
+IMAGE_COMMANDS = "run rerun check exec"  # those that create containers
+
 CONNECTION_OPTIONS = (
     Setting(
         "-f --fanout",
@@ -22,8 +24,23 @@ CONNECTION_OPTIONS = (
         metavar="NAME", group=CONNECTION,
     ),
     Setting(
+        "--image",
+        "create a container from IMAGE on each host, and remove it after the run; never pull",
+        metavar="IMAGE", group=CONNECTION, only=IMAGE_COMMANDS,
+    ),
+    Setting(
+        "--mount",
+        "mount SRC of the host into the container, at DST or the same path (with --image)",
+        kind=tuple, default=(), metavar="SRC[:DST]", group=CONNECTION, only=IMAGE_COMMANDS,
+    ),
+    Setting(
+        "--container-arg",
+        "pass ARG to docker run or podman run, as --container-arg=--shm-size=32g (with --image)",
+        kind=tuple, default=(), metavar="ARG", group=CONNECTION, only=IMAGE_COMMANDS,
+    ),
+    Setting(
         "--engine",
-        "container engine on the hosts (default: {default}, the one that has the container)",
+        "container engine on the hosts (default: {default}, the one that has the container or the image)",
         default="auto", choices=("auto", "docker", "podman"), group=CONNECTION,
     ),
     Setting("-F --ssh-config", "read FILE instead of ~/.ssh/config", metavar="FILE", group=CONNECTION, commands=("init",)),

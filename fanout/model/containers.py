@@ -1,6 +1,7 @@
-"""Containers: the names that engines accept, and the container of each host. Pure.
+"""Containers: the names that engines accept, and the container or the image of each host. Pure.
 
-fanout enters a running container. It never creates, stops or removes one.
+fanout enters a running container that the user made, and never creates, stops or removes it. From an image it creates
+a container for the run, and removes it (``container_creation``).
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from dataclasses import replace
 
 from fanout.model.errors import UsageError
 from fanout.model.hosts import Host
+from fanout.model.mounts import check_container_arguments, parse_mounts
 from fanout.model.settings import Settings
 
 ENGINES = ("docker", "podman")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,200}\Z")  # of both engines; no shell reads a part of it as syntax
+_IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/@-]{0,400}\Z")  # with its registry, tag or digest
 
 
 def is_container_name(text: str) -> bool:
@@ -22,30 +25,63 @@ def is_container_name(text: str) -> bool:
     return bool(_NAME.match(text))
 
 
+def is_image_name(text: str) -> bool:
+    """Return whether an engine accepts ``text`` as the name or id of an image."""
+    return bool(_IMAGE.match(text))
+
+
 def assign_containers(hosts: Iterable[Host], settings: Settings) -> tuple[Host, ...]:
-    """Return the hosts with the container and the engine of the options, where the hostfile has none.
+    """Return the hosts with the container or image and the engine of the options, where the hostfile has none.
 
     Raises UsageError.
     """
-    name = settings.container
+    name, image = settings.container, settings.image
     if name and not is_container_name(name):
         raise UsageError(
             f"--container {name}: not the name of a container",
             hint="write its name or id, as docker ps or podman ps shows it",
         )
-    engine = settings.engine if settings.engine != "auto" else None
-    hosts = tuple(hosts)
-    if engine and not name and not any(host.container for host in hosts):
+    if image and not is_image_name(image):
+        raise UsageError(f"--image {image}: not the name of an image", hint="write it as `docker images` shows it")
+    if name and image:
         raise UsageError(
-            f"--engine {engine}: no container is named", hint="--container NAME, or container= in the hostfile"
+            "--container enters a container and --image creates one: both are given", hint="leave one of them out"
         )
-    return tuple(_assign_container(host, name, engine) for host in hosts)
+    engine = settings.engine if settings.engine != "auto" else None
+    found = tuple(_assign_container(host, settings, engine) for host in hosts)
+    if engine and not any(host.container or host.image for host in found):
+        raise UsageError(
+            f"--engine {engine}: no container is named",
+            hint="--container NAME, --image IMAGE, or container= or image= in the hostfile",
+        )
+    return found
 
 
-def _assign_container(host: Host, name: str, engine: str | None) -> Host:
-    if not (host.container or name):
+def check_image_options(hosts: Iterable[Host], settings: Settings, *, picks: bool) -> None:
+    """Check the options of a command that creates containers. ``picks``: it chooses its hosts. Raises UsageError."""
+    parse_mounts(settings.mount)
+    check_container_arguments(settings.container_arg)
+    has_image = any(host.image for host in hosts)
+    if (settings.mount or settings.container_arg) and not has_image:
+        option = "--mount" if settings.mount else "--container-arg"
+        raise UsageError(f"{option}: no image is named", hint="--image IMAGE, or image= in the hostfile")
+    if picks and has_image:
+        raise UsageError(
+            "--pick free checks hosts before it chooses, and an image has no container then",
+            hint="find free hosts with `fanout top HOSTS`, and select them with -w",
+        )
+
+
+def _assign_container(host: Host, settings: Settings, engine: str | None) -> Host:
+    container, image = host.container or settings.container, host.image or settings.image
+    if not (container or image):
         return host
-    return replace(host, container=host.container or name, engine=host.engine or engine)
+    if container and image:
+        raise UsageError(
+            f"{host.origin}: host {host.name} has container {container} and image {image}",
+            hint="leave out the one or the other: --container and container= enter, --image and image= create",
+        )
+    return replace(host, container=container or None, image=image or None, engine=host.engine or engine)
 
 
 def get_engines(host: Host) -> tuple[str, ...]:

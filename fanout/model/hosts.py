@@ -27,7 +27,7 @@ class Host:
     ``hostname`` is the address to connect to, like HostName in ssh_config (``ansible_host`` in Ansible). ``slots`` is
     the number of processes (None: one per GPU found there). ``gpus`` are the ids for CUDA_VISIBLE_DEVICES. ``addr`` is
     the address that the *other* hosts use. ``workdir`` and ``python`` override those of the run. ``container`` is the
-    container that fanout enters there, and ``engine`` its engine.
+    container that fanout enters there, and ``engine`` its engine. ``image`` is the image from which fanout creates it.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Host:
     python: str | None = None
     workdir: str | None = None
     container: str | None = None
+    image: str | None = None
     engine: str | None = None
     kind: str | None = None
     spare: bool = False

@@ -8,31 +8,47 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Mapping
 
+from fanout.model.container_creation import ContainerPlan, build_block_start
 from fanout.model.credentials import is_secret
 from fanout.model.plan import Default, EnvValue, LaunchPlan, NodePlan
 
 _END_OF_BLOCK = "END_OF_FANOUT_BLOCK"
 
 
-def render_plan(plan: LaunchPlan, *, secrets: bool = False) -> str:
-    """Return one block per host, ready to paste into a shell there. Mask secret values unless ``secrets``."""
-    return "\n\n".join(_render_node(node, secrets=secrets) for node in plan.nodes) + "\n"
+def render_plan(
+    plan: LaunchPlan, containers: Mapping[str, ContainerPlan] | None = None, *, secrets: bool = False
+) -> str:
+    """Return one block per host, ready to paste into a shell there. Mask secret values unless ``secrets``.
+
+    ``containers`` are those that the blocks create, by host.
+    """
+    made = containers or {}
+    blocks = [_render_node(node, made.get(node.host.name), secrets=secrets) for node in plan.nodes]
+    return "\n\n".join(blocks) + "\n"
 
 
-def _render_node(node: NodePlan, *, secrets: bool) -> str:
+def _render_node(node: NodePlan, created: ContainerPlan | None, *, secrets: bool) -> str:
     host = node.host
-    if not host.container:
-        return "\n".join([f"# {host.name}  (node rank {node.rank})", *_render_commands(node, secrets=secrets)])
-    engine = host.engine or "$(command -v docker || command -v podman)"
+    title = f"# {host.name}  (node rank {node.rank})"
+    if not host.container and created is None:
+        return "\n".join([title, *_render_commands(node, secrets=secrets)])
     *lines, last = _render_commands(node, secrets=secrets)
+    if created is not None:
+        *before, enter = build_block_start(created, host.engine)
+        start = [f"{title}, in a new container of image {created.image}", "(", *before]
+    else:
+        engine = host.engine or "$(command -v docker || command -v podman)"
+        start, enter = [f"{title}, in container {host.container}"], f"{engine} exec -i {host.container} bash -s"
     return "\n".join(
         [
-            f"# {host.name}  (node rank {node.rank}), in container {host.container}",
-            f"{engine} exec -i {host.container} bash -s <<'{_END_OF_BLOCK}'",
+            *start,
+            f"{enter} <<'{_END_OF_BLOCK}'",
             *lines,
             f"{last} </dev/null",  # the shell reads the block from stdin, and the script must not
             _END_OF_BLOCK,
+            *([")"] if created is not None else []),
         ]
     )
 

@@ -243,7 +243,7 @@ class Connection:
             return not self._over
 
         began = time.monotonic()
-        login = self._login_runner.log_in(begin)
+        login = self._login_runner.log_in(begin, can_create=self._plan is None)
         if login is None:
             return None
         connection = ActiveChannel(channel=login.channel, decoder=login.decoder, made_at=self._clock())

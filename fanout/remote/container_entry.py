@@ -1,4 +1,6 @@
-"""Container entry: the command by which a login enters a running container, and how that command ended. Pure.
+"""Container entry: the command by which a login enters a container, and how that command ended. Pure.
+
+A container of an image is created first, unless it runs.
 
 The login shell gets one line in single quotes without ``!``, ``'`` or a newline. The command for the container is in it
 as base64. So each shell passes both on unchanged: sh, bash, zsh, fish and csh.
@@ -12,6 +14,7 @@ from __future__ import annotations
 import base64
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -22,6 +25,7 @@ from fanout.model.hosts import Host
 
 ContainerState: TypeAlias = Literal["running", "paused", "exited", "created", "missing", "unknown"]
 NO_ENGINE = 127
+CREATION_TROUBLES = frozenset({"no-image", "no-mount", "no-cdi", "refused"})
 STATE_LINE = "fanout-container"  # first word of the line on stderr: then the engine and the state
 STATE_TEXTS = {
     "paused": "it is paused",
@@ -30,18 +34,32 @@ STATE_TEXTS = {
     "missing": "there is no such container",
 }
 
-#: Arguments: the container, the engines, the command in base64, and "state" if the line on stderr is wanted.
+#: Arguments: the container, the engines, the command in base64, "state" if the line on stderr is wanted, the image, and
+#: the script that creates the container in base64. The last two may be empty.
 _ENTER = (
+    'found() { "$1" container inspect "$2" >/dev/null 2>&1 || { [ -n "$3" ] && "$1" image inspect "$3" >/dev/null 2>&1; }; }; '
     "engine=; for each in $2; do command -v $each >/dev/null 2>&1 || continue; "
     'if [ -z "$engine" ]; then engine=$each; '
-    'elif $engine container inspect "$1" >/dev/null 2>&1; then break; '
-    'elif $each container inspect "$1" >/dev/null 2>&1; then engine=$each; break; '
+    'elif found $engine "$1" "$5"; then break; '
+    'elif found $each "$1" "$5"; then engine=$each; break; '
     "else $engine ps -q >/dev/null 2>&1 || engine=$each; fi; done; "  # an engine that answers explains more
     f'[ -n "$engine" ] || {{ echo "none of these programs is on the PATH: $2" >&2; exit {NO_ENGINE}; }}; '
+    '[ -z "$6" ] || ( eval "$(echo $6 | base64 -d)" ) || exit $?; '
     '$engine exec -i "$1" sh -c "$(echo $3 | base64 -d)"; status=$?; '
     '[ $status = 0 ] || [ -z "$4" ] || '
     f'echo "{STATE_LINE} $engine $($engine container inspect -f {{{{.State.Status}}}} "$1" 2>&1 | tail -n 1)" >&2; '
     "exit $status"
+)
+
+#: Arguments: the container and the engines. An engine that does not answer counts only if no other one answers.
+_REMOVE = (
+    "silent= answered= left=; for each in $2; do command -v $each >/dev/null 2>&1 || continue; "
+    "$each ps -q >/dev/null 2>&1 || { silent=$each; continue; }; answered=$each; found=yes; "
+    'for try in 1 2 3 4 5 6 7 8 9 10; do $each container inspect "$1" >/dev/null 2>&1 || { found=; break; }; '
+    '$each kill "$1" >/dev/null 2>&1; $each rm -f "$1" >/dev/null 2>&1 || sleep 0.5; done; '
+    '[ -z "$found" ] || left=$each; done; '
+    '[ -n "$answered" ] || { echo "no engine answers: $2" >&2; exit 1; }; '
+    '[ -z "$left" ] || { echo "$left still has it" >&2; exit 1; }'
 )
 
 #: For a plain command: an engine passes no signal on, but it passes the end of stdin on. Then the command gets SIGTERM.
@@ -58,32 +76,47 @@ exit $status
 """
 
 
-def build_agent_entry(host: Host, command: str) -> str:
-    """Return the command line for the login shell that runs ``command``, which starts the agent, in the container."""
-    return _build_entry(host, command, "state")
+def build_agent_entry(host: Host, command: str, creation: str = "") -> str:
+    """Return the command line for the login shell that runs ``command``, which starts the agent, in the container.
+
+    ``creation`` is the script that creates the container.
+    """
+    return _build_entry(host, command, "state", creation)
 
 
-def build_command_entry(host: Host, command: str) -> str:
+def build_command_entry(host: Host, command: str, creation: str = "") -> str:
     """Return the command line for the login shell that runs a plain command in a shell of the container.
 
     At the end of its stdin the command and its children get SIGTERM.
     """
-    return _build_entry(host, _FOLLOW.replace("COMMAND", shlex.quote(command)), "")
+    return _build_entry(host, _FOLLOW.replace("COMMAND", shlex.quote(command)), "", creation)
 
 
-def _build_entry(host: Host, command: str, state: str) -> str:
+def _build_entry(host: Host, command: str, state: str, creation: str) -> str:
     assert host.container is not None
-    encoded = base64.b64encode(command.encode("utf-8", "surrogateescape")).decode()
-    engines = " ".join(get_engines(host))
-    return f"exec sh -c '{_ENTER}' fanout {host.container} '{engines}' {encoded} '{state}'"
+    words = [f"'{' '.join(get_engines(host))}'", _encode(command), f"'{state}'", f"'{host.image or ''}'"]
+    return f"exec sh -c '{_ENTER}' fanout {host.container} {' '.join(words)} '{_encode(creation)}'"
+
+
+def _encode(script: str) -> str:
+    return base64.b64encode(script.encode("utf-8", "surrogateescape")).decode()
+
+
+def build_removal(name: str, engines: Sequence[str]) -> str:
+    """Return the command line for the login shell that removes a container; 0 if afterwards no engine has it."""
+    return f"exec sh -c '{_REMOVE}' fanout {name} '{' '.join(engines)}'"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntryEnd:
-    """What the engine reported when an entry ended. ``engine`` is "" if the line is missing."""
+    """What the engine reported when an entry ended. ``engine`` is "" if the line is missing.
+
+    ``trouble`` is why the container was not created: no-image, refused, no-cdi, or no-mount and the path.
+    """
 
     engine: str
     state: ContainerState
+    trouble: str = ""
 
 
 def parse_entry_end(text: str) -> EntryEnd:
@@ -91,7 +124,9 @@ def parse_entry_end(text: str) -> EntryEnd:
     found = re.search(rf"^{STATE_LINE} (\S+) (.*)$", text, re.MULTILINE)
     if found is None:
         return EntryEnd(engine="", state="unknown")
-    return EntryEnd(engine=found[1], state=_read_state(found[2].strip()))
+    text = found[2].strip()
+    trouble = text if text.split(" ")[0] in CREATION_TROUBLES else ""
+    return EntryEnd(engine=found[1], state="missing" if trouble else _read_state(text), trouble=trouble)
 
 
 def _read_state(text: str) -> ContainerState:

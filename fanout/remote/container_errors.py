@@ -1,13 +1,17 @@
-"""Container errors: why a login did not start the agent in a container, and a command that shows or repairs it. Pure."""
+"""Container errors: why a login did not start the agent in a container, and a command that shows or repairs it. Pure.
+
+A container of an image may not have been created; then the error names the image.
+"""
 
 from __future__ import annotations
 
 import re
+import shlex
 
 from fanout.model.containers import get_engines
 from fanout.model.errors import AgentRefused, ContainerGone
 from fanout.model.hosts import Host
-from fanout.remote.container_entry import NO_ENGINE, STATE_LINE, STATE_TEXTS, parse_entry_end
+from fanout.remote.container_entry import NO_ENGINE, STATE_LINE, STATE_TEXTS, EntryEnd, parse_entry_end
 
 NOT_STARTED = (126, 127)  # of both engines: the program cannot be invoked, or was not found
 
@@ -23,7 +27,12 @@ def explain_failed_entry(host: Host, output: str, status: int) -> AgentRefused:
             f"container {name}: no {' and no '.join(get_engines(host))} on the PATH of the login",
             hint=f"install one on {host.name}, or leave out the container",
         )
+    if end.trouble:
+        return _explain_engine(host, output, last) or _explain_creation(host, end, by_hand, last)
     match end.state:
+        case "missing" if host.image:
+            text = f"container {name}: it has ended, and fanout creates none during a run"
+            return ContainerGone(text, hint=f"see its containers:  {by_hand} ps -a", is_empty=True)
         case "missing":
             return ContainerGone(
                 f"container {name}: {end.engine} has no such container",
@@ -58,6 +67,33 @@ def _explain_engine(host: Host, output: str, last: str) -> AgentRefused | None:
             hint=f"start it:  {_format_login(host)} sudo systemctl start docker",
         )
     return None
+
+
+def _explain_creation(host: Host, end: EntryEnd, by_hand: str, last: str) -> AgentRefused:
+    """Return the error of a container that was not created."""
+    trouble, _, path = end.trouble.partition(" ")
+    match trouble:
+        case "no-image":
+            return AgentRefused(
+                f"image {host.image}: {end.engine} does not have it on this host",
+                hint=f"pull it:  {by_hand} pull {host.image}",
+            )
+        case "no-mount":
+            return AgentRefused(
+                f"image {host.image}: nothing to mount at {path} on this host",
+                hint=f"see it:  {_format_login(host)} {shlex.quote(f'ls -ld {shlex.quote(path)}')}",
+            )
+        case "no-cdi":
+            return AgentRefused(
+                f"image {host.image}: podman has no CDI specification of the NVIDIA GPUs",
+                hint=f"write it:  {_format_login(host)} sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml",
+            )
+        case _:
+            said = last.removeprefix("Error: ")
+            return AgentRefused(
+                f"image {host.image}: {end.engine} could not create a container: {said}",
+                hint=f"create one by hand:  {by_hand} run --rm --pull never --entrypoint {host.python or 'python3'} {host.image} -V",
+            )
 
 
 def _explain_python(host: Host, by_hand: str, last: str, status: int) -> AgentRefused:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from fanout.agent import bundle
 from fanout.model.errors import AgentRefused, TransportError, Unreachable
@@ -34,6 +34,7 @@ class ConnectionOptions:
     heartbeat_seconds: float = HEARTBEAT_SECONDS  # must be much shorter than the lease
     by: str = "?"  # user@machine of the launcher; a busy host reports it to others
     command: str = ""
+    creations: Mapping[str, str] = field(default_factory=dict)  # host -> the script that creates its container
     retry_seconds: float = 0.0  # after which a host that was not reached is tried again; 0: never
 
 
@@ -68,11 +69,17 @@ class LoginRunner:
         self._places = places
         self._timeout = options.connect_timeout
         self._command = options.command
+        self._creation = options.creations.get(host.name, "")
         self._lock = threading.Lock()
         self.opening: Deadline | None = None
 
-    def log_in(self, begin: Callable[[], bool]) -> EstablishedLogin | None:
-        """Log in and start the agent or command. Return None if ``begin()`` is False. Raises TransportError."""
+    def log_in(self, begin: Callable[[], bool], *, can_create: bool = True) -> EstablishedLogin | None:
+        """Log in and start the agent or command. Return None if ``begin()`` is False. Raises TransportError.
+
+        The container of the host is created only if ``can_create``: during a run, a new one has nothing of the run.
+        """
+        if not can_create:
+            self._creation = ""
         self._places.acquire()
         place = LoginSlot(self._places)
         try:
@@ -113,8 +120,8 @@ class LoginRunner:
         if not host.container:
             return self._command or agent
         if self._command:
-            return container_entry.build_command_entry(host, self._command)
-        return container_entry.build_agent_entry(host, agent)
+            return container_entry.build_command_entry(host, self._command, self._creation)
+        return container_entry.build_agent_entry(host, agent, self._creation)
 
     def take_overdue(self) -> Deadline | None:
         """Return the deadline of an overdue login. Close it in a thread, because closing may wait for a process."""

@@ -35,6 +35,7 @@ from fanout.run.claim_holder import ClaimHolder
 from fanout.run.command_file import write_command
 from fanout.run.connections import route_signals
 from fanout.run.fence_watch import FenceWatch
+from fanout.run.image_containers import use_images
 from fanout.run.launch import Launch, RunResources
 from fanout.run.launch_check import list_absent_hosts, list_faulty_hosts
 from fanout.run.launcher_host import list_host_warnings
@@ -65,14 +66,13 @@ class AttemptLoop:
         self._observers = observers
         self._begin_start = begin_start  # gets the directory of the run when it exists
         self.options = build_recovery_options(context.settings, context.count)
-        self.context, self.files, self.run_id = context, files, run_id
-        self._hosts = {host.name: host for host in (*context.hosts, *context.spares)}
+        self.context, self.files, self.run_id = use_images(context, run_id, files.directory), files, run_id
+        self._hosts = {host.name: host for host in (*self.context.hosts, *self.context.spares)}
         self._planner = RestartPlanner(self.options, context.host_names, [host.name for host in context.spares])
         self._records: list[AttemptRecord] = []
-        self._port = context.settings.master_port
-        self._clock = Clock()
+        self._port, self._clock = context.settings.master_port, Clock()
         self._limit_at: float | None = None  # when --time-limit ends the run, from the first start on
-        self.first = self._build_launch(context.hosts, AttemptPlan(max_restarts=self.options.max_restarts))
+        self.first = self._build_launch(self.context.hosts, AttemptPlan(max_restarts=self.options.max_restarts))
         self.current = self.first  # the attempt that runs; at the end, the one whose report is that of the run
         self._notifications: Notifications | None = None
 
@@ -335,7 +335,7 @@ class AttemptLoop:
                 reported.outcome = stop_between_attempts(reported.outcome, launch.session.state, launch.attempt.number)
         holder.release()
         self.current = reported
-        code = reported.finish(partial(render_attempts, self._records))
+        code = reported.finish(partial(render_attempts, self._records), hosts=tuple(self._hosts.values()))
         for problem in notifications.finish(reported.outcome, describe_cause(reported.verdict)):
             self.context.process.print_message(problem)
         return code

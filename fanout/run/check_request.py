@@ -118,14 +118,19 @@ def _build_commands(context: RunContext, states: Mapping[str, HostState]) -> Com
         logins=logins,
         here=frozenset(here),
         containers={
-            host.name: f"{_find_engine(host, states)} exec -i {host.container}"
-            for host in context.hosts
-            if host.container
+            host.name: _build_entry(host, _find_engine(host, states)) for host in context.hosts if host.container
         },
         ssh_config=settings.ssh_config,
         ssh_option=settings.ssh_option,
         source=context.request.hosts,
     )
+
+
+def _build_entry(host: Host, engine: str) -> str:
+    """Return the command that enters the host's container, or a new one of its image, which ends with the command."""
+    if host.image:
+        return f"{engine} run --rm -i --pull never --network host {host.image}"
+    return f"{engine} exec -i {host.container}"
 
 
 def _find_engine(host: Host, states: Mapping[str, HostState]) -> str:

@@ -116,6 +116,7 @@ def open_connections(
         heartbeat_seconds=min(HEARTBEAT_SECONDS, settings.lease / 3) if settings.lease else HEARTBEAT_SECONDS,
         command=command,
         retry_seconds=retry_seconds,
+        creations=context.creations,
     )
     pool = ConnectionPool(hosts, selector, options, clock or Clock())
     if before is not None:

@@ -14,6 +14,7 @@ from fanout.preflight.run_checks import Preflight
 from fanout.run.check_request import build_check_request
 from fanout.run.connections import open_connections
 from fanout.run.deep_request import build_torch_test
+from fanout.run.image_containers import open_images
 from fanout.run.run_context import RunContext
 from fanout.run.session import Session
 from fanout.run.task_files import TaskFiles, build_planner
@@ -47,9 +48,9 @@ def run_host_check(
     show_step: Callable[[str], None] = lambda text: None,
 ) -> Preflight | int:
     """Return the result, or the number of the signal that ended the check. Raises UsageError, LauncherError."""
-    planner = build_planner(context, files, "check")
     began = time.monotonic()
-    with open_connections(context) as pool:
+    with open_images(context, "check", files.directory) as own, open_connections(own) as pool:
+        context, planner = own, build_planner(own, files, "check")
         session = Session(pool, context.host_names, subscribers)
         session.connect_hosts()
         context.print_notices()

@@ -22,7 +22,7 @@ from fanout.model import plan_text
 from fanout.model.attempt_plan import AttemptPlan, make_attempt_id
 from fanout.model.errors import LauncherError, UsageError
 from fanout.model.events import FirstStep, Restarting
-from fanout.model.hosts import fold_names
+from fanout.model.hosts import Host, fold_names
 from fanout.model.outcome import RunOutcome, outcome_of, with_log_gaps
 from fanout.model.plan import LaunchPlan
 from fanout.model.policy import policy_of
@@ -32,7 +32,7 @@ from fanout.record import run_handle, writer_lock
 from fanout.record.index import HANDLE_FILE, get_attempt_path
 from fanout.record.run_writer import RunWriter
 from fanout.remote.pool import Clock
-from fanout.run import detach, diagnosis, launch_check, network_retest
+from fanout.run import detach, diagnosis, image_containers, launch_check, network_retest
 from fanout.run.attempt_reporters import AttemptReporters
 from fanout.run.choose_view import choose_look
 from fanout.run.connections import SignalRouter, open_connections
@@ -224,14 +224,21 @@ class Launch:
         self.session.add_event(restart)
 
     def finish(
-        self, list_notes: Callable[[int | None], Sequence[str]] = lambda width: (), *, prints: bool = True
+        self,
+        list_notes: Callable[[int | None], Sequence[str]] = lambda width: (),
+        *,
+        prints: bool = True,
+        hosts: Sequence[Host] = (),
     ) -> int:
         """Release the hosts, write and print the report; return the exit status.
 
-        ``list_notes`` returns lines for its end that fit into the width of a terminal.
+        ``list_notes`` returns lines for its end that fit into the width of a terminal. ``hosts`` are those of all
+        attempts, where the containers of images are removed.
         """
         if self.plan is not None and self.attempt.holds:
             self.session.run_plan(policy_of(self.settings), self.plan)
+        for problem in image_containers.remove_after_run(self.context, self.session.state, hosts):
+            self.note(problem)
         if self.outcome.is_clean:
             self._guardian.end_watch()
         if prints:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from fanout import hostfile
-from fanout.model.containers import assign_containers
+from fanout.model.connection_options import IMAGE_COMMANDS
+from fanout.model.containers import assign_containers, check_image_options
 from fanout.model.errors import UsageError
 from fanout.model.host_count import HostCount, parse_host_count
 from fanout.model.hosts import Host
@@ -24,6 +26,7 @@ class RunContext(CommandContext):
     """Input of a command that uses hosts. ``hosts`` are in rank order; ``notes`` are warnings about the hostfile.
 
     ``spares`` are the hosts of the file that may replace another one. ``count`` is the value of --nnodes.
+    ``creations`` are the scripts that create the containers of hosts with an image.
     """
 
     hosts: tuple[Host, ...]
@@ -31,6 +34,7 @@ class RunContext(CommandContext):
     notes: tuple[str, ...] = ()
     spares: tuple[Host, ...] = ()
     count: HostCount | None = None
+    creations: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def host_names(self) -> tuple[str, ...]:
@@ -69,7 +73,10 @@ def select_hosts(command: CommandContext) -> RunContext:
         nproc_per_node=settings.nproc_per_node,
     )
     spares = hostfile.select_spares(file, hosts, without=filters.without, nproc_per_node=settings.nproc_per_node)
-    hosts, spares = assign_containers(hosts, settings), assign_containers(spares, settings)
+    every = assign_containers((*hosts, *spares), settings)
+    hosts, spares = every[: len(hosts)], every[len(hosts) :]
+    if request.verb in IMAGE_COMMANDS.split():
+        check_image_options(every, settings, picks=picks)
     if picks and count is not None:
         hosts = _list_candidates(file.source, (*hosts, *spares), count)
     path = settings.ssh_config  # ssh takes "none" for no file

@@ -29,6 +29,7 @@ from fanout.remote.fd_limit import raise_file_limit
 from fanout.remote.login import ConnectionOptions
 from fanout.remote.pool import Clock, ConnectionPool
 from fanout.remote.transports.select import TransportSelector
+from fanout.run.image_containers import remove_containers
 from fanout.run.notifications import resume_notifications
 from fanout.run.session import Session
 from fanout.run.step_progress import StepProgress
@@ -52,7 +53,7 @@ class ResumedRun:
         again: bool = False,
     ) -> None:
         """Read the record and prepare the connections. With ``again``, hosts that were given up are tried again."""
-        self.order = order
+        self.order, self._by, self._has_agent = order, by, agent
         clock = Clock()
         self.heading = RunInfo(run_id=order.run_id, title="", hosts=tuple(host.name for host in order.hosts))
         self._have: dict[str, dict[int, tuple[int, int]]] = {}
@@ -137,6 +138,14 @@ class ResumedRun:
         policy = policy_of(self.order.settings, prepare=False)
         return self.session.run_plan(policy, build_minimal_plan(self.order))
 
+    def remove_containers(self) -> None:
+        """Remove the containers of images after the end of the run, and record which may be left."""
+        order = self.order
+        selector = TransportSelector(order.settings, user=order.user, agent=self._has_agent)
+        for problem in remove_containers(order.hosts, order.settings, selector, self._by):
+            if self.record:
+                self.record.note(problem)
+
     def close(self) -> None:
         self.pool.close()
         if self.record:
@@ -164,6 +173,7 @@ def end_run(
     taken = ResumedRun(order, by=by, agent=agent, learners=[steps], views=views, again=True)
     try:
         taken.end_run(reason, why, save)
+        taken.remove_containers()
         outcome = outcome_of(taken.session.state)
         if outcome.is_clean and taken.record:
             facts = ReportFacts(heading=taken.heading, state=taken.session.state, outcome=outcome)

@@ -39,7 +39,7 @@ class TaskFiles:
 def read_task_files(context: RunContext) -> TaskFiles:
     """Find the files of the task, and check those that this machine has. Raises UsageError."""
     task, settings = context.request.task, context.settings
-    directory = _find_work_directory(settings, context.process)
+    directory = find_work_directory(settings, context.process)
     is_here = os.path.isdir(directory)
     module = get_module(task)
     task_file = find_module_file(module, directory) if module else task[0] if task else ""
@@ -108,7 +108,7 @@ def find_misspelled_module(module: str, directory: str) -> str | None:
     return f"{above}.{near[0]}" if near and above else ""
 
 
-def _find_work_directory(settings: Settings, process: ProcessContext) -> str:
+def find_work_directory(settings: Settings, process: ProcessContext) -> str:
     """Return the absolute path of the work directory on every host. Raises UsageError if it cannot be known."""
     if not process.cwd_exists and not os.path.isabs(settings.chdir):
         raise UsageError(

@@ -68,7 +68,7 @@ def test_json_has_one_object_for_each_host() -> None:
     first, second = to_dicts(found.hosts)
     assert first == {
         "rank": 0, "host": "a", "address": None, "user": None, "port": None, "slots": 2, "gpus": [], "addr": None,
-        "iface": None, "env": {"API_KEY": "***"}, "python": None, "workdir": None, "container": None,
+        "iface": None, "env": {"API_KEY": "***"}, "python": None, "workdir": None, "container": None, "image": None,
         "engine": None, "type": None, "spare": False,
         "tags": [], "extra": {}, "file": "h.txt", "line": 1,
     }  # fmt: skip

@@ -29,6 +29,7 @@ REFUSED = {
     "h1 gpus=2, 3": ["a space inside gpus=", "gpus=2,3"],
     "h1 container=a;b": ["'a;b' is not the name of a container", "docker ps"],
     "h1 container=-it": ["is not the name of a container"],
+    "h1 image=-v": ["'-v' is not the name of an image"],
     "h1 container=work engine=lxc": ["'lxc' is not a container engine", "docker or podman"],
     "h1 port=0": ["'0' is not a port"],
     "h1:22 port=23": ["disagree"],

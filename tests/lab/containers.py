@@ -15,7 +15,7 @@ from tests.lab.lab import REPOSITORY
 from tests.lab.machines import Host
 from tests.lab.specs import HostSpec
 
-NAME = "work"
+NAME, IMAGE = "work", "localhost/train:1"
 _PLACE = "/run/podman"  # the lab empties /var/tmp and /tmp between tests
 _FILES = f"{_PLACE}/root"  # of the container
 ENVIRONMENT = {
@@ -65,11 +65,21 @@ class Engine:
     def start_container(self, *options: str) -> None:
         """Start the container, as a user does once on each host: with the host's network, and the project in it."""
         self.host.run_program(["sh", "-c", f"rm -rf {_FILES}/var/tmp/*"], check=True)
-        shared = {os.path.dirname(HERE): ""} | dict.fromkeys(("/usr", *_find_pythons()), ",ro")
-        mounts = [f"--mount=type=bind,src={path},dst={path}{flags}" for path, flags in shared.items()]
-        fixed = ("--cgroups=disabled", "--network=host", "--pull=never", f"--name={NAME}")
+        shared = f"--mount=type=bind,src={os.path.dirname(HERE)},dst={os.path.dirname(HERE)}"
+        fixed = ("--network=host", "--pull=never", f"--name={NAME}", shared)
         command = ("--rootfs", _FILES, "sleep", "infinity")
-        self.run_podman("run", "-d", *fixed, *mounts, *options, *command)
+        self.run_podman("run", "-d", *fixed, *list_arguments(), *options, *command)
+
+    def import_image(self, name: str = IMAGE) -> None:
+        """Make the image from the files of the container's root. Nothing is pulled."""
+        self.host.run_program(
+            ["sh", "-c", f"rm -rf {_FILES}/var/tmp/* && tar -C {_FILES} -cf {_PLACE}/root.tar ."], check=True
+        )
+        self.run_podman("import", "-q", f"{_PLACE}/root.tar", name)
+
+    def list_created(self) -> list[str]:
+        """Return the names of the containers that fanout created."""
+        return self.run_podman("ps", "-a", "--filter", "label=fanout.run", "--format", "{{.Names}}").stdout.split()
 
     def remove_container(self) -> None:
         self.run_podman("rm", "-f", "-t", "0", NAME, check=False)
@@ -86,6 +96,17 @@ class Engine:
         return [
             line for line in done.stdout.splitlines() if line and not line.startswith(("sleep infinity", "sh -c for p"))
         ]
+
+
+def list_arguments() -> list[str]:
+    """Return the arguments of every container here: the programs of this machine read-only, and what it permits."""
+    programs = ("/usr", *_find_pythons())
+    return [
+        "--cgroups=disabled",
+        "--ulimit=nofile=1024:1024",
+        "--ulimit=nproc=1024:1024",
+        *(f"--mount=type=bind,src={path},dst={path},ro" for path in programs),
+    ]
 
 
 def _find_pythons() -> list[str]:

@@ -27,3 +27,38 @@ def write_engine(directory: Path, name: str, *, state: str = "running") -> None:
     path = directory / name
     path.write_text(_ENGINE.replace("{state}", state))
     path.chmod(0o755)
+
+
+_IMAGE_ENGINE = """\
+#!/bin/sh
+here=$(dirname "$0")
+case "$1 $2" in
+"container inspect") [ -e "$here/runs" ] && echo running || { echo "Error: no such container $5" >&2; exit 125; };;
+"image inspect") [ "$3" = IMAGE ] || { echo "Error: $3: image not known" >&2; exit 125; };;
+"info -f") echo 'SECURITY';;
+run*) for word; do printf '%s\\n' "$word"; done > "$here/arguments"
+      REFUSAL
+      touch "$here/runs"; echo 0123456789ab;;
+exec*) shift 3; exec "$@";;
+kill*) rm -f "$here/runs";;
+*) exit 0;;
+esac
+"""
+
+
+def write_image_engine(
+    directory: Path, name: str, *, image: str = "train:1", security: str = "", refusal: str = ""
+) -> None:
+    """Write a program that answers as an engine with one image, and writes the words of ``run`` to a file.
+
+    ``refusal`` is the message with which it refuses to create a container.
+    """
+    refuse = f"echo '{refusal}' >&2; exit 125" if refusal else ""
+    path = directory / name
+    path.write_text(_IMAGE_ENGINE.replace("IMAGE", image).replace("SECURITY", security).replace("REFUSAL", refuse))
+    path.chmod(0o755)
+
+
+def read_run_words(directory: Path) -> list[str]:
+    """Return the words that the engine got for ``run``, without the source of the first process."""
+    return (directory / "arguments").read_text().split("\n-c\n")[0].splitlines()

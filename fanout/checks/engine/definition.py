@@ -167,7 +167,9 @@ class CheckContext:
 
     def choose_cure(self, name: str, option: str, cure: str) -> str:
         """Return the cure, or for a host in a container the option that its next container needs."""
-        container = self.get_host(name).container
+        container, image = self.get_host(name).container, self.get_host(name).image
+        if image:
+            return f"add  --container-arg={option.replace(' ', '=', 1)}"
         return f"create container {container} again with  {option}" if container else cure
 
     def get_workdir(self, name: str) -> str:

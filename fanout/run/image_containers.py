@@ -1,0 +1,120 @@
+"""Containers of an image: name and create one on each host for a run, a check or a command, and remove them afterwards.
+
+A login creates the container of its host before the agent starts, so before anything of a run starts on any host. If the
+launcher cannot remove a container, its first process ends it when the run there is over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+from fanout.agent.bundle import read_container_holder
+from fanout.model.container_creation import ContainerPlan, build_creation
+from fanout.model.containers import get_engines
+from fanout.model.hosts import Host, fold_names
+from fanout.model.mounts import Mount, check_mount_path, parse_mounts
+from fanout.model.outcome import outcome_of
+from fanout.model.settings import Settings
+from fanout.model.state import RunState
+from fanout.record.index import make_run_id
+from fanout.remote.container_entry import build_removal
+from fanout.remote.login import ConnectionOptions
+from fanout.remote.pool import Clock, ConnectionPool
+from fanout.remote.transports.select import TransportSelector
+from fanout.run.run_context import RunContext
+from fanout.run.session import Session
+
+REMOVAL_SECONDS = 30.0  # for the engine, after the login
+EMPTY_SECONDS = (10.0, 60.0)  # the least and the most: a connection that broke must find the container again
+
+
+def plan_containers(context: RunContext, run_id: str, directory: str = "") -> dict[str, ContainerPlan]:
+    """Return host -> the container to create there. ``directory`` is the work directory to mount. Raises UsageError."""
+    settings, hosts = context.settings, (*context.hosts, *context.spares)
+    return {host.name: _plan_container(host, settings, run_id, directory) for host in hosts if host.image}
+
+
+def _plan_container(host: Host, settings: Settings, run_id: str, directory: str) -> ContainerPlan:
+    assert host.image is not None
+    mounts = parse_mounts(settings.mount)
+    workdir = host.workdir or directory
+    if directory and workdir not in [mount.target for mount in mounts]:
+        check_mount_path(workdir, f"{host.name}: work directory {workdir}")
+        mounts = (Mount(source=workdir, target=workdir), *mounts)
+    return ContainerPlan(
+        name=f"fanout-{run_id}",
+        run_id=run_id,
+        image=host.image,
+        mounts=mounts,
+        arguments=settings.container_arg,
+        python=host.python or "python3",
+        empty_seconds=min(max(settings.lease, EMPTY_SECONDS[0]), EMPTY_SECONDS[1])
+        if settings.lease
+        else EMPTY_SECONDS[1],
+    )
+
+
+def use_images(context: RunContext, run_id: str, directory: str = "") -> RunContext:
+    """Return the context in which each host with an image has a container to create. Raises UsageError."""
+    plans = plan_containers(context, run_id, directory)
+    if not plans:
+        return context
+    holder = read_container_holder()
+
+    def name_container(host: Host) -> Host:
+        return replace(host, container=plans[host.name].name) if host.name in plans else host
+
+    return replace(
+        context,
+        hosts=tuple(map(name_container, context.hosts)),
+        spares=tuple(map(name_container, context.spares)),
+        creations={name: build_creation(plan, holder) for name, plan in plans.items()},
+    )
+
+
+@contextmanager
+def open_images(context: RunContext, what: str, directory: str = "") -> Iterator[RunContext]:
+    """Yield the context of a command with a container on each host with an image; remove the containers at the end."""
+    own = use_images(context, f"{what}-{make_run_id()}", directory)
+    try:
+        yield own
+    finally:
+        for problem in remove_containers(own.hosts, own.settings, own.selector, own.process.login):
+            context.process.print_message(problem)
+
+
+def remove_after_run(context: RunContext, state: RunState, hosts: Sequence[Host]) -> list[str]:
+    """Remove the containers of a run, except on hosts that it never reached; return a line if one may be left."""
+    never = [host.name for host in state.all_hosts if host.trouble is not None and host.trouble.kind == "Unreachable"]
+    reached = [host for host in hosts if host.name not in never]
+    return remove_containers(reached, context.settings, context.selector, context.process.login)
+
+
+def remove_containers(hosts: Sequence[Host], settings: Settings, selector: TransportSelector, by: str) -> list[str]:
+    """Remove the containers of images on these hosts, and look again; return a line if one may be left."""
+    made = [host for host in hosts if host.image and host.container]
+    if not made:
+        return []
+    name = made[0].container or ""
+    engines = tuple(dict.fromkeys(engine for host in made for engine in get_engines(host)))
+    options = ConnectionOptions(
+        dials=settings.fanout,
+        connect_timeout=settings.connect_timeout,
+        by=by,
+        command=build_removal(name, engines),
+    )
+    pool = ConnectionPool([replace(host, container=None, image=None) for host in made], selector, options, Clock())
+    session = Session(pool, [host.name for host in made], [])
+    until = pool.clock() + settings.connect_timeout + REMOVAL_SECONDS
+    pool.start()
+    while not session.state.is_over and session.state.now < until:
+        session.run_step()
+    pool.close()
+    left = [host.host for host in outcome_of(session.state).hosts if host.code != 0]
+    if not left:
+        return []
+    return [
+        f"{fold_names(left)}: could not verify that container {name} is removed. It ends by itself when its run has ended there"
+    ]
