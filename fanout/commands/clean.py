@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fanout.commands.ps import describe_orphan
+from fanout.commands.ps import describe_container, describe_orphan
 from fanout.model.errors import UsageError
 from fanout.model.exit_status import ExitStatus
 from fanout.model.hosts import fold_names
 from fanout.model.request import Request
 from fanout.run import host_query
-from fanout.run.host_query import HostRuns, RunOnHost
+from fanout.run.host_query import CreatedContainer, HostRuns, RunOnHost
 from fanout.run.process_context import ProcessContext
 from fanout.run.run_context import load_run_context
 from fanout.text.sanitize import to_single_line
@@ -28,7 +28,7 @@ def run_clean(request: Request, process: ProcessContext) -> int:
     answers = host_query.ask_hosts(context)
     silent = any(answer.error for answer in answers)
     _print_leftovers(answers, process)
-    args = {answer.host: _build_orders(answer) for answer in answers if answer.stale_runs or answer.orphan_processes}
+    args = {answer.host: _build_orders(answer) for answer in answers if answer.has_leftovers}
     if not args:
         asked = [answer.host for answer in answers if not answer.error]
         if asked:
@@ -59,8 +59,20 @@ def _print_leftovers(answers: Sequence[HostRuns], process: ProcessContext) -> No
                 )
         for orphan in answer.orphan_processes:
             process.stdout.write(f"{answer.host}: {describe_orphan(orphan)}\n")
+        for container in answer.containers:
+            text = f"{describe_container(container)}{_describe_end(container)}"
+            process.stdout.write(f"{answer.host}: {'kept ' if container.runs else ''}{text}\n")
+        for engine, why in answer.silent_engines.items():
+            process.print_message(f"{answer.host}: {engine} was not searched for containers: {to_single_line(why)}")
         for run in answer.stale_runs:
             process.stdout.write(f"{answer.host}: {_describe_record(run)}\n")
+
+
+def _describe_end(container: CreatedContainer) -> str:
+    """Return how a container that is kept ends, or the command that the user can type on the host."""
+    if container.state == "paused":
+        return f"; on that host: {container.engine} unpause {container.name}"
+    return "; it ends with its run" if container.runs else ""
 
 
 def _describe_unresponsive(run: RunOnHost) -> str:
@@ -79,6 +91,7 @@ def _describe_record(run: RunOnHost) -> str:
 def _build_orders(answer: HostRuns) -> Mapping[str, Any]:
     return {
         "runs": [[run.run, run.node] for run in answer.stale_runs],
+        "containers": [[each.engine, each.name] for each in answer.stale_containers],
         "processes": [[orphan["pid"], orphan["start"]] for orphan in answer.orphan_processes],
     }
 
@@ -86,7 +99,9 @@ def _build_orders(answer: HostRuns) -> Mapping[str, Any]:
 def _is_confirmed(process: ProcessContext, hosts: Sequence[str]) -> bool:
     """Ask for confirmation at the terminal. Raises UsageError without a terminal."""
     process.stdout.flush()
-    process.stderr.write(f"fanout: kill these processes and delete these records on {fold_names(hosts)}? [y/N] ")
+    process.stderr.write(
+        f"fanout: kill these processes and delete these records and containers on {fold_names(hosts)}? [y/N] "
+    )
     process.stderr.flush()
     if not process.stdout.isatty():
         process.stderr.write("\n")
@@ -101,12 +116,12 @@ def _print_remaining(again: Sequence[HostRuns], process: ProcessContext) -> bool
         if answer.error:
             process.print_message(f"{answer.host}: could not be asked again: {to_single_line(answer.error)}")
             continue
-        for what in (*map(describe_orphan, answer.orphan_processes), *map(_describe_record, answer.stale_runs)):
+        left_containers = map(describe_container, answer.stale_containers)
+        records = map(_describe_record, answer.stale_runs)
+        for what in (*map(describe_orphan, answer.orphan_processes), *records, *left_containers):
             process.print_message(f"{answer.host}: still there: {what}")
             left = True
-    whole = [
-        answer.host for answer in again if not answer.error and not answer.orphan_processes and not answer.stale_runs
-    ]
+    whole = [answer.host for answer in again if not answer.error and not answer.has_leftovers]
     if whole:
         killed = sum(answer.killed for answer in again)
         ended = "1 process was killed" if killed == 1 else f"{killed} processes were killed"

@@ -17,7 +17,7 @@ from fanout.model.request import Request
 from fanout.record.run_summary import RunSummary, list_run_summaries
 from fanout.run import host_query
 from fanout.run.command_context import CommandContext, load_command_context
-from fanout.run.host_query import HostRuns, OtherRun, RunOnHost, format_time, select_claims
+from fanout.run.host_query import CreatedContainer, HostRuns, OtherRun, RunOnHost, format_time, select_claims
 from fanout.run.process_context import ProcessContext
 from fanout.run.recorded_progress import add_progress
 from fanout.run.run_context import load_run_context
@@ -75,9 +75,14 @@ def _list_runs_on_hosts(request: Request, process: ProcessContext) -> int:
     for answer in answers:
         for orphan in answer.orphan_processes:
             process.stdout.write(f"{answer.host}: left behind: {describe_orphan(orphan)}\n")
+        for container in answer.containers:
+            kind = "" if container.runs else "left behind: "
+            process.stdout.write(f"{answer.host}: {kind}{describe_container(container)}\n")
     _print_searched(answers, process)
-    if any(answer.stale_runs or answer.orphan_processes for answer in answers):
-        process.print_message(f"finished runs left processes or records: try:  {context.build_host_command('clean')}")
+    if any(answer.has_leftovers for answer in answers):
+        process.print_message(
+            f"finished runs left processes, records or containers: try:  {context.build_host_command('clean')}"
+        )
     return ExitStatus.UNREACHABLE if silent else ExitStatus.SUCCESS
 
 
@@ -137,6 +142,11 @@ def format_ranks(run: RunOnHost) -> str:
     return str(first) if count == 1 else f"{first}-{first + count - 1}"
 
 
+def describe_container(container: CreatedContainer) -> str:
+    """Return one line about a container that fanout created."""
+    return f"container of run {container.run}: {container.state} in {container.engine}, named {container.name}"
+
+
 def describe_orphan(orphan: Any) -> str:
     """Return one line about an orphan process."""
     age = f", {format_duration(orphan['age'])} old" if orphan.get("age") is not None else ""
@@ -175,7 +185,11 @@ def _answer_to_dicts(answer: HostRuns) -> list[dict[str, Any]]:
         )
         for run in answer.others
     ]
-    return runs + orphans + others
+    containers = [
+        _build_dict(answer.host, run=each.run, state=f"container {each.state}", active=each.runs, details=asdict(each))
+        for each in answer.containers
+    ]
+    return runs + orphans + others + containers
 
 
 def _build_dict(host: str, **known: Any) -> dict[str, Any]:

@@ -160,7 +160,9 @@ _STRAY = {
     "pid": _PID, "run": _LINE, "node": Integer(), "start": _COUNT, "age?": _AGE, "kept": _B, "state?": Text(8), "wchan?": _T,
     "cmd": _T, "gpu_mb?": Nullable(_COUNT),
 }  # fmt: skip
+_CREATED = {"engine": _LINE, "name": _LINE, "state": _LINE, "runs": _B}
 _RUNS = {"searched": ListOf(_T), "runs": ListOf(_RUN), "processes": ListOf(_STRAY), "killed?": _COUNT, **_SHARED}
+_RUNS |= {"created?": ListOf(_CREATED), "silent_engines?": _TEXTS}
 _CARD = {"index": _LINE, "uuid": _LINE, "used": Nullable(Number(0))}
 _OWN_RUN = {"run": _LINE, "node": _COUNT, "claims": ListOf(_LINE), "age": _AGE, "title": _T}
 _AVAILABILITY: dict[str, Any] = {"gpus": ListOf(_CARD, 1024), "processes": ListOf(_PROCESS), "problem": _T}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fanout.model.rpc import ProbeRequest
@@ -90,6 +90,21 @@ class OtherRun:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CreatedContainer:
+    """Container that fanout created for a run. One that runs ends by itself with its run."""
+
+    engine: str
+    name: str
+    state: str
+    runs: bool
+
+    @property
+    def run(self) -> str:
+        """Return the run that the name contains."""
+        return self.name.partition("-")[2]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostRuns:
     """Answer of one host; ``error`` is set if there is none. ``in_container``: other containers are not visible there."""
 
@@ -101,6 +116,8 @@ class HostRuns:
     killed: int = 0
     others: tuple[OtherRun, ...] = ()
     in_container: bool = False
+    containers: tuple[CreatedContainer, ...] = ()
+    silent_engines: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def orphan_processes(self) -> tuple[Mapping[str, Any], ...]:
@@ -111,6 +128,16 @@ class HostRuns:
     def stale_runs(self) -> tuple[RunOnHost, ...]:
         """Return stale runs: those without a keeper and without a connection that reads them."""
         return tuple(run for run in self.runs if not run.is_alive and not run.is_being_fetched)
+
+    @property
+    def stale_containers(self) -> tuple[CreatedContainer, ...]:
+        """Return the containers that fanout created and that do not run any more."""
+        return tuple(container for container in self.containers if not container.runs)
+
+    @property
+    def has_leftovers(self) -> bool:
+        """Return whether anything is left of ended runs."""
+        return bool(self.orphan_processes or self.stale_runs or self.stale_containers)
 
 
 def ask_hosts(
@@ -153,6 +180,8 @@ def _parse_answer(host: str, value: Mapping[str, Any]) -> HostRuns:
         killed=int(value.get("killed", 0)),
         others=tuple(_parse_other_run(host, entry) for entry in value.get("others", ())),
         in_container=bool(value.get("container", False)),
+        containers=tuple(CreatedContainer(**entry) for entry in value.get("created", ())),
+        silent_engines=value.get("silent_engines", {}),
     )
 
 

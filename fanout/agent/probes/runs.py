@@ -10,6 +10,7 @@ import os
 import socket
 
 from .. import frames, kill_sweep, prepare, processes, run_files, smi, state_dir
+from .created_containers import list_containers, remove_containers
 from .host import read_age
 from .other_runs import list_other_runs
 from .probe_tools import FactUnavailable, ToolProcess, read_start
@@ -25,11 +26,15 @@ MAX_CLIMBS = 10
 
 
 def ask_runs(args: dict[str, Any]) -> dict[str, Any]:
-    """Return every run with a directory here, every process of a run, live or ended, and the runs of other users."""
+    """Return every run with a directory here, every process of a run, live or ended, the containers that fanout created,
+    and the runs of other users."""
     roots = state_dir.list_state_dirs()
     runs = [_describe_run(root, run, node) for root in roots for run, node in state_dir.list_runs(root)]
     kept = {(entry["run"], entry["node"]) for entry in runs if entry["alive"]}
+    created, silent = list_containers()
     return {
+        "created": created,
+        "silent_engines": silent,
         "searched": roots or state_dir.list_candidates(),
         "runs": runs,
         "processes": _list_processes(kept),
@@ -203,7 +208,8 @@ def ask_clean(args: dict[str, Any]) -> dict[str, Any]:
     """Kill the listed processes and delete the listed directories, only for runs without keeper or reader; then list
     again.
 
-    ``args["runs"]`` are [run, node]; ``args["processes"]`` are [pid, start time], as ``ask_runs`` returned them.
+    ``args["runs"]`` are [run, node], ``args["processes"]`` are [pid, start time], and ``args["containers"]`` are [engine,
+    name], as ``ask_runs`` returned them.
     """
     wanted = {(int(pid), int(start)) for pid, start in args["processes"]}
     ended = {(str(run), int(node)) for run, node in args["runs"]}
@@ -224,6 +230,7 @@ def ask_clean(args: dict[str, Any]) -> dict[str, Any]:
                 if not left:
                     state_dir.remove_run(root, run, node)
         state_dir.remove_stale_files(root)
+    remove_containers([list(map(str, each)) for each in args.get("containers", ())])
     return dict(ask_runs({}), killed=killed)
 
 

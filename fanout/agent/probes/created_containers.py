@@ -1,0 +1,66 @@
+"""Containers that fanout created for runs of this user on this host: found by label, and removed if they do not run.
+
+A container that runs ends by itself with its run (``container_holder.py``), so it is never removed here.
+"""
+
+from __future__ import annotations
+
+import os
+
+from .. import smi
+from .probe_tools import FactUnavailable, ToolProcess
+
+TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
+if TYPE_CHECKING:
+    from typing import Any
+
+ENGINES = ("docker", "podman")
+SECONDS = 10.0
+FORMAT = "{{.Names}} {{.State}}"
+ENDED = ("created", "configured", "exited", "stopped", "dead")  # each other state counts as running
+
+
+def list_containers() -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Return the containers, and engine -> why it could not be asked."""
+    found: list[dict[str, Any]] = []
+    silent: dict[str, str] = {}
+    labels = ["label=fanout.run", "label=fanout.user=%d" % os.getuid()]
+    asked = []
+    for name in ENGINES:
+        tool = _find_engine(name)
+        if tool:
+            words = [word for label in labels for word in ("--filter", label)]
+            asked.append((name, _start_tool([tool, "ps", "-a", *words, "--format", FORMAT])))
+    for name, process in asked:
+        try:
+            status, text = process.get_output()
+        except FactUnavailable as error:
+            silent[name] = str(error)
+            continue
+        if status:
+            silent[name] = (text.strip().splitlines() or ["exit status %d" % status])[-1][:200]
+            continue
+        for line in text.splitlines():
+            words = line.lower().split()
+            if len(words) > 1 and words[0].startswith("fanout-"):
+                state = "running" if words[1] == "up" else words[1]  # podman 4.3 writes Up
+                found.append({"engine": name, "name": words[0], "state": state, "runs": state not in ENDED})
+    return found, silent
+
+
+def remove_containers(wanted: list[list[str]]) -> None:
+    """Remove those of ``wanted``, [engine, name], that do not run. The engine itself refuses to remove a running one."""
+    for entry in list_containers()[0]:
+        if [entry["engine"], entry["name"]] in wanted and not entry["runs"]:
+            try:
+                _start_tool([_find_engine(entry["engine"]), "rm", entry["name"]]).get_output()
+            except FactUnavailable:
+                continue  # the next list shows it
+
+
+def _find_engine(name: str) -> str:
+    return smi.find_tool((name,), os.environ.get("PATH") or os.defpath)[1]
+
+
+def _start_tool(argv: list[str]) -> ToolProcess:
+    return ToolProcess(argv, dict(os.environ, LC_ALL="C"), SECONDS)
