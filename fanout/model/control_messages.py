@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from fanout.model.events import AgentEvent, AnswerReason, Event, get_type_name
-from fanout.model.schema import Anything, Integer, ListOf, MapOf, Nullable, Number, OneOf, Text, schema_of
+from fanout.model.schema import CheckedLater, Integer, ListOf, MapOf, Nullable, Number, OneOf, Text, schema_of
 
 MOST_BYTES = 1 << 50  # of one stream: no supported file system accepts a larger offset
 _T, _LINE = Text(1 << 16), Text(4096)
@@ -36,7 +36,7 @@ MESSAGES: dict[str, dict[str, Any]] = {name: _build_event_schema(kind) for name,
         "python?": _LINE, "hostname?": _LINE, "host_id?": _LINE, "boot_id?": _LINE, "pid?": _PID, "uid?": _PID,
         "cwd?": _T, "engine?": _LINE, "time?": Number(), "stale?": ListOf(_LINE),
     },
-    "answer": {"id": Integer(), "value": Anything(), "error": _T, "reason?": Text(among=get_args(AnswerReason))},
+    "answer": {"id": Integer(), "value": CheckedLater(), "error": _T, "reason?": Text(among=get_args(AnswerReason))},
     "heartbeat": {"load?": _LOAD},
     "cleaned_up": {
         "killed": _COUNT, "left": ListOf(_LEFT), "sizes": MapOf(_COUNT), "crc?": MapOf(Nullable(Integer(-1, (1 << 32) - 1))), "dropped": _COUNT,

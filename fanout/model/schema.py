@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -27,6 +27,11 @@ class InvalidValue(ValueError):
         super().__init__(f"{field}: {problem}" if field else problem)
         self.field = field
         self.problem = problem
+
+    def build_for_parent(self, parent: str) -> InvalidValue:
+        """Return the same problem with the name of the value that contains the field."""
+        joint = "." if parent and self.field and self.field[0] not in "[ " else ""
+        return InvalidValue(f"{parent}{joint}{self.field}", self.problem)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,120 +107,155 @@ class Anything:
     """Any JSON value whose depth, lengths and numbers are bounded."""
 
 
-def check_value(schema: Any, value: Any, field: str = "", depth: int = 0) -> None:
-    """Raise ``InvalidValue`` unless ``value`` conforms to the schema."""
+@dataclass(frozen=True, slots=True)
+class CheckedLater:
+    """Any value: the receiver checks it with a schema of its own, which depends on other fields."""
+
+
+def check_value(schema: Any, value: Any, field: str = "") -> None:
+    """Raise ``InvalidValue`` unless ``value`` conforms to the schema. ``field`` is the name of the value in the error."""
+    try:
+        _CHECKS[type(schema)](schema, value, 0)
+    except InvalidValue as error:
+        raise error.build_for_parent(field) from None
+
+
+def _check_item(schema: Any, value: Any, depth: int, field: str) -> None:
+    """Check a value within another. The name is joined only for an error: every message of every host is checked."""
     if depth > DEEPEST:
         raise InvalidValue(field, f"is nested more than {DEEPEST} deep")
-    match schema:
-        case dict():
-            _check_object(schema, value, field, depth)
-        case Nullable():
-            if value is not None:
-                check_value(schema.kind, value, field, depth)
-        case OneOf():
-            _check_either(schema, value, field, depth)
-        case ListOf() | TupleOf():
-            _check_list(schema, value, field, depth)
-        case MapOf():
-            for key, item in _check_mapping(value, field, schema.most).items():
-                check_value(schema.key, key, f"{field} (a key)", depth + 1)
-                check_value(schema.kind, item, f"{field}.{str(key)[:40]}", depth + 1)
-        case Anything():
-            _check_anything(value, field, depth)
-        case _:
-            _check_plain(schema, value, field)
+    try:
+        _CHECKS[type(schema)](schema, value, depth)
+    except InvalidValue as error:
+        raise error.build_for_parent(str(field)[:40]) from None
 
 
-def _check_plain(schema: Any, value: Any, field: str) -> None:
-    match schema:
-        case Text():
-            if not isinstance(value, str):
-                raise InvalidValue(field, f"is {_describe_kind(value)}, not text")
-            if len(value) > schema.most:
-                raise InvalidValue(field, f"has {len(value)} characters, more than {schema.most}")
-            if schema.among and value not in schema.among:
-                raise InvalidValue(field, f"is {value[:40]!r}, not one of {', '.join(schema.among)}")
-        case Flag():
-            if not isinstance(value, bool):
-                raise InvalidValue(field, f"is {_describe_kind(value)}, not true or false")
-        case Integer() | Number():
-            if isinstance(value, bool) or not isinstance(value, int if isinstance(schema, Integer) else (int, float)):
-                raise InvalidValue(
-                    field, f"is {_describe_kind(value)}, not a {'whole ' * isinstance(schema, Integer)}number"
-                )
-            if not math.isfinite(value) if isinstance(value, float) else abs(value) > LARGEST:
-                raise InvalidValue(field, "is a number that is too large or not finite")
-            if not schema.low <= value <= schema.high:
-                raise InvalidValue(field, f"is {value}, not between {schema.low} and {schema.high}")
-        case _:
-            raise TypeError(f"not a schema: {schema!r}")
+def _check_text(schema: Text, value: Any, depth: int) -> None:
+    if not isinstance(value, str):
+        raise InvalidValue("", f"is {_describe_kind(value)}, not text")
+    if len(value) > schema.most:
+        raise InvalidValue("", f"has {len(value)} characters, more than {schema.most}")
+    if schema.among and value not in schema.among:
+        raise InvalidValue("", f"is {value[:40]!r}, not one of {', '.join(schema.among)}")
 
 
-def _check_object(schema: dict[str, Any], value: Any, field: str, depth: int) -> None:
-    left = dict(_check_mapping(value, field, MOST_ITEMS))
-    for name, kind in schema.items():
-        key = name.removesuffix("?")
-        if key in left:
-            check_value(kind, left.pop(key), f"{field}.{key}" if field else key, depth + 1)
-        elif key == name:
-            raise InvalidValue(f"{field}.{key}" if field else key, "is missing")
-    for key, item in left.items():
-        _check_anything(item, f"{field}.{str(key)[:40]}" if field else str(key)[:40], depth + 1)
+def _check_flag(schema: Flag, value: Any, depth: int) -> None:
+    if not isinstance(value, bool):
+        raise InvalidValue("", f"is {_describe_kind(value)}, not true or false")
 
 
-def _check_list(schema: ListOf | TupleOf, value: Any, field: str, depth: int) -> None:
+def _check_number(schema: Integer | Number, value: Any, depth: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int if isinstance(schema, Integer) else (int, float)):
+        raise InvalidValue("", f"is {_describe_kind(value)}, not a {'whole ' * isinstance(schema, Integer)}number")
+    if not math.isfinite(value) if isinstance(value, float) else abs(value) > LARGEST:
+        raise InvalidValue("", "is a number that is too large or not finite")
+    if not schema.low <= value <= schema.high:
+        raise InvalidValue("", f"is {value}, not between {schema.low} and {schema.high}")
+
+
+def _check_nullable(schema: Nullable, value: Any, depth: int) -> None:
+    if value is not None:
+        _CHECKS[type(schema.kind)](schema.kind, value, depth)
+
+
+def _check_object(schema: dict[str, Any], value: Any, depth: int) -> None:
+    kinds, required = _list_keys(schema)
+    _check_mapping(value, MOST_ITEMS)
+    for key in required:
+        if key not in value:
+            raise InvalidValue(key, "is missing")
+    for key, item in value.items():
+        _check_item(kinds.get(key, _ANYTHING), item, depth + 1, key)
+
+
+def _list_keys(schema: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return the kind of each key, and the required keys."""
+    known = _KEYS.get(id(schema))
+    if known is None:
+        kinds = {name.removesuffix("?"): kind for name, kind in schema.items()}
+        known = _KEYS[id(schema)] = schema, kinds, tuple(name for name in schema if not name.endswith("?"))
+    return known[1:]
+
+
+def _check_list(schema: ListOf, value: Any, depth: int) -> None:
     if not isinstance(value, (list, tuple)):
-        raise InvalidValue(field, f"is {_describe_kind(value)}, not a list")
-    if isinstance(schema, TupleOf):
-        if len(value) != len(schema.kinds):
-            raise InvalidValue(field, f"has {len(value)} items, not {len(schema.kinds)}")
-        kinds = schema.kinds
-    else:
-        if len(value) > schema.most:
-            raise InvalidValue(field, f"has {len(value)} items, more than {schema.most}")
-        if len(value) < schema.least:
-            raise InvalidValue(field, f"has {len(value)} items, not {schema.least} or more")
-        kinds = (schema.kind,) * len(value)
-    for number, (kind, item) in enumerate(zip(kinds, value, strict=True)):
-        check_value(kind, item, f"{field}[{number}]", depth + 1)
+        raise InvalidValue("", f"is {_describe_kind(value)}, not a list")
+    if len(value) > schema.most:
+        raise InvalidValue("", f"has {len(value)} items, more than {schema.most}")
+    if len(value) < schema.least:
+        raise InvalidValue("", f"has {len(value)} items, not {schema.least} or more")
+    for number, item in enumerate(value):
+        _check_item(schema.kind, item, depth + 1, f"[{number}]")
 
 
-def _check_either(schema: OneOf, value: Any, field: str, depth: int) -> None:
+def _check_tuple(schema: TupleOf, value: Any, depth: int) -> None:
+    if not isinstance(value, (list, tuple)):
+        raise InvalidValue("", f"is {_describe_kind(value)}, not a list")
+    if len(value) != len(schema.kinds):
+        raise InvalidValue("", f"has {len(value)} items, not {len(schema.kinds)}")
+    for number, (kind, item) in enumerate(zip(schema.kinds, value, strict=True)):
+        _check_item(kind, item, depth + 1, f"[{number}]")
+
+
+def _check_map(schema: MapOf, value: Any, depth: int) -> None:
+    for key, item in _check_mapping(value, schema.most).items():
+        _check_item(schema.key, key, depth + 1, " (a key)")
+        _check_item(schema.kind, item, depth + 1, key)
+
+
+def _check_either(schema: OneOf, value: Any, depth: int) -> None:
     for kind in schema.kinds:
         try:
-            check_value(kind, value, field, depth)
+            _CHECKS[type(kind)](kind, value, depth)
             return
         except InvalidValue as error:
             last = error
     raise last
 
 
-def _check_anything(value: Any, field: str, depth: int) -> None:
-    if depth > DEEPEST:
-        raise InvalidValue(field, f"is nested more than {DEEPEST} deep")
+def _check_anything(schema: Anything, value: Any, depth: int) -> None:
     match value:
         case None | bool():
             return
         case int() | float():
-            _check_plain(Number(), value, field)
+            _check_number(_ANY_NUMBER, value, depth)
         case str():
-            _check_plain(Text(LONGEST_TEXT), value, field)
+            _check_text(_ANY_TEXT, value, depth)
         case list() | tuple():
-            if len(value) > MOST_ITEMS:
-                raise InvalidValue(field, f"has {len(value)} items, more than {MOST_ITEMS}")
-            for number, item in enumerate(value):
-                _check_anything(item, f"{field}[{number}]", depth + 1)
+            _check_list(_ANY_LIST, value, depth)
         case _:
-            for key, item in _check_mapping(value, field, MOST_ITEMS).items():
-                _check_anything(item, f"{field}.{str(key)[:40]}", depth + 1)
+            for key, item in _check_mapping(value, MOST_ITEMS).items():
+                _check_item(schema, item, depth + 1, key)
 
 
-def _check_mapping(value: Any, field: str, most: int) -> Mapping[str, Any]:
+def _check_mapping(value: Any, most: int) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise InvalidValue(field, f"is {_describe_kind(value)}, not an object")
+        raise InvalidValue("", f"is {_describe_kind(value)}, not an object")
     if len(value) > most:
-        raise InvalidValue(field, f"has {len(value)} keys, more than {most}")
+        raise InvalidValue("", f"has {len(value)} keys, more than {most}")
     return value
+
+
+_ANYTHING, _ANY_NUMBER, _ANY_TEXT = Anything(), Number(), Text(LONGEST_TEXT)
+_ANY_LIST = ListOf(_ANYTHING)
+
+#: The check of each kind of schema.
+_CHECKS: dict[type, Callable[[Any, Any, int], None]] = {
+    dict: _check_object,
+    Text: _check_text,
+    Integer: _check_number,
+    Number: _check_number,
+    Flag: _check_flag,
+    Nullable: _check_nullable,
+    OneOf: _check_either,
+    ListOf: _check_list,
+    TupleOf: _check_tuple,
+    MapOf: _check_map,
+    Anything: _check_anything,
+    CheckedLater: lambda schema, value, depth: None,
+}
+#: By the id of an object's schema: the schema, which so keeps its id, the kind of each key, and the required keys.
+_KEYS: dict[int, tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]] = {}
 
 
 def _describe_kind(value: Any) -> str:

@@ -62,6 +62,8 @@ def sanitize_lines(text: str) -> list[str]:
 
 def to_single_line(text: str) -> str:
     """Return a message as one sanitised line."""
+    if text.isprintable():  # the common case
+        return text.strip()
     return " ".join(line.strip() for line in sanitize_lines(text))
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from fanout.text.sanitize import sanitize_line
@@ -82,7 +84,9 @@ class FrameWriter:
     def _build_text(self, row: Row, columns: int) -> Text:
         from rich.text import Text
 
-        cells = [(sanitize_line(cell, colour=False), style) for cell, style in row]
+        # adjacent cells of one style in one piece: rich takes most of its time for each piece, and a grid has hundreds
+        pieces = [("".join(cell for cell, _ in same), style) for style, same in groupby(row, key=itemgetter(1))]
+        cells = [(sanitize_line(piece, colour=False), style) for piece, style in pieces]
         if not self._unicode:
             cells = [(to_ascii(cell), style) for cell, style in cells]
         text = Text.assemble(*cells, end="", no_wrap=True)

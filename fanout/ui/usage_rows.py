@@ -42,9 +42,9 @@ def build_host_block(
     hosts: Sequence[HostUsage], style: CellStyle, width: int, height: int, selected: str = ""
 ) -> list[Row]:
     """Return the heading, all hosts, and as many processes of each as fit; [] if the hosts themselves do not fit."""
-    heads = build_head_rows(hosts, style, width, selected)
-    if len(heads) > height:
+    if 1 + len(hosts) > height:
         return []
+    heads = build_head_rows(hosts, style, width, selected)
     below = [_build_rows_below(host, style, width) for host in hosts]
     most = _find_share([len(rows) for rows in below], height - len(heads))
     rows = heads[:1]
@@ -71,11 +71,8 @@ def build_head_rows(hosts: Sequence[HostUsage], style: CellStyle, width: int, se
     name_width = min(NAME_COLUMNS, max(8, width // 4), max([4, *(count_columns(host.host) for host in hosts)]))
     blocks = [style.draw_gpus(host) for host in hosts]
     gpu_width = max([4, *(sum(len(text) for text, _ in row) for row in blocks)])
-    cells = [
-        (heading, priority, [make(host) for host in hosts])
-        for heading, priority, make in _COLUMNS
-        if any(make(host) != "-" for host in hosts)
-    ]
+    every = [(heading, priority, [make(host) for host in hosts]) for heading, priority, make in _COLUMNS]
+    cells = [cell for cell in every if any(text != "-" for text in cell[2])]
     space = width - 1 - 2 - name_width - 2 - gpu_width
     shown = []
     for heading, _, column in sorted(cells, key=lambda cell: cell[1]):
