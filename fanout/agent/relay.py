@@ -91,7 +91,6 @@ class Relay:
                 self.log.send_burst()
             self._send_cleaned_up()
             if time.monotonic() >= self.next_heartbeat:
-                self.next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS
                 self.send({"t": "heartbeat"})
 
     def _compute_wait(self) -> float:
@@ -105,6 +104,7 @@ class Relay:
 
     def send(self, message: dict) -> None:
         write_all(frames.pack_control(message))
+        self.next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS  # every message proves that the host answers
 
     # -- frames from the launcher
 

@@ -41,7 +41,7 @@ def run_top(request: Request, process: ProcessContext) -> int:
         view = build_usage_view(process, look, watch.read_hosts, watch.read_clock, chosen)
         try:
             while not watch.interrupts and not view.is_over:
-                watch.process_event(WAIT_SECONDS)
+                watch.process_arrived(WAIT_SECONDS)
                 view.update()
         finally:
             view.close()

@@ -139,13 +139,16 @@ class ConnectionPool:
             link.wait_closed(until)
 
     def _run_clock(self) -> None:
-        """Send heartbeats and enforce the deadlines of logins."""
-        next_heartbeat = time.monotonic() + self._heartbeat_seconds
+        """Send heartbeats and enforce the deadlines of logins.
+
+        The heartbeats are spread over their interval. Threads of all hosts that wake at one moment only wait for each other.
+        """
+        every, links = self._heartbeat_seconds, list(self.connections.values())
+        due_at = [time.monotonic() + every * (at + 1) / len(links) for at in range(len(links))]
         while not self._over.wait(0.25):
-            is_due = time.monotonic() >= next_heartbeat
-            if is_due:
-                next_heartbeat = time.monotonic() + self._heartbeat_seconds
-            for link in self.connections.values():
+            now = time.monotonic()
+            for at, link in enumerate(links):
                 link.check_deadline()
-                if is_due:
+                if now >= due_at[at]:
+                    due_at[at] += every * (1 + (now - due_at[at]) // every)
                     link.send_heartbeat()
