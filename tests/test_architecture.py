@@ -41,6 +41,7 @@ SLEEPS = {
     "fanout/notify/hook.py": "waits for a hook that closed both its pipes; there is no event but its exit",
     "fanout/notify/send_message.py": "pauses before it tries a service again",
     "fanout/commands/replay.py": "a replay takes as long as the run; its test passes a clock",
+    "fanout/run/usage_watch.py": "takes the samples of all hosts ten times a second; a wake for each costs more",
     "tests/lab/verdicts/task.py": "a task whose steps take time, and that hangs on request",
     **{f"fanout/demo/project/{name}.py": "a task whose steps take time" for name in ("task", "torch_task")},
     "tests/lab/toy_task.py": "a task whose steps take time",
