@@ -271,7 +271,11 @@ class EvidenceCollector:
         if block.local is not None and who == (None, None):
             who = (None, block.local)
         found = self._book.match_exception(block.last)
+        if block.owner is not None and who[0] not in (None, block.owner):
+            return  # an error of another rank, which this one only prints
         if found is not None:
+            if block.owner is not None and who[0] is None:
+                who, block.is_quoted = (block.owner, None), True
             self._add_match(where, who, *found, block.last, at, block)
 
     def _find_unlogged(self, bases: Mapping[str, int]) -> list[LogMatch]:

@@ -60,12 +60,18 @@ def build_processes(evidence: Evidence, world: World) -> tuple[Process, ...]:
     out: list[Process] = []
     for host in evidence.hosts:
         here = [each for each in evidence.sightings if each.host == host and each.kind != "kernel"]
-        mine = [each for each in here if each.kind != "stated"]
+        mine = [each for each in here if each.kind != "stated" and not _names_itself(each)]
         deaths = [_add_rank(death, world) for death in evidence.deaths if death.host == host]
         ended = _find_end_time(evidence, host)
         found = [_split_early(each, ended) for each in _build_host_processes(host, mine, deaths, world)]
         out += add_stated_errors(found, [each for each in here if each.kind == "stated"], evidence, host)
     return tuple(out)
+
+
+def _names_itself(sighting: LogMatch) -> bool:
+    """Return whether a rank only repeats that others wait for it, or that it failed."""
+    named = sighting.fields.get("ranks") or sighting.fields.get("rank") or ""
+    return sighting.kind == "names" and str(sighting.rank) in named.replace(",", " ").split()
 
 
 def _add_rank(death: ProcessExit, world: World) -> ProcessExit:

@@ -218,4 +218,6 @@ def freeze_match(seen: OpenMatch, bases: Mapping[str, int], book: SignatureSet) 
     if seen.block is None:
         return replace(seen.sighting, rank=rank, traceback=())
     match = assess_chain(seen.sighting, seen.block.lines, book)
+    if seen.block.is_quoted and match.role == "root":
+        match = replace(match, role="either")  # the owner may be on another host
     return replace(match, rank=rank, traceback=tuple(seen.block.lines))

@@ -19,7 +19,11 @@ _LINKS = ("During handling of the above exception", "The above exception was the
 _FILE = '  File "'
 _HEADLESS = re.compile(r'  File "[^"]{1,1024}", line \d{1,9}$')  # of a syntax error, before the program runs
 _CARRIED = re.compile(r"Original Traceback|-- Process (?P<local>\d{1,9}) terminated with the following error")
-NEEDLES = (HEAD, *_LINKS, "terminated with the following error", _FILE)
+_IGNORED = "Exception ignored "  # Python prints the traceback and continues
+_OWNER = re.compile(
+    r" {0,4}\(RANK (?P<rank>\d{1,9})\)\s*$"
+)  # torch.distributed.checkpoint prints errors of other ranks
+NEEDLES = (HEAD, *_LINKS, "terminated with the following error", _FILE, _IGNORED)
 _LAST = re.compile(r"[A-Za-z_][\w.]*(?:\([\w.]{1,100}\))?(?::|$)")  # Ray adds a second name in parentheses
 _FRAME = re.compile(r'\s*File "(?P<path>[^"]+)", line (?P<line>\d+)(?:, in (?P<name>.+))?')
 _LIBRARY = re.compile(r"/(?:site|dist)-packages/|/lib/python\d|<frozen |/bin/torchrun")
@@ -35,7 +39,7 @@ _FOREIGN = 8
 class Traceback:
     """One traceback, possibly of several exceptions. ``last`` is the line that names the exception that counts.
 
-    ``local`` is the local rank of the process whose traceback it carries.
+    ``local`` is the local rank of the process whose traceback it carries, ``owner`` the rank that a head line names.
     """
 
     lines: list[str] = field(default_factory=list)
@@ -43,6 +47,9 @@ class Traceback:
     number: int = 0
     carried: bool = False  # the traceback of another process follows, and its exception counts
     local: int | None = None
+    owner: int | None = None
+    is_quoted: bool = False  # the process that printed it may be another rank than its owner
+    ignored: bool = False
     _margin: int = 0
     _prefix: str = ""  # a tool's prefix of every line, with 0 for each digit
     _foreign: int = 0
@@ -55,6 +62,7 @@ class TracebackAssembler:
         self._open: dict[Hashable, Traceback] = {}
         self._closed: dict[Hashable, Traceback] = {}
         self._linked: set[Hashable] = set()
+        self._ignored: set[Hashable] = set()
 
     @property
     def is_busy(self) -> bool:
@@ -71,6 +79,8 @@ class TracebackAssembler:
             return True, None
         block = self._open.get(who)
         if block is None:
+            if text.startswith(_IGNORED):
+                self._ignored.add(who)
             return self._read_after(who, text), None
         margin = text[: block._margin]
         body = text[block._margin :] if not margin.strip() or _mask_digits(margin) == block._prefix else text
@@ -90,7 +100,7 @@ class TracebackAssembler:
             return True, None
         block.carried = False
         block.last, block.number = body, number
-        return True, block
+        return True, None if block.ignored else block
 
     def _open_traceback(self, who: Hashable, text: str, head: int) -> None:
         closed = self._closed.pop(who, None)
@@ -100,7 +110,10 @@ class TracebackAssembler:
         if block is not None and carries:
             block.carried = True
             head = max(0, text.find("Original", 0, head)) if "Original" in text[:head] else head
-        block = block or Traceback()
+        block = block or Traceback(ignored=who in self._ignored)
+        self._ignored.discard(who)
+        if (owner := _OWNER.match(text, head + len(HEAD) + 1)) is not None:
+            block.owner = int(owner["rank"])
         before = text[:head]
         block._prefix = "" if not before.strip() or len(before) > _WIDEST_PREFIX else _mask_digits(before)
         block._margin = (

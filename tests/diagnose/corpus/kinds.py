@@ -64,7 +64,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "mismatch": ("hccl-parameters-differ", "ddp-parameters-differ", "collective-mismatch", "gloo-size", "nccl-truncated"),
     "victim": (
         "hccl-transport", "nccl-call-failed", "store-socket-timeout", "store-connection-lost", "rccl-cuda-error", "nccl-cuda-stopped",
-        "nccl-dump-signal", "horovod-shut-down", "cpp-library-exception",
+        "nccl-dump-signal", "checkpoint-of-ranks", "horovod-shut-down", "cpp-library-exception",
         "nccl-timeout", "nccl-remote-error", "nccl-peer-closed", "nccl-socket-closed", "nccl-progress", "nccl-heartbeat",
         "gloo-closed", "gloo-reset", "gloo-timeout", "store-gone", "store-lost", "store-waits-for-key",
         "store-waits-for-clients", "rendezvous-lost", "rendezvous-timeout", "rendezvous-role-missing",
