@@ -30,6 +30,8 @@ _CONNECTION = re.compile(
     r"(?:\w+\.)*(?:EOFError\s*$|queue\.Empty|IncompleteReadError\b|Connection(?:Reset|Aborted|Refused)?Error\b|BrokenPipeError\b)|"
     r"(?:OSError|IOError|socket\.error): \[Errno (?:32|10[0-8]|11[0-3])\]"
 )
+#: A server with a public name is no part of the run: the rank that does not reach it failed by itself.
+_PUBLIC_SERVER = re.compile(r"ConnectionPool\(host='(?P<server>[\w.-]{1,253}\.(?:com|org|net|co|io|ai|cn|dev))'")
 #: Signatures that state the end of a helper process; the connection to it failed before.
 _HELPER_ENDS = ("loader-killed", "loader-shm")
 _HELPERS = re.compile(r"(?:^|/)(?:multiprocessing|concurrent/futures)/")
@@ -117,6 +119,10 @@ def assess_chain(seen: LogMatch, lines: Sequence[str], book: SignatureSet) -> Lo
     if first is None:
         return seen
     counts, *later = chain[first:]
+    server = _PUBLIC_SERVER.search(seen.text) if seen.signature in (GENERIC, "peer-trouble") else None
+    if server is not None:
+        advice = f"check the network and the proxy of this host: curl -I https://{server['server']}"
+        return replace(seen, signature=GENERIC, role="root", advice=advice)
     if counts.is_exit_barrier and seen.role in ("root", "either"):
         return replace(
             seen, role="victim", kind="closed", says="lost the other hosts while its torchrun waited for their end"

@@ -1,4 +1,4 @@
-"""Lines of launchers about hosts: mpirun, mpiexec, srun, Ray and docker compose name the host that they report on.
+"""Lines of launchers about hosts: mpirun, mpiexec, srun, Ray, colossalai and docker compose name the host that they report on.
 
 No I/O. A report may be wrapped over several lines, or continue in the lines below. A launcher also stops the other
 processes after one has failed; what it reports about those is no evidence.
@@ -22,11 +22,13 @@ _HOST = re.compile(
     r"|\*\*\* (?:JOB|STEP) \S{1,64} ON (?P<on>\S{1,253}) CANCELLED"
     r"|^srun: error: (?:Node failure on )?(?P<task>[\w.-]{1,253})(?:: tasks? |$)"
     r"|^slurmstepd-(?P<stepd>[\w.-]{1,253}): error: "
+    r"|^Error: failed to run .{1,1200} on (?P<colossalai>\S{1,253}), is localhost: "
     r"|^(?:pdsh|clush)@\S{1,253}: (?P<ssh>[\w.-]{1,253}): (?:ssh )?exited with exit code"
 )
 _WORDS = (
     "noticed that", "RUNNING AT ", "A worker died", "Remote daemon: [", "exited with", " CANCELLED", "srun: error: ",
     "slurmstepd-", "Ray killed this worker", "memory pressure (OOM)", " marked dead ",
+    ", is localhost: ",
 )  # fmt: skip
 _HYDRA = re.compile(r"=?\s{1,8}(?:KILLED BY SIGNAL|EXIT CODE|EXIT STRING|CLEANING UP)|YOUR APPLICATION TERMINATED")
 _TASKS = re.compile(r"srun: error: (?P<host>[\w.-]{1,253}): tasks? (?P<tasks>[\d,-]{1,200}): (?P<end>\w{1,30})")
