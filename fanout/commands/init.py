@@ -15,11 +15,12 @@ from fanout.remote.transports.ssh_config import find_user_context
 from fanout.remote.transports.ssh_config_reader import ConfigReader, UnsupportedLine
 from fanout.run.command_context import CommandContext, load_command_context
 from fanout.run.process_context import ProcessContext
+from fanout.text.sanitize import to_single_line
 from fanout.text.units import count_noun
 
 HEADER = """\
-# One host per line, in the order of their ranks. After the name: slots=8 for 8 processes (default: one per GPU).
-# Users, ports, keys and jump hosts come from ~/.ssh/config.
+# One host per line, in the order of their ranks. After the name: slots=8 for 8 processes
+# (default: one per GPU). Users, ports, keys and jump hosts come from {config}.
 """
 _CODE_USER = "git"  # an entry for github.com is not a host for training
 
@@ -39,9 +40,12 @@ def run_init(request: Request, process: ProcessContext) -> int:
     if not request.given["yes"] and not _is_confirmed(process, names, target):
         process.print_message("nothing was written")
         return ExitStatus.NEGATIVE
-    _write_new_file(path, target, HEADER + "".join(f"{name}\n" for name in names))
+    config = context.settings.ssh_config
+    header = HEADER.format(config=to_single_line(config or "~/.ssh/config"))
+    _write_new_file(path, target, header + "".join(f"{name}\n" for name in names))
     process.print_message(f"wrote {target} with {count_noun(len(names), 'host')}; delete those that should not train")
-    process.stderr.write(f"        next:  fanout check {shlex.quote(target)}\n")
+    flags = f"--ssh-config {shlex.quote(config)} " if config else ""
+    process.stderr.write(f"        next:  fanout check {flags}{shlex.quote(target)}\n")
     return ExitStatus.SUCCESS
 
 

@@ -24,11 +24,13 @@ from fanout.model.request import Request
 from fanout.record.run_lookup import find_run
 from fanout.record.run_reader import RunReader
 from fanout.run.closing_report import measure_width
-from fanout.run.command_context import load_command_context
+from fanout.run.command_context import CommandContext, load_command_context
 from fanout.run.diagnosis import load_signatures
 from fanout.run.process_context import ProcessContext
 from fanout.run.recorded_report import rebuild_report
+from fanout.text.paint import Painter
 from fanout.text.units import count_noun
+from fanout.ui.display_mode import choose_text_style
 from fanout.ui.report_headline import build_headline
 from fanout.ui.run_report import wrap_diagnosis
 
@@ -69,21 +71,24 @@ def _of_logs(paths: list[str], copy: IO[bytes], request: Request, process: Proce
     """Report what the files contain; ``copy`` is the copy of stdin."""
     dumps = {path: None for path in paths if path != STDIN and dump_files.is_dump(os.path.join(process.cwd, path))}
     files = _open_logs([path for path in paths if path not in dumps], copy, process)
-    collector = collect_lines(files, load_signatures(load_command_context(request, process)))
+    context = load_command_context(request, process)
+    collector = collect_lines(files, load_signatures(context))
     _add_dumps(list(dumps), collector, process)
     verdict = diagnose_evidence(collector.build_evidence())
     if request.given["as_json"]:
         process.stdout.write(json.dumps({"files": len(files) + len(dumps), **to_dict(verdict)}, indent=2) + "\n")
     else:
         process.stdout.write(_format_heading(files, len(dumps)))
-        _print_lines(verdict_text.render_lines(verdict), process)
+        _print_lines(verdict_text.render_lines(verdict), context)
     return ExitStatus.SUCCESS if verdict.cause is not None else ExitStatus.NEGATIVE
 
 
-def _print_lines(lines: Sequence[str], process: ProcessContext) -> None:
+def _print_lines(lines: Sequence[str], context: CommandContext) -> None:
     """Print the lines of a diagnosis, wrapped to the terminal."""
+    process = context.process
     width = measure_width(process, is_terminal=process.stdout.isatty())
-    process.stdout.write("".join(f"{line}\n" for line in wrap_diagnosis(lines, width)))
+    paint = Painter(choose_text_style(process.environ, process.stdout, context.settings).colour)
+    process.stdout.write("".join(f"{line}\n" for line in wrap_diagnosis(lines, width, paint)))
 
 
 def collect_lines(files: list[LogFile], signatures: SignatureSet) -> EvidenceCollector:
@@ -183,7 +188,8 @@ def _find_own_run(request: Request, process: ProcessContext) -> str:
 
 def _diagnose_own_run(run: str, request: Request, process: ProcessContext) -> int:
     """Diagnose a recorded run as ``fanout report`` does: unlike the logs, its record has the time of every line."""
-    recorded = rebuild_report(RunReader(run), load_command_context(request, process))
+    context = load_command_context(request, process)
+    recorded = rebuild_report(RunReader(run), context)
     verdict, hosts = recorded.verdict, recorded.facts.heading.hosts
     if request.given["as_json"]:
         found = (
@@ -193,7 +199,7 @@ def _diagnose_own_run(run: str, request: Request, process: ProcessContext) -> in
     else:
         process.stdout.write(f"run {recorded.facts.heading.run_id} on {count_noun(len(hosts), 'host')}\n")
         lines = verdict_text.render_lines(verdict) if verdict is not None else [build_headline(recorded.facts)]
-        _print_lines(lines, process)
+        _print_lines(lines, context)
     return ExitStatus.SUCCESS if verdict is not None and verdict.cause is not None else ExitStatus.NEGATIVE
 
 

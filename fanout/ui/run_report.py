@@ -63,7 +63,7 @@ def build_report(facts: ReportFacts, *, colour: bool = False, unicode: bool = Tr
         ]
         lines = [
             _format_title(facts, paint, unicode=unicode),
-            *wrap_diagnosis(facts.diagnosis, width),
+            *wrap_diagnosis(facts.diagnosis, width, paint),
             *_format_log_tail(facts, unicode=unicode),
             *(part.format_line(paint) for row in rows for part in _wrap_row(row, width)),
         ]
@@ -72,8 +72,11 @@ def build_report(facts: ReportFacts, *, colour: bool = False, unicode: bool = Tr
     return sanitize_text("\n".join([*lines, *_wrap_attempts(facts, width), *closing])) + "\n"
 
 
-def wrap_diagnosis(diagnosis: Sequence[str], width: int | None) -> list[str]:
-    """Return the lines of a diagnosis, wrapped below their labels and harmless. A command between backticks does not break."""
+def wrap_diagnosis(diagnosis: Sequence[str], width: int | None, paint: Painter) -> list[str]:
+    """Return the lines of a diagnosis, wrapped below their labels and harmless; the lines of the cause are bold.
+
+    A command between backticks does not break.
+    """
     wrapped: list[str] = []
     for line in (sanitize_line(line, colour=False) for line in diagnosis):
         if line.startswith(_QUOTED) or not line.startswith("  "):
@@ -81,7 +84,10 @@ def wrap_diagnosis(diagnosis: Sequence[str], width: int | None) -> list[str]:
             continue
         text = _COMMAND.sub(lambda found: found[0].replace(" ", _NO_BREAK), line[_LEAD:])
         wrapped += [part.replace(_NO_BREAK, " ") for part in wrap_text(text, line[:_LEAD], " " * _LEAD, width)]
-    return wrapped
+    begin = next((at for at, line in enumerate(wrapped) if line.strip()), 0)
+    further = (at for at, line in enumerate(wrapped) if at > begin and not line.startswith(" " * _LEAD))
+    end = next(further, len(wrapped))
+    return [*wrapped[:begin], *(paint(BOLD, line) for line in wrapped[begin:end]), *wrapped[end:]]
 
 
 def _wrap_row(row: ReportRow, width: int | None) -> list[ReportRow]:

@@ -54,7 +54,8 @@ def test_init_writes_each_concrete_name_once_in_order(config: Path, capsys: pyte
     out, err = capsys.readouterr()
     assert out.split() == names
     assert "wrote hosts.txt with 4 hosts" in err
-    assert "next:  fanout check hosts.txt" in err
+    assert f"next:  fanout check --ssh-config {config} hosts.txt" in err
+    assert f"come from {config}.\n" in Path("hosts.txt").read_text()
 
 
 def test_init_takes_only_matching_names(config: Path) -> None:

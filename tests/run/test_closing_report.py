@@ -132,6 +132,12 @@ def test_the_headline_is_the_last_line_in_red(name: str) -> None:
         assert full or last.removeprefix("\x1b[1;31m").removesuffix("\x1b[0m") in first
 
 
+def test_the_cause_is_bold_in_the_full_report() -> None:
+    text = closing_report.render_report(judge_run(fail_with("ValueError: bad sample 1234")), COLOURED, 80, full=True)
+    bold = [line for line in text.splitlines() if line.startswith("\x1b[1m  ")]
+    assert [line[4:].strip().split()[0] for line in bold] == ["first", "ended"]
+
+
 @pytest.mark.parametrize(
     ("number", "by", "words", "status"),
     [
