@@ -78,6 +78,8 @@ def label_rows(name: str, texts: Iterable[str], colour: str = "") -> list[Report
 
 def choose_title_word(state: RunState, outcome: RunOutcome) -> str:
     """Return how the run ended, in capital letters."""
+    if outcome.is_success:
+        return "SUCCEEDED"
     verdicts = {host.verdict for host in outcome.hosts}
     if outcome.exit_code == ExitStatus.REFUSED and all(host.started_at is None for host in state.all_hosts):
         return "NOT LAUNCHED"

@@ -265,6 +265,14 @@ def test_headline_of_a_run_stopped_between_attempts_names_who_stopped_it(signal:
     assert build_closing_line(facts)[0].startswith(f"{build_headline(facts)}; nothing is left")
 
 
+def test_headline_of_a_good_run_states_its_success() -> None:
+    """``fanout why`` prints it."""
+    run = histories.good_run()
+    state = run.play_events()
+    facts = ReportFacts(heading=build_heading(run.hosts), state=state, outcome=outcome.outcome_of(state))
+    assert build_headline(facts) == "SUCCEEDED after 7.8 s: both hosts succeeded"
+
+
 def test_good_run_ends_with_lines_that_fit_into_the_terminal() -> None:
     run = histories.good_run()
     heading = replace(build_heading(run.hosts), run_id="20261130-172306-ef61ab23f6d4")
