@@ -95,6 +95,8 @@ def _complete_cause(cause: Cause, case: RuleContext) -> Cause:
         cause.hosts or (cause.host or "",),
         cause.ranks or ((cause.rank,) if cause.rank is not None else ()),
     )
+    if len(hosts) == len(ranks) == 1:
+        of_ranks = ()  # the only rank of its host: all lines of the host are its lines, also those without a rank
     last = find_last_reading(case.evidence.tails, hosts, of_ranks)
     step, total = (None, None) if last is None else (last.step, last.total)
     return replace(cause, local_rank=local, gpu=gpu, whole=whole, quote=quote, step=step, total_steps=total)

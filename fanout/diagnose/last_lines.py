@@ -89,14 +89,13 @@ def find_last_step(tails: Iterable[StreamTail], host: str, ranks: Iterable[int] 
 
 
 def find_last_reading(tails: Iterable[StreamTail], hosts: Iterable[str], ranks: Iterable[int]) -> MetricReading | None:
-    """Return the reading with the last step of these ranks of these hosts, else of these hosts, else of the run."""
+    """Return the reading with the last step of these ranks of these hosts, else of any rank of the run."""
     named, wanted = set(hosts), set(ranks)
     streams = list(tails)
     own = [(who, text) for tail in streams if tail.host in named for who, text in tail.lines]
     lines = [text for who, text in own if not wanted or who in wanted]
-    lines_of_host = [text for who, text in own if who is None]
     lines_of_run = (text for tail in streams for _, text in tail.lines[-_STEP_LINES:])
-    return _find_highest_step(lines) or _find_highest_step(lines_of_host) or _find_highest_step(lines_of_run)
+    return _find_highest_step(lines) or _find_highest_step(lines_of_run)
 
 
 def _find_highest_step(lines: Iterable[str]) -> MetricReading | None:

@@ -99,7 +99,11 @@ class PlainView(TextView):
             self._print_message(StatusMessage(text=self._build_status(state)), event.at)
 
     def note(self, text: str) -> None:
-        self._err.write("".join([f"{wrap_message(line, self._columns)}\n" for line in sanitize_lines(text)]))
+        self._err.write("".join([f"{self._format_message(line)}\n" for line in sanitize_lines(text)]))
+
+    def _format_message(self, line: str) -> str:
+        """Return a line of a message: for a terminal as the live view shows it, elsewhere with the name of the program."""
+        return f"fanout: {line}" if self._columns is None else wrap_message(line, self._columns)
 
     def close(self) -> None:
         if self._closed:

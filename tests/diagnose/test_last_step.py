@@ -1,26 +1,19 @@
-"""The last step in a headline: that of the rank that failed, else of its host, else of the run."""
+"""The last step that a verdict states is that of the rank that failed, if the log has it."""
 
 from __future__ import annotations
 
 import pytest
 
-from fanout.diagnose.last_lines import StreamTail, find_last_reading
+from tests.diagnose.kit import Run, verdict
 
 
-def build_tail(host: str, rank: int | None, step: int) -> StreamTail:
-    return StreamTail(host=host, rank=rank, err=False, at=0.0, lines=((rank, f"step {step}/60 loss 1.5000"),))
-
-
-@pytest.mark.parametrize(
-    ("tails", "step"),
-    [
-        ([build_tail("a", 0, 18), build_tail("b", 1, 12), build_tail("b", 2, 15)], 12),
-        ([build_tail("a", None, 18), build_tail("b", None, 12)], 12),
-        ([build_tail("a", 0, 18)], 18),
-    ],
-    ids=["rank", "host", "run"],
-)
-def test_last_step_is_the_nearest_that_is_known(tails: list[StreamTail], step: int) -> None:
-    reading = find_last_reading(tails, ("b",), (1,))
-    assert reading is not None
-    assert (reading.step, reading.total) == (step, 60)
+@pytest.mark.parametrize(("each", "step"), [(1, 12), (2, 18)])
+def test_lines_without_a_rank_belong_to_the_only_rank_of_their_host(each: int, step: int) -> None:
+    """With several ranks on a host, its lines may come from any of them, so the last step is that of the run."""
+    run = Run(each=each)
+    run.out(0, "step 18/60 loss 3.1")
+    if each == 1:
+        run.out(1, "step 12/60 loss 3.1")
+    cause = verdict(run.raises(2 * each - 1, "ValueError: bad sample"), each=each).cause
+    assert cause is not None
+    assert (cause.rank, cause.step, cause.total_steps) == (2 * each - 1, step, 60)
