@@ -154,3 +154,14 @@ def test_only_tokens_of_a_check_are_deleted(tmp_path: Path) -> None:
     left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     assert left == {".fanout-check-notes/0", ".fanout-check-notes/results.csv", "target/1"}
     assert not stale.exists()
+
+
+def test_a_mount_point_with_bytes_that_the_kernel_escapes_is_found(tmp_path: Path) -> None:
+    table = tmp_path / "mountinfo"
+    table.write_text(
+        "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n"
+        r"57 22 0:52 / /data/a\040b\134c\011d rw,nosuid - nfs4 nas:/export\040one rw,vers=4.2" + "\n"
+    )
+    found = probes_files.find_mount("/data/a b\\c\td/run", str(table))
+    assert (found["point"], found["source"], found["type"]) == ("/data/a b\\c\td", "nas:/export one", "nfs4")
+    assert probes_files.find_mount("/data/a b", str(table))["type"] == "ext4"

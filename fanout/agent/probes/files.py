@@ -120,15 +120,18 @@ def find_nearest(path: str) -> dict[str, Any]:
     return {"path": folder, "writable": writable, "mount": {} if writable else find_mount(os.path.realpath(folder))}
 
 
-def find_mount(path: str) -> dict[str, str]:
-    """Return the file system under ``path``: type, source, mount options, and (``of``) the file system's options."""
+def find_mount(path: str, mounts: str = "/proc/self/mountinfo") -> dict[str, str]:
+    """Return the file system under ``path``: type, source, mount options, and (``of``) the file system's options.
+
+    ``mounts`` is the table of all mounts (proc_pid_mountinfo(5)).
+    """
     best: dict[str, str] = {}
     length = -1
-    with open("/proc/self/mountinfo", "rb") as table:
+    with open(mounts, "rb") as table:
         for raw in table:
-            left, _, right = raw.decode("utf-8", "replace").partition(" - ")
-            fields, tail = left.split(), right.split()
-            point = fields[4].replace("\\040", " ")
+            left, _, right = raw.partition(b" - ")
+            fields, tail = [[_decode_mount_field(field) for field in part.split()] for part in (left, right)]
+            point = fields[4]
             inside = path == point or path.startswith(point.rstrip("/") + "/")
             if inside and len(point) >= length and len(tail) >= 2:
                 length = len(point)
@@ -137,10 +140,14 @@ def find_mount(path: str) -> dict[str, str]:
 
 
 def list_mount_points() -> list[str]:
-    """Return all mount points. The kernel escapes spaces and some other bytes as octal numbers."""
+    """Return all mount points."""
     with open("/proc/self/mountinfo", "rb") as table:
-        fields = [line.split(b" ")[4] for line in table]
-    return [os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda m: bytes([int(m.group(1), 8)]), field)) for field in fields]
+        return [_decode_mount_field(line.split(b" ")[4]) for line in table]
+
+
+def _decode_mount_field(field: bytes) -> str:
+    """Return a field of a table of mounts, in which the kernel writes some bytes as octal numbers (fs/proc_namespace.c)."""
+    return os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found.group(1), 8)]), field))
 
 
 def measure_space(args: dict[str, Any]) -> dict[str, Any]:
