@@ -29,7 +29,7 @@ from fanout.demo import config_texts
 from fanout.demo.channel_command import SHELL, DemoAccount
 from fanout.demo.config_texts import DemoHost
 from fanout.demo.ssh_server import DemoServer, open_listener
-from fanout.demo.workdir import FILES, PROJECT, PROJECT_FILES, STATE, claim_directory
+from fanout.demo.workdir import FILES, IGNORE, PROJECT, PROJECT_FILES, STATE, claim_directory
 from fanout.model.errors import LauncherError, UsageError
 
 MOST_HOSTS = 200
@@ -167,6 +167,7 @@ def _write_lab_files(
         hosts=hosts,
         servers=servers,
     )
+    _write_private_file(root / IGNORE, "*\n")
     _write_private_file(lab.identity, client_pem)
     _write_private_file(lab.known_hosts, config_texts.render_known_hosts(hosts))
     _write_private_file(

@@ -20,6 +20,7 @@ from fanout.model.errors import LauncherError, UsageError
 
 MARK = ".fanout-demo"
 FILES = ("hosts.txt", "ssh_config", "known_hosts", "id_ed25519")
+IGNORE = ".gitignore"  # so that neither git nor a sync copies the demo's key
 PROJECT = "project"  # the work directory of the demo's own task, with copies of these files
 PROJECT_FILES = ("train.sh", "task.py", "torch_task.py")
 SWITCH = "power-switch"  # a named pipe: a rank writes the name of the host that the demo then disconnects
@@ -112,7 +113,7 @@ def _delete_demo_files(root: Path, *, whole: bool) -> None:
 def _is_demo_file(entry: os.DirEntry[str]) -> bool:
     if entry.name == SWITCH:
         return stat.S_ISFIFO(entry.stat(follow_symlinks=False).st_mode)
-    return entry.name in (*FILES, MARK) and entry.is_file(follow_symlinks=False)
+    return entry.name in (*FILES, IGNORE, MARK) and entry.is_file(follow_symlinks=False)
 
 
 def _delete_project(directory: str) -> None:

@@ -19,6 +19,7 @@ import pytest
 
 from fanout.demo import embedded_lab
 from fanout.remote.transports.command_end import request_end
+from fanout.sync.project_files import read_project
 from tests.demo.demo_client import Ended, log_in, open_transport, read_all, run_command, run_ssh, start_command
 from tests.processes import join_threads
 from tests.skips import needs
@@ -252,3 +253,10 @@ def test_every_listening_socket_of_ours_is_on_loopback(lab: embedded_lab.DemoLab
     addresses = [row[1] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in ours]
     assert len(addresses) >= len(lab.hosts)  # tests of other folders may play hosts in this process as well
     assert all(re.fullmatch(r"0[0-9]00007F:[0-9A-F]{4}", address) for address in addresses)
+
+
+def test_a_sync_of_the_directory_above_sends_nothing_of_the_demo(tmp_path: Path) -> None:
+    (tmp_path / "task.py").write_text("")
+    with embedded_lab.open_lab(tmp_path / ".demo", hosts=1):
+        project = read_project(str(tmp_path), {}, add=(), big=False)
+    assert [file.path for file in project.manifest.files] == ["task.py"]
