@@ -23,8 +23,9 @@ _REPLACING = {
     "gpu": ("--gpus", "--device=nvidia.com/"),
 }
 
+#: podman cannot raise a limit above its own; the daemon of docker can.
 _RLIMITS = """\
-limit() { case $engine in *podman) (ulimit "$1" "$2") 2>/dev/null;; esac; }  # podman cannot raise a limit above its own
+limit() { case $engine in *podman) (ulimit "$1" "$2") 2>/dev/null;; esac; }
 limit -l unlimited && set -- "$@" --ulimit memlock=-1:-1
 limit -s 65536 && set -- "$@" --ulimit stack=67108864:67108864"""
 

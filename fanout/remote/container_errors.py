@@ -88,6 +88,11 @@ def _explain_creation(host: Host, end: EntryEnd, by_hand: str, last: str) -> Age
                 f"image {host.image}: podman has no CDI specification of the NVIDIA GPUs",
                 hint=f"write it:  {_format_login(host)} sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml",
             )
+        case _ if re.search(r"executable file|no such file or directory", last) and "python" in last:
+            return AgentRefused(
+                f"image {host.image}: no {host.python or 'python3'} in it: {last}",
+                hint="the image needs Python 3.8 or later; name another one with python=/path in the hostfile",
+            )
         case _:
             said = last.removeprefix("Error: ")
             return AgentRefused(

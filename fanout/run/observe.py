@@ -5,7 +5,7 @@ An attach changes nothing on the hosts: it stops and deletes nothing. Its heartb
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
@@ -90,8 +90,11 @@ def find_run_on_hosts(context: RunContext) -> dict[Host, RunOnHost]:
     """Return each host's part in the requested run, in rank order. Raises UsageError."""
     process, request = context.process, context.request
     hosts = {host.name: host for host in context.hosts}
-    answers = host_query.ask_hosts(context)
-    wanted = request.given["run"]
+    answers, wanted = host_query.ask_hosts(context), request.given["run"]
+    entered = _enter_containers(hosts, answers, wanted)
+    found = host_query.ask_hosts(replace(context, hosts=entered)) if entered else []
+    inside = {(run.host, run.run): host for host, answer in zip(entered, found, strict=True) for run in answer.runs}
+    answers += found
     runs = [run for answer in answers for run in answer.runs if wanted in run.run]
     going = sorted({run.run for run in runs if run.is_alive}) or sorted({run.run for run in runs})
     for answer in answers:
@@ -109,7 +112,19 @@ def find_run_on_hosts(context: RunContext) -> dict[Host, RunOnHost]:
         process.print_message(
             f"run {going[0]}: {missing} of its hosts did not answer or are not in HOSTS; using the others"
         )
-    return {hosts[run.host]: run for run in parts}
+    return {inside.get((run.host, run.run), hosts[run.host]): run for run in parts}
+
+
+def _enter_containers(
+    hosts: Mapping[str, Host], answers: Sequence[host_query.HostRuns], wanted: str
+) -> tuple[Host, ...]:
+    """Return the hosts with a container that fanout created for the requested run, as hosts whose login enters it."""
+    return tuple(
+        replace(hosts[answer.host], container=container.name, engine=container.engine)
+        for answer in answers
+        for container in answer.containers
+        if container.runs and wanted in container.run
+    )
 
 
 def build_run_handle(parts: Mapping[Host, RunOnHost], context: RunContext) -> RunHandle:

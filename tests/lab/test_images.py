@@ -130,7 +130,8 @@ def test_the_launcher_is_killed_and_the_guardian_removes_the_containers(
     run.send_signal(signal.SIGKILL)
     run.wait_for_end()
     await_no_container(engines)
-    assert "stopped" in project.read_report()
+    report = project.list_records()[-1] / "report.txt"  # the guardian writes it last
+    ns.wait_until(lambda: report.exists() and "stopped" in report.read_text(), 60.0, "the guardian wrote no report")
 
 
 def test_a_link_that_is_cut_for_longer_than_the_lease_ends_the_run_and_its_container(
@@ -186,6 +187,9 @@ def test_ps_lists_the_containers_and_clean_removes_those_that_do_not_run(
     assert "it ends with its run" in cleaned.out, cleaned.all
     assert "h1: checked again: nothing is left of ended runs" in cleaned.err, cleaned.all
     assert [len(engine.list_created()) for engine in engines] == [1, 1]
-    project.write_file("stop", "")
-    done = run.wait_for_end()
-    assert done.code == 0, done.all
+    run_id = engines[1].list_created()[0].removeprefix("fanout-")
+    elsewhere = project.run_fanout("stop", run_id, "hosts.txt", env={"XDG_STATE_HOME": "/tmp/no-record"})
+    assert elsewhere.code == 0, elsewhere.all
+    assert "nothing is left" in elsewhere.err, elsewhere.all
+    assert run.wait_for_end().code == 143
+    await_no_container(engines)

@@ -107,14 +107,17 @@ def test_a_small_shm_of_a_container_is_cured_by_an_option_of_the_container() -> 
     case = change_fact(build_healthy_case(), "gpu03", "space/shm/free", 1 << 20)
     hosts = tuple(replace(host, container="work") for host in case.request.hosts)
     inside = replace(case, request=replace(case.request, hosts=hosts))
+    hosts = tuple(replace(host, image="train:1") for host in hosts)
+    created = replace(case, request=replace(case.request, hosts=hosts))
     advice = [
         next(
             finding.advice for finding in judge_all_checks(CATALOGUE, each) if finding.check == "shm" and finding.advice
         )
-        for each in (case, inside)
+        for each in (case, inside, created)
     ]
     assert "mount -o remount" in advice[0]
     assert "create container work again with  --shm-size 16g" in advice[1]
+    assert advice[2].endswith("add  --container-arg=--shm-size=16g")
 
 
 @pytest.mark.parametrize(("reason", "left"), [("container-ended", 0), ("container-missing", None), ("abandoned", None)])

@@ -139,6 +139,7 @@ def test_each_login_shell_creates_the_container_once_and_starts_the_agent_in_it(
     [
         ("other:1", "", "", "podman does not have it on this host", "ssh gpu01 podman pull train:1"),
         ("train:1", "/nothing/here", "", "nothing to mount at /nothing/here", "ls -ld /nothing/here"),
+        ("train:1", "", "crun: executable file python3 not found in PATH", "no python3 in it", "python=/path"),
         ("train:1", "", "Error: bad flag", "podman could not create a container: bad flag", "podman run --rm"),
     ],
 )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 ENGINES = ("docker", "podman")
-SECONDS = 10.0
+SECONDS = 5.0
 FORMAT = "{{.Names}} {{.State}}"
 ENDED = ("created", "configured", "exited", "stopped", "dead")  # each other state counts as running
 

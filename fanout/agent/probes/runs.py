@@ -29,7 +29,7 @@ def ask_runs(args: dict[str, Any]) -> dict[str, Any]:
     """Return every run with a directory here, every process of a run, live or ended, the containers that fanout created,
     and the runs of other users."""
     roots = state_dir.list_state_dirs()
-    runs = [_describe_run(root, run, node) for root in roots for run, node in state_dir.list_runs(root)]
+    runs = _describe_runs(roots)
     kept = {(entry["run"], entry["node"]) for entry in runs if entry["alive"]}
     created, silent = list_containers()
     return {
@@ -86,6 +86,10 @@ def find_leftovers(args: dict[str, Any]) -> list[dict[str, Any]]:
     for row in found:
         row["kept"] = is_kept(int(row["pid"]))
     return sorted(found, key=lambda row: int(row["pid"]))[:64]
+
+
+def _describe_runs(roots: list[str]) -> list[dict[str, Any]]:
+    return [_describe_run(root, run, node) for root in roots for run, node in state_dir.list_runs(root)]
 
 
 def _describe_run(root: str, run: str, node: int) -> dict[str, Any]:
@@ -213,7 +217,8 @@ def ask_clean(args: dict[str, Any]) -> dict[str, Any]:
     """
     wanted = {(int(pid), int(start)) for pid, start in args["processes"]}
     ended = {(str(run), int(node)) for run, node in args["runs"]}
-    kept = {(entry["run"], entry["node"]) for entry in ask_runs({})["runs"] if entry["alive"] or entry["followed"]}
+    runs = _describe_runs(state_dir.list_state_dirs())
+    kept = {(entry["run"], entry["node"]) for entry in runs if entry["alive"] or entry["followed"]}
 
     def find() -> list[int]:
         return [pid for pid, start in wanted if _is_orphan(pid, start)]
@@ -230,7 +235,8 @@ def ask_clean(args: dict[str, Any]) -> dict[str, Any]:
                 if not left:
                     state_dir.remove_run(root, run, node)
         state_dir.remove_stale_files(root)
-    remove_containers([list(map(str, each)) for each in args.get("containers", ())])
+    if args.get("containers"):
+        remove_containers([list(map(str, each)) for each in args["containers"]])
     return dict(ask_runs({}), killed=killed)
 
 

@@ -169,7 +169,7 @@ class CheckContext:
         """Return the cure, or for a host in a container the option that its next container needs."""
         container, image = self.get_host(name).container, self.get_host(name).image
         if image:
-            return f"add  --container-arg={option.replace(' ', '=', 1)}"
+            return f"add  --container-arg={option.partition('  or  ')[0].replace(' ', '=', 1)}"
         return f"create container {container} again with  {option}" if container else cure
 
     def get_workdir(self, name: str) -> str:
