@@ -310,6 +310,8 @@ class EvidenceCollector:
         count = where.counts.get((who, signature.id), 0)
         if count >= (KEEP_EACH if block is None else 2 * KEEP_EACH):  # warnings do not displace the exception
             return
+        if where.began and signature.role == "root":
+            where.forget_earlier_attempt()
         where.counts[who, signature.id] = count + 1
         speaker = rank_prefix.parse_number(fields.get("speaker") or fields.get("speaker2"))
         rank = speaker if who[0] is None else who[0]
@@ -328,7 +330,7 @@ class EvidenceCollector:
             line=where.number,
             reported=where.torchrun.current_rank is not None,
         )
-        seen = OpenMatch(sighting, who, block, has_steps_before=who in where.stepped)
+        seen = OpenMatch(sighting, who, block, before=where.find_last_step(who))
         where.seen.append(seen)
         where.watched.append(seen)
         if signature.id in WEAK | REPEATS | DETAILED:

@@ -32,6 +32,7 @@ SURVIVED_SECONDS = 10.0
 #: Growing step numbers after an error that show, without times, that its process continues: so many if steps came before
 #: the error, so many otherwise. A buffered output may be written after a traceback, but it would begin inside a line.
 SURVIVED_STEPS, SURVIVED_FIRST_STEPS = 10, 200
+AHEAD_STEPS = 2.0  # by which one rank of a stream may be ahead of another
 _START = ("store-", "socket-", "rendezvous-")  # errors of the start: without a connection there is no step
 MESSAGE_LINES = 12  # of one exception, after the line that names it
 MESSAGE_SPAN = 200  # lines of its stream in which they come
@@ -52,7 +53,7 @@ class OpenMatch:
     block: Traceback | None = None
     steps: int = 0
     reached: float = -1.0
-    has_steps_before: bool = False
+    before: float | None = None  # the last step that its rank had logged; None without one
 
 
 @dataclass(slots=True)
@@ -84,12 +85,30 @@ class StreamState:
     watched: list[OpenMatch] = field(default_factory=list)
     messages: dict[RankKey, OpenMessage] = field(default_factory=dict)
     counts: dict[tuple[RankKey, str], int] = field(default_factory=dict)
-    stepped: set[RankKey] = field(default_factory=set)  # ranks that have logged a step
+    stepped: dict[RankKey, float] = field(default_factory=dict)  # rank -> the first step that it has logged
+    began: int = 0  # line at which the steps of a failed rank began again: the file holds more than one attempt
 
     def forget_attempt(self) -> None:
         """Drop what belongs to an attempt that torchrun restarted."""
         self.seen, self.watched, self.messages, self.counts = [], [], {}, {}
         self.torchrun.deaths.clear()
+
+    def forget_earlier_attempt(self) -> None:
+        """Drop the failures before the line at which the steps of a failed rank began again."""
+        self.seen, self.watched = [
+            [each for each in found if each.sighting.line >= self.began] for found in (self.seen, self.watched)
+        ]
+        deaths = self.torchrun.deaths
+        for key in [key for key, death in deaths.items() if death.line < self.began]:
+            del deaths[key]
+        self.counts, self.began = {}, 0
+
+    def find_last_step(self, who: RankKey) -> float | None:
+        """Return the last step of the rank among the last lines; None if it has logged none."""
+        if who not in self.stepped:
+            return None
+        steps = [parse_growing_number(text) for rank, text in self.last.split_lines(self.rank) if rank == who[0]]
+        return next((step for step in reversed(steps) if step is not None), self.stepped[who])
 
 
 def split_prefix(where: StreamState, text: str) -> tuple[str, RankKey]:
@@ -112,19 +131,31 @@ def check_step(where: StreamState, who: RankKey, text: str, at: float) -> None:
     number = parse_growing_number(text)
     if number is None:
         return
-    where.stepped.add(who)
+    where.stepped.setdefault(who, number)
     for seen in list(where.watched):
-        of_start = seen.sighting.signature.startswith(_START) and not seen.has_steps_before
+        of_start = seen.sighting.signature.startswith(_START) and seen.before is None
         if seen.who != who and not (of_start and seen.who == (None, None)):
             continue
+        if _begins_again(where, who, number, seen.before):
+            where.began = where.number
         if number > seen.reached:
             seen.steps, seen.reached = seen.steps + 1, number
-        needed = SURVIVED_STEPS if seen.has_steps_before or of_start else SURVIVED_FIRST_STEPS
+        needed = SURVIVED_STEPS if seen.before is not None or of_start else SURVIVED_FIRST_STEPS
         enough = at - seen.sighting.at >= SURVIVED_SECONDS or seen.steps >= needed
         if seen.steps >= 3 and enough:
             where.watched.remove(seen)
             where.seen.remove(seen)
             where.counts[seen.who, seen.sighting.signature] -= 1
+
+
+def _begins_again(where: StreamState, who: RankKey, number: float, before: float | None) -> bool:
+    """Return whether a rank that had logged ``before`` began again, as a loop or ``tee -a`` writes two attempts into one file.
+
+    Lines without a rank may be of several ranks, which are not at the same step.
+    """
+    if before is None or number > before:
+        return False
+    return who[0] is not None or number <= where.stepped[who] <= before - AHEAD_STEPS
 
 
 def read_message_line(where: StreamState, who: RankKey, found: SignatureMatch | None, text: str) -> bool:
