@@ -10,6 +10,7 @@ import importlib
 import inspect
 import pkgutil
 import re
+import statistics
 import time
 from collections.abc import Iterator
 from types import ModuleType
@@ -34,6 +35,7 @@ MEGABYTE = 1 << 20
 FAST_SECONDS = 0.001
 MOST_GROWTH = 3.0  # of the time, for twice the text
 MOST_TRIES = 40
+ENOUGH = 3  # tries with less growth that show that the time is linear
 LONG_SECONDS = 0.2  # another process does not triple so long a time in each of five tries
 ALL = load_builtin().signatures
 
@@ -84,14 +86,14 @@ def find_growth(pattern: re.Pattern[str], way: str) -> tuple[float, str]:
     for short, long in zip(build_texts(pattern, LENGTH), build_texts(pattern, 2 * LENGTH), strict=True):
         if measure_seconds(pattern, way, short) < FAST_SECONDS:
             continue
-        once, twice = float("inf"), float("inf")
-        for number in range(MOST_TRIES):  # the least of several times: another process may disturb each of them
-            once = min(once, *(measure_seconds(pattern, way, short) for _ in range(2)))
-            twice = min(twice, measure_seconds(pattern, way, long))
-            if twice < MOST_GROWTH * once or (number >= 4 and twice > LONG_SECONDS):
+        ratios: list[float] = []
+        for number in range(MOST_TRIES):  # another process may disturb each of them
+            once, twice = measure_seconds(pattern, way, short), measure_seconds(pattern, way, long)
+            ratios.append(twice / once)
+            if sum(ratio < MOST_GROWTH for ratio in ratios) >= ENOUGH or (number >= 4 and twice > LONG_SECONDS):
                 break
-        if twice >= MOST_GROWTH * once:
-            return twice / once, long[:60]
+        if sum(ratio < MOST_GROWTH for ratio in ratios) < ENOUGH:
+            return statistics.median(ratios), long[:60]
     return 0.0, ""
 
 
