@@ -20,6 +20,7 @@ from fanout.ui.display_mode import choose_display_mode
 from fanout.ui.usage_text import render_usage
 
 WAIT_SECONDS = 0.1
+PAUSE_SECONDS = 0.25  # between two looks at what the hosts have sent; a key ends it
 MARGIN_SECONDS = 15.0  # for the first sample, after the login
 
 
@@ -41,7 +42,8 @@ def run_top(request: Request, process: ProcessContext) -> int:
         view = build_usage_view(process, look, watch.read_hosts, watch.read_clock, chosen)
         try:
             while not watch.interrupts and not view.is_over:
-                watch.process_arrived(WAIT_SECONDS)
+                view.wait_for_key(PAUSE_SECONDS)
+                watch.process_arrived()
                 view.update()
         finally:
             view.close()

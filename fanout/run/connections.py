@@ -101,6 +101,7 @@ def open_connections(
     hung_up: Callable[[], None] | None = None,
     clock: Clock | None = None,
     retry_seconds: float = 0.0,
+    heartbeat_seconds: float = HEARTBEAT_SECONDS,
 ) -> Iterator[ConnectionPool]:
     """Yield the started connections; close them at the end. Without a ``router``, they get this process's signals.
 
@@ -113,7 +114,7 @@ def open_connections(
         dials=settings.fanout,
         connect_timeout=settings.connect_timeout,
         by=context.process.login,
-        heartbeat_seconds=min(HEARTBEAT_SECONDS, settings.lease / 3) if settings.lease else HEARTBEAT_SECONDS,
+        heartbeat_seconds=min(heartbeat_seconds, settings.lease / 3) if settings.lease else heartbeat_seconds,
         command=command,
         retry_seconds=retry_seconds,
         creations=context.creations,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -29,6 +28,7 @@ from fanout.sharing.host_usage import HostUsage, Reach, apply_changes, build_usa
 
 EVERY_SECONDS = 2.0
 RETRY_SECONDS = 15.0
+HEARTBEAT_SECONDS = 10.0  # no run depends on it: it only shows the host that the launcher lives
 ANSWER_SECONDS = 7 * 86400.0  # after which the host ends the sampling, and is asked again
 STALE_SECONDS = 10.0  # a host that sends no sample for so long hangs
 MOST_EVENTS = 4096  # in one round, so that a host that floods cannot stop the view
@@ -90,9 +90,8 @@ class UsageWatch:
                 pass
         return event
 
-    def process_arrived(self, pause: float) -> None:
-        """Sleep ``pause`` seconds, then process what has arrived. One wake for all hosts costs less than one for each."""
-        time.sleep(pause)
+    def process_arrived(self) -> None:
+        """Process what has arrived. One wake for the samples of all hosts costs less than one for each."""
         for _ in range(MOST_EVENTS):
             if isinstance(self.process_event(0.0), Tick):
                 return
@@ -132,5 +131,5 @@ def find_workdir(context: RunContext, host: Host) -> str:
 @contextmanager
 def watch_usage(context: RunContext) -> Iterator[UsageWatch]:
     """Yield the watch of all hosts; close the connections at the end, which ends the sampling on the hosts."""
-    with open_connections(context, retry_seconds=RETRY_SECONDS) as pool:
+    with open_connections(context, retry_seconds=RETRY_SECONDS, heartbeat_seconds=HEARTBEAT_SECONDS) as pool:
         yield UsageWatch(context, pool)

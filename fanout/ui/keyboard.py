@@ -12,6 +12,7 @@ import os
 import select
 import signal
 import termios
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -64,6 +65,13 @@ class Keyboard:
         if not data:
             self._over = True  # hung up
         return self._parser.parse_text(self._decoder.decode(data))
+
+    def wait_for_key(self, seconds: float) -> None:
+        """Wait for a key, at most ``seconds``; wait as long where no key can come."""
+        if self._over or self.away or not self._entered:
+            time.sleep(seconds)
+        else:
+            select.select([self._descriptor], [], [], seconds)
 
     def check_foreground(self) -> bool:
         """Update ``away`` and return it: whether another process group is in the terminal's foreground."""

@@ -32,7 +32,6 @@ from fanout.ui.usage_rows import build_detail, build_host_block
 
 REFRESH_SECONDS = 2.0
 FIRST_SECONDS = 0.25  # between two frames until all hosts have answered
-KEY_SECONDS = 0.1
 LAST_SECONDS = 1.0  # for the last frame
 
 
@@ -115,7 +114,7 @@ class UsageView:
         self._keys = UsageKeys(state, self._list_shown)
         self._hosts: list[HostUsage] = []
         self._now = 0.0
-        self._read_at = self._drawn_at = self._keys_at = float("-inf")
+        self._read_at = self._drawn_at = float("-inf")
         self._seen: tuple[int, int] = (0, 0)
 
     @property
@@ -123,12 +122,16 @@ class UsageView:
         """Return whether the user has quit or the terminal has closed."""
         return self.state.has_quit or self._out.broken
 
+    def wait_for_key(self, seconds: float) -> None:
+        """Wait for a key, at most ``seconds``."""
+        if self._keyboard is None:
+            time.sleep(seconds)
+        else:
+            self._keyboard.wait_for_key(seconds)
+
     def update(self) -> None:
-        """Handle keys, and draw a frame if one is due. Call it often; most calls do nothing."""
+        """Handle keys, and draw a frame if one is due."""
         now = self._clock()
-        if now - self._keys_at < KEY_SECONDS:
-            return
-        self._keys_at = now
         self._out.send_pending()
         pressed = self._handle_keys()
         pause = REFRESH_SECONDS if all(host.at is not None or host.trouble for host in self._hosts) else FIRST_SECONDS
