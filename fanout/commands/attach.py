@@ -20,6 +20,7 @@ from fanout.logs.tail import LogTails
 from fanout.model.attempt_plan import split_attempt_id
 from fanout.model.errors import UsageError
 from fanout.model.exit_status import ExitStatus
+from fanout.model.outcome import with_unverified_hosts
 from fanout.model.request import Request
 from fanout.record import follow, recorded_attempts, run_handle, writer_lock
 from fanout.record.index import list_attempt_paths, read_run_handle, read_run_info, split_attempt_path
@@ -178,7 +179,7 @@ def _run_replacement(order: run_handle.RunHandle, context: CommandContext, paren
     pace.start_reporting(taken.session.state)
     try:
         outcome = taken.continue_run()
-        taken.remove_containers()
+        outcome = with_unverified_hosts(outcome, taken.remove_containers())
         outcome, verdict = diagnosis.diagnose_run(collector, taken.session.state, outcome)
         if taken.record:
             if verdict is not None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeAlias
 
 from fanout.model.actions import Action
+from fanout.model.container_events import ContainerLeft as ContainerLeft
 from fanout.model.event_base import NO_RANK as NO_RANK
 from fanout.model.event_base import AgentEvent as AgentEvent
 from fanout.model.event_base import BaseEvent as BaseEvent
@@ -337,6 +338,7 @@ Event: TypeAlias = (
     | Released
     | Heartbeat
     | HostLost
+    | ContainerLeft
     | Tick
     | Interrupted
     | Restarting

@@ -59,6 +59,7 @@ class HostState:
     saving: HostSave = field(default_factory=HostSave)  # its part in a planned stop
     exit: Exited | None = None
     background: Mapping[BackgroundEnd, BackgroundFound] = field(default_factory=dict)
+    container_left: str = ""  # the container that the launcher created there, if it could not verify its removal
     outside_calls: str = ""  # calls of train.sh that start processes elsewhere: not verified
     cleaned_up: CleanedUp | None = None
     prepare_at: float | None = None

@@ -6,6 +6,7 @@ code of the first failing host, or 128 + its signal. A time limit gives 124 also
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, get_args
@@ -144,6 +145,12 @@ def stop_by_time_limit(outcome: RunOutcome, following: int) -> RunOutcome:
     )
 
 
+def with_unverified_hosts(outcome: RunOutcome, names: Collection[str]) -> RunOutcome:
+    """Return the outcome with these hosts as not verified."""
+    hosts = tuple(replace(host, left=None) if host.host in names else host for host in outcome.hosts)
+    return replace(outcome, hosts=hosts)
+
+
 def with_log_gaps(outcome: RunOutcome, holes: int) -> RunOutcome:
     """Turn a success into 125 if the record lacks bytes, because the disk of this machine was full."""
     if not holes or not outcome.is_success:
@@ -192,7 +199,9 @@ def _first_stop_at(state: RunState) -> float:
 def _host_outcome(host: HostState) -> HostOutcome:
     verdict, reason = _describe_end(host)
     left: int | None = None
-    if host.cleaned_up is not None:
+    if host.container_left:
+        left = None
+    elif host.cleaned_up is not None:
         left = len(host.cleaned_up.left)
     elif host.go_at is None:
         left = 0  # nothing was started there

@@ -22,6 +22,7 @@ from fanout.model.events import (
     Connected,
     ConnectFailed,
     Connecting,
+    ContainerLeft,
     Disconnected,
     DiskPressure,
     Event,
@@ -186,9 +187,18 @@ def _apply_chunk(state: RunState, event: Chunk, now: float) -> RunState:
 _HOST, _RUN = FastReplace(HostState), FastReplace(RunState)
 
 #: No contact with the agent: a new connection counts only once the agent sends more than its hello.
-_NO_CONTACT = (Connecting, Connected, Disconnected, LoginOutput)
+_NO_CONTACT = (Connecting, Connected, Disconnected, LoginOutput, ContainerLeft)
 _NOTICES = (DiskPressure, BackgroundFound, OutsideCalled, SaveHandlers, RankEnded, RanksSeen)
-_KEEPS_PHASE = (LoginOutput, Disconnected, RendezvousJoined, StreamOpened, LogTruncated, *_NOTICES, Heartbeat)
+_KEEPS_PHASE = (
+    LoginOutput,
+    Disconnected,
+    ContainerLeft,
+    RendezvousJoined,
+    StreamOpened,
+    LogTruncated,
+    *_NOTICES,
+    Heartbeat,
+)
 
 
 def _next_phase(host: HostState, event: HostEvent) -> Phase:
@@ -207,8 +217,10 @@ def _changes_of_event(host: HostState, event: _ConnectionEvent | _RunEvent) -> d
     return _changes_of_run(host, event)
 
 
-_ConnectionEvent: TypeAlias = Connecting | Connected | Disconnected | LoginOutput | ConnectFailed | HostLost
-_CONNECTION_EVENTS = (Connecting, Connected, Disconnected, LoginOutput, ConnectFailed, HostLost)
+_ConnectionEvent: TypeAlias = (
+    Connecting | Connected | Disconnected | LoginOutput | ConnectFailed | HostLost | ContainerLeft
+)
+_CONNECTION_EVENTS = (Connecting, Connected, Disconnected, LoginOutput, ConnectFailed, HostLost, ContainerLeft)
 _StartEvent: TypeAlias = Prepared | Refused | Started | RendezvousJoined | StreamOpened | LogTruncated | DiskPressure
 _EndEvent: TypeAlias = (
     Exited | BackgroundFound | OutsideCalled | SaveHandlers | RankEnded | RanksSeen | CleanedUp | Released | Heartbeat
@@ -231,6 +243,8 @@ def _changes_of_connection(host: HostState, event: _ConnectionEvent) -> dict[str
             return {"login_output": (host.login_output + event.data)[-65536:]}
         case ConnectFailed():
             return {"connected": False, "trouble": HostFailure(kind=event.kind, message=event.message, hint=event.hint)}
+        case ContainerLeft():
+            return {"container_left": event.container}
         case HostLost():
             return {"connected": False, "trouble": HostFailure(kind="lost", message=event.why, loss=event.reason)}
 

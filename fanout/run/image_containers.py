@@ -12,12 +12,12 @@ from dataclasses import replace
 
 from fanout.agent.bundle import read_container_holder
 from fanout.model.container_creation import ContainerPlan, build_creation
+from fanout.model.container_events import ContainerLeft
 from fanout.model.containers import get_engines
 from fanout.model.hosts import Host, fold_names
 from fanout.model.mounts import Mount, check_mount_path, parse_mounts
 from fanout.model.outcome import outcome_of
 from fanout.model.settings import Settings
-from fanout.model.state import RunState
 from fanout.record.index import make_run_id
 from fanout.remote.container_entry import build_removal
 from fanout.remote.login import ConnectionOptions
@@ -81,19 +81,23 @@ def open_images(context: RunContext, what: str, directory: str = "") -> Iterator
     try:
         yield own
     finally:
-        for problem in remove_containers(own.hosts, own.settings, own.selector, own.process.login):
-            context.process.print_message(problem)
+        left = remove_containers(own.hosts, own.settings, own.selector, own.process.login)
+        context.process.print_message(describe_left(left)) if left else None
 
 
-def remove_after_run(context: RunContext, state: RunState, hosts: Sequence[Host]) -> list[str]:
-    """Remove the containers of a run, except on hosts that it never reached; return a line if one may be left."""
-    never = [host.name for host in state.all_hosts if host.trouble is not None and host.trouble.kind == "Unreachable"]
+def remove_after_run(context: RunContext, session: Session, hosts: Sequence[Host]) -> list[Host]:
+    """Remove the containers of a run, except on hosts that it never reached; return the hosts where one may be left."""
+    never = [
+        host.name for host in session.state.all_hosts if host.trouble is not None and host.trouble.kind == "Unreachable"
+    ]
     reached = [host for host in hosts if host.name not in never]
-    return remove_containers(reached, context.settings, context.selector, context.process.login)
+    left = remove_containers(reached, context.settings, context.selector, context.process.login)
+    report_left(session, left)
+    return left
 
 
-def remove_containers(hosts: Sequence[Host], settings: Settings, selector: TransportSelector, by: str) -> list[str]:
-    """Remove the containers of images on these hosts, and look again; return a line if one may be left."""
+def remove_containers(hosts: Sequence[Host], settings: Settings, selector: TransportSelector, by: str) -> list[Host]:
+    """Remove the containers of images on these hosts, and look again; return the hosts where one may be left."""
     made = [host for host in hosts if host.image and host.container]
     if not made:
         return []
@@ -112,9 +116,19 @@ def remove_containers(hosts: Sequence[Host], settings: Settings, selector: Trans
     while not session.state.is_over and session.state.now < until:
         session.run_step()
     pool.close()
-    left = [host.host for host in outcome_of(session.state).hosts if host.code != 0]
-    if not left:
-        return []
-    return [
-        f"{fold_names(left)}: could not verify that container {name} is removed. It ends by itself when its run has ended there"
-    ]
+    left = {host.host for host in outcome_of(session.state).hosts if host.code != 0}
+    return [host for host in made if host.name in left]
+
+
+def describe_left(hosts: Sequence[Host]) -> str:
+    """Return the message about hosts where the container may be left."""
+    names = fold_names(host.name for host in hosts)
+    text = f"{names}: could not verify that container {hosts[0].container} is removed"
+    return f"{text}. It ends by itself when its run has ended there"
+
+
+def report_left(session: Session, hosts: Sequence[Host]) -> None:
+    """Report each host where the container may be left as an event, except hosts that a restart has replaced."""
+    for host in hosts:
+        if host.name in session.state.hosts:
+            session.add_event(ContainerLeft(at=session.state.now, host=host.name, container=host.container or ""))

@@ -23,7 +23,7 @@ from fanout.model.attempt_plan import AttemptPlan, make_attempt_id
 from fanout.model.errors import LauncherError, UsageError
 from fanout.model.events import FirstStep, Restarting
 from fanout.model.hosts import Host, fold_names
-from fanout.model.outcome import RunOutcome, outcome_of, with_log_gaps
+from fanout.model.outcome import RunOutcome, outcome_of, with_log_gaps, with_unverified_hosts
 from fanout.model.plan import LaunchPlan
 from fanout.model.policy import policy_of
 from fanout.model.run_info import RunInfo
@@ -237,8 +237,9 @@ class Launch:
         """
         if self.plan is not None and self.attempt.holds:
             self.session.run_plan(policy_of(self.settings), self.plan)
-        for problem in image_containers.remove_after_run(self.context, self.session.state, hosts):
-            self.note(problem)
+        if left := image_containers.remove_after_run(self.context, self.session, hosts):
+            self.outcome = with_unverified_hosts(self.outcome, {host.name for host in left})
+            self.note(image_containers.describe_left(left))
         if self.outcome.is_clean:
             self._guardian.end_watch()
         if prints:

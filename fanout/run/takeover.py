@@ -29,7 +29,7 @@ from fanout.remote.fd_limit import raise_file_limit
 from fanout.remote.login import ConnectionOptions
 from fanout.remote.pool import Clock, ConnectionPool
 from fanout.remote.transports.select import TransportSelector
-from fanout.run.image_containers import remove_containers
+from fanout.run.image_containers import describe_left, remove_containers, report_left
 from fanout.run.notifications import resume_notifications
 from fanout.run.session import Session
 from fanout.run.step_progress import StepProgress
@@ -138,13 +138,15 @@ class ResumedRun:
         policy = policy_of(self.order.settings, prepare=False)
         return self.session.run_plan(policy, build_minimal_plan(self.order))
 
-    def remove_containers(self) -> None:
-        """Remove the containers of images after the end of the run, and record which may be left."""
+    def remove_containers(self) -> list[str]:
+        """Remove the containers of images after the end of the run; record and return the hosts where one may be left."""
         order = self.order
         selector = TransportSelector(order.settings, user=order.user, agent=self._has_agent)
-        for problem in remove_containers(order.hosts, order.settings, selector, self._by):
-            if self.record:
-                self.record.note(problem)
+        left = remove_containers(order.hosts, order.settings, selector, self._by)
+        report_left(self.session, left)
+        if left and self.record:
+            self.record.note(describe_left(left))
+        return [host.name for host in left]
 
     def close(self) -> None:
         self.pool.close()

@@ -15,17 +15,19 @@ from fanout.diagnose.evidence import describe_new_boot
 from fanout.model import outcome, plan_text
 from fanout.model.containers import assign_containers, is_container_name
 from fanout.model.errors import UsageError
-from fanout.model.events import HostLost, LossReason
+from fanout.model.events import ContainerLeft, HostLost, LossReason
 from fanout.model.hosts import Host
 from fanout.model.plan import LaunchPlan, NodePlan
 from fanout.model.settings import Settings
 from fanout.model.suggested_commands import CommandBuilder
 from fanout.record.run_handle import RunHandle
+from fanout.ui.report_rows import ReportFacts, list_leftovers
 from tests.checks.kit import build_healthy_case, change_fact
 from tests.histories import History
 from tests.model.test_plan import build_host
 from tests.processes import SECONDS
 from tests.remote.container_hosts import build_container_host, write_engine
+from tests.ui.goldens import build_heading
 
 
 @pytest.mark.parametrize("name", ["work", "a", "9f86d081884c", "team-a_work.2"])
@@ -131,3 +133,18 @@ def test_a_boot_id_shows_whether_the_machine_or_only_the_container_was_restarted
     assert "container restarted" in describe_new_boot("k1 500", "k1 900")
     assert "rebooted" in describe_new_boot("k1 500", "k2 100")
     assert "rebooted" in describe_new_boot("k1", "k2")
+
+
+def test_a_host_whose_container_may_be_left_is_not_verified() -> None:
+    history = History("a", "b").connect_hosts().start_hosts().end_hosts("a", "b").release_hosts("a", "b")
+    before = outcome.outcome_of(history.play_events())
+    history.add_events(ContainerLeft(at=2e9, host="b", container="fanout-r"))
+    state = history.play_events()
+    found = outcome.outcome_of(state)
+    assert before.is_clean
+    assert not found.is_clean
+    assert [host.left for host in found.hosts] == [0, None]
+    assert found.exit_code == before.exit_code
+    assert outcome.with_unverified_hosts(before, {"b"}).hosts == found.hosts
+    facts = ReportFacts(heading=build_heading(history.hosts), state=state, outcome=found)
+    assert ("left behind", "unknown: could not verify b") in [(row.name, row.text) for row in list_leftovers(facts)]

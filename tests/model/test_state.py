@@ -19,6 +19,7 @@ from fanout.model.events import (
     Connected,
     ConnectFailed,
     Connecting,
+    ContainerLeft,
     Disconnected,
     DiskPressure,
     Event,
@@ -72,6 +73,7 @@ SAMPLES: dict[type[HostEvent], Event] = {
         Released(at=5.0, host="h"),
         Heartbeat(at=5.0, host="h", load={"one": 1}),
         HostLost(at=5.0, host="h", why="gave up"),
+        ContainerLeft(at=5.0, host="h", container="fanout-1"),
     )
     if isinstance(event, HostEvent)
 }
@@ -87,6 +89,7 @@ STILL = {
     DiskPressure,
     BackgroundFound,
     OutsideCalled,
+    ContainerLeft,
     Chunk,
     Heartbeat,
     Answered,
