@@ -161,11 +161,11 @@ def _check_nullable(schema: Nullable, value: Any, depth: int) -> None:
 def _check_object(schema: dict[str, Any], value: Any, depth: int) -> None:
     kinds, required = _list_keys(schema)
     _check_mapping(value, MOST_ITEMS)
+    for key, item in value.items():
+        _check_item(kinds.get(key, _ANYTHING), item, depth + 1, key)
     for key in required:
         if key not in value:
             raise InvalidValue(key, "is missing")
-    for key, item in value.items():
-        _check_item(kinds.get(key, _ANYTHING), item, depth + 1, key)
 
 
 def _list_keys(schema: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:

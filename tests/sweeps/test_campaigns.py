@@ -25,7 +25,7 @@ PRODUCT = REPOSITORY / "fanout"
 SCENES = list_scenes()
 
 #: They never run in a relay or a keeper of a host.
-ELSEWHERE = {"__init__", "bundle", "torch_worker"}
+ELSEWHERE = {"__init__", "bundle", "container_holder", "torch_worker"}
 
 
 @pytest.mark.parametrize("guard", GUARDS, ids=lambda guard: guard.name)
