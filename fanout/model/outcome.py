@@ -185,8 +185,13 @@ def _describe_success(state: RunState) -> str:
 
 
 def _ended_before_interrupt(state: RunState) -> bool:
-    """Return whether a host had failed, or fanout had begun to stop the run, before the user's first signal."""
+    """Return whether the run had ended before the user's first signal, or a host had failed, or fanout had begun to stop it.
+
+    A signal while the hosts are verified changes nothing about the end, unless a host is then left unverified.
+    """
     at = state.interrupted_at if state.interrupted_at is not None else float("-inf")
+    if all(host.exit is not None and host.exit.at < at and host.phase is not Phase.LOST for host in state.all_hosts):
+        return True
     began = [when for _, when in state.failures[:1]]
     began += [host.stop_at for host in state.all_hosts if host.stop_at is not None]
     return any(when < at for when in began)

@@ -42,6 +42,22 @@ def test_the_status_is_the_scripts_own(code: int | None, signal: int | None, sta
     assert result.is_clean
 
 
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_signal_after_the_end_of_all_hosts_does_not_change_the_end(code: int) -> None:
+    history = build_running("a", "b").end_hosts("a", "b", code=code).pass_time(0.5)
+    history.add_events(Interrupted(at=history.at, signal=2))
+    history.pass_time(0.5).release_hosts("a", "b")
+    result = compute_outcome(history)
+    assert (result.exit_code, result.origin, result.stopped_why) == (code, "script", "")
+
+
+def test_a_signal_that_leaves_a_host_unverified_is_the_status() -> None:
+    history = build_running("a", "b").end_hosts("a", "b").pass_time(0.5)
+    history.add_events(Interrupted(at=history.at, signal=2), Interrupted(at=history.at, signal=2))
+    history.release_hosts("a").add_events(HostLost(at=history.at, host="b", why="you left it unverified"))
+    assert compute_outcome(history).exit_code == 130
+
+
 @pytest.mark.parametrize(("name", "why"), [("good", ""), ("failed", ""), ("interrupted", "by SIGINT")])
 def test_outcome_states_why_a_run_was_stopped(name: str, why: str) -> None:
     assert compute_outcome(TYPICAL[name]()).stopped_why == why
