@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from fanout.logs.demux import LogLine, StreamDemultiplexer
+from fanout.logs.folding import LineFolding, label_folded_line
 from fanout.logs.line_filters import (
     PLAIN_PREFIX,
     DisplayFilters,
@@ -35,7 +37,9 @@ from fanout.text.sanitize import sanitize_line
 from fanout.text.units import count_noun
 from fanout.ui.display_mode import choose_text_style
 from fanout.ui.host_rows import get_host_code
-from fanout.ui.safe_writer import TextWriter
+from fanout.ui.line_formatter import FOLDED_COLUMNS
+from fanout.ui.plain_view import format_line_end
+from fanout.ui.safe_writer import TextWriter, to_ascii
 
 _FORMS = ("%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%d")
 _TODAY = ("%H:%M:%S", "%H:%M")
@@ -51,6 +55,8 @@ class _LogSelection:
     filters: DisplayFilters
     prefix: LinePrefix
     paint: Painter
+    fold: str  # off, exact or similar
+    unicode: bool
 
 
 def run_logs(request: Request, process: ProcessContext) -> int:
@@ -68,7 +74,12 @@ def run_logs(request: Request, process: ProcessContext) -> int:
     if given["files"]:
         process.stdout.write("".join(f"{path}\n" for path in _list_files(attempts, hosts)))
         return ExitStatus.SUCCESS
+    if given["log_fold"] != "off" and given["times"]:
+        raise UsageError(
+            "--fold and -T exclude each other: a folded line has several times", hint=f"fanout logs {run} -T"
+        )
     rank = given["rank"] or "all"
+    style = choose_text_style(process.environ, process.stdout, context.settings)
     wanted = _LogSelection(
         hosts=frozenset(hosts),
         since=parse_time(given["since"], time.time()) if given["since"] else 0.0,
@@ -77,7 +88,9 @@ def run_logs(request: Request, process: ProcessContext) -> int:
             grep=compile_pattern("--grep", given["pattern"]),
             hide=compile_pattern("--hide", given["hidden"]),
         ),
-        paint=Painter(choose_text_style(process.environ, process.stdout, context.settings).colour),
+        paint=Painter(style.colour),
+        fold=given["log_fold"],
+        unicode=style.unicode,
         prefix=LinePrefix("{stamp} " + PLAIN_PREFIX if given["times"] else PLAIN_PREFIX),
     )
     pager = "" if given["follow"] or given["no_pager"] else choose_pager(process.environ, process.stdout)
@@ -211,17 +224,32 @@ def describe_heading(heading: RunInfo) -> str:
 
 def _format_lines(recorded: RunReader, wanted: _LogSelection, *, on: bool, waits: Callable[[], None]) -> Iterator[str]:
     """Yield lines as they are printed. While there is none, call ``waits`` and yield ""."""
+    streams = StreamDemultiplexer(recorded.heading.hosts)
+    hosts = [host for host in recorded.heading.hosts if not wanted.hosts or host in wanted.hosts]
+    folding = LineFolding(hosts, streams.parts, how=wanted.fold)
     width = max(len(host) for host in recorded.heading.hosts)
-    lines = iter_recorded_lines(recorded, wanted.filters, hosts=wanted.hosts, since=wanted.since, follows=on)
-    for found in lines:
+    width = width if wanted.fold == "off" else max(width, FOLDED_COLUMNS)
+    at = 0.0
+    for found in iter_recorded_lines(
+        recorded, wanted.filters, streams=streams, hosts=wanted.hosts, since=wanted.since, follows=on
+    ):
         if found is None:
+            yield from (_format_line(line, at, wanted, width) for line in folding.take_rest())
             waits()
             yield ""
             continue
         log_line, at = found
-        code = str(get_host_code(log_line.host))
-        prefix = wanted.paint(code, wanted.prefix.format_prefix(log_line, width, at))
-        yield f"{prefix}{sanitize_line(log_line.text, colour=wanted.paint.colour)}\n"
+        yield from (_format_line(line, at, wanted, width) for line in folding.fold_lines([log_line], at))
+    yield from (_format_line(line, at, wanted, width) for line in folding.take_rest())
+
+
+def _format_line(log_line: LogLine, at: float, wanted: _LogSelection, width: int) -> str:
+    """Return a line as it is printed: a folded one has the label of its streams."""
+    log_line = label_folded_line(log_line, width)
+    prefix = wanted.paint(str(get_host_code(log_line.host)), wanted.prefix.format_prefix(log_line, width, at))
+    line = f"{prefix}{sanitize_line(log_line.text, colour=wanted.paint.colour)}"
+    end = format_line_end(log_line) if log_line.voices > 1 else ""
+    return f"{line}{end}\n" if wanted.unicode else f"{line}{to_ascii(end)}\n"
 
 
 def parse_time(text: str, now: float) -> float:

@@ -216,7 +216,7 @@ def label_folded_line(log_line: LogLine, columns: int) -> LogLine:
     group = log_line.group
     if log_line.voices == 1 or log_line.level:
         return log_line
-    if not group or (group.startswith(("all", "ranks")) and len(log_line.speaker) <= columns):
+    if not group or (group.startswith(("all", "both", "ranks")) and len(log_line.speaker) <= columns):
         return log_line._replace(speaker=shorten_label(log_line.speaker, columns))
     if group.startswith("ranks"):
         return log_line._replace(speaker=shorten_label(group, columns))

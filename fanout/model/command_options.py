@@ -53,6 +53,10 @@ COMMAND_OPTIONS: tuple[Option, ...] = (
     ),
     Option("--hide", "hide lines that match", name="hidden", metavar="RE", commands=("logs",)),
     Option(
+        "--fold", "merge lines of many ranks: exact (equal), similar (only numbers differ) (default: {default})",
+        name="log_fold", default="off", choices=("off", "exact", "similar"), commands=("logs",),
+    ),
+    Option(
         "-T --timestamps", "print the time of every line",
         name="times", kind=bool, default=False, commands=("logs",),
     ),

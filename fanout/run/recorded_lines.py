@@ -14,15 +14,16 @@ def iter_recorded_lines(
     recorded: RunReader,
     filters: DisplayFilters,
     *,
+    streams: StreamDemultiplexer | None = None,
     hosts: frozenset[str] = frozenset(),
     since: float = 0.0,
     follows: bool = False,
 ) -> Iterator[tuple[LogLine, float] | None]:
-    """Yield each line with its time. ``hosts``: only of these, if not empty.
+    """Yield each line with its time. ``hosts``: only of these, if not empty. ``streams`` assembles the lines.
 
     With ``follows``, also yield the lines to come until the attempt ends, and None while there is none.
     """
-    streams = StreamDemultiplexer(recorded.heading.hosts)
+    streams = streams or StreamDemultiplexer(recorded.heading.hosts)
     line_filter = LineFilter(filters, recorded.heading.ranks, streams.parts)
 
     def select(log_lines: list[LogLine], at: float) -> Iterator[tuple[LogLine, float]]:

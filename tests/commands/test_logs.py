@@ -106,3 +106,35 @@ def test_a_record_without_a_writer_may_still_get_one(tmp_path: Path, monkeypatch
     events.write_bytes(b"".join(lines[:-4]))
     monkeypatch.setattr(follow, "GUARDIAN_SECONDS", 0.3)
     assert sum(event is not None for event in follow.follow_events(RunReader(str(tmp_path / "run")))) < everything
+
+
+def test_equal_lines_of_several_hosts_are_folded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = History("gpu01", "gpu02", "gpu03").connect_hosts().start_hosts()
+    for took, host in enumerate(run.hosts):
+        run.add_output(host, f"NCCL version 2.28.3\nbatch took 0.{took + 1} s\n".encode())
+    run.pass_time(1.0).add_output("gpu02", b"a line of its own\n")
+    write_run(tmp_path / "runs" / "r1", run.end_hosts("gpu01", "gpu02", "gpu03"))
+
+    def print_folded(fold: str) -> list[str]:
+        return [re.sub(" +", " ", line) for line in print_logs(tmp_path / "runs", capsys, "--fold", fold)[0]]
+
+    own = "gpu02 | a line of its own"
+    assert print_folded("similar") == [
+        "gpu[01-03] | NCCL version 2.28.3 ×3",
+        "gpu[01-03] | batch took 0.1–0.3 s ×3",
+        own,
+    ]
+    assert print_folded("exact") == [
+        *("gpu[01-03] | NCCL version 2.28.3 ×3", "gpu01 | batch took 0.1 s", "gpu02 | batch took 0.2 s"),
+        *("gpu03 | batch took 0.3 s", own),
+    ]
+    assert len(print_folded("off")) == 7
+    assert (
+        print_logs(tmp_path / "runs", capsys, "--fold", "similar", "-f")[0]
+        == print_logs(tmp_path / "runs", capsys, "--fold", "similar")[0]
+    )
+
+
+def test_a_folded_line_has_no_time(ranks: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["logs", "--log-dir", str(ranks), "--fold", "exact", "-T"]) == 2
+    assert "--fold and -T exclude each other" in capsys.readouterr().err
