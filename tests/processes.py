@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, TypeVar
+
+from tests.lab.ns import wait_until
 
 SECONDS = 20.0
 Child = TypeVar("Child", bound=subprocess.Popen[Any])
@@ -55,3 +60,19 @@ def reap_child(pid: int, *, seconds: float = SECONDS) -> int:
     waiting.start()
     join_threads(waiting, seconds=seconds)
     return os.waitstatus_to_exitcode(statuses[0])
+
+
+@contextlib.contextmanager
+def hold_process_table(seconds: float = 600.0) -> Iterator[None]:
+    """Exclude other tests that leave processes of ended runs on this machine for a moment, or that list such processes."""
+    with (Path(tempfile.gettempdir()) / f"process-table-of-tests-{os.getuid()}.lock").open("w") as file:
+        wait_until(lambda: _lock_file(file.fileno()), seconds, "the end of a test that leaves or lists processes")
+        yield
+
+
+def _lock_file(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
