@@ -14,8 +14,14 @@ from tests.lab.oracle import assert_clean, wait_quiet
 WAIT = 'echo "start $NODE_RANK"\nsleep 1007\n'
 ALL_STARTED = ("start 0", "start 1", "start 2", "start 3")
 
+STOPPERS = {
+    signal.SIGINT: "by you (Ctrl-C)",
+    signal.SIGTERM: "by SIGTERM from an unknown sender",
+    signal.SIGHUP: "because the terminal was closed (SIGHUP)",
+}
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+
+@pytest.mark.parametrize("number", STOPPERS)
 def test_a_signal_stops_all_hosts(project: Project, number: signal.Signals) -> None:
     """Ctrl-C, kill, and a closed terminal: all stop, nothing is left, 128 + n."""
     project.write_train_script(WAIT)
@@ -24,9 +30,7 @@ def test_a_signal_stops_all_hosts(project: Project, number: signal.Signals) -> N
     run.send_signal(number)
     done = run.wait_for_end()
     assert done.code == 128 + number, done.all
-    assert re.search(rf"━━━ STOPPED after .*: by .*{'Ctrl-C' if number == signal.SIGINT else number.name}", done.err), (
-        done.all
-    )
+    assert re.search(rf"━━━ STOPPED after .*: {re.escape(STOPPERS[number])}", done.err), done.all
     assert "h[1-4]: stopped by fanout (killed by SIGTERM)" in done.err
     assert done.err.splitlines()[-1].endswith("; nothing is left: verified on all 4 hosts")
 
