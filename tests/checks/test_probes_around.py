@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import mmap
 import os
 import socket
@@ -10,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from fanout.agent.probes import created_containers, gpu_topology, rdma, services, shared_dir
 from fanout.agent.probes import files as probes_files
-from fanout.agent.probes import gpu_topology, rdma, services, shared_dir
 from fanout.agent.probes.probe_tools import FactUnavailable, ToolProcess
 from tests.processes import join_threads
 
@@ -165,3 +166,18 @@ def test_a_mount_point_with_bytes_that_the_kernel_escapes_is_found(tmp_path: Pat
     found = probes_files.find_mount("/data/a b\\c\td/run", str(table))
     assert (found["point"], found["source"], found["type"]) == ("/data/a b\\c\td", "nas:/export one", "nfs4")
     assert probes_files.find_mount("/data/a b", str(table))["type"] == "ext4"
+
+
+@pytest.mark.parametrize(
+    ("uid", "names", "expected"), [(0, None, True), (7, None, False), (7, "work", False), (7, "fanout-r1", True)]
+)
+def test_podman_of_a_user_is_only_started_if_it_has_a_container_of_fanout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uid: int, names: str | None, expected: bool
+) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: uid)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    if names is not None:
+        storage = tmp_path / "containers" / "storage" / "overlay-containers"
+        storage.mkdir(parents=True)
+        (storage / "containers.json").write_text(json.dumps([{"id": "0b", "names": [names], "image": "9f"}]))
+    assert created_containers.may_have_container() == expected

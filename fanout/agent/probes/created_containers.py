@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from .. import smi
+from .. import processes, smi
 from .probe_tools import FactUnavailable, ToolProcess
 
 TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 ENGINES = ("docker", "podman")
 SECONDS = 5.0
+MOST_BYTES = 4 << 20  # of the list of all containers of a user
 FORMAT = "{{.Names}} {{.State}}"
 ENDED = ("created", "configured", "exited", "stopped", "dead")  # each other state counts as running
 
@@ -28,7 +29,7 @@ def list_containers() -> tuple[list[dict[str, Any]], dict[str, str]]:
     asked = []
     for name in ENGINES:
         tool = _find_engine(name)
-        if tool:
+        if tool and (name != "podman" or may_have_container()):
             words = [word for label in labels for word in ("--filter", label)]
             asked.append((name, _start_tool([tool, "ps", "-a", *words, "--format", FORMAT])))
     for name, process in asked:
@@ -46,6 +47,24 @@ def list_containers() -> tuple[list[dict[str, Any]], dict[str, str]]:
                 state = "running" if words[1] == "up" else words[1]  # podman 4.3 writes Up
                 found.append({"engine": name, "name": words[0], "state": state, "runs": state not in ENDED})
     return found, silent
+
+
+def may_have_container() -> bool:
+    """Return whether podman may have a container of fanout, without a start of podman.
+
+    The podman of a user other than root leaves a process that keeps the user's namespaces. So only a user who has such
+    a container gets one. Its storage names all containers (containers/storage, container.go).
+    """
+    if os.getuid() == 0:
+        return True
+    data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+    storage = os.path.join(data, "containers", "storage")
+    try:
+        drivers = [name for name in os.listdir(storage) if name.endswith("-containers")]
+    except OSError:
+        return False
+    files = [os.path.join(storage, name, kind + "containers.json") for name in drivers for kind in ("", "volatile-")]
+    return any('"fanout-' in processes.read_text(path, MOST_BYTES) for path in files)
 
 
 def remove_containers(wanted: list[list[str]]) -> None:
