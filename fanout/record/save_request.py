@@ -5,14 +5,12 @@ A signal could not carry the duration, and would kill a launcher of an older ver
 
 from __future__ import annotations
 
-import json
-import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
-from fanout.model import schema
 from fanout.model.events import SaveRequested
 from fanout.model.save_signals import SAVE_SIGNALS
-from fanout.model.schema import InvalidValue, Number, Text
+from fanout.model.schema import Number, Text
+from fanout.record.request_file import read_request_file, write_request_file
 
 REQUEST_FILE = "save-request.json"
 _SCHEMA = {"signal": Text(among=SAVE_SIGNALS), "seconds": Number(1, 30 * 86400), "by": Text(200)}
@@ -32,17 +30,10 @@ class SaveRequest:
 
 def write_request(run: str, request: SaveRequest) -> None:
     """Write the request into the directory of the run. Raises OSError."""
-    path = os.path.join(run, REQUEST_FILE)
-    with open(f"{path}.{os.getpid()}", "w", encoding="utf-8") as file:
-        json.dump({"signal": request.signal, "seconds": request.seconds, "by": request.by}, file)
-    os.replace(f"{path}.{os.getpid()}", path)
+    write_request_file(run, REQUEST_FILE, asdict(request))
 
 
 def read_request(run: str) -> SaveRequest | None:
     """Return the request in the directory of the run, None without a valid one."""
-    try:
-        with open(os.path.join(run, REQUEST_FILE), "rb") as file:
-            found = schema.parse_json(file.read(4096), _SCHEMA)
-    except (OSError, InvalidValue):
-        return None
-    return SaveRequest(signal=found["signal"], seconds=found["seconds"], by=found["by"])
+    found = read_request_file(run, REQUEST_FILE, _SCHEMA)
+    return None if found is None else SaveRequest(signal=found["signal"], seconds=found["seconds"], by=found["by"])
