@@ -27,7 +27,7 @@ from fanout.run.run_context import RunContext
 from fanout.run.session import Session
 
 REMOVAL_SECONDS = 30.0  # for the engine, after the login
-EMPTY_SECONDS = (10.0, 60.0)  # the least and the most: a connection that broke must find the container again
+LEAST_EMPTY, MOST_EMPTY = 10.0, 60.0  # seconds: a connection that broke must find the container again
 
 
 def plan_containers(context: RunContext, run_id: str, directory: str = "") -> dict[str, ContainerPlan]:
@@ -50,9 +50,7 @@ def _plan_container(host: Host, settings: Settings, run_id: str, directory: str)
         mounts=mounts,
         arguments=settings.container_arg,
         python=host.python or "python3",
-        empty_seconds=min(max(settings.lease, EMPTY_SECONDS[0]), EMPTY_SECONDS[1])
-        if settings.lease
-        else EMPTY_SECONDS[1],
+        empty_seconds=min(max(settings.lease or MOST_EMPTY, LEAST_EMPTY), MOST_EMPTY),
     )
 
 
@@ -82,7 +80,8 @@ def open_images(context: RunContext, what: str, directory: str = "") -> Iterator
         yield own
     finally:
         left = remove_containers(own.hosts, own.settings, own.selector, own.process.login)
-        context.process.print_message(describe_left(left)) if left else None
+        if left:
+            context.process.print_message(describe_left(left))
 
 
 def remove_after_run(context: RunContext, session: Session, hosts: Sequence[Host]) -> list[Host]:

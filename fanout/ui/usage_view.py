@@ -114,7 +114,7 @@ class UsageView:
         self._keys = UsageKeys(state, self._list_shown)
         self._hosts: list[HostUsage] = []
         self._now = 0.0
-        self._read_at = self._drawn_at = float("-inf")
+        self._drawn_at = float("-inf")
         self._seen: tuple[int, int] = (0, 0)
 
     @property
