@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import socket
+import struct
 import subprocess
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tests.lab.ns import wait_until
+from tests.skips import skip
 
 SECONDS = 20.0
 Child = TypeVar("Child", bound=subprocess.Popen[Any])
@@ -63,16 +64,29 @@ def reap_child(pid: int, *, seconds: float = SECONDS) -> int:
 
 
 @contextlib.contextmanager
-def hold_process_table(seconds: float = 600.0) -> Iterator[None]:
-    """Exclude other tests that leave processes of ended runs on this machine for a moment, or that list such processes."""
-    with (Path(tempfile.gettempdir()) / f"process-table-of-tests-{os.getuid()}.lock").open("w") as file:
-        wait_until(lambda: _lock_file(file.fileno()), seconds, "the end of a test that leaves or lists processes")
-        yield
+def open_namespaces(*program: str) -> Iterator[tuple[str, ...]]:
+    """Run ``program`` where no process and no port of another test exists, until its stdin is closed.
+
+    It calls ``start_loopback``, and prints a line when it is ready. Yields the words that start a command beside it. At
+    the end the kernel kills all that is left. Skips the test if this machine allows no such namespaces.
+    """
+    own_user = () if os.getuid() == 0 else ("--user", "--map-current-user")
+    reaper = ("bash", "-c", '"$@"; exit', "bash")  # pid 1 of a namespace inherits its orphans
+    command = ("unshare", *own_user, "--pid", "--net", "--fork", "--kill-child", "--mount-proc", *reaper, *program)
+    with hold_process(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        if not child.stdout.readline():
+            skip("namespaces", f"{command[0]} ended with status {child.wait(SECONDS)}")
+        first = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()[0]
+        entered = ("--user", "--preserve-credentials") if own_user else ()
+        yield ("nsenter", "--target", first, *entered, "--pid", "--net", "--mount", "--wd=.")
+        child.stdin.close()
+        child.wait(SECONDS)
 
 
-def _lock_file(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def start_loopback() -> None:
+    """Enable the loopback interface of a new network namespace. Raises OSError. Source: linux/sockios.h, linux/if.h."""
+    set_flags, up = 0x8914, 1
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        fcntl.ioctl(control, set_flags, struct.pack("16sh", b"lo", up))

@@ -11,13 +11,13 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from fanout.demo import embedded_lab
 from tests.lab.ns import wait_until
-from tests.processes import hold_process_table
+from tests.processes import open_namespaces
 from tests.sources import ROOT
 from tests.test_docs_commands import list_blocks
 
@@ -49,14 +49,36 @@ for step in range(60):
     time.sleep(0.05)
 """
 HIDDEN = re.compile(r" (?:LAUNCHER|detached \(pid N on \S+\))$")  # the column does not fit the terminal of the page
+CONTAINED = "in a container: runs outside of it are not visible here"  # true of the test's namespaces
 BROKEN_SH = """\
 torchrun --nnodes=$NNODES --node-rank=0 --nproc-per-node=$NPROC_PER_NODE --rdzv-endpoint=$MASTER_ADDR:12345 "$@"
 echo done
 """
 
 
+OPEN_LAB = """\
+import sys
+from pathlib import Path
+from fanout.demo.embedded_lab import open_lab
+from tests.processes import start_loopback
+
+start_loopback()
+with open_lab(Path(sys.argv[1]), hosts=2):
+    print("open", flush=True)
+    sys.stdin.read()
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Home directory of the pages, with the project; ``enter`` are the words that start a command among its processes."""
+
+    path: Path
+    enter: tuple[str, ...]
+
+
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     """Yield the home directory of the pages, with the project and its two hosts."""
     root = tmp_path_factory.mktemp("pages") / "ann"
     project = root / "dFactory"
@@ -64,23 +86,28 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (project / "train.sh").write_text((ROOT / "train.sh").read_text())
     (project / "train-broken.sh").write_text(BROKEN_SH)
     (project / "train.py").write_text(TRAIN_PY)
-    with hold_process_table(), embedded_lab.open_lab(project / ".demo", hosts=2):
-        yield root
+    with open_namespaces(sys.executable, "-c", OPEN_LAB, str(project / ".demo")) as enter:
+        yield Home(root, enter)
 
 
-def run_fanout(home: Path, command: str) -> str:
+def run_fanout(home: Home, command: str) -> str:
     """Run a command of a page; return what it printed, with the paths of the pages."""
-    env = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "HOME": str(home)}
+    env = {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "HOME": str(home.path),
+    }
     done = subprocess.run(
-        [sys.executable, "-m", "fanout", *shlex.split(command)],
-        cwd=home / "dFactory",
+        [*home.enter, sys.executable, "-m", "fanout", *shlex.split(command)],
+        cwd=home.path / "dFactory",
         env={**env, "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=LIMIT_SECONDS,
         check=False,
     )
-    return (done.stdout + done.stderr).replace(str(home), "/home/ann")
+    lines = (done.stdout + done.stderr).replace(str(home.path), "/home/ann").splitlines(keepends=True)
+    return "".join(line for line in lines if CONTAINED not in line)
 
 
 def has_hung(listed: str) -> bool:
@@ -107,7 +134,7 @@ def mask_text(text: str) -> list[str]:
     return masked
 
 
-def test_run_that_fails_ends_with_the_report_of_the_page(home: Path) -> None:
+def test_run_that_fails_ends_with_the_report_of_the_page(home: Home) -> None:
     command, shown = find_block("failures.md", "run ")
     real = mask_text(run_fanout(home, command))
     assert shown[0] == "…"
@@ -118,7 +145,7 @@ def test_run_that_fails_ends_with_the_report_of_the_page(home: Path) -> None:
     ], "\n".join(real)
 
 
-def test_detached_run_is_listed_inspected_and_stopped_as_on_the_pages(home: Path) -> None:
+def test_detached_run_is_listed_inspected_and_stopped_as_on_the_pages(home: Home) -> None:
     command, shown = find_block("detached.md", "run -d ")
     assert mask_text(run_fanout(home, command)) == shown
     try:
@@ -139,7 +166,7 @@ def test_detached_run_is_listed_inspected_and_stopped_as_on_the_pages(home: Path
     assert mask_text(run_fanout(home, command)) == shown
 
 
-def test_check_names_the_faults_of_a_script_as_the_page_does(home: Path) -> None:
+def test_check_names_the_faults_of_a_script_as_the_page_does(home: Home) -> None:
     command, shown = find_block("check.md", "check --ssh-config .demo/ssh_config --script")
     real = mask_text(run_fanout(home, command))
     assert "\n".join(real[real.index("WARNINGS") :]) == "\n".join(shown[shown.index("WARNINGS") :])

@@ -16,7 +16,6 @@ import pytest
 from fanout.agent import processes
 from tests.agent.agents import list_processes_of, wait_for, wait_until_gone
 from tests.agent.conftest import linux
-from tests.processes import hold_process_table
 from tests.sweeps import crash
 from tests.sweeps.cutting import OUTPUT, POLICY, Cut, Result, WarmHost, warm_host
 
@@ -73,7 +72,7 @@ def test_an_agent_killed_at_any_statement_leaves_nothing_and_no_false_report(
     tmp_path: Path, script: str, code: int, limit: float | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A script that ends by itself, and one that is stopped; both leave a process in a session of its own."""
-    with hold_process_table(), warm_host(tmp_path, script=script, traps=True) as warm:
+    with warm_host(tmp_path, script=script, traps=True) as warm:
         count = _crash_everywhere(warm, code, limit)
     with capsys.disabled():
         print(f"\nkilled at {count} statements: at most one start, no lie, nothing left")
