@@ -111,7 +111,7 @@ class Keeper:
                     if message.get("op") == "hand_over":
                         self._hand_over_claims(descriptor)
                     else:
-                        self._handle_message(message)
+                        self._handle_message(descriptor, message)
                 except (KeyError, TypeError, ValueError):
                     self.relays.disconnect(descriptor)  # an unreadable message ends its connection, not the run
 
@@ -146,9 +146,10 @@ class Keeper:
         if self.ranks is not None:
             yield from self.ranks.build_all_frames()
         yield from self.saving.messages
+        yield from keeper_frames.iter_requester(self.status.facts)
         yield from keeper_frames.iter_end(self.status.facts)
 
-    def _handle_message(self, message: dict) -> None:
+    def _handle_message(self, descriptor: int, message: dict) -> None:
         self.lease.renew(min(lease.read_boottime(), float(message.get("at", lease.read_boottime()))))
         operation = message.get("op")
         if operation == "heartbeat" and "have" in message:
@@ -159,6 +160,9 @@ class Keeper:
             if self.main and not self.exited:
                 self.relays.send_to_all(*self.saving.handle_request(str(message["signal"]), bool(message["sends"])))
         elif operation == "stop":
+            if message.get("by") and "stopped_by" not in self.status.facts:  # before any rank ends
+                self.status.update(stopped_by=str(message["by"]))
+                self.relays.send_to_others(descriptor, *keeper_frames.iter_requester(self.status.facts))
             self.stop(float(message["grace"]), str(message.get("why", "stopped")))
         elif operation == "kill":
             self.stop(0.0, "killed")
@@ -178,10 +182,7 @@ class Keeper:
         self.claims.release()
 
     def _collect_sizes(self) -> dict:
-        sizes = {0: self.spool.size}
-        if self.ranks is not None:
-            sizes.update(self.ranks.sizes)
-        return sizes
+        return {0: self.spool.size, **(self.ranks.sizes if self.ranks is not None else {})}
 
     def _check_ranks(self, final: bool = False) -> None:
         self.relays.send_to_all(*(self.ranks.scan(os.getpid(), final) if self.ranks is not None else ()))

@@ -47,6 +47,12 @@ def build_outside_called(calls: list) -> dict:
     return {"t": "outside_called", "calls": ", ".join(calls)}
 
 
+def iter_requester(facts: dict) -> Iterator:
+    """Yield the frame about the user who requested the stop with a command."""
+    if facts.get("stopped_by"):
+        yield {"t": "stop_requested", "by": facts["stopped_by"]}
+
+
 def iter_background(facts: dict) -> Iterator:
     """Yield the frames about background processes and outside calls that the record holds."""
     for how, text in facts.get("background", {}).items():

@@ -289,9 +289,9 @@ class Relay:
             self._open_stream({"stream": number, "name": name, "path": path})
         why = run_files.explain_unknown_end(facts)
         unknown = {"code": None, "signal": None, "reason": "unknown", "why": why, "oom": False}
-        if "cleaned_up" not in facts or "exited" in facts:
-            self.send(dict(facts.get("exited", unknown), t="exited"))
-        for frame in keeper_frames.iter_background(facts):
+        is_known = "cleaned_up" not in facts or "exited" in facts
+        end = [dict(facts.get("exited", unknown), t="exited")] if is_known else []
+        for frame in (*keeper_frames.iter_requester(facts), *end, *keeper_frames.iter_background(facts)):
             self.send(frame)
         if "cleaned_up" in facts:
             self._set_cleaned_up(facts["cleaned_up"])

@@ -22,10 +22,11 @@ from fanout.model.event_base import BaseEvent as BaseEvent
 from fanout.model.event_base import ExitCode, Line, Message, Offset, Pid, Rank, Seconds, Signal, Stream
 from fanout.model.event_base import HostEvent as HostEvent
 from fanout.model.event_base import get_type_name as get_type_name
-from fanout.model.save_events import RankEnded as RankEnded
-from fanout.model.save_events import SaveHandlers as SaveHandlers
-from fanout.model.save_events import SaveRequested as SaveRequested
 from fanout.model.schema import Integer, Number, Text
+from fanout.model.stop_events import RankEnded as RankEnded
+from fanout.model.stop_events import SaveHandlers as SaveHandlers
+from fanout.model.stop_events import SaveRequested as SaveRequested
+from fanout.model.stop_events import StopRequested as StopRequested
 
 MAIN_STREAM = 0  # stdout and stderr of train.sh as one stream, in the order of the writes
 
@@ -332,6 +333,7 @@ Event: TypeAlias = (
     | DiskPressure
     | Chunk
     | Exited
+    | StopRequested
     | BackgroundFound
     | OutsideCalled
     | CleanedUp

@@ -75,6 +75,11 @@ class HostState:
         return sum(self.received.values())
 
     @property
+    def may_have_started(self) -> bool:
+        """Return whether train.sh may have started. A launcher that only observes the run did not send Go itself."""
+        return self.go_at is not None or self.started_at is not None or self.exit is not None
+
+    @property
     def has_empty_container(self) -> bool:
         """Return whether the host's container has ended, and with it every process of it."""
         return self.trouble is not None and self.trouble.loss == "container-ended"

@@ -72,11 +72,12 @@ def outcome_of(state: RunState, *, refused: str = "") -> RunOutcome:
 
     ``refused`` is why fanout itself did not launch it.
     """
-    hosts = tuple(_host_outcome(host) for host in state.all_hosts)
+    hosts = tuple(_host_outcome(host, state) for host in state.all_hosts)
     build = partial(RunOutcome, hosts=hosts, seconds=state.now - state.began_at)
     stop = state.first_stop
-    if state.interrupts and not _ended_before_interrupt(state):
-        code, by = status_of_signal(state.interrupts[0]), describe_stopper(state)
+    if state.interrupted_at is not None and not _ended_before_interrupt(state):
+        code = status_of_signal(state.interrupts[0]) if state.interrupts else ExitStatus.TERMINATED
+        by = describe_stopper(state)
         return build(exit_code=code, origin="user", headline=f"stopped {by}", stopped_why=by)
     stopped_first = stop is not None and (not state.failures or state.failures[0][1] > _first_stop_at(state))
     by_time_limit = stop is not None and stop.reason == "time-limit" and stopped_first
@@ -201,14 +202,14 @@ def _first_stop_at(state: RunState) -> float:
     return min(host.stop_at for host in state.all_hosts if host.stop_at is not None)
 
 
-def _host_outcome(host: HostState) -> HostOutcome:
-    verdict, reason = _describe_end(host)
+def _host_outcome(host: HostState, state: RunState) -> HostOutcome:
+    verdict, reason = _describe_end(host, state)
     left: int | None = None
     if host.container_left:
         left = None
     elif host.cleaned_up is not None:
         left = len(host.cleaned_up.left)
-    elif host.go_at is None:
+    elif not host.may_have_started:
         left = 0  # nothing was started there
     elif host.restarted and host.phase is Phase.LOST and not host.exit:
         left = 0  # nothing outlives a reboot
@@ -226,7 +227,7 @@ def _host_outcome(host: HostState) -> HostOutcome:
     )
 
 
-def _describe_end(host: HostState) -> tuple[str, str]:
+def _describe_end(host: HostState, state: RunState) -> tuple[str, str]:
     if host.phase is Phase.CONNECT_FAILED and host.trouble:
         return "unreached", host.trouble.message
     if host.phase is Phase.REFUSED and host.trouble:
@@ -234,8 +235,11 @@ def _describe_end(host: HostState) -> tuple[str, str]:
     if host.phase is Phase.LOST and host.trouble:
         return "lost", host.trouble.message
     if host.exit is None:
-        return ("never-started", "was not started") if host.go_at is None else ("lost", "did not report how it ended")
-    asked = [at for at in (host.stop_at, host.saving.requested_at) if at is not None]
+        return (
+            ("lost", "did not report how it ended") if host.may_have_started else ("never-started", "was not started")
+        )
+    elsewhere = None if state.interrupts else state.interrupted_at  # another launcher sends the stop to each host
+    asked = [at for at in (host.stop_at, elsewhere, host.saving.requested_at) if at is not None]
     stopped = bool(asked) and host.exit.at >= min(asked)  # it ended after the request to stop or to save
     if host.exit.code == 0:
         return ("failed", _describe_exit(host)) if host.exit.why else ("ok", "exit 0")

@@ -45,6 +45,7 @@ from fanout.model.events import (
     SaveHandlers,
     SaveRequested,
     Started,
+    StopRequested,
     StreamOpened,
     Tick,
 )
@@ -71,8 +72,8 @@ class RunState:
     began_at: float
     now: float
     interrupts: tuple[int, ...] = ()
-    interrupted_at: float | None = None  # time of the first interrupt
-    stopped_by: str = ""  # the user who sent the first interrupt by ``fanout stop``
+    interrupted_at: float | None = None  # when the user first interrupted the run, here or on its hosts
+    stopped_by: str = ""  # the user who did that by ``fanout stop``
     failures: tuple[tuple[str, float], ...] = ()
     output_at: float | None = None  # when any host last wrote output before the stop request
     first_step_at: float | None = None  # when the log first reported a training step
@@ -118,12 +119,8 @@ def apply_event(state: RunState, event: Event) -> RunState:
             return _RUN(state, now=now, first_step_at=state.first_step_at or event.at)
         case SaveRequested():
             return _RUN(state, now=now, save_request=event)
-        case Interrupted():
-            since = now if state.ending_at is None else state.ending_at
-            first = event.at if state.interrupted_at is None else state.interrupted_at
-            interrupts = (*state.interrupts, event.signal)
-            by = state.stopped_by if state.interrupts else event.by
-            return _RUN(state, now=now, interrupts=interrupts, interrupted_at=first, stopped_by=by, ending_at=since)
+        case Interrupted() | StopRequested():
+            return _apply_user_stop(_RUN(state, now=now), event)
         case Restarting():
             return _RUN(state, now=now, restart=event)
         case ActionSent():
@@ -145,6 +142,21 @@ def apply_event(state: RunState, event: Event) -> RunState:
             if host.has_failed and not before.has_failed:
                 failures = tuple(sorted((*failures, (host.name, _failed_at(before, event))), key=lambda each: each[1]))
             return _RUN(state, now=now, hosts={**state.hosts, host.name: host}, failures=failures)
+
+
+def _apply_user_stop(state: RunState, event: Interrupted | StopRequested) -> RunState:
+    """Record that a user stops the run, on the launcher or on a host. The first stop names the user."""
+    if isinstance(event, Interrupted):
+        state = _RUN(state, interrupts=(*state.interrupts, event.signal))
+    else:
+        host = state.hosts[event.host]
+        if host.stop is not None and host.stop.reason == "stop-command":
+            return state  # the keeper repeats the request of this launcher
+        host = _HOST(host, last_message_at=event.at)
+        state = _RUN(state, hosts={**state.hosts, host.name: host})
+    if state.interrupted_at is not None:
+        return state
+    return _RUN(state, interrupted_at=event.at, stopped_by=event.by, ending_at=state.ending_at or state.now)
 
 
 def _failed_at(before: HostState, event: HostEvent) -> float:

@@ -51,6 +51,7 @@ class ConnectionPool:
         self._over = threading.Event()
         self._heartbeat_seconds = options.heartbeat_seconds
         self._sends_agent = not options.command
+        self._by = options.by
         dials = threading.Semaphore(options.dials)
         self.connections = {
             host.name: Connection(host, transport, options, self._queue.put, clock, dials) for host in hosts
@@ -114,7 +115,7 @@ class ConnectionPool:
             case Stop() if not self._sends_agent:
                 link.end_command()
             case Stop():
-                link.send_frame(protocol.stop_frame(action.grace, action.why), order=True)
+                link.send_frame(protocol.stop_frame(action, self._by), order=True)
             case Save():
                 link.send_frame(protocol.save_frame(action.signal, sends=action.sends), order=True)
             case Kill():

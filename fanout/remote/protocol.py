@@ -14,7 +14,7 @@ from typing import Any
 from fanout.agent import frames
 from fanout.agent.frames import BadFrame
 from fanout.model import answers, schema
-from fanout.model.actions import Inspect
+from fanout.model.actions import Inspect, Stop
 from fanout.model.control_messages import AGENT_EVENTS, MESSAGES, MOST_BYTES
 from fanout.model.events import AgentEvent, Answered, Chunk, CleanedUp, Event, HostLost, Leftover, LoginOutput, Refused
 from fanout.model.plan import Default, EnvValue, LaunchPlan, NodePlan, PathList
@@ -266,8 +266,10 @@ def heartbeat_frame(have: Mapping[int, int]) -> bytes:
     return frames.pack_control({"op": "heartbeat", "have": {str(stream): size for stream, size in have.items()}})
 
 
-def stop_frame(grace: float, why: str) -> bytes:
-    return frames.pack_control({"op": "stop", "grace": grace, "why": why})
+def stop_frame(action: Stop, requester: str) -> bytes:
+    """Encode a stop. If a command requested it, the keeper sends the user, ``requester``, to other launchers."""
+    by = {"by": requester} if action.reason == "stop-command" else {}
+    return frames.pack_control({"op": "stop", "grace": action.grace, "why": action.why, **by})
 
 
 def save_frame(signal: str, *, sends: bool) -> bytes:

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from fanout.model import hang_detection, outcome, planned_stop
 from fanout.model.actions import Abandon, Action, Release, Stop, StopReason
-from fanout.model.events import Chunk, Event, HostEvent, Interrupted, SaveRequested
+from fanout.model.events import Chunk, Event, HostEvent, Interrupted, SaveRequested, StopRequested
 from fanout.model.outcome import RunOutcome
 from fanout.model.pending_question import PendingQuestion
 from fanout.model.plan import LaunchPlan
@@ -24,7 +24,7 @@ from fanout.remote.pool import ConnectionPool
 
 TICK_SECONDS = 0.1
 COMMAND_GRACE_SECONDS = 5.0  # for a plain command to end after an interrupt
-SIGPIPE = 13
+SIGPIPE, SIGTERM = 13, 15
 
 
 class Session:
@@ -43,6 +43,7 @@ class Session:
         self._subscribers = tuple(subscribers)
         self.state = state if state is not None else RunState.initial(names, at=pool.clock())
         self._numbers = itertools.count(1)
+        self._leads = False  # whether this launcher decides about the run; else it observes the run, or ends it
         self._carriers: dict[tuple[str, int], float] = {}  # when the connection of an open question was made
 
     def add_subscriber(self, subscriber: Subscriber) -> None:
@@ -53,6 +54,8 @@ class Session:
         """Process one event, or a Tick after ``timeout`` seconds. Return it."""
         event = self._pool.next_event(timeout)
         self._apply_event(event)
+        if isinstance(event, StopRequested) and self._leads and self.state.stopped_by and not self.state.interrupts:
+            self._apply_event(Interrupted(at=event.at, signal=SIGTERM, by=event.by))
         if SIGPIPE not in self.state.interrupts and any(subscriber.broken for subscriber in self._subscribers):
             self._apply_event(Interrupted(at=self._pool.clock(), signal=SIGPIPE))
         return event
@@ -144,6 +147,7 @@ class Session:
 
         A log chunk needs no decision, so chunks are processed in a row, but no longer than one tick.
         """
+        self._leads = True
         while True:
             for action in decide_actions(policy, self.state):
                 self._carry_out(action, plan)

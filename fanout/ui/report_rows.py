@@ -83,7 +83,7 @@ def choose_title_word(state: RunState, outcome: RunOutcome) -> str:
     verdicts = {host.verdict for host in outcome.hosts}
     if outcome.exit_code == ExitStatus.REFUSED and all(host.started_at is None for host in state.all_hosts):
         return "NOT LAUNCHED"
-    if outcome.exit_code == ExitStatus.UNREACHABLE and all(host.go_at is None for host in state.all_hosts):
+    if outcome.exit_code == ExitStatus.UNREACHABLE and not any(host.may_have_started for host in state.all_hosts):
         return "NOT LAUNCHED"
     if verdicts == {"ok"} and outcome.first is None and state.first_stop is None and not state.interrupts:
         return "ENDED, LOG INCOMPLETE"
@@ -199,7 +199,7 @@ def describe_left(facts: ReportFacts) -> tuple[str, bool]:
 
 def _describe_proof(state: RunState, outcome: RunOutcome) -> str:
     """Return why it is certain that nothing is left."""
-    if all(state.hosts[host.host].go_at is None for host in outcome.hosts):
+    if not any(state.hosts[host.host].may_have_started for host in outcome.hosts):
         return "train.sh was not started on any host"
     proofs: dict[str, list[str]] = {}
     for host in (state.hosts[each.host] for each in outcome.hosts):

@@ -112,7 +112,7 @@ def _find_ending(state: RunState) -> RunStatus | None:
         return RunStatus(condition=RunCondition.ENDED)
     if all(host.phase.is_final or host.exit is not None or host.phase is Phase.CLEANED_UP for host in hosts):
         return RunStatus(condition=RunCondition.VERIFYING, detail=f"{verified}/{len(hosts)}")
-    if state.interrupts or state.first_stop is not None:
+    if state.interrupted_at is not None or state.first_stop is not None:
         return RunStatus(condition=RunCondition.STOPPING, detail=_describe_stop(state))
     if find_sent_save(state) is not None:
         return RunStatus(condition=RunCondition.SAVING, detail=_describe_save(state))

@@ -27,6 +27,7 @@ from fanout.model.events import (
     Refused,
     Restarting,
     Started,
+    StopRequested,
     StreamOpened,
 )
 from fanout.model.hosts import fold_names
@@ -87,8 +88,8 @@ class StatusReporter:
                 messages += _build_leftovers(event, state)
             case DiskPressure():
                 messages += self._handle_disk_pressure(event)
-            case Interrupted():
-                messages.append(StatusMessage(text=describe_stop_signal(event), level="warning"))
+            case Interrupted() | StopRequested():
+                messages += self._handle_user_stop(event)
             case ActionSent():
                 messages += self._handle_action(event, state)
             case Restarting():
@@ -116,6 +117,14 @@ class StatusReporter:
         if not (self._gathered or self._refused):
             self._since = at
         self._gathered.setdefault(what, []).append(host)
+
+    def _handle_user_stop(self, event: Interrupted | StopRequested) -> list[StatusMessage]:
+        """Report each signal, and once each user: several hosts receive the request of one command."""
+        text = describe_stop_signal(event)
+        if event.by and text in self._done:
+            return []
+        self._done.add(text)
+        return [StatusMessage(text=text, level="warning")]
 
     def _handle_background(self, event: BackgroundFound, state: RunState) -> None:
         how = state.hosts[event.host].exit
@@ -202,7 +211,7 @@ class StatusReporter:
         action = event.action
         if isinstance(action, Stop) and not self._stopping:
             self._stopping = True
-            if all(host.go_at is None for host in state.all_hosts):
+            if not any(host.may_have_started for host in state.all_hosts):
                 return [StatusMessage(text=f"not starting: {to_single_line(action.why)}", level="warning")]
             grace = f"TERM now, KILL after {format_duration(action.grace)}"
             return [StatusMessage(text=f"stopping all hosts: {to_single_line(action.why)} ({grace})", level="warning")]
@@ -236,11 +245,11 @@ def _build_leftovers(event: CleanedUp, state: RunState) -> list[StatusMessage]:
     return messages
 
 
-def describe_stop_signal(event: Interrupted) -> str:
+def describe_stop_signal(event: Interrupted | StopRequested) -> str:
     """Return who stops the run, or the signal if its sender is not known."""
-    return (
-        f"{to_single_line(event.by)} stops the run with fanout stop" if event.by else f"got {signal_name(event.signal)}"
-    )
+    if event.by or isinstance(event, StopRequested):
+        return f"{to_single_line(event.by)} stops the run with fanout stop"
+    return f"got {signal_name(event.signal)}"
 
 
 def describe_exit(host: HostState) -> str:

@@ -7,7 +7,7 @@ import signal
 from tests.lab import ns
 from tests.lab.drive import Project, Running, kill_processes, list_processes
 from tests.lab.lab import Lab
-from tests.lab.restart_scenes import Scene, begin_fence, signal_after, stop_after, stop_held_launcher
+from tests.lab.restart_scenes import WAIT, Act, Scene, begin_fence, signal_after, stop_after, stop_held_launcher
 
 ENDING = "stopping all hosts"
 FIRST_HEADING = "connected 3/3"  # then it checks the hosts
@@ -22,6 +22,18 @@ def stop_with_save(project: Project, lab: Lab, run: Running) -> None:
     assert done.code == 0, done.all
     assert "3 processes on h[1-3]" in done.err, done.all
     assert "all ended by themselves" in done.err, done.all
+
+
+def stop_elsewhere_after(pattern: str) -> Act:
+    """Return the act that types ``fanout stop`` on a machine without the record once the launcher prints the pattern."""
+
+    def stop_run(project: Project, lab: Lab, run: Running) -> None:
+        run.wait_for_output(pattern, timeout=60.0)
+        stopped = project.run_fanout("stop", "", "hosts.txt", env={"XDG_STATE_HOME": "/tmp/elsewhere"})
+        assert stopped.code == 0, stopped.all
+        assert "nothing is left" in stopped.err
+
+    return stop_run
 
 
 def kill_launcher_in_fence(project: Project, lab: Lab, run: Running) -> None:
@@ -65,6 +77,24 @@ USER_SCENES = (
         code=143,
         attempts=1,
         prints=("lab@launcher stops the run with fanout stop", "left behind +nothing"),
+        quick=True,
+    ),
+    Scene(
+        name="stopped-from-elsewhere",
+        act=stop_elsewhere_after("step 10/"),
+        env=("TOY_STEPS=2000",),
+        code=143,
+        attempts=1,
+        prints=("lab@launcher stops the run with fanout stop", "stopped .*by lab@launcher with fanout stop"),
+        quick=True,
+    ),
+    Scene(
+        name="stopped-from-elsewhere-between-attempts",
+        faults=("0:1:25:stale",),
+        act=stop_elsewhere_after(WAIT),
+        code=143,
+        attempts=1,
+        prints=("by lab@launcher with fanout stop before attempt 1",),
         quick=True,
     ),
     Scene(

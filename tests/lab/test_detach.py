@@ -9,6 +9,7 @@ import signal
 
 import pytest
 
+from fanout.hostfile.node_sets import expand_ranges
 from tests.lab.drive import Project, kill_processes, list_processes
 from tests.lab.lab import Lab
 from tests.lab.misfortunes import list_keepers
@@ -127,11 +128,20 @@ def test_a_machine_without_a_record_asks_the_hosts(project: Project, lab4: Lab) 
 
 
 def test_stop_from_a_machine_without_a_record(project: Project, lab4: Lab) -> None:
+    """The launcher and a second terminal elsewhere name the user, not only the signal that ended the ranks."""
     project.write_train_script(WAIT)
     _start_detached(project)
+    attached = project.start_command("attach", "hosts.txt", env={"XDG_STATE_HOME": "/tmp/third"})
+    attached.wait_for_output(*(f"start {rank}" for rank in range(4)))
     done = project.run_fanout("stop", "--grace", "5", "", "hosts.txt", env={"XDG_STATE_HOME": "/tmp/elsewhere"})
     assert done.code == 0, done.all
-    assert re.search(r"^fanout: h\[1-4\]: .*nothing is left", done.err, re.MULTILINE), done.all
+    ends = re.findall(r"^fanout: (h\S+): .*nothing (?:of the run )?is left", done.err, re.MULTILINE)
+    assert sorted(host for names in ends for host in expand_ranges(names)) == ["h1", "h2", "h3", "h4"], done.all
+    seen = attached.wait_for_end()
+    assert seen.code == 128 + signal.SIGTERM, seen.all
+    for shown in (seen, project.run_fanout("attach", "latest")):
+        assert "by lab@launcher with fanout stop; nothing is left: verified on all 4 hosts" in shown.err, shown.all
+    assert project.read_result()["origin"] == "user"
     assert wait_quiet(lab4, 20)
 
 

@@ -17,6 +17,7 @@ from fanout.model.events import (
     OutsideCalled,
     Prepared,
     Refused,
+    StopRequested,
 )
 from fanout.model.outcome import RunOutcome
 from tests.histories import TYPICAL, History
@@ -221,6 +222,30 @@ def test_outcome_names_the_user_whose_signal_came_first() -> None:
     run.stop_hosts("interrupted", "a", reason="interrupted").end_hosts("a", code=None, signal=15).release_hosts("a")
     result = compute_outcome(run)
     assert (result.exit_code, result.stopped_why) == (143, "by ann@pc with fanout stop")
+
+
+def test_a_stop_that_only_the_hosts_received_names_its_user() -> None:
+    run = build_running("a", "b").add_events(
+        StopRequested(at=1e9, host="a", by="ann@pc"), StopRequested(at=1e9, host="b", by="bob@vm")
+    )
+    run.end_hosts("a", "b", code=None, signal=15).release_hosts("a", "b")
+    result = compute_outcome(run)
+    assert (result.exit_code, result.origin, result.stopped_why) == (143, "user", "by ann@pc with fanout stop")
+    assert [host.verdict for host in result.hosts] == ["stopped", "stopped"]
+
+
+def test_a_stop_on_the_hosts_after_a_failure_changes_no_cause() -> None:
+    run = build_running("a", "b").end_hosts("a", code=3).pass_time(1.0)
+    run.add_events(StopRequested(at=run.at, host="b", by="ann@pc"))
+    result = compute_outcome(run.end_hosts("b", code=None, signal=15).release_hosts("a", "b"))
+    assert (result.exit_code, result.origin, result.first) == (3, "script", "a")
+
+
+def test_the_echo_of_an_own_stop_command_is_no_stop_of_another_user() -> None:
+    """A keeper repeats the request when the connection to this launcher returns."""
+    run = build_running("a").stop_hosts("ann@pc stops it", "a", reason="stop-command")
+    run.add_events(StopRequested(at=run.at, host="a", by="ann@pc"))
+    assert run.play_events().interrupted_at is None
 
 
 def test_a_signal_after_a_failure_changes_neither_the_status_nor_the_cause() -> None:

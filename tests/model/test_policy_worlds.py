@@ -109,6 +109,11 @@ POLICIES = st.builds(
     count=1,
     tape=[(0, 0, 0.0), (0, 1, 0.0), (0, 0, 0.0), (0, 3, 0.0), (0, 0, 0.0)],
 )
+@example(  # the user interrupts after the only host has ended well, while it is verified
+    policy=Policy(grace=0.0, last_words=0.0, lease=5.0, time_limit=None, on_early_exit="wait"),
+    count=1,
+    tape=[(0, 0, 0.0), (0, 1, 0.0), (0, 0, 0.0), (0, 3, 0.0), (0, 0, 1.0)],
+)
 @given(
     policy=POLICIES,
     count=st.integers(1, 4),
@@ -137,8 +142,10 @@ def test_run_is_safe_and_ends_in_any_order_of_events(
     well = all(one.has_succeeded and one.phase is Phase.RELEASED for one in world.state.all_hosts)
     result = outcome.outcome_of(world.state)
     stop = world.state.first_stop
-    ended = bool(world.state.interrupts) or (stop is not None and stop.reason == "time-limit")
-    assert (result.exit_code == 0) == (well and not ended)  # also a Ctrl-C, or a time limit, that came too late
+    at = world.state.interrupted_at
+    interrupted = at is not None and not all(one.exit is not None and one.exit.at < at for one in world.state.all_hosts)
+    ended = interrupted or (stop is not None and stop.reason == "time-limit")
+    assert (result.exit_code == 0) == (well and not ended)  # a Ctrl-C while the hosts are verified comes too late
 
 
 def _get_kind(action: Action) -> str:

@@ -39,6 +39,7 @@ from fanout.model.events import (
     RendezvousJoined,
     SaveHandlers,
     Started,
+    StopRequested,
     StreamOpened,
     Tick,
 )
@@ -65,6 +66,7 @@ SAMPLES: dict[type[HostEvent], Event] = {
         DiskPressure(at=5.0, host="h", message="no room"),
         BackgroundFound(at=5.0, host="h", how="waited", processes="pid 7 torchrun", keeper=3),
         OutsideCalled(at=5.0, host="h", calls="ssh to h2"),
+        StopRequested(at=5.0, host="h", by="ann@pc"),
         StreamOpened(at=5.0, host="h", stream=1, name="rank 0"),
         LogTruncated(at=5.0, host="h", stream=1, upto=9),
         Chunk(at=5.0, host="h", stream=0, offset=0, data=b"x"),
@@ -89,6 +91,7 @@ STILL = {
     DiskPressure,
     BackgroundFound,
     OutsideCalled,
+    StopRequested,
     ContainerLeft,
     Chunk,
     Heartbeat,

@@ -35,6 +35,7 @@ from fanout.model.events import (
     RendezvousJoined,
     SaveHandlers,
     Started,
+    StopRequested,
     StreamOpened,
 )
 from fanout.remote.protocol import FrameDecoder, ProtocolError
@@ -83,6 +84,7 @@ MESSAGES: list[tuple[dict[str, Any], Event]] = [
     ({"t": "rank_ended", "rank": 1, "seconds": 2.5}, RankEnded(at=7.0, host="h", rank=1, seconds=2.5)),
     ({"t": "disk_pressure", "message": "no room"}, DiskPressure(at=7.0, host="h", message="no room")),
     ({"t": "background_found", **KEPT}, BackgroundFound(at=7.0, host="h", **KEPT)),
+    ({"t": "stop_requested", "by": "ann@pc"}, StopRequested(at=7.0, host="h", by="ann@pc")),
     ({"t": "outside_called", "calls": "ssh to h2"}, OutsideCalled(at=7.0, host="h", calls="ssh to h2")),
     ({"t": "log_truncated", "stream": 1, "upto": 9}, LogTruncated(at=7.0, host="h", stream=1, upto=9)),
 ]

@@ -1,4 +1,4 @@
-"""Events of a planned stop: its request, the ranks that received the signal, and their ends."""
+"""Events of a stop that a command requested. For a planned stop: its request, the ranks with the signal, and their ends."""
 
 from __future__ import annotations
 
@@ -39,4 +39,11 @@ class SaveRequested(BaseEvent):
 
     signal: SignalName
     seconds: Seconds
+    by: Line
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopRequested(AgentEvent):
+    """The host received a stop request from ``fanout stop`` on another machine. ``by`` is the user: ``ann@pc``."""
+
     by: Line
