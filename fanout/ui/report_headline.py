@@ -11,7 +11,7 @@ from fanout.ui.report_rows import ReportFacts, choose_title_word, describe_left
 _LEAST = 40  # columns of the cause, however narrow the terminal
 #: Who stopped the run, by the reason of the outcome.
 STOPPED_BY = {
-    "by SIGINT": "by you (Ctrl-C)",
+    "by SIGINT": "by you",
     "by SIGTERM": "by SIGTERM from an unknown sender",
     "by SIGHUP": "because the terminal was closed (SIGHUP)",
     "time limit": "by the time limit",

@@ -15,7 +15,7 @@ WAIT = 'echo "start $NODE_RANK"\nsleep 1007\n'
 ALL_STARTED = ("start 0", "start 1", "start 2", "start 3")
 
 STOPPERS = {
-    signal.SIGINT: "by you (Ctrl-C)",
+    signal.SIGINT: "by you",
     signal.SIGTERM: "by SIGTERM from an unknown sender",
     signal.SIGHUP: "because the terminal was closed (SIGHUP)",
 }

@@ -141,7 +141,7 @@ def test_the_cause_is_bold_in_the_full_report() -> None:
 @pytest.mark.parametrize(
     ("number", "by", "words", "status"),
     [
-        (2, "", "by you (Ctrl-C)", "130 (you stopped it)"),
+        (2, "", "by you", "130 (you stopped it)"),
         (15, "ann@pc", "by ann@pc with fanout stop", "143 (stopped by ann@pc with fanout stop)"),
         (15, "", "by SIGTERM from an unknown sender", "143 (stopped by SIGTERM)"),
         (1, "", "because the terminal was closed (SIGHUP)", "129 (stopped by SIGHUP)"),

@@ -246,7 +246,7 @@ def test_a_diagnosis_stands_under_the_headline() -> None:
 @pytest.mark.parametrize(
     ("signal", "by"),
     [
-        (Interrupted(at=1.0, signal=2), "by you (Ctrl-C)"),
+        (Interrupted(at=1.0, signal=2), "by you"),
         (Interrupted(at=1.0, signal=15), "by SIGTERM from an unknown sender"),
         (Interrupted(at=1.0, signal=15, by="ann@pc"), "by ann@pc with fanout stop"),
         (None, "by the time limit"),
