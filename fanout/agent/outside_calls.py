@@ -24,13 +24,15 @@ _CLIENTS = (b"ssh", b"slogin", b"autossh")
 _TRANSFERS = (b"git-upload-pack", b"git-receive-pack", b"git-lfs-", b"rsync --server", b"scp -", b"sftp")
 #: Programs that start processes outside the tree, and the first argument with which they do ("" for any).
 _STARTERS = {
-    "pdsh": "", "clush": "", "pssh": "", "parallel-ssh": "", "systemd-run": "", "at": "", "batch": "",
+    "pdsh": "", "clush": "", "pssh": "", "parallel-ssh": "", "systemd-run": "", "at": "", "batch": "(?:<|-f|$)",
     "tmux": "(?:\\S+ +)*?(?:new|send|split|respawn)", "screen": "-", "docker": "(?:run|start|exec|compose)\\b",
     "sbatch": "", "qsub": "", "bsub": "", "kubectl": "(?:run|apply|create|exec)\\b",
 }  # fmt: skip
 _BEFORE = r"(?:^|[;&|({`]|\b(?:then|do|else|exec|time|nohup|setsid|sudo|command|eval|if|!)\s)\s*(?:[A-Za-z_]\w*=\S*\s+)*(?:\S*/)?"
 _NAMES = "ssh|slogin|autossh|" + "|".join(re.escape(name) for name in _STARTERS)
 _CALL = re.compile(_BEFORE + r"(%s)(?:\s+([^;|&`]*)|$)" % _NAMES)
+_HERE_DOCUMENT = re.compile(r"<<(-?)\s*(\\?['\"]?)(\w+)")
+_TO_SHELL = re.compile(r"\b(?:ba|da|k|z)?sh\b")  # a program that runs a here-document as commands, also by ssh
 _SCRIPT = re.compile(r"[\w./-]+\.(?:sh|bash)\b")
 
 
@@ -56,7 +58,8 @@ class OutsideWatch:
         for name in names:  # it grows
             text = _read_script(os.path.join(cwd, name))
             self._named += [call for call in find_named_calls(text, name) if call not in self._named]
-            called = (found for found in _SCRIPT.findall(_remove_comments(text)) if found not in names)
+            lines = "\n".join(line for _, line in _list_commands(text))
+            called = (found for found in _SCRIPT.findall(lines) if found not in names)
             names += list(dict.fromkeys(called))[: MOST_SCRIPTS - len(names)]
 
     def scan(self, keeper: int, *, now: bool = False) -> None:
@@ -73,7 +76,7 @@ class OutsideWatch:
 def find_named_calls(text: str, script: str) -> list:
     """Return the calls in the text of a script that start processes outside the tree of the keeper."""
     found = []
-    for number, line in enumerate(_remove_comments(text).split("\n"), 1):
+    for number, line in _list_commands(text):
         for program, rest in _CALL.findall(line):
             place = "%s in line %d of %s" % (program, number, script)
             if program in _STARTERS:
@@ -114,8 +117,36 @@ def _split_words(text: str) -> list:
         return text.replace('"', " ").replace("'", " ").split()
 
 
-def _remove_comments(text: str) -> str:
-    return re.sub(r"(?m)(?:^|(?<=\s))#.*$", "", text.replace("\\\n", "  "))
+def _list_commands(text: str) -> list:
+    """Return (number, line) of each line that a shell runs, without comments; a continued line is one line.
+
+    Of a here-document for another program, such as ``python - <<EOF``, only the commands in it remain: ``$(ssh h2 ls)``.
+    """
+    found, lines, at = [], text.replace("<<<", "   ").split("\n"), 0
+    while at < len(lines):
+        number, line = at + 1, lines[at]
+        while line.endswith("\\") and at + 1 < len(lines):
+            at += 1
+            line = line[:-1] + "  " + lines[at]
+        line = re.sub(r"(?:^|(?<=\s))#.*$", "", line)
+        found.append((number, line))
+        at += 1
+        for tabs, quote, end in _HERE_DOCUMENT.findall(line):
+            following = [each.lstrip("\t") if tabs else each for each in lines[at:]]
+            if end in following:  # else it is no here-document, such as $((1 << n))
+                body, is_script = following[: following.index(end)], bool(_TO_SHELL.search(line))
+                found += _list_run_lines(body, at + 1, is_script=is_script, is_quoted=bool(quote))
+                at += len(body) + 1
+    return found
+
+
+def _list_run_lines(body: list, first: int, *, is_script: bool, is_quoted: bool) -> list:
+    """Return (number, line) of the lines of a here-document that a shell runs; the body begins in line ``first``."""
+    if is_script:
+        return list(enumerate(body, first))
+    if is_quoted:
+        return []
+    return [(number, " ".join(re.findall(r"\$\([^)]*\)|`[^`]*`", line))) for number, line in enumerate(body, first)]
 
 
 def _read_script(path: str) -> str:

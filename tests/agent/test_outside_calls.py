@@ -41,6 +41,12 @@ def test_ssh_command_lines(line: str, host: str) -> None:
         ("echo torchrun a.py | at now", ["at in line 1 of train.sh"]),
         ("docker run -d image torchrun a.py", ["docker in line 1 of train.sh"]),
         ("pdsh -w h[1-4] torchrun a.py", ["pdsh in line 1 of train.sh"]),
+        ("echo a \\\n b\ntmux new -d", ["tmux in line 3 of train.sh"]),
+        ("python - <<EOF\ntmux new\nEOF\nssh h2 ls", ["ssh to h2"]),
+        ("cat > x <<-EOF\n\tat $(ssh h2 hostname)\n\tEOF\n", ["ssh to h2"]),
+        ("bash -s <<'EOF'\nssh h2 bash t.sh\nEOF", ["ssh to h2"]),
+        ("n=$((1<<K)); cat <<< a\nssh h2 ls", ["ssh to h2"]),
+        ("echo python a.py | batch", ["batch in line 1 of train.sh"]),
     ],
 )
 def test_calls_in_the_text_of_a_script(text: str, calls: list[str]) -> None:
@@ -59,6 +65,9 @@ def test_calls_in_the_text_of_a_script(text: str, calls: list[str]) -> None:
         "ssh -N -L 8000:localhost:8000 h2 &",
         "batch=8; python train.py --batch $batch --at 3",
         "docker ps; tmux ls; command -v ssh >/dev/null",
+        "python - <<'EOF'\nfor batch in data:\n    batch = batch.cuda()\nssh h2\nEOF",
+        "cat > a.py << \\EOF\nat now\nEOF\npython a.py",
+        "python -c '\nbatch = 3\nprint(batch)'",
     ],
 )
 def test_other_lines_of_a_script_are_no_calls(text: str) -> None:
