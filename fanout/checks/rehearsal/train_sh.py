@@ -15,6 +15,7 @@ from fanout.checks.engine.definition import Check, CheckContext, CheckRequest, C
 from fanout.checks.rehearsal.launcher_command import parse_launcher_call
 from fanout.checks.rehearsal.plain_ranks import judge_plain_tasks
 from fanout.checks.rehearsal.process_group import judge_group, list_launcher_calls
+from fanout.text.table import cut_text
 
 _OFFLINE = re.compile(
     r"(?i)resolv|network is unreachable|connection (?:refused|timed out|error)|no route to host|name or service not known"
@@ -55,10 +56,21 @@ def _judge_starts(case: CheckContext) -> Iterator[CheckResult]:
             yield ok(name, f"{case.request.script} starts {does}{by}")
 
 
+def _join_last_lines(text: str, columns: int = 160) -> str:
+    """Return the last lines of an output that fit into ``columns`` as one line, and at least the beginning of the last one."""
+    joined = ""
+    for line in reversed([" ".join(line.split()) for line in text.splitlines() if line.strip()]):
+        longer = f"{line} {joined}".rstrip()
+        if joined and len(longer) > columns:
+            break
+        joined = cut_text(longer, columns)
+    return joined
+
+
 def _judge_missing_call(case: CheckContext, name: str, rehearsal: Mapping[str, Any]) -> CheckResult:
     """Return the verdict for a script that did not call torchrun: an error of its own, or no network in the sandbox."""
     script, status = case.request.script, rehearsal["status"]
-    words = " ".join(rehearsal["words"].split())[-160:]
+    words = _join_last_lines(rehearsal["words"])
     errors = rehearsal.get("errors", ())
     offline = _OFFLINE.search(rehearsal["words"])
     if status is None:
