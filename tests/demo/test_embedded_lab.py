@@ -85,7 +85,7 @@ def test_a_second_command_of_the_connection_ends_the_first(lab: embedded_lab.Dem
     with log_in(lab) as transport, log_in(lab) as other:
         channel, unrelated = start_command(transport, "echo on; exec sleep 1003"), start_command(other, "cat")
         assert channel.recv(3) == b"on\n"
-        end = request_end(transport, channel, "root")
+        end = request_end(transport, channel)
         assert end.recv_exit_status() == 0
         assert read_all(channel) == b""
         assert channel.exit_status_ready()

@@ -96,9 +96,8 @@ class SshChannel:
 
     def end_command(self) -> None:
         """Let the host send SIGTERM to the command, and close stdin."""
-        connection = self._logins[-1].connection
         try:
-            self._end_request = request_end(connection.transport, self._channel, connection.user)
+            self._end_request = request_end(self._logins[-1].connection.transport, self._channel)
             self._channel.shutdown_write()
         except _BROKEN as error:
             raise BrokenPipeError(str(error) or "the connection was closed") from error

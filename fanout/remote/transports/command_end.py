@@ -1,7 +1,9 @@
-"""End of a command on a host: a signal request of SSH, or a second command on the same connection that sends the signal.
+"""End of a command on a host: a signal request of SSH, and a second command on the same connection that sends the signal.
 
-OpenSSH refuses signal requests in a login of root, because no process of it runs as another user than root. There the
+OpenSSH before 7.9, and the servers of ``fanout demo``, ignore signal requests. OpenSSH refuses them in a login of root,
+because no process of it runs as another user than root. A signal also reaches only the process group of the command. The
 second command finds the processes of the first: sshd gives both the same SSH_CONNECTION, which no other connection has.
+A host with MaxSessions 1 refuses it; there the signal request remains.
 """
 
 from __future__ import annotations
@@ -30,17 +32,18 @@ SEND_TERM = (
 )
 
 
-def request_end(transport: Transport, channel: paramiko.Channel, user: str) -> paramiko.Channel:
+def request_end(transport: Transport, channel: paramiko.Channel) -> paramiko.Channel:
     """Ask the host to send SIGTERM to the processes of the channel's command. Raises SSHException, EOFError.
 
-    Return the channel of the request. Keep it: paramiko closes a channel that nothing refers to.
+    Return the channel of the second command. Keep it: paramiko closes a channel that nothing refers to.
     """
-    if user == "root":
-        second = transport.open_session(timeout=OPEN_SECONDS)
-        transport._send_user_message(_build_request(second, "exec", SEND_TERM, reply=True))  # type: ignore[attr-defined]
-        return second
     transport._send_user_message(_build_request(channel, "signal", "TERM", reply=False))  # type: ignore[attr-defined]
-    return channel
+    try:
+        second = transport.open_session(timeout=OPEN_SECONDS)
+    except paramiko.ChannelException:
+        return channel
+    transport._send_user_message(_build_request(second, "exec", SEND_TERM, reply=True))  # type: ignore[attr-defined]
+    return second
 
 
 def _build_request(channel: paramiko.Channel, kind: str, value: str, *, reply: bool) -> paramiko.Message:
