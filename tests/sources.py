@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,17 +35,30 @@ class Module:
         return self.name.split(".")[1] if "." in self.name else ""
 
 
-@cache
 def read_modules(*folders: str) -> tuple[Module, ...]:
     """Return every source file below the folders."""
+    return tuple(module for folder in folders for module in _read_folder(folder))
+
+
+@cache
+def _read_folder(folder: str) -> tuple[Module, ...]:
+    """Return every source file below the folder. The collector of garbage ignores the trees: it would read all of them."""
     found = []
-    for folder in folders:
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            text = path.read_text(encoding="utf-8")
-            short = path.relative_to(ROOT)
-            name = ".".join(short.with_suffix("").parts).removesuffix(".__init__")
-            found.append(Module(name=name, path=str(short), tree=ast.parse(text), lines=len(text.splitlines())))
+    gc.disable()
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        short = path.relative_to(ROOT)
+        name = ".".join(short.with_suffix("").parts).removesuffix(".__init__")
+        found.append(Module(name=name, path=str(short), tree=ast.parse(text), lines=len(text.splitlines())))
+    gc.freeze()
+    gc.enable()
     return tuple(found)
+
+
+@cache
+def list_nodes(module: Module) -> tuple[ast.AST, ...]:
+    """Return all nodes of the tree."""
+    return tuple(ast.walk(module.tree))
 
 
 def all_of_fanout() -> tuple[Module, ...]:
@@ -67,7 +81,7 @@ def imports_of(module: Module) -> frozenset[str]:
     """Return the full name of every module that this one imports, anywhere in the file."""
     names = {one.name for one in all_of_fanout()}
     found = set()
-    for node in ast.walk(module.tree):
+    for node in list_nodes(module):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -87,9 +101,16 @@ def top_level_imports_of(module: Module) -> set[str]:
 
 def find_uses(module: Module, *wanted: str) -> Iterator[str]:
     """Yield ``file:line name`` of each use of the dotted names."""
-    for node in ast.walk(module.tree):
-        if isinstance(node, (ast.Name, ast.Attribute)) and (name := dotted_name(node)) in wanted:
-            yield f"{module.path}:{node.lineno} {name}"
+    for line, name in list_dotted_names(module):
+        if name in wanted:
+            yield f"{module.path}:{line} {name}"
+
+
+@cache
+def list_dotted_names(module: Module) -> tuple[tuple[int, str], ...]:
+    """Return (line, name) of each name and attribute that the module uses: ``x.y.z`` is in it as three names."""
+    nodes = (node for node in list_nodes(module) if isinstance(node, (ast.Name, ast.Attribute)))
+    return tuple((node.lineno, dotted_name(node)) for node in nodes)
 
 
 def dotted_name(node: ast.expr) -> str:
@@ -101,7 +122,7 @@ def dotted_name(node: ast.expr) -> str:
 
 def functions_of(module: Module) -> Iterator[ast.FunctionDef]:
     """Yield every function and method of the module."""
-    for node in ast.walk(module.tree):
+    for node in list_nodes(module):
         if isinstance(node, ast.FunctionDef):
             yield node
 
@@ -109,6 +130,6 @@ def functions_of(module: Module) -> Iterator[ast.FunctionDef]:
 def comments_and_docstrings(module: Module) -> list[str]:
     """Return the docstrings and comments of one file."""
     nodes = (ast.Module, ast.ClassDef, ast.FunctionDef)
-    texts = [ast.get_docstring(node) or "" for node in ast.walk(module.tree) if isinstance(node, nodes)]
+    texts = [ast.get_docstring(node) or "" for node in list_nodes(module) if isinstance(node, nodes)]
     source = (ROOT / module.path).read_text(encoding="utf-8")
     return texts + re.findall(r"(?m)(?:^|\s)#:? (.*)$", source)

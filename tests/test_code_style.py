@@ -13,7 +13,16 @@ from collections.abc import Iterable
 
 import pytest
 
-from tests.sources import FOLDERS, ROOT, Module, all_of_fanout, comments_and_docstrings, functions_of, read_modules
+from tests.sources import (
+    FOLDERS,
+    ROOT,
+    Module,
+    all_of_fanout,
+    comments_and_docstrings,
+    functions_of,
+    list_nodes,
+    read_modules,
+)
 
 LONGEST_FILE = 350
 LONGEST_FUNCTION = 60
@@ -54,11 +63,11 @@ def messages_of(module: Module) -> list[str]:
     """Return the texts of one file that may reach a user: string constants that are no docstring."""
     docs = {
         ast.get_docstring(node, clean=False)
-        for node in ast.walk(module.tree)
+        for node in list_nodes(module)
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
     }
     strings = (
-        node.value for node in ast.walk(module.tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        node.value for node in list_nodes(module) if isinstance(node, ast.Constant) and isinstance(node.value, str)
     )
     return [text for text in strings if text not in docs and " " in text]
 
@@ -118,7 +127,7 @@ def _find_banned_names(modules: Iterable[Module]) -> set[str]:
     return {
         name
         for module in modules
-        for node in ast.walk(module.tree)
+        for node in list_nodes(module)
         for name in (
             getattr(node, "id", ""),
             getattr(node, "arg", ""),
@@ -188,7 +197,7 @@ def _find_formatted_by_hand(module: Module) -> list[tuple[int, ast.stmt | ast.ex
         if token.type == tokenize.COMMENT and re.match(r"#\s*fmt:", token.string)
     ]
     nodes: list[ast.stmt | ast.expr] = []
-    for node in ast.walk(module.tree) if comments else ():
+    for node in list_nodes(module) if comments else ():
         if isinstance(node, (ast.For, ast.With, ast.If, ast.While)):
             nodes += [each for each in ast.iter_child_nodes(node) if isinstance(each, ast.expr)]
         elif isinstance(node, ast.stmt):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.sources import ROOT, dotted_name, read_modules
+from tests.sources import ROOT, dotted_name, list_nodes, read_modules
 
 #: By module: names that are also methods of lists and strings count only where they belong to a module of files.
 #: A directory that ``tempfile`` makes has a name of its own, so it is proven by how it is made.
@@ -95,7 +95,7 @@ def is_destructive(call: ast.Call) -> bool:
 
 def functions_that_delete() -> Iterator[str]:
     for module in read_modules("fanout", "tasks"):
-        for function in ast.walk(module.tree):
+        for function in list_nodes(module):
             if isinstance(function, ast.FunctionDef):
                 calls = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
                 if any(map(is_destructive, calls)):

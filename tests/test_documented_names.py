@@ -9,7 +9,7 @@ from functools import cache
 
 import pytest
 
-from tests.sources import FOLDERS, ROOT, all_of_fanout, comments_and_docstrings, read_modules
+from tests.sources import FOLDERS, ROOT, all_of_fanout, comments_and_docstrings, list_nodes, read_modules
 
 PAGES = ("docs/architecture.md", "CONTRIBUTING.md")
 CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)
@@ -30,7 +30,7 @@ def known_names() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for module in all_of_fanout():
         names = found.setdefault(module.name.rpartition(".")[2], set())
-        for node in ast.walk(module.tree):
+        for node in list_nodes(module):
             if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
                 names.add(node.name)
             if isinstance(node, ast.ClassDef):
@@ -82,7 +82,7 @@ FOREIGN_FILES = {"email.py"}
 def test_docstrings_and_comments_name_files_and_exceptions_that_exist() -> None:
     modules = read_modules(*FOLDERS)
     files = {module.path.rpartition("/")[2] for module in modules} | FOREIGN_FILES
-    classes = {node.name for module in modules for node in ast.walk(module.tree) if isinstance(node, ast.ClassDef)}
+    classes = {node.name for module in modules for node in list_nodes(module) if isinstance(node, ast.ClassDef)}
     classes |= set(dir(builtins)) | {"TimeoutExpired"}
     missing = []
     for module in modules:

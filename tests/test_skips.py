@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 
 from tests import skips
 from tests.conftest import pytest_runtest_makereport
+from tests.sources import list_dotted_names, read_modules
 
 HERE = Path(__file__).parent
 SKIPPING = {
@@ -35,36 +35,22 @@ FINDERS = {
 }
 
 
-def list_names(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield every name and attribute that the file uses, with its line; an attribute with what it belongs to."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Attribute):
-            yield node.lineno, node.attr
-            yield node.lineno, ast.unparse(node)
-        elif isinstance(node, ast.Name):
-            yield node.lineno, node.id
+def list_uses(*wanted: str) -> Iterator[tuple[str, int, str]]:
+    """Yield (file, line, name) of each use of these names, whatever they belong to."""
+    for module in read_modules("tests"):
+        path = module.path.removeprefix("tests/")
+        if path not in ALLOWED:
+            for line, name in list_dotted_names(module):
+                if name in wanted or name.rpartition(".")[2] in wanted:
+                    yield path, line, name
 
 
 def test_only_the_table_of_skips_skips() -> None:
-    found = [
-        f"{path.relative_to(HERE)}:{line}: {name}"
-        for path in sorted(HERE.rglob("*.py"))
-        if path.name not in ALLOWED
-        for line, name in list_names(path)
-        if name in SKIPPING
-    ]
-    assert found == []
+    assert list(list_uses(*SKIPPING)) == []
 
 
 def test_programs_are_looked_for_only_where_a_missing_one_is_a_failure() -> None:
-    found = {
-        str(path.relative_to(HERE))
-        for path in HERE.rglob("*.py")
-        if path.name not in ALLOWED
-        for _, name in list_names(path)
-        if name == "shutil.which"
-    }
-    assert found == set(FINDERS)
+    assert {path for path, _, _ in list_uses("shutil.which")} == set(FINDERS)
 
 
 @pytest.mark.parametrize(

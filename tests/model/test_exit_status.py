@@ -11,7 +11,7 @@ import pytest
 from fanout.cli.help_topics import EXIT
 from fanout.cli.parser import HelpRequested, parse_arguments
 from fanout.model.exit_status import ExitStatus, status_of_signal
-from tests.sources import ROOT, all_of_fanout
+from tests.sources import ROOT, all_of_fanout, list_nodes
 
 VALUES = {int(status) for status in ExitStatus}
 #: Packages that choose the exit status of a command.
@@ -65,7 +65,7 @@ def test_the_code_names_its_exit_statuses() -> None:
     wrong = []
     for module in all_of_fanout():
         if module.name.startswith(CHOOSING):
-            for node in ast.walk(module.tree):
+            for node in list_nodes(module):
                 compared = isinstance(node, ast.Compare) and "exit_code" in ast.unparse(node.left)
                 inner = ast.walk(node) if compared or isinstance(node, ast.Return) else ()
                 wrong += [
