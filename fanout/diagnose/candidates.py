@@ -250,13 +250,15 @@ def _is_sole_failure(host: str, end: HostEnd, evidence: Evidence) -> bool:
 
 def _build_lost_candidate(host: str, end: HostEnd, *, rebooted: str) -> Candidate:
     how = f"{rebooted}, and lost" if rebooted else "was lost"
+    if end.has_lost_container:
+        how = "lost its container during the run"
     return Candidate(
         host=host,
         rank=None,
         level="absence",
         begin=min(end.since, end.at) - NOTICE_SECONDS,
         end=max(end.since, end.at - NOTICE_SECONDS),
-        signature="lost",
+        signature="container-ended" if end.has_lost_container else "lost",
         says=f"{how} ({end.why})" if end.why else how,
         same_as=("lost", host),
         over=end,

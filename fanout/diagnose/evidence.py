@@ -14,7 +14,7 @@ from fanout.diagnose.flight_dumps import FlightDump
 from fanout.diagnose.last_lines import StreamTail
 from fanout.diagnose.signatures import Kind, Role
 from fanout.model.boots import find_restart
-from fanout.model.events import ExitReason
+from fanout.model.events import ExitReason, LossReason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +102,11 @@ class HostEnd:
     reason: ExitReason = "ended"
     why: str = ""
     silent_for: float = 0.0
+    loss: LossReason | None = None  # of a lost host
+
+    @property
+    def has_lost_container(self) -> bool:
+        return self.loss in ("container-ended", "container-missing")
 
     @property
     def has_failed(self) -> bool:

@@ -177,6 +177,9 @@ def _advise_by_exit(found: RuleResult) -> tuple[str, ...]:
     cause = found.cause
     if cause.signature == "lost":
         return (f"check whether {cause.host} is up: its uptime and `dmesg` show whether it restarted",)
+    if cause.signature == "container-ended":
+        seen = "`docker events --since 1h --until 0s` or `podman events --since 1h --stream=false`"
+        return (f"on {cause.host}: {seen} shows what ended it, `dmesg -T | tail` an OOM kill",)
     if found.suspect is not None and found.suspect.over is not None and found.suspect.over.why:
         look = "`last -x | head`, `journalctl -n 50` and `dmesg -T | tail`"
         return (f"on {cause.host}: {look} show a shutdown, a login whose processes were killed, or the OOM killer",)

@@ -37,7 +37,9 @@ class HostContacts:
                 since = (
                     self._broke[event.host].at if event.host in self._broke else self.heard.get(event.host, event.at)
                 )
-                self.ends[event.host] = HostEnd(host=event.host, kind="lost", at=event.at, since=since, why=event.why)
+                self.ends[event.host] = HostEnd(
+                    host=event.host, kind="lost", at=event.at, since=since, why=event.why, loss=event.reason
+                )
             case _:
                 pass
 

@@ -15,6 +15,11 @@ _OF_MACHINE = re.compile(
 )
 
 
+def join_login(login: str, command: str) -> str:
+    """Return the command that runs ``command`` by the command of a login; "" is the shell of this machine."""
+    return f"{login} {command if _PLAIN.fullmatch(command) else shlex.quote(command)}" if login else command
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandBuilder:
     """Commands by which this user reaches each host. ``logins`` are ssh commands without the remote command (absent:
@@ -43,9 +48,7 @@ class CommandBuilder:
             enter, command = enter.replace(" exec ", " exec -u 0 ", 1), command.removeprefix("sudo ")
         if enter and not _OF_MACHINE.match(command):
             command = f"{enter} {command if _PLAIN.fullmatch(command) else 'sh -c ' + shlex.quote(command)}"
-        if name in self.here:
-            return command
-        return f"{self.build_ssh_command(name)} {command if _PLAIN.fullmatch(command) else shlex.quote(command)}"
+        return join_login("" if name in self.here else self.build_ssh_command(name), command)
 
     def build_copy_command(self, paths: Sequence[str], source: str, host: str, folder: str) -> str:
         """Return the command that copies files or directories below ``folder`` to a host; ``source`` "": this machine."""

@@ -28,7 +28,7 @@ WAITING = "waiting for hosts"
 ACTIVE_STATES = ("running", WAITING, *RESTART_STATES, "stopping", "launcher lost")
 _LONGEST = 1 << 20  # bytes of a file that are read
 #: Signatures of causes that are no message of a program: fanout wrote the whole text, and its reason is in brackets.
-_OWN_TEXTS = frozenset({"exit", "signal", "lost"})
+_OWN_TEXTS = frozenset({"exit", "signal", "lost", "container-ended"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -65,6 +65,14 @@ FAILURE_CLASSES = (
         repeats_ever=True,
     ),
     _row(
+        "container-ended",
+        "container-ended",
+        "restart",
+        "the host works, and the next attempt creates a new container of the image; a second one points to the host",
+        limit=2,
+        replaces_repeat=True,
+    ),
+    _row(
         "gpu-broken",
         "gpu-lost cuda-ecc sxid npu-device-error",
         "replace",

@@ -11,24 +11,35 @@ import shlex
 from fanout.model.containers import get_engines
 from fanout.model.errors import AgentRefused, ContainerGone
 from fanout.model.hosts import Host
+from fanout.model.suggested_commands import join_login
 from fanout.remote.container_entry import NO_ENGINE, STATE_LINE, STATE_TEXTS, EntryEnd, parse_entry_end
 
+LONGEST_ERROR = 200  # characters
+#: What the engines put before the cause: each of their parts adds its own words.
+_WRAPPERS = re.compile(
+    r"^(?:(?:docker: )?Error response from daemon: |Error: |failed to create (?:shim )?task(?: for container)?: "
+    r"|OCI runtime (?:create|exec|start) failed: |runc (?:create|exec|start) failed: |unable to start container process: "
+    r"|error during container init: |starting container process caused: )+"
+)
+_HELP = re.compile(r"(?:See|Run) '(?:docker|podman) .*--help'")  # docker's last line after an error
 NOT_STARTED = (126, 127)  # of both engines: the program cannot be invoked, or was not found
 
 
-def explain_failed_entry(host: Host, output: str, status: int) -> AgentRefused:
-    """Return the error of a login that did not start the agent in the container, from its output and exit status."""
+def explain_failed_entry(host: Host, output: str, status: int, login: str) -> AgentRefused:
+    """Return the error of a login that did not start the agent in the container, from its output and exit status.
+
+    ``login`` is the command that makes the same login in a terminal, "" for this machine.
+    """
     end = parse_entry_end(output)
-    name, by_hand = host.container, f"{_format_login(host)} {end.engine or 'docker'}"
-    lines = [line.strip() for line in output.splitlines() if line.strip() and not line.startswith(STATE_LINE)]
-    last = lines[-1][:200] if lines else ""
+    name, by_hand = host.container, f"{login} {end.engine or 'docker'}".lstrip()
+    last = _find_error(output)
     if not end.engine and status == NO_ENGINE:
         return AgentRefused(
             f"container {name}: no {' and no '.join(get_engines(host))} on the PATH of the login",
             hint=f"install one on {host.name}, or leave out the container",
         )
     if end.trouble:
-        return _explain_engine(host, output, last) or _explain_creation(host, end, by_hand, last)
+        return _explain_engine(host, output, last, login) or _explain_creation(host, end, login, by_hand, last)
     match end.state:
         case "missing" if host.image:
             text = f"container {name}: it has ended, and fanout creates none during a run"
@@ -45,31 +56,32 @@ def explain_failed_entry(host: Host, output: str, status: int) -> AgentRefused:
         case "paused":
             return AgentRefused(f"container {name}: it is paused", hint=f"continue it:  {by_hand} unpause {name}")
         case _:
-            return _explain_engine(host, output, last) or _explain_python(host, by_hand, last, status)
+            return _explain_engine(host, output, last, login) or _explain_python(host, by_hand, last, status)
 
 
-def _format_login(host: Host) -> str:
-    """Return the login of the hostfile, because a rootless engine shows each user only the own containers."""
-    port = f"-p {host.port} " if host.port else ""
-    return f"ssh {port}{host.user}@{host.ssh_name}" if host.user else f"ssh {port}{host.ssh_name}"
+def _find_error(output: str) -> str:
+    """Return the last line of the engine or of the program in the container, without the words around its cause."""
+    lines = [line.strip() for line in output.splitlines() if not line.startswith(STATE_LINE)]
+    errors = [_WRAPPERS.sub("", line) for line in lines if line and not _HELP.match(line)]
+    return errors[-1][:LONGEST_ERROR] if errors else ""
 
 
-def _explain_engine(host: Host, output: str, last: str) -> AgentRefused | None:
+def _explain_engine(host: Host, output: str, last: str, login: str) -> AgentRefused | None:
     """Return the error of an engine that does not serve this user."""
     if re.search(r"permission denied.*docker|docker.*permission denied", output, re.IGNORECASE):
         return AgentRefused(
             f"container {host.container}: this user may not use docker: {last}",
-            hint=f"add the user to the group docker:  {_format_login(host)} 'sudo usermod -aG docker $(id -un)'",
+            hint=f"add the user to the group docker:  {join_login(login, 'sudo usermod -aG docker $(id -un)')}",
         )
     if re.search("cannot connect to the docker daemon|is the docker daemon running", output, re.IGNORECASE):
         return AgentRefused(
             f"container {host.container}: the docker daemon does not answer: {last}",
-            hint=f"start it:  {_format_login(host)} sudo systemctl start docker",
+            hint=f"start it:  {join_login(login, 'sudo systemctl start docker')}",
         )
     return None
 
 
-def _explain_creation(host: Host, end: EntryEnd, by_hand: str, last: str) -> AgentRefused:
+def _explain_creation(host: Host, end: EntryEnd, login: str, by_hand: str, last: str) -> AgentRefused:
     """Return the error of a container that was not created."""
     trouble, _, path = end.trouble.partition(" ")
     match trouble:
@@ -81,12 +93,12 @@ def _explain_creation(host: Host, end: EntryEnd, by_hand: str, last: str) -> Age
         case "no-mount":
             return AgentRefused(
                 f"image {host.image}: nothing to mount at {path} on this host",
-                hint=f"see it:  {_format_login(host)} {shlex.quote(f'ls -ld {shlex.quote(path)}')}",
+                hint=f"see it:  {join_login(login, f'ls -ld {shlex.quote(path)}')}",
             )
         case "no-cdi":
             return AgentRefused(
                 f"image {host.image}: podman has no CDI specification of the NVIDIA GPUs",
-                hint=f"write it:  {_format_login(host)} sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml",
+                hint=f"write it:  {join_login(login, 'sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml')}",
             )
         case _ if re.search(r"executable file|no such file or directory", last) and "python" in last:
             return AgentRefused(
@@ -94,9 +106,8 @@ def _explain_creation(host: Host, end: EntryEnd, by_hand: str, last: str) -> Age
                 hint="the image needs Python 3.8 or later; name another one with python=/path in the hostfile",
             )
         case _:
-            said = last.removeprefix("Error: ")
             return AgentRefused(
-                f"image {host.image}: {end.engine} could not create a container: {said}",
+                f"image {host.image}: {end.engine} could not create a container: {last}",
                 hint=f"create one by hand:  {by_hand} run --rm --pull never --entrypoint {host.python or 'python3'} {host.image} -V",
             )
 

@@ -11,6 +11,7 @@ from fanout.agent import bundle
 from fanout.model.errors import AgentRefused, Dropped, TransportError, Unreachable
 from fanout.model.events import Event
 from fanout.model.hosts import Host
+from fanout.model.suggested_commands import join_login
 from fanout.remote import container_errors, protocol
 from fanout.remote.transports.base import Channel, Deadline
 
@@ -40,7 +41,7 @@ def run_handshake(host: Host, channel: Channel, decoder: protocol.FrameDecoder, 
                     printed = decoder.login_output.decode("utf-8", "replace").strip()[-200:]
                     printed_note = f": it printed {printed!r}" if printed else ""
                     raise Dropped(f"the connection broke while the agent started{printed_note}", hint="run it again")
-                raise _explain_missing_agent(host, decoder, status)
+                raise _explain_missing_agent(host, decoder, status, channel.by_hand)
             if data:
                 events += decoder.feed_bytes(data)
             if decoder.python and not sent:
@@ -83,10 +84,11 @@ def _check_python_version(host: Host, version: str) -> None:
         )
 
 
-def _explain_missing_agent(host: Host, decoder: protocol.FrameDecoder, status: int) -> AgentRefused:
+def _explain_missing_agent(host: Host, decoder: protocol.FrameDecoder, status: int, login: str) -> AgentRefused:
     """Build the error for a login that ended before the agent started, from its output."""
     if host.container and not decoder.python:
-        return container_errors.explain_failed_entry(host, decoder.login_output.decode("utf-8", "replace"), status)
+        output = decoder.login_output.decode("utf-8", "replace")
+        return container_errors.explain_failed_entry(host, output, status, login)
     lines = decoder.login_output.decode("utf-8", "replace").strip().splitlines()
     last = lines[-1].strip()[:200] if lines else ""
     if decoder.python:
@@ -100,14 +102,15 @@ def _explain_missing_agent(host: Host, decoder: protocol.FrameDecoder, status: i
             hint="install python3 (3.8 or later) on it, or give its path: python=/path/to/python3 in the hostfile",
         )
     python = host.python or "python3"
+    version = f"`{join_login(login, f'{python} -V')}`"
     if any(line.startswith("Unknown option: -I") for line in lines):
         return AgentRefused(
             f"its {python} is older than Python 3.4 (it printed 'Unknown option: -I'); fanout needs 3.8 or later on the hosts",
-            hint=f"`ssh {host.name} {python} -V` shows its version; name a newer one: python=/path/to/python3 in the hostfile",
+            hint=f"{version} shows its version; name a newer one: python=/path/to/python3 in the hostfile",
         )
     return AgentRefused(
         f"the login, or its {python}, ended before the agent started (exit status {status})"
         + (f": it printed {last!r}" if last else ""),
-        hint=f"`ssh {host.name} true` shows whether the login works, `ssh {host.name} {python} -V` whether {python} does; "
+        hint=f"`{join_login(login, 'true')}` shows whether the login works, {version} whether {python} does; "
         "name another one with python=/path/to/python3 in the hostfile",
     )

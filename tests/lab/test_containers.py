@@ -106,9 +106,9 @@ def test_the_log_continues_at_the_byte_where_the_entry_was_killed(
 @pytest.mark.parametrize(
     ("fault", "cause", "proof"),
     [
-        (["stop", "-t", "0"], "container work: it is not running", "nothing: the container on h2 has ended"),
+        (["stop", "-t", "0"], "h2 lost its container during the run", "nothing: the container on h2 has ended"),
         (["restart", "-t", "0"], "h2 had its container restarted", "nothing: verified on both hosts"),
-        (["rm", "-f", "-t", "0"], "container work: podman has no such container", "could not verify h2"),
+        (["rm", "-f", "-t", "0"], "h2 lost its container during the run", "could not verify h2"),
     ],
 )
 def test_a_container_that_ends_during_a_run_fails_the_run_and_is_named(

@@ -95,6 +95,13 @@ def test_host_that_returned_joins_a_smaller_roster() -> None:
     assert restart.roster.added == ("gpu02",)
 
 
+def test_ended_container_restarts_in_place_and_a_second_one_replaces_the_host() -> None:
+    first = build_attempt(host="gpu01", signature="container-ended", confidence="medium")
+    assert expect_restart(decide_for(first)).roster.hosts == HOSTS
+    second = replace(first, number=1)
+    assert expect_restart(decide_for(first, second)).roster.replaced == (("gpu01", "gpu09"),)
+
+
 def test_reboot_restarts_in_place_and_a_second_one_replaces_the_host() -> None:
     first = build_attempt(host="gpu01", rebooted=("gpu01",), signature="lost")
     assert expect_restart(decide_for(first)).roster.hosts == HOSTS

@@ -83,7 +83,7 @@ Script = Callable[[Far], int | None]
 class ScriptedChannel:
     """The launcher's end."""
 
-    peer = ""
+    peer, by_hand = "", "ssh -F cfg h"
 
     def __init__(self, far: Far) -> None:
         self._far = far

@@ -153,7 +153,7 @@ def test_the_error_names_what_is_missing_and_a_command(
     done = run_line(line, tmp_path, ends_input=True)
     assert done.returncode == 125
     assert parse_entry_end(done.stderr).trouble
-    error = explain_failed_entry(HOST, done.stderr, done.returncode)
+    error = explain_failed_entry(HOST, done.stderr, done.returncode, "ssh gpu01")
     assert text in str(error)
     assert hint in error.hint
     assert not (tmp_path / "runs").exists()
@@ -165,7 +165,7 @@ def test_an_engine_that_fails_is_not_reported_as_a_missing_image(tmp_path: Path)
     (tmp_path / "podman").chmod(0o755)
     script = build_creation(build_plan(tmp_path), "pass")
     done = run_line(build_agent_entry(HOST, bundle.build_command("abc"), script), tmp_path, ends_input=True)
-    error = explain_failed_entry(HOST, done.stderr, done.returncode)
+    error = explain_failed_entry(HOST, done.stderr, done.returncode, "ssh gpu01")
     assert "podman could not create a container: database is locked" in str(error)
 
 

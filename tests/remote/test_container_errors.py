@@ -52,14 +52,16 @@ CASES = [
 def test_an_error_names_the_cause_and_a_command_for_the_engine_of_the_host(
     output: str, status: int, cause: str, command: str
 ) -> None:
-    error = explain_failed_entry(build_container_host(), output, status)
+    error = explain_failed_entry(build_container_host(), output, status, "ssh gpu01")
     assert str(error).startswith("container work: ")
     assert cause in str(error)
     assert command in error.hint
 
 
 def test_only_a_container_that_exists_and_does_not_run_is_known_to_be_empty() -> None:
-    errors = {state: explain_failed_entry(build_container_host(), f"{DOCKER} {state}\n", 1) for state in STATES}
+    errors = {
+        state: explain_failed_entry(build_container_host(), f"{DOCKER} {state}\n", 1, "ssh gpu01") for state in STATES
+    }
     gone = {state: error.is_empty for state, error in errors.items() if isinstance(error, ContainerGone)}
     assert gone == {"exited": True, "created": True, "dead": True, "Error: No such container: work": False}
 

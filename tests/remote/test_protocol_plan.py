@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from fanout.agent import frames
+from fanout.model.actions import Stop
 from fanout.model.hosts import Host, Origin
 from fanout.model.plan import Default, LaunchPlan, NodePlan, PathList
 from fanout.remote import protocol
@@ -70,6 +72,9 @@ def test_small_frames_name_their_type() -> None:
     asked = one_of(protocol.ask_frame(4, "gpu", {"a": 1}, 2.0))
     assert asked == {"op": "ask", "id": 4, "what": "gpu", "args": {"a": 1}, "timeout": 2.0}
     assert one_of(protocol.cancel_frame(4)) == {"op": "cancel", "id": 4}
-    assert one_of(protocol.stop_frame(1.5, "x")) == {"op": "stop", "grace": 1.5, "why": "x"}
+    stop = Stop(host="h", grace=1.5, reason="host-failed", why="x")
+    assert one_of(protocol.stop_frame(stop, "ann@pc")) == {"op": "stop", "grace": 1.5, "why": "x"}
+    by_command = replace(stop, reason="stop-command")
+    assert one_of(protocol.stop_frame(by_command, "ann@pc"))["by"] == "ann@pc"
     frames = (protocol.KILL, protocol.heartbeat_frame({}), protocol.RELEASE)
     assert [one_of(frame)["op"] for frame in frames] == ["kill", "heartbeat", "release"]

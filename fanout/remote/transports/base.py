@@ -22,8 +22,11 @@ class Channel(Protocol):
     """The stdin and stdout of a command on a host. stdout includes stderr until ``separate_stderr`` is called.
 
     ``peer`` is the numeric address of the host, "" if the connection is not plain TCP. ``last_stderr`` is the last message of
-    the transport or the command on stderr, "" if there is none; it explains the end of a connection.
+    the transport or the command on stderr, "" if there is none; it explains the end of a connection. ``by_hand`` is the
+    command that makes the same login in a terminal, "" for this machine.
     """
+
+    by_hand: str
 
     @property
     def peer(self) -> str: ...

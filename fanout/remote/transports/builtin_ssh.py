@@ -62,7 +62,8 @@ _BROKEN = (paramiko.SSHException, EOFError)
 class SshChannel:
     """One session channel of a transport of its own."""
 
-    def __init__(self, channel: paramiko.Channel, logins: Sequence[OpenLogin]) -> None:
+    def __init__(self, channel: paramiko.Channel, logins: Sequence[OpenLogin], *, by_hand: str) -> None:
+        self.by_hand = by_hand
         self._channel = channel
         self._logins = logins
         self.peer = _peer_address(logins)
@@ -205,7 +206,7 @@ class SshTransport:
                     with translate_errors(step):
                         self._log_in(step, logins)
                 with translate_errors(steps[-1]):
-                    return self._start_command(logins, command, deadline)
+                    return self._start_command(logins, command, deadline, by_hand=way[-1].by_hand)
             except BaseException:
                 for login in reversed(logins):
                     login.close()
@@ -246,12 +247,12 @@ class SshTransport:
         logins.append(OpenLogin(connection=connection, proxy=step.proxy))
         connection.open()
 
-    def _start_command(self, logins: list[OpenLogin], command: str, deadline: Deadline) -> Channel:
+    def _start_command(self, logins: list[OpenLogin], command: str, deadline: Deadline, *, by_hand: str) -> Channel:
         transport = logins[-1].connection.transport
         channel = transport.open_session(timeout=deadline.seconds_left)
         channel.set_combine_stderr(True)
         channel.exec_command(command)  # it has no time-out; the deadline closes the transport
-        return SshChannel(channel, logins)
+        return SshChannel(channel, logins, by_hand=by_hand)
 
 
 def _open_socket(step: LoginStep, before: OpenLogin | None) -> Any:

@@ -107,7 +107,9 @@ class OpensshTransport:
         options = way[-1]
         try:
             pipe = LogPipe()
-            channel = SshProcess(self.build_argv(host, options, command, deadline, pipe.path), pipe)
+            channel = SshProcess(
+                self.build_argv(host, options, command, deadline, pipe.path), pipe, by_hand=options.by_hand
+            )
         except OSError as error:
             raise Unreachable(f"cannot start ssh here: {error.strerror}", hint="ulimit -n; df -h /tmp") from error
         deadline.close_on_expiry(channel.close)

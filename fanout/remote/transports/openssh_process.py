@@ -49,7 +49,8 @@ class LogPipe:
 class SshProcess(PipeChannel):
     """An ``ssh`` process as a channel."""
 
-    def __init__(self, argv: list[str], pipe: LogPipe) -> None:
+    def __init__(self, argv: list[str], pipe: LogPipe, *, by_hand: str) -> None:
+        self.by_hand = by_hand
         self._pipe = pipe
         self.log = SshLog()
         self._before = b""  # bytes that were read before the login was complete

@@ -27,7 +27,7 @@ PIECE = 1 << 18
 class PipeChannel:
     """The stdin and stdout of a child. ``read`` includes its stderr until ``separate_stderr`` is called."""
 
-    peer = ""
+    peer = by_hand = ""
 
     def __init__(
         self, argv: list[str], *, env: Mapping[str, str] | None = None, one_pipe: bool = False, cwd: str | None = None
