@@ -63,7 +63,7 @@ races: $(STAMP)-dev  # 200 seeded races of waiting runs; as root also between us
 guards: $(STAMP)-dev  # about 5 minutes
 	$(BIN)/python -m tests.guards
 
-restarts: $(STAMP)-dev  # about 15 minutes
+restarts: $(STAMP)-dev  # about 22 minutes
 	$(BIN)/python -m tests.lab.restarts
 
 endurance: $(STAMP)-dev  # about 12 minutes for a seed; make endurance SEED='7 8'

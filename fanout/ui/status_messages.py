@@ -148,12 +148,9 @@ class StatusReporter:
         if event.host in self._down or state.hosts[event.host].phase in (Phase.CLEANED_UP, Phase.RELEASED):
             return []
         self._down.add(event.host)
-        still = "; train.sh keeps running" if state.hosts[event.host].phase is Phase.RUNNING else ""
-        return [
-            StatusMessage(
-                text=f"{event.host}: link lost ({to_single_line(event.why)}){still}; reconnecting", level="warning"
-            )
-        ]
+        still = "; this alone does not stop train.sh" if state.hosts[event.host].phase is Phase.RUNNING else ""
+        text = f"{event.host}: link lost ({to_single_line(event.why)}); reconnecting{still}"
+        return [StatusMessage(text=text, level="warning")]
 
     def _handle_disk_pressure(self, event: DiskPressure) -> list[StatusMessage]:
         known = (event.host, event.message) in self._cramps
