@@ -150,8 +150,9 @@ def _apply_user_stop(state: RunState, event: Interrupted | StopRequested) -> Run
         state = _RUN(state, interrupts=(*state.interrupts, event.signal))
     else:
         host = state.hosts[event.host]
-        if host.stop is not None and host.stop.reason == "stop-command":
-            return state  # the keeper repeats the request of this launcher
+        is_own = host.stop is not None and host.stop.reason == "stop-command"
+        if is_own or not event.by:  # the keeper repeats the request of this launcher, and always names a user
+            return state
         host = _HOST(host, last_message_at=event.at)
         state = _RUN(state, hosts={**state.hosts, host.name: host})
     if state.interrupted_at is not None:

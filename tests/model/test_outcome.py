@@ -241,6 +241,13 @@ def test_a_stop_on_the_hosts_after_a_failure_changes_no_cause() -> None:
     assert (result.exit_code, result.origin, result.first) == (3, "script", "a")
 
 
+def test_a_stop_request_without_a_user_is_ignored() -> None:
+    """No keeper sends it, but a host may send anything."""
+    run = build_running("a")
+    run.add_events(StopRequested(at=run.at, host="a", by="")).end_hosts("a", code=3).release_hosts("a")
+    assert compute_outcome(run).headline == "a: exit 3"
+
+
 def test_the_echo_of_an_own_stop_command_is_no_stop_of_another_user() -> None:
     """A keeper repeats the request when the connection to this launcher returns."""
     run = build_running("a").stop_hosts("ann@pc stops it", "a", reason="stop-command")
