@@ -88,7 +88,7 @@ def test_a_second_command_of_the_connection_ends_the_first(lab: embedded_lab.Dem
         end = request_end(transport, channel)
         assert end.recv_exit_status() == 0
         assert read_all(channel) == b""
-        assert channel.exit_status_ready()
+        assert channel.status_event.wait(10.0)
         unrelated.send(b"still here")
         unrelated.shutdown_write()
         assert read_all(unrelated) == b"still here"

@@ -297,7 +297,7 @@ SCENES = (
         checks=True,
         code=130,
         attempts=2,
-        prints=("left behind +nothing", r"by you \(Ctrl-C\) before attempt 1"),
+        prints=("left behind +nothing", r"by you before attempt 1"),
         quick=True,
     ),
     Scene(

@@ -19,7 +19,7 @@ from typing import Any
 
 from fanout.model.hosts import Host
 from fanout.remote.transports.base import Channel, Deadline, HopLimiter
-from fanout.remote.transports.command_end import request_end
+from fanout.remote.transports.command_end import END_SECONDS, OPEN_SECONDS, request_end
 from fanout.remote.transports.dialing import ProxyCommand, open_tcp
 from fanout.remote.transports.host_keys import KnownHosts
 from fanout.remote.transports.identity_keys import KeyFiles
@@ -70,6 +70,8 @@ class SshChannel:
         self.last_stderr = ""
         self._apart = False
         self._end_request: paramiko.Channel | None = None
+        self._end_settled = threading.Event()
+        self._end_settled.set()  # cleared while an end is requested
 
     def separate_stderr(self) -> None:
         self._channel.set_combine_stderr(False)
@@ -97,11 +99,14 @@ class SshChannel:
 
     def end_command(self) -> None:
         """Let the host send SIGTERM to the command, and close stdin."""
+        self._end_settled.clear()
         try:
             self._end_request = request_end(self._logins[-1].connection.transport, self._channel)
             self._channel.shutdown_write()
         except _BROKEN as error:
             raise BrokenPipeError(str(error) or "the connection was closed") from error
+        finally:
+            self._end_settled.set()
 
     def close_input(self) -> None:
         try:
@@ -110,6 +115,9 @@ class SshChannel:
             raise BrokenPipeError(str(error) or "the connection was closed") from error
 
     def close(self) -> None:
+        self._end_settled.wait(OPEN_SECONDS)
+        if self._end_request is not None:  # its command must not outlive the connection
+            self._end_request.status_event.wait(END_SECONDS)
         for login in reversed(self._logins):
             login.close()
 

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from paramiko.transport import Transport
 
 OPEN_SECONDS = 3.0  # for the session of the second command
+END_SECONDS = 1.0  # for the end of the second command, before the connection is closed
 
 #: One line without "!" and newlines, so that every login shell, also csh and fish, passes it on unchanged.
 SEND_TERM = (
     "exec sh -c '"
     '[ -n "$SSH_CONNECTION" ] || exit 1; read -r own < /proc/$$/stat; set -- ${own##*) }; session=$4; '
-    "for place in /proc/[0-9]*; do "
-    'tr "\\0" "\\n" < $place/environ 2>/dev/null | grep -qxF "SSH_CONNECTION=$SSH_CONNECTION" || continue; '
-    "read -r line < $place/stat || continue; set -- ${line##*) }; "
+    'for place in $(grep -lzxF "SSH_CONNECTION=$SSH_CONNECTION" /proc/[0-9]*/environ 2>/dev/null); do '
+    "place=${place%/environ}; read -r line < $place/stat || continue; set -- ${line##*) }; "
     '[ "$4" = "$session" ] || kill -TERM ${place#/proc/}; '
     "done 2>/dev/null'"
 )
