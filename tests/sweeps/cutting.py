@@ -51,7 +51,7 @@ class Cut:
 class CutChannel:
     """A connection to the warm host that counts bytes."""
 
-    peer = ""
+    peer = by_hand = ""
     last_stderr = ""
 
     def __init__(self, path: str, nonce: str, cut: Cut | None) -> None:
