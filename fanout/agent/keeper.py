@@ -162,7 +162,7 @@ class Keeper:
         elif operation == "stop":
             if message.get("by") and "stopped_by" not in self.status.facts:  # before any rank ends
                 self.status.update(stopped_by=str(message["by"]))
-                self.relays.send_to_others(descriptor, *keeper_frames.iter_requester(self.status.facts))
+                self.relays.send_to_all(*keeper_frames.iter_requester(self.status.facts), without=descriptor)
             self.stop(float(message["grace"]), str(message.get("why", "stopped")))
         elif operation == "kill":
             self.stop(0.0, "killed")

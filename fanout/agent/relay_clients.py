@@ -66,17 +66,12 @@ class RelayClients:
             listener.close()
         self.claim_sockets = {}
 
-    def send_to_all(self, *messages: dict) -> None:
-        """Send messages to all relays."""
+    def send_to_all(self, *messages: dict, without: int = -1) -> None:
+        """Send messages to all relays but the one on the descriptor ``without``."""
         for message in messages:
-            for client, _, _ in list(self.clients.values()):
-                self._send(client, message)
-
-    def send_to_others(self, asking: int, *messages: dict) -> None:
-        """Send messages to all relays but the one on the descriptor ``asking``."""
-        for descriptor, (client, _, _) in list(self.clients.items()):
-            for message in messages if descriptor != asking else ():
-                self._send(client, message)
+            for descriptor, (client, _, _) in list(self.clients.items()):
+                if descriptor != without:
+                    self._send(client, message)
 
     def offer_sizes(self, sizes: dict) -> None:
         """Send the newest sizes to each relay as soon as its socket can be written.
