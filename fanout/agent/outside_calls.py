@@ -31,6 +31,7 @@ _STARTERS = {
 _BEFORE = r"(?:^|[;&|({`]|\b(?:then|do|else|exec|time|nohup|setsid|sudo|command|eval|if|!)\s)\s*(?:[A-Za-z_]\w*=\S*\s+)*(?:\S*/)?"
 _NAMES = "ssh|slogin|autossh|" + "|".join(re.escape(name) for name in _STARTERS)
 _CALL = re.compile(_BEFORE + r"(%s)(?:\s+([^;|&`]*)|$)" % _NAMES)
+_COMMENT = re.compile(r"(?:^|(?<=\s))#.*$")
 _HERE_DOCUMENT = re.compile(r"<<(-?)\s*(\\?['\"]?)(\w+)")
 _TO_SHELL = re.compile(r"\b(?:ba|da|k|z)?sh\b")  # a program that runs a here-document as commands, also by ssh
 _SCRIPT = re.compile(r"[\w./-]+\.(?:sh|bash)\b")
@@ -124,11 +125,10 @@ def _list_commands(text: str) -> list:
     """
     found, lines, at = [], text.replace("<<<", "   ").split("\n"), 0
     while at < len(lines):
-        number, line = at + 1, lines[at]
+        number, line = at + 1, _COMMENT.sub("", lines[at])
         while line.endswith("\\") and at + 1 < len(lines):
             at += 1
-            line = line[:-1] + "  " + lines[at]
-        line = re.sub(r"(?:^|(?<=\s))#.*$", "", line)
+            line = line[:-1] + "  " + _COMMENT.sub("", lines[at])
         found.append((number, line))
         at += 1
         for tabs, quote, end in _HERE_DOCUMENT.findall(line):

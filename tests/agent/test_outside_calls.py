@@ -43,6 +43,7 @@ def test_ssh_command_lines(line: str, host: str) -> None:
         ("pdsh -w h[1-4] torchrun a.py", ["pdsh in line 1 of train.sh"]),
         ("echo a \\\n b\ntmux new -d", ["tmux in line 3 of train.sh"]),
         ("python - <<EOF\ntmux new\nEOF\nssh h2 ls", ["ssh to h2"]),
+        ("# a comment does not continue: \\\nssh h2 ls", ["ssh to h2"]),
         ("cat > x <<-EOF\n\tat $(ssh h2 hostname)\n\tEOF\n", ["ssh to h2"]),
         ("bash -s <<'EOF'\nssh h2 bash t.sh\nEOF", ["ssh to h2"]),
         ("n=$((1<<K)); cat <<< a\nssh h2 ls", ["ssh to h2"]),
