@@ -10,7 +10,8 @@ from typing import Any
 from fanout.hostfile.name_grammar import HOST, TAG, USER, ZONE, check_host, check_port
 from fanout.hostfile.node_sets import expand_ranges
 from fanout.hostfile.problems import ParseError
-from fanout.model.containers import ENGINES, is_container_name, is_image_name
+from fanout.model.containers import is_container_name, is_image_name
+from fanout.model.engines import ENGINES
 from fanout.text.parse_ranges import parse_range
 
 Fields = dict[str, Any]  # fields of Host by name; a missing key was not given

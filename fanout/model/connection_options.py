@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fanout.model.engines import ENGINES
 from fanout.model.option import CONNECTION, MAX_SECONDS, Duration, Setting
 
 IMAGE_COMMANDS = "run rerun check exec"  # those that create containers
@@ -41,7 +42,7 @@ CONNECTION_OPTIONS = (
     Setting(
         "--engine",
         "container engine on the hosts (default: {default}, the one that has the container or the image)",
-        default="auto", choices=("auto", "docker", "podman"), group=CONNECTION,
+        default="auto", choices=("auto", *ENGINES), group=CONNECTION,
     ),
     Setting("-F --ssh-config", "read FILE instead of ~/.ssh/config", metavar="FILE", group=CONNECTION, commands=("init",)),
     Setting(

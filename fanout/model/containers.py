@@ -10,12 +10,12 @@ import re
 from collections.abc import Iterable
 from dataclasses import replace
 
+from fanout.model.engines import ENGINES
 from fanout.model.errors import UsageError
 from fanout.model.hosts import Host
 from fanout.model.mounts import check_container_arguments, parse_mounts
 from fanout.model.settings import Settings
 
-ENGINES = ("docker", "podman")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,200}\Z")  # of both engines; no shell reads a part of it as syntax
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/@-]{0,400}\Z")  # with its registry, tag or digest
 
@@ -86,4 +86,4 @@ def _assign_container(host: Host, settings: Settings, engine: str | None) -> Hos
 
 def get_engines(host: Host) -> tuple[str, ...]:
     """Return the engines that may have the host's container, in the order of the search."""
-    return (host.engine,) if host.engine else ENGINES
+    return (host.engine,) if host.engine else tuple(ENGINES)

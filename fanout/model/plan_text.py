@@ -12,6 +12,8 @@ from collections.abc import Mapping
 
 from fanout.model.container_creation import ContainerPlan, build_block_start
 from fanout.model.credentials import is_secret
+from fanout.model.engines import get_engine
+from fanout.model.hosts import Host
 from fanout.model.plan import Default, EnvValue, LaunchPlan, NodePlan
 
 _END_OF_BLOCK = "END_OF_FANOUT_BLOCK"
@@ -39,8 +41,7 @@ def _render_node(node: NodePlan, created: ContainerPlan | None, *, secrets: bool
         *before, enter = build_block_start(created, host.engine)
         start = [f"{title}, in a new container of image {created.image}", "(", *before]
     else:
-        engine = host.engine or "$(command -v docker || command -v podman)"
-        start, enter = [f"{title}, in container {host.container}"], f"{engine} exec -i {host.container} bash -s"
+        start, enter = [f"{title}, in container {host.container}"], f"{_build_entry(host)} bash -s"
     return "\n".join(
         [
             *start,
@@ -51,6 +52,12 @@ def _render_node(node: NodePlan, created: ContainerPlan | None, *, secrets: bool
             *([")"] if created is not None else []),
         ]
     )
+
+
+def _build_entry(host: Host) -> str:
+    """Return the command that enters the container of the host, with the engine that the host has."""
+    words = get_engine(host.engine).build_entry(host.container or "")
+    return words if host.engine else f"$(command -v docker || command -v podman) {words.partition(' ')[2]}"
 
 
 def _render_commands(node: NodePlan, *, secrets: bool) -> list[str]:

@@ -9,6 +9,7 @@ import re
 import shlex
 
 from fanout.model.containers import get_engines
+from fanout.model.engines import get_engine
 from fanout.model.errors import AgentRefused, ContainerGone
 from fanout.model.hosts import Host
 from fanout.model.suggested_commands import join_login
@@ -31,6 +32,7 @@ def explain_failed_entry(host: Host, output: str, status: int, login: str) -> Ag
     ``login`` is the command that makes the same login in a terminal, "" for this machine.
     """
     end = parse_entry_end(output)
+    engine = get_engine(end.engine)
     name, by_hand = host.container, f"{login} {end.engine or 'docker'}".lstrip()
     last = _find_error(output)
     if not end.engine and status == NO_ENGINE:
@@ -43,16 +45,18 @@ def explain_failed_entry(host: Host, output: str, status: int, login: str) -> Ag
     match end.state:
         case "missing" if host.image:
             text = f"container {name}: it has ended, and fanout creates none during a run"
-            return ContainerGone(text, hint=f"see its containers:  {by_hand} ps -a", is_empty=True)
+            return ContainerGone(text, hint=f"see its containers:  {by_hand} {engine.list_words}", is_empty=True)
         case "missing":
             return ContainerGone(
                 f"container {name}: {end.engine} has no such container",
-                hint=f"see its containers:  {by_hand} ps -a",
+                hint=f"see its containers:  {by_hand} {engine.list_words}",
                 is_empty=False,
             )
         case "exited" | "created" as state:
             text = f"container {name}: {STATE_TEXTS[state]}"
-            return ContainerGone(text, hint=f"start it:  {by_hand} start {name}", is_empty=True)
+            return ContainerGone(
+                text, hint=f"start it:  {by_hand} {engine.start_words.format(container=name)}", is_empty=True
+            )
         case "paused":
             return AgentRefused(f"container {name}: it is paused", hint=f"continue it:  {by_hand} unpause {name}")
         case _:
@@ -88,7 +92,7 @@ def _explain_creation(host: Host, end: EntryEnd, login: str, by_hand: str, last:
         case "no-image":
             return AgentRefused(
                 f"image {host.image}: {end.engine} does not have it on this host",
-                hint=f"pull it:  {by_hand} pull {host.image}",
+                hint=f"pull it:  {by_hand} {get_engine(end.engine).pull_words.format(image=host.image)}",
             )
         case "no-mount":
             return AgentRefused(

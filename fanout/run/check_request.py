@@ -13,6 +13,7 @@ from fanout.checks.engine import check_json, check_report
 from fanout.checks.engine.definition import CheckRequest, UnreachableHost
 from fanout.checks.software import task_imports
 from fanout.model.credentials import is_secret
+from fanout.model.engines import get_engine
 from fanout.model.errors import FanoutError
 from fanout.model.hosts import Host, fold_names
 from fanout.model.state import HostState, Phase
@@ -129,8 +130,8 @@ def _build_commands(context: RunContext, states: Mapping[str, HostState]) -> Com
 def _build_entry(host: Host, engine: str) -> str:
     """Return the command that enters the host's container, or a new one of its image, which ends with the command."""
     if host.image:
-        return f"{engine} run --rm -i --pull never --network host {host.image}"
-    return f"{engine} exec -i {host.container}"
+        return get_engine(engine).build_trial(host.image)
+    return get_engine(engine).build_entry(host.container or "")
 
 
 def _find_engine(host: Host, states: Mapping[str, HostState]) -> str:
