@@ -76,6 +76,21 @@ def _judge_user(case: CheckContext) -> Iterator[CheckResult]:
         )
 
 
+def _judge_user_name(case: CheckContext) -> Iterator[CheckResult]:
+    for name, user in case.get_section("user").items():
+        if not user.get("has_name", True):
+            yield warn(
+                name,
+                f"uid {user['uid']} has no name: no entry in /etc/passwd, and USER is not set",
+                "torch 2 raises “getpwuid(): uid not found” when it is imported: add  "
+                + (
+                    "--env USER=me"
+                    if case.get_host(name).container
+                    else f"--env USER=me, or an account for uid {user['uid']}"
+                ),
+            )
+
+
 CHECKS = (
     Check(
         name="same-machine", group="identity", worst="fail", needs=("identity",),
@@ -106,5 +121,12 @@ CHECKS = (
         why="File systems identify users by number: with another uid, a shared directory belongs to another user.",
         fix="Log in as the same user (user@host in the hostfile), or give the account the same uid.",
         judge=_judge_user,
+    ),
+    Check(
+        name="user-name", group="identity", worst="warn", needs=("user",),
+        verifies="The user's number has a name, in /etc/passwd or in USER.",
+        why="torch asks for the name when it is imported. A container that runs as --user 1000 has none.",
+        fix="Add --env USER=NAME, or create the container with -e USER.",
+        judge=_judge_user_name,
     ),
 )  # fmt: skip

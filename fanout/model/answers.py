@@ -41,7 +41,7 @@ _SEEN = {
     "path": _T, "kind": Text(among=("directory", "file", "special")), "above": _ABOVE, "real": _T, "uid": _UID, "mode": _COUNT,
     "size": _COUNT, "mtime": Number(), "ahead": Number(), "readable": _B, "writable": _B, "searchable": _B,
     "sha256?": Text(64), "crlf?": _B, "shebang?": _T, "mentions?": ListOf(_LINE), "mount?": _MOUNT,
-    "entries?": Nullable(_COUNT), "activates?": _B,
+    "entries?": Nullable(_COUNT), "activates?": _B, "place?": _LINE,
 }  # fmt: skip
 _FILE = OneOf((_MISSING, _SEEN))
 _PROGRAMS = dict.fromkeys(("bash", "torchrun", "python3", "python", "git", "tee", "nvidia-smi", "py-spy"), _T)
@@ -57,8 +57,8 @@ _REASONS = MapOf(Text(among=get_args(AnswerReason)))  # by section
 
 #: The sections of ``facts``.
 FACTS: dict[str, Any] = {
-    "identity": {"hostname": _LINE, "host_id": _LINE, "given?": _B, "boot_id": _LINE, "netns": _LINE, "machine_id": _LINE},
-    "user": {"name": _LINE, "uid": _UID, "gid": _UID, "groups": ListOf(_UID), "umask": Integer(0, 0o7777), "home": _T, "shell": _T},
+    "identity": {"hostname": _LINE, "host_id": _LINE, "given?": _B, "boot_id": _LINE, "netns": _LINE, "machine_id": _LINE, "pid_namespace?": _LINE},
+    "user": {"name": _LINE, "uid": _UID, "gid": _UID, "groups": ListOf(_UID), "umask": Integer(0, 0o7777), "home": _T, "shell": _T, "has_name?": _B, "may_trace?": _B},
     "agent": {"version": TupleOf((_COUNT, _COUNT, _COUNT)), "executable": Nullable(_T)},
     "limits": dict.fromkeys(("nofile", "nproc", "memlock", "stack", "as", "cpu", "fsize", "core"), Integer(-1)),
     "memory": {**dict.fromkeys(("total", "available", "cap", "pids_cap"), _COUNT), "swap_used": Integer()},
@@ -106,6 +106,10 @@ FACTS: dict[str, Any] = {
         "vendor": _LINE, "gpus": ListOf(MapOf(_LINE), 1024), "problem": _T, "processes": ListOf(_PROCESS), "driver?": _LINE,
         "module?": _LINE, "direct?": _LINE, "throttled?": ListOf(_LINE), "pending?": MapOf(_LINE), "xids?": ListOf({"pci": _LINE, "xid": _COUNT, "text": _LINE, "ago": Nullable(Number())}),
         "xids_unread?": _LINE, "recovery?": MapOf(_LINE), "fabric?": MapOf(_LINE), "links?": MapOf(MapOf(_COUNT)),
+    },
+    "engine": {
+        "engine": _LINE, "rootless": _B, "image": _LINE, "digests": ListOf(_LINE), "network": _LINE, "cgroup_driver": _LINE,
+        "gpu_hook": _B, "gpu_links": _B,
     },
     "services": {"firewall": ListOf(_LINE), "time": ListOf(_LINE), "killer": ListOf(_LINE), "synchronised": Nullable(_B)},
 }  # fmt: skip

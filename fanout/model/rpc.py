@@ -43,6 +43,16 @@ class ProbeAnswer:
     received: float = 0.0
 
 
+class MachineAsker(Protocol):
+    """Interface that asks the own agents of hosts whose run is in containers, while the caller does other work."""
+
+    def post(self, asks: Sequence[ProbeRequest]) -> None:
+        """Connect to the hosts of the questions and send them. It waits for nothing."""
+
+    def take_answers(self) -> list[ProbeAnswer]:
+        """Wait for all answers, within their time limits, and return them in the same order."""
+
+
 class Asker(Protocol):
     """Interface that sends questions to the agents over open connections."""
 

@@ -32,8 +32,8 @@ from fanout.model.host_facts import HostFacts
 from fanout.model.hosts import Host
 from fanout.model.plan import LaunchPlan
 from fanout.model.planner import Planner
-from fanout.model.rpc import WAVE, Asker, ProbeAnswer, ProbeRequest
-from fanout.preflight import cross_host, port_choice
+from fanout.model.rpc import WAVE, Asker, MachineAsker, ProbeAnswer, ProbeRequest
+from fanout.preflight import cross_host, machine_round, port_choice
 from fanout.preflight.question_waves import BatchedAsker
 
 _FACTS_SECONDS = 15.0
@@ -83,17 +83,20 @@ def run(
     planner: Planner | None = None,
     checks: tuple[Check, ...] = CATALOGUE,
     deep: DeepTestRunner | None = None,
+    machines: MachineAsker | None = None,
     clock: Callable[[], float] = time.monotonic,
     began: float | None = None,
 ) -> Preflight:
     """Run the check. It changes nothing on the hosts, and closes every listener that it opens.
 
     ``planner`` makes the plan that a run would have from the facts; without it, train.sh is not rehearsed. ``deep`` makes
-    the test that needs torch, and gets the findings of all other checks. ``began`` is when the user started to wait.
+    the test that needs torch, and gets the findings of all other checks. ``machines`` asks the own agents of hosts in
+    containers. ``began`` is when the user started to wait.
     """
     began = clock() if began is None else began
     noting = InvalidAnswerRecorder(asker)
     asker = waves = BatchedAsker(noting)
+    asked = machine_round.post_machine_questions(request, checks, machines)
     case = _collect_facts(request, asker)
     if case.facts:
         case = replace(case, offsets=_measure_clocks(case, asker))
@@ -104,6 +107,7 @@ def run(
         if planner is not None and cross_host.is_section_needed(case, checks, "rehearsal"):
             case = cross_host.rehearse_script(case, asker, partial(_make_plan, planner, case))
             case = cross_host.examine_rehearsed_python(case, asker, partial(_build_fact_questions, request))
+    case = machine_round.add_machine_answers(case, asked, machines)
     case = replace(case, invalid=noting.invalid, slow=waves.slow)
     findings = fold_consequences(judge_all_checks(checks, case))
     if deep is not None and case.facts:

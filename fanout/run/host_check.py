@@ -15,6 +15,7 @@ from fanout.run.check_request import build_check_request
 from fanout.run.connections import open_connections
 from fanout.run.deep_request import build_torch_test
 from fanout.run.image_containers import open_images
+from fanout.run.machine_agents import open_machine_agents
 from fanout.run.run_context import RunContext
 from fanout.run.session import Session
 from fanout.run.task_files import TaskFiles, build_planner
@@ -59,7 +60,8 @@ def run_host_check(
             only, skip, deep = selection.only, selection.skip, selection.deep
             asked = build_check_request(context, files, session, only=only, skip=skip, deep=deep)
             test = build_torch_test(session, planner, show_step) if deep else None
-            result = run_checks.run(asked, session, planner=planner, deep=test, began=began)
+            with open_machine_agents(context, session) as machines:
+                result = run_checks.run(asked, session, planner=planner, deep=test, machines=machines, began=began)
         session.release_hosts()
     if session.state.interrupts or result is None:
         return session.state.interrupts[0]

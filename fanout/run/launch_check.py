@@ -16,6 +16,7 @@ from fanout.model.state import RunState
 from fanout.model.subscriber import View
 from fanout.remote.transports.select import resolve_addresses
 from fanout.run import check_request
+from fanout.run.machine_agents import open_machine_agents
 from fanout.run.run_context import RunContext
 from fanout.run.session import Session
 from fanout.run.task_files import TaskFiles
@@ -77,7 +78,8 @@ def check_hosts(
     only = RECHECKS if planner.attempt.number else frozenset[str]()
     earlier = frozenset(run for run, _ in planner.attempt.before.values())
     asked = check_request.build_check_request(context, files, session, only=only, earlier_attempts=earlier)
-    result = run_checks.run(asked, session, planner=planner)
+    with open_machine_agents(context, session) as machines:
+        result = run_checks.run(asked, session, planner=planner, machines=machines)
     if session.state.interrupts:
         return None
     if result.failures and (context.settings.force or only):

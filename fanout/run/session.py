@@ -94,10 +94,14 @@ class Session:
         questions = self.post_questions(asks)
         while not self.state.interrupts and [question for question in questions if not question.is_settled(self.state)]:
             self.run_step()
-            for question in questions:
-                if question.is_due(self.state.hosts[question.ask.host]):
-                    self._send_question(question)
+            self.send_due_questions(questions)
         return self.take_answers(questions)
+
+    def send_due_questions(self, questions: Sequence[PendingQuestion]) -> None:
+        """Send the questions that wait for a connection and have one now."""
+        for question in questions:
+            if question.is_due(self.state.hosts[question.ask.host]):
+                self._send_question(question)
 
     def post_questions(self, asks: Sequence[ProbeRequest]) -> list[PendingQuestion]:
         """Send questions without waiting; return them. Call ``take_answers`` when all are settled."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fanout.checks.engine.definition import CheckContext, Level, PortTest, UnreachableHost
+from fanout.checks.engine.definition import CheckContext, Level, MachineAnswer, PortTest, UnreachableHost
 from tests.checks.kit import build_healthy_case, change_fact
 
 Change = Callable[[CheckContext], CheckContext]
@@ -42,6 +42,41 @@ def combine_changes(*changes: Change) -> Change:
         for change in changes:
             case = change(case)
         return case
+
+    return apply_change
+
+
+def enter_containers(case: CheckContext) -> CheckContext:
+    """Let all hosts be in a container named work; their own agents report the same healthy machine."""
+    hosts = tuple(replace(host, container="work") for host in case.request.hosts)
+    facts = {name: dict(row) for name, row in case.facts.items()}
+    for row in facts.values():
+        row["files"] = {**row["files"], "workdir": {**row["files"]["workdir"], "place": "8:77"}}
+    engine = {
+        "engine": "docker",
+        "rootless": False,
+        "image": "sha256:aa",
+        "digests": ["sha256:bb"],
+        "network": "host",
+        "cgroup_driver": "systemd",
+        "gpu_hook": False,
+        "gpu_links": False,
+    }
+    machines = {name: MachineAnswer(facts={**row, "engine": engine}) for name, row in facts.items()}
+    commands = replace(case.request.commands, containers=dict.fromkeys(facts, "docker exec -i work"))
+    request = replace(case.request, hosts=hosts, commands=commands)
+    return replace(case, request=request, facts=facts, machines=machines)
+
+
+def set_machine_fact(path: str, value: Any, host: str = "gpu03") -> Change:
+    """Return the change of one fact that the own agent of a host in a container reports."""
+
+    def apply_change(case: CheckContext) -> CheckContext:
+        case = case if case.machines else enter_containers(case)
+        facts = {name: answer.facts for name, answer in case.machines.items()}
+        changed = change_fact(replace(case, facts=facts), host, path, value).facts
+        answers = {name: replace(answer, facts=changed[name]) for name, answer in case.machines.items()}
+        return replace(case, machines=answers)
 
     return apply_change
 

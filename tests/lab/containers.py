@@ -70,6 +70,12 @@ class Engine:
         command = ("--rootfs", _FILES, "sleep", "infinity")
         self.run_podman("run", "-d", *fixed, *list_arguments(), *options, *command)
 
+    def start_apart(self, name: str) -> None:
+        """Start another container as a user starts it by mistake: without the network of the host and without the project."""
+        fixed = ("--network=none", "--pull=never", f"--name={name}", *list_arguments())
+        self.run_podman("run", "-d", *fixed, "--rootfs", _FILES, "sleep", "infinity")
+        self.run_podman("exec", name, "mkdir", "-p", HERE)
+
     def import_image(self, name: str = IMAGE) -> None:
         """Make the image from the files of the container's root. Nothing is pulled."""
         self.host.run_program(

@@ -321,6 +321,10 @@ ELSEWHERE = (
 RECORDED = {
     "deep-sum": "it takes a memory that miscounts (tests/checks/test_deep.py)",
     "deep-gpu": "it takes a GPU (tests/checks/test_deep.py)",
+    **dict.fromkeys(
+        ("engine", "image", "container-network", "container-workdir", "container-gpus", "gpu-hook", "user-name"),
+        "it takes an engine, which the other scenes do not have (tests/lab/test_containers.py)",
+    ),
     "answer": "it takes an agent that answers nonsense (tests/checks/test_validity.py)",
     "python": "all hosts of the lab have this machine's python3",
     "link-speed": "virtual cables have no speed of their own",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import signal
 from collections.abc import Iterator
@@ -138,6 +139,32 @@ def test_a_missing_and_a_stopped_container_are_named_before_anything_starts(
     assert "h2: unreachable: container wrok: podman has no such container" in done.err
     assert "ssh root@h2 podman ps -a" in done.err
     assert not project.get_path("ran").exists()
+
+
+def test_check_asks_the_machine_beside_the_container_and_a_machine_that_cannot_answer_is_not_verified(
+    project: Project, engines: list[Engine], machines: Lab
+) -> None:
+    machines["h1"].write_file("/run/old/python3", "#!/bin/sh\necho 'python3: no such luck' >&2\nexit 1\n")
+    script = "chmod +x /run/old/python3; echo 'PATH=/run/old:$PATH' > ~root/.bashrc"
+    machines["h1"].run_program(["sh", "-c", script], check=True)
+    machines["h2"].write_file("/run/reboot-required", "")
+    engines[1].start_apart("apart")
+    try:
+        project.write_hostfile("h1 slots=1 user=root container=work\nh2 slots=1 user=root container=apart\n")
+        checks = "reboot,engine,container-network,container-workdir"
+        done = project.run_fanout("check", "--json", "--only", checks, "hosts.txt", "task.py")
+    finally:
+        engines[1].run_podman("rm", "-f", "-t", "0", "apart")
+    assert done.code == 0, done.all
+    found = {(each["check"], host): each for each in json.loads(done.out)["findings"] for host in each["hosts"]}
+    assert found["reboot", "h2"]["saw"] == "an upgrade needs a reboot (on the machine)"
+    assert found["engine", "h2"]["saw"] == "podman"
+    assert "a network of its own" in found["container-network", "h2"]["saw"]
+    assert "is only in the container" in found["container-workdir", "h2"]["saw"]
+    for check in checks.split(","):
+        skipped = found[check, "h1"]
+        assert skipped["level"] == "skip", done.all
+        assert skipped["saw"].startswith("not verified on the machine: the login to the machine failed: "), done.all
 
 
 def test_exec_and_the_dry_run_enter_the_container(project: Project, engines: list[Engine], machines: Lab) -> None:

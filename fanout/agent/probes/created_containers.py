@@ -28,10 +28,10 @@ def list_containers() -> tuple[list[dict[str, Any]], dict[str, str]]:
     labels = ["label=fanout.run", "label=fanout.user=%d" % os.getuid()]
     asked = []
     for name in ENGINES:
-        tool = _find_engine(name)
+        tool = find_engine(name)
         if tool and (name != "podman" or may_have_container()):
             words = [word for label in labels for word in ("--filter", label)]
-            asked.append((name, _start_tool([tool, "ps", "-a", *words, "--format", FORMAT])))
+            asked.append((name, start_tool([tool, "ps", "-a", *words, "--format", FORMAT])))
     for name, process in asked:
         try:
             status, text = process.get_output()
@@ -72,14 +72,16 @@ def remove_containers(wanted: list[list[str]]) -> None:
     for entry in list_containers()[0]:
         if [entry["engine"], entry["name"]] in wanted and not entry["runs"]:
             try:
-                _start_tool([_find_engine(entry["engine"]), "rm", entry["name"]]).get_output()
+                start_tool([find_engine(entry["engine"]), "rm", entry["name"]]).get_output()
             except FactUnavailable:
                 continue  # the next list shows it
 
 
-def _find_engine(name: str) -> str:
+def find_engine(name: str) -> str:
+    """Return the path of an engine's program on the PATH of the login; "" if it is not there."""
     return smi.find_tool((name,), os.environ.get("PATH") or os.defpath)[1]
 
 
-def _start_tool(argv: list[str]) -> ToolProcess:
+def start_tool(argv: list[str]) -> ToolProcess:
+    """Start a call of an engine, which may take SECONDS."""
     return ToolProcess(argv, dict(os.environ, LC_ALL="C"), SECONDS)

@@ -1,7 +1,7 @@
 """The check's first question: collects many sections of facts in one round trip.
 
 A section that is not available is absent from the answer, and ``missing`` has its reason. So a missing section never
-counts as healthy.
+counts as healthy. The host's own agent, beside one in a container, gets the names of its ``sections``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,20 @@ from __future__ import annotations
 import time
 from functools import partial
 
-from . import files, gpu, host, network, other_runs, python_env, rdma, runs, services, source_tree, upgrades
+from . import (
+    container_engine,
+    files,
+    gpu,
+    host,
+    network,
+    other_runs,
+    python_env,
+    rdma,
+    runs,
+    services,
+    source_tree,
+    upgrades,
+)
 from .probe_tools import FactUnavailable, ForkedCall, ToolProcess, add_missing, add_section
 
 TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
@@ -53,6 +66,9 @@ GUARDED: Sections = {
     "leftovers": runs.find_leftovers,
 }
 
+# These are collected only for a question that names them: they are about the container on this machine.
+ON_REQUEST: Sections = {"engine": container_engine.examine_container}
+
 # These wait for a program: all are started first and collected last.
 PROGRAMS: dict[str, tuple[Callable[[dict[str, Any]], ToolProcess], Callable[[Any], Any]]] = {
     "gpu": (gpu.start_query, gpu.finish_query),
@@ -62,14 +78,22 @@ PROGRAMS: dict[str, tuple[Callable[[dict[str, Any]], ToolProcess], Callable[[Any
 
 
 def ask_facts(args: dict[str, Any]) -> dict[str, Any]:
-    """Return all facts about this host, and change nothing. ``args["guard"]`` (seconds) bounds the slow sections."""
+    """Return all facts about this host, or only those of ``args["sections"]``, and change nothing.
+
+    ``args["guard"]`` (seconds) bounds the slow sections.
+    """
     began = time.time()
     guard = float(args.get("guard", 5.0))
+    names = args.get("sections") or [*QUICK, *GUARDED, *PROGRAMS]
     answer: dict[str, Any] = {"missing": {}, "reasons": {}}
-    programs = {name: _start_section(answer, name, start, args) for name, (start, _) in PROGRAMS.items()}
-    asides = {name: ForkedCall(partial(section, args), guard) for name, section in GUARDED.items()}
+    programs = {
+        name: _start_section(answer, name, start, args) for name, (start, _) in PROGRAMS.items() if name in names
+    }
+    slow = {**GUARDED, **ON_REQUEST}
+    asides = {name: ForkedCall(partial(part, args), guard) for name, part in slow.items() if name in names}
     for name, section in QUICK.items():
-        add_section(answer, name, partial(section, args))
+        if name in names:
+            add_section(answer, name, partial(section, args))
     for name, aside in asides.items():
         add_section(answer, name, aside.get_result)
     for name, program in programs.items():

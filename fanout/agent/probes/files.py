@@ -71,6 +71,7 @@ def describe_path(path: str) -> dict[str, Any]:
     )
     if row["kind"] == "directory":
         row["mount"] = find_mount(row["real"])
+        row["place"] = "%d:%d" % (seen.st_dev, seen.st_ino)  # equal inside and outside of a container
         row["entries"] = _count_entries(path) if row["readable"] and row["searchable"] else None
     elif row["kind"] == "file" and row["readable"] and seen.st_size <= _HASHED:
         row.update(_read_content(path))

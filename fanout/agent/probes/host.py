@@ -16,6 +16,7 @@ TYPE_CHECKING = False  # for type checkers only: importing typing on a host take
 if TYPE_CHECKING:
     from typing import Any
 
+_PTRACE = 19  # CAP_SYS_PTRACE in linux/capability.h
 _HAZARDS = (
     "PET_", "NCCL_", "GLOO_", "TORCH_", "TORCHELASTIC_", "CUDA_", "HIP_", "ROCR_", "ASCEND_", "OMP_", "MKL_",
 )  # fmt: skip
@@ -41,12 +42,16 @@ def collect_identity(args: dict[str, Any]) -> dict[str, Any]:
         "given": bool(os.environ.get("FANOUT_HOST_ID")),
         "boot_id": boot_id,
         "netns": netns,
+        "pid_namespace": os.readlink("/proc/self/ns/pid"),
         "machine_id": read_or_empty("/etc/machine-id").strip(),
     }
 
 
 def collect_user(args: dict[str, Any]) -> dict[str, Any]:
-    """Return the login's user: name, uid, groups, umask, home, shell."""
+    """Return the login's user: name, uid, groups, umask, home, shell, and what it may do.
+
+    ``has_name`` is False if Python cannot name the user: getpass.getuser of the standard library raises an exception.
+    """
     mask = os.umask(0o077)
     os.umask(mask)
     try:
@@ -55,9 +60,24 @@ def collect_user(args: dict[str, Any]) -> dict[str, Any]:
     except KeyError:
         name, home, shell = "", os.path.expanduser("~"), ""
     return {
-        "name": name, "uid": os.getuid(), "gid": os.getgid(), "groups": sorted(os.getgroups()),
-        "umask": mask, "home": home, "shell": shell,
-    }  # fmt: skip
+        "name": name,
+        "uid": os.getuid(),
+        "gid": os.getgid(),
+        "groups": sorted(os.getgroups()),
+        "umask": mask,
+        "home": home,
+        "shell": shell,
+        "has_name": bool(name) or any(map(os.environ.get, ("LOGNAME", "USER", "LNAME", "USERNAME"))),
+        "may_trace": _has_capability(_PTRACE),
+    }
+
+
+def _has_capability(number: int) -> bool:
+    """Return whether this process has a capability; root in a container lacks most."""
+    for line in read_or_empty("/proc/self/status").splitlines():
+        if line.startswith("CapEff:"):
+            return bool(int(line.split()[1], 16) >> number & 1)
+    return False
 
 
 def collect_agent(args: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fanout.checks import identity
+from fanout.checks import container_setup, identity
 from fanout.checks.deep import torch_speed, torch_start
 from fanout.checks.engine.definition import GROUPS, Check
 from fanout.checks.files import batch_size, config_paths, input_files, source_code, storage
@@ -16,6 +16,7 @@ from fanout.checks.system import failure_evidence, limits, machine, services
 _ALL_CHECKS = (
     access.CHECKS
     + invalid_answers.CHECKS
+    + container_setup.CHECKS
     + identity.CHECKS
     + master_port.CHECKS
     + mesh.CHECKS

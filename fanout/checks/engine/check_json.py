@@ -34,6 +34,7 @@ def build_check_record(case: CheckContext, findings: Sequence[CheckFinding], sec
                     if name not in ("missing", "reasons")
                 },
                 "missing": dict(case.missing.get(row.hosts[0], {})),
+                "machine": asdict(case.machines[row.hosts[0]]) if row.hosts[0] in case.machines else None,
             }
             for row in build_rows(case, findings)
         ],

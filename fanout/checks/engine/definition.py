@@ -17,8 +17,10 @@ from fanout.model.option_table import default_of
 from fanout.model.suggested_commands import CommandBuilder
 
 Level = Literal["fail", "warn", "skip", "info", "ok"]
+#: Which agent answers a check of a host in a container: the one in it, or that of the machine. "" in a finding: no container.
+Place = Literal["", "container", "machine"]
 WORST_FIRST: tuple[Level, ...] = ("fail", "warn", "skip", "info", "ok")
-GROUPS = ("ssh", "identity", "network", "files", "software", "gpu", "system", "rehearsal", "deep")
+GROUPS = ("ssh", "container", "identity", "network", "files", "software", "gpu", "system", "rehearsal", "deep")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,16 +128,30 @@ class MeshTest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MachineAnswer:
+    """Answer of the own agent of a host whose run is in a container: facts by section, and why others are missing.
+
+    ``error`` is why there is no answer at all.
+    """
+
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CheckContext:
     """Input of the judges: the request, the facts by host and section, and the tests between hosts.
 
     ``missing`` gives the reason for each section that a host did not return, and ``reasons`` the same for programs. ``offsets`` is (seconds, margin of
     error) of a host's clock relative to this machine's. ``slow`` is set if fanout had to ask the hosts in small groups.
+    ``machines`` has what the own agents of hosts in containers answered.
     """
 
     request: CheckRequest
     facts: Mapping[str, Mapping[str, Any]]
     missing: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    machines: Mapping[str, MachineAnswer] = field(default_factory=dict)
     reasons: Mapping[str, Mapping[str, AnswerReason]] = field(default_factory=dict)
     offsets: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     port: PortTest | None = None
@@ -197,7 +213,10 @@ class CheckResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckFinding:
-    """A verdict with the name of its check, as the report and the JSON show it."""
+    """A verdict with the name of its check, as the report and the JSON show it.
+
+    ``place`` is the agent that answered for hosts in containers.
+    """
 
     check: str
     group: str
@@ -206,6 +225,7 @@ class CheckFinding:
     saw: str
     advice: str = ""
     reason: SkipReason = ""
+    place: Place = ""
 
 
 Judge: TypeAlias = Callable[[CheckContext], Iterable[CheckResult]]
@@ -213,7 +233,11 @@ Judge: TypeAlias = Callable[[CheckContext], Iterable[CheckResult]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One row of the catalogue. ``unless`` returns why the check does not apply to a request ("" if it applies)."""
+    """One row of the catalogue. ``unless`` returns why the check does not apply to a request ("" if it applies).
+
+    ``place`` "machine": if a host runs in a container, the host's own agent answers. ``outside`` are sections that the
+    judge compares with those of the container.
+    """
 
     name: str
     group: str
@@ -225,6 +249,8 @@ class Check:
     needs: tuple[str, ...] = ()
     always: bool = False  # if a host was not reached or its answer was invalid, --only and --skip do not apply
     unless: Callable[[CheckRequest], str] = lambda request: ""
+    place: Place = "container"
+    outside: tuple[str, ...] = ()
 
 
 def fail(hosts: Iterable[str] | str, saw: str, advice: str) -> CheckResult:

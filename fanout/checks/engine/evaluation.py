@@ -20,8 +20,10 @@ from fanout.checks.engine.definition import (
     ok,
     skip,
 )
+from fanout.checks.engine.machine_facts import look_from_machine
 from fanout.model.answers import INVALID_PREFIX
 
+ON_MACHINE = "(on the machine)"  # follows a finding that is not about the container of the host
 ADVICE = "run the check again; if it fails again, report it with the output of fanout check --json"
 
 
@@ -29,7 +31,8 @@ def judge_check(check: Check, case: CheckContext) -> tuple[CheckFinding, ...]:
     """Return the findings of one check: those of its judge, a skip for missing facts, ok for the other hosts."""
     unless = check.unless(case.request)
     if unless:
-        return (_build_finding(check, skip(case.hosts, unless)),) if case.hosts else ()
+        return (_build_finding(check, skip(case.hosts, unless), case),) if case.hosts else ()
+    case = look_from_machine(check, case)
     lacking = _find_missing_facts(check, case)
     allowed = {name: facts for name, facts in case.facts.items() if name not in lacking}
     verdicts = _run_judge(check, replace(case, facts=allowed)) if allowed or check.group == "ssh" else []
@@ -42,7 +45,7 @@ def judge_check(check: Check, case: CheckContext) -> tuple[CheckFinding, ...]:
     verdicts += [skip(names, why, reason) for (why, reason), names in by_reason.items()]
     if quiet:
         verdicts.append(ok(quiet, ""))
-    return tuple(_build_finding(check, verdict) for verdict in verdicts if verdict.hosts)
+    return tuple(_build_finding(check, verdict, case) for verdict in verdicts if verdict.hosts)
 
 
 def _find_missing_facts(check: Check, case: CheckContext) -> dict[str, str]:
@@ -59,15 +62,18 @@ def _find_missing_facts(check: Check, case: CheckContext) -> dict[str, str]:
     return lacking
 
 
-def _build_finding(check: Check, verdict: CheckResult) -> CheckFinding:
+def _build_finding(check: Check, verdict: CheckResult, case: CheckContext) -> CheckFinding:
+    is_inside = any(name in case.machines for name in verdict.hosts)
+    is_of_machine = is_inside and check.place == "machine" and verdict.level in ("fail", "warn", "info")
     return CheckFinding(
         check=check.name,
         group=check.group,
         level=verdict.level,
         hosts=verdict.hosts,
-        saw=verdict.saw,
+        saw=f"{verdict.saw} {ON_MACHINE}" if is_of_machine else verdict.saw,
         advice=verdict.advice,
         reason=verdict.reason,
+        place=check.place if is_inside else "",
     )
 
 

@@ -197,7 +197,7 @@ CHECKS = (
         judge=_judge_fabric,
     ),
     Check(
-        name="gpu-xid", group="gpu", worst="warn", needs=("gpu",),
+        name="gpu-xid", group="gpu", worst="warn", needs=("gpu",), place="machine",
         verifies="The driver has reported no hardware error since boot (Xid lines in the kernel log).",
         why="A GPU that fell off the bus once often does so again within the first hour.",
         fix="Look the number up in NVIDIA's catalogue of Xid errors. Reset, reseat or replace the GPU.",

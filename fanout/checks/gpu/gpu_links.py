@@ -97,7 +97,7 @@ def _judge_cuda(case: CheckContext) -> Iterator[CheckResult]:
 
 CHECKS = (
     Check(
-        name="gpu-persistence", group="gpu", worst="warn", needs=("gpu",),
+        name="gpu-persistence", group="gpu", worst="warn", needs=("gpu",), place="machine",
         verifies="Persistence mode is on, or nvidia-persistenced runs.",
         why="Otherwise the driver initializes a GPU again for each first process. This takes 2 to 10 seconds and loses settings.",
         fix="Run sudo nvidia-smi -pm 1, or enable nvidia-persistenced.",

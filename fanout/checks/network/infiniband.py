@@ -32,7 +32,12 @@ def _judge_ports(case: CheckContext) -> Iterator[CheckResult]:
             yield warn(
                 name,
                 "this user may not open /dev/infiniband/uverbs*",
-                f"NCCL falls back to slow sockets; add the user to the group:  {case.format_remote_command(name, 'sudo usermod -aG rdma $(id -un)')}",
+                "NCCL falls back to slow sockets; "
+                + case.choose_cure(
+                    name,
+                    "--device /dev/infiniband",
+                    f"add the user to the group:  {case.format_remote_command(name, 'sudo usermod -aG rdma $(id -un)')}",
+                ),
             )
         elif rows and not rows[0]["library"]:
             yield warn(
@@ -122,7 +127,7 @@ CHECKS = (
         judge=_judge_ports,
     ),
     Check(
-        name="ib-errors", group="network", worst="info", needs=("infiniband",),
+        name="ib-errors", group="network", worst="info", needs=("infiniband",), place="machine",
         verifies="No host's InfiniBand ports have counted many more errors since boot than those of the others. After a failed "
         "run fanout reads the counters again, and the report shows which ones grew.",
         why="A link that flaps ends a run with “status=12 vendor err 129”, which names neither cable nor port.",

@@ -8,6 +8,7 @@ from typing import Any
 
 from fanout.checks.engine.comparison import find_nccl_version, format_have, group_hosts_by_value, parse_version
 from fanout.checks.engine.definition import Check, CheckContext, CheckResult, info, ok
+from fanout.checks.engine.machine_facts import get_machine_section
 
 _RAS_FROM = (2, 24)  # the first NCCL with the RAS service on localhost:28028
 _RECORDS_BY_ITSELF = (2, 13)  # since this torch the flight recorder keeps 2000 entries and writes them at a timeout
@@ -33,10 +34,19 @@ def _judge_evidence(case: CheckContext) -> Iterator[CheckResult]:
         reasons = {name: kinds[kind] for name, kinds in gathered.items() if kinds.get(kind)}
         for reason, hosts in group_hosts_by_value(reasons) if had else ():
             lesser |= set(hosts)
-            yield info(hosts, f"no {kind} after a failure ({reason}); {format_have(had)} it", cure)
+            yield info(
+                hosts,
+                f"no {kind} after a failure ({reason}); {format_have(had)} it",
+                _choose_cure(case, hosts[0], kind, cure),
+            )
     for name, kinds in gathered.items():
         if name not in lesser:
             yield ok(name, _summarize_evidence(kinds))
+
+
+def _choose_cure(case: CheckContext, name: str, kind: str, cure: str) -> str:
+    is_barred = kind == _SPY and case.facts[name]["programs"]["found"].get("py-spy")
+    return case.choose_cure(name, "--cap-add SYS_PTRACE", cure) if is_barred else cure
 
 
 def _summarize_evidence(kinds: Mapping[str, str]) -> str:
@@ -50,9 +60,10 @@ def _find_missing_evidence(case: CheckContext, name: str) -> dict[str, str]:
     facts = case.facts[name]
     kernel, packages, torch = facts["kernel"], facts["software"]["packages"], facts["software"]["torch"]
     environment = {**facts["environment"], **case.request.env}
+    log = get_machine_section(case, "kernel").get(name, kernel)  # a failed run reads it there
     kinds = {
         _SPY: _explain_missing_py_spy(facts),
-        _LOG: kernel["log_barred"],
+        _LOG: log["log_barred"],
         _CORES: _explain_missing_core_dump(kernel["core_pattern"], facts["limits"]["core"]),
     }
     version = find_nccl_version(packages)
@@ -65,8 +76,9 @@ def _find_missing_evidence(case: CheckContext, name: str) -> dict[str, str]:
 def _explain_missing_py_spy(facts: Mapping[str, Any]) -> str:
     if not facts["programs"]["found"].get("py-spy"):
         return "not installed"
-    scope = facts["kernel"]["ptrace_scope"]  # "" where the kernel has no Yama; only 3 binds root
-    return f"kernel.yama.ptrace_scope={scope}" if scope > ("0" if facts["user"]["uid"] else "2") else ""
+    scope = facts["kernel"]["ptrace_scope"]  # "" where the kernel has no Yama; only 3 binds CAP_SYS_PTRACE
+    may_trace = facts["user"].get("may_trace", not facts["user"]["uid"])
+    return f"kernel.yama.ptrace_scope={scope}" if scope > ("2" if may_trace else "0") else ""
 
 
 def _explain_missing_core_dump(pattern: str, limit: int) -> str:
@@ -98,7 +110,7 @@ def _explain_missing_flight_recorder(torch: tuple[int, ...], environment: Mappin
 CHECKS = (
     Check(
         name="evidence", group="system", worst="info",
-        needs=("kernel", "limits", "user", "environment", "programs", "software"),
+        needs=("kernel", "limits", "user", "environment", "programs", "software"), outside=("kernel",),
         verifies="A failure would leave the same evidence on every host: stacks by py-spy, the kernel log, core dumps, NCCL's "
         "RAS service (2.24 or later) and torch's flight recorder. The report lists what would be missing on all hosts.",
         why="A hang or crash after two days can be explained only by data that was collected in its last seconds.",

@@ -224,7 +224,7 @@ CHECKS = (
         judge=_judge_numa,
     ),
     Check(
-        name="stuck", group="system", worst="warn", needs=("stuck",),
+        name="stuck", group="system", worst="warn", needs=("stuck",), place="machine",
         verifies="No process is stuck in the kernel waiting for a file server or a GPU driver.",
         why="The file server is unreachable or the GPU hangs, so the run will hang too.",
         fix="Find the device in dmesg; often only a reboot helps.",
@@ -238,14 +238,14 @@ CHECKS = (
         judge=_judge_leftovers,
     ),
     Check(
-        name="reboot", group="system", worst="info", needs=("kernel",),
+        name="reboot", group="system", worst="info", needs=("kernel",), place="machine",
         verifies="No upgrade needs a reboot.",
         why="If an upgrade replaced a loaded driver, the next start fails.",
         fix="Reboot the host between runs.",
         judge=_judge_reboot,
     ),
     Check(
-        name="upgrades", group="system", worst="info", needs=("upgrades",),
+        name="upgrades", group="system", worst="info", needs=("upgrades",), place="machine",
         verifies="If unattended upgrades are enabled (Debian, Ubuntu), the packages of the NVIDIA driver are held.",
         why="After an upgrade of the driver at night, every new process on that host fails: “Driver/library version "
         "mismatch”.",

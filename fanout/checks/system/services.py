@@ -127,7 +127,7 @@ def build_firewall_commands(facts: Mapping[str, Any], address: str, source: str,
 
 CHECKS = (
     Check(
-        name="firewall", group="network", worst="info", needs=("services",),
+        name="firewall", group="network", worst="info", needs=("services",), place="machine",
         verifies="The same firewall (firewalld, ufw, nftables) is active on all hosts; the finding names it.",
         why="A firewall on one host may block MASTER_PORT or the mesh. The advice of those checks then uses its commands.",
         fix="If master-addr and mesh pass, do nothing.",
@@ -141,14 +141,14 @@ CHECKS = (
         judge=_judge_other_nccl_job,
     ),
     Check(
-        name="time-service", group="system", worst="warn", needs=("services",),
+        name="time-service", group="system", worst="warn", needs=("services",), place="machine",
         verifies="A time service synchronises the host's clock, as systemd reports; a container without systemd is not judged.",
         why="An unsynchronised clock drifts by seconds per week: logs out of order, stale .pyc files, rejected certificates.",
         fix="Run timedatectl set-ntp true, or install chrony.",
         judge=_judge_time_service,
     ),
     Check(
-        name="oom-killer", group="system", worst="warn", needs=("services",),
+        name="oom-killer", group="system", worst="warn", needs=("services",), place="machine",
         verifies="No service kills processes before the memory is full (earlyoom, nohang). An active systemd-oomd is "
         "no warning. It watches only the units set up for it, usually not an ssh session.",
         why="Such a service kills the largest process, which is the training, and writes nothing to its log.",
