@@ -15,6 +15,12 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeAlias
 
 from fanout.model.actions import Action
+from fanout.model.connection_events import Connected as Connected
+from fanout.model.connection_events import ConnectFailed as ConnectFailed
+from fanout.model.connection_events import Connecting as Connecting
+from fanout.model.connection_events import Disconnected as Disconnected
+from fanout.model.connection_events import LoginOutput as LoginOutput
+from fanout.model.connection_events import ReconnectFailed as ReconnectFailed
 from fanout.model.container_events import ContainerLeft as ContainerLeft
 from fanout.model.event_base import NO_RANK as NO_RANK
 from fanout.model.event_base import AgentEvent as AgentEvent
@@ -29,54 +35,6 @@ from fanout.model.stop_events import SaveRequested as SaveRequested
 from fanout.model.stop_events import StopRequested as StopRequested
 
 MAIN_STREAM = 0  # stdout and stderr of train.sh as one stream, in the order of the writes
-
-# -- the connection: one ssh channel (or local pipe) to the agent of one host
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Connecting(HostEvent):
-    """A connection attempt begins; ``attempt`` counts from 1."""
-
-    attempt: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Connected(HostEvent):
-    """The agent answered. ``hello`` is its first message: python, hostname, host_id, boot_id, engine, pid, user, uid."""
-
-    attempt: int
-    took: float
-    hello: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoginOutput(HostEvent):
-    """Bytes that the host's login printed before the agent started (motd, rc files). They are shown, never parsed."""
-
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectFailed(HostEvent):
-    """No connection, and no further attempt: ``kind`` is the name of the TransportError."""
-
-    kind: str
-    message: str
-    hint: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Disconnected(HostEvent):
-    """An established connection broke; the run on the host continues under its lease.
-
-    ``silent_for`` is how many seconds the host had been silent if that is why the launcher closed it, else 0. The next
-    launcher reports ``launcher_died`` for the connections of the one before.
-    """
-
-    why: str
-    silent_for: float = 0.0
-    launcher_died: bool = False
-
 
 # -- the run on one host
 
@@ -320,6 +278,7 @@ Event: TypeAlias = (
     | LoginOutput
     | ConnectFailed
     | Disconnected
+    | ReconnectFailed
     | Answered
     | Prepared
     | Refused

@@ -38,6 +38,7 @@ from fanout.model.events import (
     Prepared,
     RankEnded,
     RanksSeen,
+    ReconnectFailed,
     Refused,
     Released,
     RendezvousJoined,
@@ -200,11 +201,12 @@ def _apply_chunk(state: RunState, event: Chunk, now: float) -> RunState:
 _HOST, _RUN = FastReplace(HostState), FastReplace(RunState)
 
 #: No contact with the agent: a new connection counts only once the agent sends more than its hello.
-_NO_CONTACT = (Connecting, Connected, Disconnected, LoginOutput, ContainerLeft)
+_NO_CONTACT = (Connecting, Connected, Disconnected, ReconnectFailed, LoginOutput, ContainerLeft)
 _NOTICES = (DiskPressure, BackgroundFound, OutsideCalled, SaveHandlers, RankEnded, RanksSeen)
 _KEEPS_PHASE = (
     LoginOutput,
     Disconnected,
+    ReconnectFailed,
     ContainerLeft,
     RendezvousJoined,
     StreamOpened,
@@ -231,9 +233,9 @@ def _changes_of_event(host: HostState, event: _ConnectionEvent | _RunEvent) -> d
 
 
 _ConnectionEvent: TypeAlias = (
-    Connecting | Connected | Disconnected | LoginOutput | ConnectFailed | HostLost | ContainerLeft
+    Connecting | Connected | Disconnected | ReconnectFailed | LoginOutput | ConnectFailed | HostLost | ContainerLeft
 )
-_CONNECTION_EVENTS = (Connecting, Connected, Disconnected, LoginOutput, ConnectFailed, HostLost, ContainerLeft)
+_CONNECTION_EVENTS = (*_NO_CONTACT, ConnectFailed, HostLost)
 _StartEvent: TypeAlias = Prepared | Refused | Started | RendezvousJoined | StreamOpened | LogTruncated | DiskPressure
 _EndEvent: TypeAlias = (
     Exited | BackgroundFound | OutsideCalled | SaveHandlers | RankEnded | RanksSeen | CleanedUp | Released | Heartbeat
@@ -252,6 +254,8 @@ def _changes_of_connection(host: HostState, event: _ConnectionEvent) -> dict[str
             return {"connected": False, "disconnected_at": host.disconnected_at or event.at, "disconnect_reason": event.why,
                     "no_message_since": host.no_message_since or event.at,
                     "lost_at": host.lost_at or host.last_message_at or event.at}  # fmt: skip
+        case ReconnectFailed():
+            return {"disconnect_reason": event.why}
         case LoginOutput():
             return {"login_output": (host.login_output + event.data)[-65536:]}
         case ConnectFailed():

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from fanout.model.errors import ContainerGone, Dropped, TransportError, Unreachable
+from fanout.model.errors import Dropped, TransportError, Unreachable
 from fanout.model.events import (
     Chunk,
     CleanedUp,
@@ -31,7 +31,7 @@ from fanout.model.events import (
 )
 from fanout.model.hosts import Host
 from fanout.model.plan import LaunchPlan
-from fanout.remote import container_entry, plain_exec, protocol
+from fanout.remote import container_entry, plain_exec, protocol, reconnection
 from fanout.remote.backpressure import ChunkLimiter
 from fanout.remote.login import HEARTBEAT_SECONDS, ConnectionOptions, EstablishedLogin, LoginRunner
 from fanout.remote.offsets import Acknowledgements, ReceivedOffsets
@@ -65,6 +65,7 @@ class Connection:
         self._wake_login = threading.Event()
         self._sender = FrameSender()
         self._was_connected = False
+        self._errors = reconnection.ReconnectionErrors(host.name)
         self._turn = 0  # number of the thread that logs in; a thread that hangs is replaced, and its result is ignored
         self._receipts = Acknowledgements()
         self._over = False
@@ -224,9 +225,10 @@ class Connection:
             self._post_unless_over(ConnectFailed(at=self._clock(), host=self.host.name, **fields))
             pause = self._options.retry_seconds if isinstance(error, Unreachable) else 0.0
             return bool(pause) and not self._wake_login.wait(pause * random.uniform(0.8, 1.2))
-        if not before and isinstance(error, ContainerGone):
-            self._post_unless_over(container_entry.build_container_loss(self.host, error, self._clock()))
-            return False
+        if not before and (event := self._errors.explain_error(error, attempt, self._clock())):
+            self._post_unless_over(event)
+            if isinstance(event, HostLost):
+                return False
         longest = RECONNECT_SECONDS[min(attempt, len(RECONNECT_SECONDS)) - 1]
         self._wake_login.wait(random.uniform(0.2, 0.6) * attempt if before else longest)
         return not self._over

@@ -19,8 +19,6 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from fanout.model.containers import get_engines
-from fanout.model.errors import ContainerGone
-from fanout.model.events import HostLost, LossReason
 from fanout.model.hosts import Host
 
 ContainerState: TypeAlias = Literal["running", "paused", "exited", "created", "missing", "unknown"]
@@ -147,9 +145,3 @@ def explain_end(host: Host, said: str) -> str:
     if end.state in ("running", "unknown"):
         return re.sub(rf"^{STATE_LINE} .*$", "", said, flags=re.MULTILINE).strip() or "the connection was closed"
     return f"container {host.container}: {STATE_TEXTS[end.state]}"
-
-
-def build_container_loss(host: Host, error: ContainerGone, at: float) -> HostLost:
-    """Return the loss of a host during a run whose container does not run any more."""
-    reason: LossReason = "container-ended" if error.is_empty else "container-missing"
-    return HostLost(at=at, host=host.name, why=str(error), reason=reason)

@@ -23,6 +23,7 @@ _WRAPPERS = re.compile(
     r"|error during container init: |starting container process caused: )+"
 )
 _HELP = re.compile(r"(?:See|Run) '(?:docker|podman) .*--help'")  # docker's last line after an error
+_LOG_LINE = re.compile(r'time="[^"]*" level=\w+ msg="(.*)"\Z')  # of podman and of docker's client
 NOT_STARTED = (126, 127)  # of both engines: the program cannot be invoked, or was not found
 
 
@@ -60,13 +61,14 @@ def explain_failed_entry(host: Host, output: str, status: int, login: str) -> Ag
         case "paused":
             return AgentRefused(f"container {name}: it is paused", hint=f"continue it:  {by_hand} unpause {name}")
         case _:
-            return _explain_engine(host, output, last, login) or _explain_python(host, by_hand, last, status)
+            return _explain_engine(host, output, last, login) or _explain_entry(host, end, by_hand, last, status)
 
 
 def _find_error(output: str) -> str:
     """Return the last line of the engine or of the program in the container, without the words around its cause."""
     lines = [line.strip() for line in output.splitlines() if not line.startswith(STATE_LINE)]
-    errors = [_WRAPPERS.sub("", line) for line in lines if line and not _HELP.match(line)]
+    texts = [found[1].replace('\\"', '"') if (found := _LOG_LINE.match(line)) else line for line in lines]
+    errors = [_WRAPPERS.sub("", line) for line in texts if line and not _HELP.match(line)]
     return errors[-1][:LONGEST_ERROR] if errors else ""
 
 
@@ -116,10 +118,15 @@ def _explain_creation(host: Host, end: EntryEnd, login: str, by_hand: str, last:
             )
 
 
-def _explain_python(host: Host, by_hand: str, last: str, status: int) -> AgentRefused:
-    """Return the error of a running container that did not start the agent."""
+def _explain_entry(host: Host, end: EntryEnd, by_hand: str, last: str, status: int) -> AgentRefused:
+    """Return the error of an engine that fails, or of a running container that did not start the agent."""
     python = host.python or "python3"
     test = f"{by_hand} exec {host.container} {python} -V"
+    if end.engine and end.state == "unknown":
+        return AgentRefused(
+            f"container {host.container}: {end.engine} cannot enter it (exit status {status}): {last or 'it printed nothing'}",
+            hint=f"enter it by hand:  {test}",
+        )
     if status in NOT_STARTED:
         return AgentRefused(
             f"container {host.container}: no {python} in it: {last}",
@@ -128,5 +135,5 @@ def _explain_python(host: Host, by_hand: str, last: str, status: int) -> AgentRe
     said = f": it printed {last!r}" if last else ""
     return AgentRefused(
         f"container {host.container}: the agent did not start in it (exit status {status}){said}",
-        hint=f"try it:  {test}",
+        hint=f"enter it by hand:  {test}",
     )

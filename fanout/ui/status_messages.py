@@ -24,6 +24,7 @@ from fanout.model.events import (
     HostLost,
     Interrupted,
     RanksSeen,
+    ReconnectFailed,
     Refused,
     Restarting,
     Started,
@@ -74,10 +75,8 @@ class StatusReporter:
         match event:
             case ConnectFailed() | Refused() | HostLost():
                 messages += self._handle_host_failed(event, state)
-            case Connected():
-                messages += self._handle_connected(event, state)
-            case Disconnected():
-                messages += self._handle_disconnected(event, state)
+            case Connected() | Disconnected() | ReconnectFailed():
+                messages += self._handle_connection(event, state)
             case Started():
                 messages += self._build_milestone("started", state)
             case Exited():
@@ -137,6 +136,17 @@ class StatusReporter:
         text = warn_of_separate_groups(state) if is_news else ""
         self._done.update({"groups"} if text else ())
         return [text] if text else []
+
+    def _handle_connection(
+        self, event: Connected | Disconnected | ReconnectFailed, state: RunState
+    ) -> list[StatusMessage]:
+        match event:
+            case Connected():
+                return self._handle_connected(event, state)
+            case Disconnected():
+                return self._handle_disconnected(event, state)
+            case ReconnectFailed():
+                return _build_failure(event.host, "cannot reconnect", event.why, event.hint, "warning")
 
     def _handle_connected(self, event: Connected, state: RunState) -> list[StatusMessage]:
         if event.host in self._down:
@@ -218,10 +228,10 @@ class StatusReporter:
         return []
 
 
-def _build_failure(hosts: str, what: str, message: str, hint: str) -> list[StatusMessage]:
+def _build_failure(hosts: str, what: str, message: str, hint: str, level: Level = "error") -> list[StatusMessage]:
     words = sanitize_lines(message) or ["no reason given"]
     lines = [f"{what}: {words[0]}", *words[1:], *(f"try: {line}" for line in sanitize_lines(hint))]
-    return [StatusMessage(text=f"{hosts}: {line}", level="error") for line in lines]
+    return [StatusMessage(text=f"{hosts}: {line}", level=level) for line in lines]
 
 
 def _build_leftovers(event: CleanedUp, state: RunState) -> list[StatusMessage]:

@@ -34,6 +34,7 @@ from fanout.model.events import (
     Prepared,
     RankEnded,
     RanksSeen,
+    ReconnectFailed,
     Refused,
     Released,
     RendezvousJoined,
@@ -55,6 +56,7 @@ SAMPLES: dict[type[HostEvent], Event] = {
         LoginOutput(at=5.0, host="h", data=b"motd\n"),
         ConnectFailed(at=5.0, host="h", kind="Unreachable", message="no route", hint="ping"),
         Disconnected(at=5.0, host="h", why="silence"),
+        ReconnectFailed(at=5.0, host="h", why="container work: it is paused", hint="unpause it"),
         Answered(at=5.0, host="h", ask=1, value=3, error=""),
         Prepared(at=5.0, host="h", pid=7),
         Refused(at=5.0, host="h", kind="busy", message="busy: run X", hint="wait"),
@@ -82,6 +84,7 @@ SAMPLES: dict[type[HostEvent], Event] = {
 STILL = {
     LoginOutput,
     Disconnected,
+    ReconnectFailed,
     RendezvousJoined,
     SaveHandlers,
     RankEnded,

@@ -44,6 +44,12 @@ CASES = [
         "no python3 in it: sh: 1: exec: python3: not found",
         "ssh gpu01 docker exec work python3 -V",
     ),
+    (
+        f'time="2026-12-01T00:37:25Z" level=error msg="toml: bad \\"x\\""\n{PODMAN} \n',
+        1,
+        'podman cannot enter it (exit status 1): toml: bad "x"',
+        "ssh gpu01 podman exec work python3 -V",
+    ),
     (f"boom\n{DOCKER} running\n", 3, "did not start in it (exit status 3): it printed 'boom'", "docker exec work"),
 ]
 
