@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.containers import Engine, specify_host
 from tests.lab.drive import Project
 from tests.lab.lab import Lab, why_not
-from tests.lab.oracle import assert_clean
+from tests.lab.oracle import assert_clean, wait_quiet
 from tests.skips import skip
 
 _HERE = Path(__file__).parent
@@ -52,3 +53,31 @@ def project(lab4: Lab) -> Iterator[Project]:
     """Return a project that the four hosts share, with fanout started as the plain user."""
     with contextlib.closing(Project(lab4)) as project:
         yield project
+
+
+@pytest.fixture(scope="session")
+def hosts_with_engines() -> Iterator[tuple[Lab, list[Engine]]]:
+    """Open two hosts with podman, and with the image on each."""
+    with Lab([specify_host("h1"), specify_host("h2")], shared="/home/lab/shared") as lab:
+        engines = [Engine(host) for host in lab.hosts]
+        for engine in engines:
+            engine.import_image()
+        yield lab, engines
+
+
+@pytest.fixture
+def machines(hosts_with_engines: tuple[Lab, list[Engine]]) -> Lab:
+    return hosts_with_engines[0]
+
+
+@pytest.fixture
+def engines(hosts_with_engines: tuple[Lab, list[Engine]]) -> Iterator[list[Engine]]:
+    """Yield the engines of two hosts. Afterwards no container of fanout and no process is left on either host."""
+    lab, engines = hosts_with_engines
+    lab.reset_machines()
+    yield engines
+    left = [engine.list_created() for engine in engines]
+    for engine in engines:
+        engine.remove_containers()
+    assert not any(left), left
+    assert wait_quiet(lab, 20.0)

@@ -51,12 +51,19 @@ class Engine:
 
     def __init__(self, host: Host) -> None:
         self.host = host
-        host.write_file(f"{_PLACE}/containers.conf", _CONF)
-        host.write_file(f"{_PLACE}/storage.conf", _STORAGE)
+        self.write_configuration()
         host.write_file(f"{_FILES}/etc/passwd", "root:x:0:0:root:/root:/bin/bash\n")
         links = " && ".join(f"ln -s usr/{name} {name}" for name in _LINKS if os.path.exists(f"/usr/{name}"))
         script = f"mount -t cgroup2 none /sys/fs/cgroup; cd {_FILES} && mkdir -p {_ROOT} && {links}"
         host.run_program(["sh", "-c", script], check=True)
+
+    def write_configuration(self) -> None:
+        self.host.write_file(f"{_PLACE}/containers.conf", _CONF)
+        self.host.write_file(f"{_PLACE}/storage.conf", _STORAGE)
+
+    def break_configuration(self) -> None:
+        """Let each command of the engine fail. What runs in its containers continues."""
+        self.host.write_file(f"{_PLACE}/storage.conf", "[storage\n")
 
     def run_podman(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run podman."""
@@ -87,8 +94,9 @@ class Engine:
         """Return the names of the containers that fanout created."""
         return self.run_podman("ps", "-a", "--filter", "label=fanout.run", "--format", "{{.Names}}").stdout.split()
 
-    def remove_container(self) -> None:
-        self.run_podman("rm", "-f", "-t", "0", NAME, check=False)
+    def remove_containers(self) -> None:
+        """Remove all containers."""
+        self.run_podman("rm", "-a", "-f", "-t", "0", check=False)
 
     def is_idle(self) -> bool:
         """Return whether only the first process of the container runs."""

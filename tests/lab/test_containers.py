@@ -11,41 +11,18 @@ from collections.abc import Iterator
 import pytest
 
 from tests.lab import ns
-from tests.lab.containers import ENVIRONMENT, NAME, Engine, specify_host
+from tests.lab.containers import ENVIRONMENT, NAME, Engine
 from tests.lab.drive import Project, list_processes
 from tests.lab.lab import Lab
-from tests.lab.oracle import wait_quiet
 
 HOSTFILE = "h1 slots=1 user=root container=work engine=podman\nh2 slots=1 user=root container=work engine=podman\n"
 STEPS = 'echo "rank $NODE_RANK"; i=0; while [ ! -e stop ]; do i=$((i+1)); echo "line $i"; sleep 0.05; done\n'
 
 
-@pytest.fixture(scope="module")
-def hosts_with_engines() -> Iterator[tuple[Lab, list[Engine]]]:
-    with Lab([specify_host("h1"), specify_host("h2")], shared="/home/lab/shared") as lab:
-        yield lab, [Engine(host) for host in lab.hosts]
-
-
-@pytest.fixture
-def machines(hosts_with_engines: tuple[Lab, list[Engine]]) -> Lab:
-    return hosts_with_engines[0]
-
-
-@pytest.fixture
-def engines(hosts_with_engines: tuple[Lab, list[Engine]]) -> Iterator[list[Engine]]:
-    """Yield the engines of two hosts with a running container each. Afterwards no process is left on either host."""
-    lab, engines = hosts_with_engines
-    lab.reset_machines()
-    for engine in engines:
-        engine.start_container()
-    yield engines
-    for engine in engines:
-        engine.remove_container()
-    assert wait_quiet(lab, 20.0)
-
-
 @pytest.fixture
 def project(machines: Lab, engines: list[Engine]) -> Iterator[Project]:
+    for engine in engines:
+        engine.start_container()
     with contextlib.closing(Project(machines)) as project:
         project.write_hostfile(HOSTFILE)
         project.write_file("fanout.toml", 'connect-timeout = "60s"\n')  # podman itself needs seconds on a busy machine

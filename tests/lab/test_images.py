@@ -10,41 +10,12 @@ from collections.abc import Iterator
 import pytest
 
 from tests.lab import ns
-from tests.lab.containers import ENVIRONMENT, IMAGE, Engine, list_arguments, specify_host
+from tests.lab.containers import ENVIRONMENT, IMAGE, Engine, list_arguments
 from tests.lab.drive import HERE, Project
 from tests.lab.lab import Lab
-from tests.lab.oracle import wait_quiet
 
 HOSTFILE = f"h1 slots=1 user=root image={IMAGE} engine=podman\nh2 slots=1 user=root image={IMAGE} engine=podman\n"
 STEPS = 'i=0; while [ ! -e stop ]; do i=$((i+1)); echo "line $i"; sleep 0.05; done\n'
-
-
-@pytest.fixture(scope="module")
-def hosts_with_images() -> Iterator[tuple[Lab, list[Engine]]]:
-    with Lab([specify_host("h1"), specify_host("h2")], shared="/home/lab/shared") as lab:
-        engines = [Engine(host) for host in lab.hosts]
-        for engine in engines:
-            engine.import_image()
-        yield lab, engines
-
-
-@pytest.fixture
-def machines(hosts_with_images: tuple[Lab, list[Engine]]) -> Lab:
-    return hosts_with_images[0]
-
-
-@pytest.fixture
-def engines(hosts_with_images: tuple[Lab, list[Engine]]) -> Iterator[list[Engine]]:
-    """Yield the engines of two hosts. Afterwards no container and no process is left on either host."""
-    lab, engines = hosts_with_images
-    lab.reset_machines()
-    yield engines
-    left = [engine.list_created() for engine in engines]
-    for engine, names in zip(engines, left, strict=True):
-        if names:
-            engine.run_podman("rm", "-f", "-t", "0", *names, check=False)
-    assert not any(left), left
-    assert wait_quiet(lab, 20.0)
 
 
 @pytest.fixture
@@ -138,7 +109,9 @@ def test_a_link_that_is_cut_for_longer_than_the_lease_ends_the_run_and_its_conta
     project: Project, engines: list[Engine], machines: Lab
 ) -> None:
     project.write_train_script(STEPS)
-    run = project.start_command("run", "--skip-check", "--lease", "5", "--grace", "2", "hosts.txt", "task.py")
+    run = project.start_command(
+        "run", "--skip-check", "--lease", "5", "--grace", "2", "--connect-timeout", "8", "hosts.txt", "task.py"
+    )
     run.wait_for_output("h1 .*line 3", "h2 .*line 3")
     machines["h2"].link_down()
     await_no_container(engines)
