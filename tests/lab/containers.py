@@ -46,16 +46,21 @@ def specify_host(name: str) -> HostSpec:
     return HostSpec(name=name, sshd=(f"SetEnv {values}",))
 
 
+def write_root_files(host: Host, directory: str) -> None:
+    """Write the files of a container's root, in which the programs of this machine are mounted."""
+    host.write_file(f"{directory}/etc/passwd", "root:x:0:0:root:/root:/bin/bash\n")
+    links = " && ".join(f"ln -s usr/{name} {name}" for name in _LINKS if os.path.exists(f"/usr/{name}"))
+    host.run_program(["sh", "-c", f"cd {directory} && mkdir -p {_ROOT} && {links}"], check=True)
+
+
 class Engine:
     """The podman of one host, and its container ``work``."""
 
     def __init__(self, host: Host) -> None:
         self.host = host
         self.write_configuration()
-        host.write_file(f"{_FILES}/etc/passwd", "root:x:0:0:root:/root:/bin/bash\n")
-        links = " && ".join(f"ln -s usr/{name} {name}" for name in _LINKS if os.path.exists(f"/usr/{name}"))
-        script = f"mount -t cgroup2 none /sys/fs/cgroup; cd {_FILES} && mkdir -p {_ROOT} && {links}"
-        host.run_program(["sh", "-c", script], check=True)
+        host.run_program(["mount", "-t", "cgroup2", "none", "/sys/fs/cgroup"], check=True)
+        write_root_files(host, _FILES)
 
     def write_configuration(self) -> None:
         self.host.write_file(f"{_PLACE}/containers.conf", _CONF)
@@ -114,13 +119,14 @@ class Engine:
 
 def list_arguments() -> list[str]:
     """Return the arguments of every container here: the programs of this machine read-only, and what it permits."""
+    limits = ("--cgroups=disabled", "--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024")
+    return [*limits, *list_program_mounts()]
+
+
+def list_program_mounts() -> list[str]:
+    """Return the arguments that mount the programs of this machine read-only."""
     programs = ("/usr", *_find_pythons())
-    return [
-        "--cgroups=disabled",
-        "--ulimit=nofile=1024:1024",
-        "--ulimit=nproc=1024:1024",
-        *(f"--mount=type=bind,src={path},dst={path},ro" for path in programs),
-    ]
+    return [f"--mount=type=bind,src={path},dst={path},readonly" for path in programs]
 
 
 def _find_pythons() -> list[str]:

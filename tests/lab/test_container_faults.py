@@ -54,15 +54,9 @@ def test_real_torchrun_trains_over_both_kinds_of_containers(project: Project, en
     assert engines[1].is_idle()
 
 
-@pytest.mark.parametrize(
-    ("fault", "cause"),
-    [
-        (["rm", "-f", "-t", "0"], "h1 lost its container during the run"),
-        (["restart", "-t", "0"], "h1 had its container restarted during the run"),
-    ],
-)
+@pytest.mark.parametrize("fault", [["rm", "-f", "-t", "0"], ["restart", "-t", "0"]], ids=["removed", "restarted"])
 def test_a_container_of_an_image_that_is_removed_or_restarted_fails_the_run(
-    project: Project, engines: list[Engine], fault: list[str], cause: str
+    project: Project, engines: list[Engine], fault: list[str]
 ) -> None:
     project.write_train_script(STEPS)
     run = project.begin_training("--grace", "2")
@@ -70,7 +64,9 @@ def test_a_container_of_an_image_that_is_removed_or_restarted_fails_the_run(
     engines[0].run_podman(*fault, *engines[0].list_created(), check=False)
     done = run.wait_for_end()
     assert done.code == 255, done.all
-    assert cause in done.err, done.all
+    # between the two halves of a restart, the launcher may find no container
+    assert re.search("h1 (lost its container|had its container restarted) during the run", done.err), done.all
+    assert "left behind  nothing: " in done.err, done.all
     assert engines[1].is_idle()
 
 

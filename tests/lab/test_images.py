@@ -109,9 +109,7 @@ def test_a_link_that_is_cut_for_longer_than_the_lease_ends_the_run_and_its_conta
     project: Project, engines: list[Engine], machines: Lab
 ) -> None:
     project.write_train_script(STEPS)
-    run = project.start_command(
-        "run", "--skip-check", "--lease", "5", "--grace", "2", "--connect-timeout", "8", "hosts.txt", "task.py"
-    )
+    run = project.start_command("run", "--skip-check", "--lease", "5", "--grace", "2", "hosts.txt", "task.py")
     run.wait_for_output("h1 .*line 3", "h2 .*line 3")
     machines["h2"].link_down()
     await_no_container(engines)
