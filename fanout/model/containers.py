@@ -7,8 +7,9 @@ a container for the run, and removes it (``container_creation``).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from fanout.model.engines import ENGINES
 from fanout.model.errors import UsageError
@@ -87,3 +88,14 @@ def _assign_container(host: Host, settings: Settings, engine: str | None) -> Hos
 def get_engines(host: Host) -> tuple[str, ...]:
     """Return the engines that may have the host's container, in the order of the search."""
     return (host.engine,) if host.engine else tuple(ENGINES)
+
+
+def note_engine(host: Host, hello: Mapping[str, Any]) -> Host:
+    """Return the host with the engine that its agent reports, unless the user names one.
+
+    A later login must not ask another engine: that one has no such container, although the container may run.
+    """
+    engine = hello.get("engine")
+    if not host.container or host.engine or engine not in ENGINES:
+        return host
+    return replace(host, engine=engine)

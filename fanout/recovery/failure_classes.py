@@ -68,7 +68,8 @@ FAILURE_CLASSES = (
         "container-ended",
         "container-ended",
         "restart",
-        "the host works, and the next attempt creates a new container of the image; a second one points to the host",
+        "the host works; the next attempt creates a new container of the image, or enters the one that you started again; "
+        "a second one points to the host",
         limit=2,
         replaces_repeat=True,
     ),

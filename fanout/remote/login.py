@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from fanout.agent import bundle
+from fanout.model.containers import note_engine
 from fanout.model.errors import AgentRefused, TransportError, Unreachable
 from fanout.model.events import Event, LoginOutput
 from fanout.model.hosts import Host
@@ -83,7 +84,10 @@ class LoginRunner:
         self._places.acquire()
         place = LoginSlot(self._places)
         try:
-            return self._open_channel(place) if begin() else None
+            login = self._open_channel(place) if begin() else None
+            if login is not None:
+                self._host = note_engine(self._host, login.decoder.hello)
+            return login
         finally:
             place.release()
 

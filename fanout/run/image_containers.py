@@ -13,7 +13,7 @@ from dataclasses import replace
 from fanout.agent.bundle import read_container_holder
 from fanout.model.container_creation import ContainerPlan, build_creation
 from fanout.model.container_events import ContainerLeft
-from fanout.model.containers import get_engines
+from fanout.model.containers import get_engines, note_engine
 from fanout.model.hosts import Host, fold_names
 from fanout.model.mounts import Mount, check_mount_path, parse_mounts
 from fanout.model.outcome import outcome_of
@@ -89,19 +89,33 @@ def remove_after_run(context: RunContext, session: Session, hosts: Sequence[Host
     never = [
         host.name for host in session.state.all_hosts if host.trouble is not None and host.trouble.kind == "Unreachable"
     ]
-    reached = [host for host in hosts if host.name not in never]
+    reached = [name_known_engine(session, host) for host in hosts if host.name not in never]
     left = remove_containers(reached, context.settings, context.selector, context.process.login)
     report_left(session, left)
     return left
 
 
+def name_known_engine(session: Session, host: Host) -> Host:
+    """Return the host with the engine in which its container was entered, if it was."""
+    state = session.state.hosts.get(host.name)
+    return note_engine(host, state.hello) if state is not None else host
+
+
 def remove_containers(hosts: Sequence[Host], settings: Settings, selector: TransportSelector, by: str) -> list[Host]:
     """Remove the containers of images on these hosts, and look again; return the hosts where one may be left."""
-    made = [host for host in hosts if host.image and host.container]
-    if not made:
-        return []
+    groups: dict[tuple[str, ...], list[Host]] = {}
+    for host in hosts:
+        if host.image and host.container:
+            groups.setdefault(get_engines(host), []).append(host)
+    removals = (_remove_group(group, engines, settings, selector, by) for engines, group in groups.items())
+    return [host for left in removals for host in left]
+
+
+def _remove_group(
+    made: Sequence[Host], engines: Sequence[str], settings: Settings, selector: TransportSelector, by: str
+) -> list[Host]:
+    """Remove the containers on hosts with the same engines; return the hosts where one may be left."""
     name = made[0].container or ""
-    engines = tuple(dict.fromkeys(engine for host in made for engine in get_engines(host)))
     options = ConnectionOptions(
         dials=settings.fanout,
         connect_timeout=settings.connect_timeout,

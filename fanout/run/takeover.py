@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from fanout.model.actions import StopReason
+from fanout.model.containers import note_engine
 from fanout.model.errors import FanoutError, LauncherError
 from fanout.model.events import Chunk, Disconnected, Event, StreamOpened, Tick
 from fanout.model.outcome import RunOutcome, outcome_of
@@ -59,6 +60,8 @@ class ResumedRun:
         self._have: dict[str, dict[int, tuple[int, int]]] = {}
         self._opened: list[StreamOpened] = []
         self._left = _reset_sent_actions(self._read_record(learners, clock()), again=again)
+        hosts = (note_engine(host, self._left.hosts[host.name].hello) for host in order.hosts)
+        self.order = replace(order, hosts=tuple(hosts))
         self.record = self._open_record()
         self.pool = self._build_pool(clock, by=by, agent=agent)
         subscribers = [*([self.record] if self.record else []), *learners, *views]
