@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint pure process browser lab projects bench options docs diagnosis restart-table restarts endurance faults-check cuts crashes races guards faults floods fuzz soak verdicts corpus metrics clean
+.PHONY: demo test lint pure process browser lab projects bench options docs diagnosis restart-table restarts endurance faults-check cuts crashes races guards faults floods fuzz soak docker-faults verdicts corpus metrics clean
 
 demo:  # uses a torch that PYTHON, python3 or python already has; make demo FLAGS=--hello
 	@./demo.sh "$(PYTHON)" "$(VENV)" $(FLAGS)
@@ -78,8 +78,11 @@ floods: $(STAMP)-dev  # some minutes, and 6 GB below /var/tmp
 fuzz: $(STAMP)-dev  # make fuzz SEED=7; 100,000 changed answers, frames and records: about 15 minutes
 	$(BIN)/python -m tests.fuzz --mutations $(or $(MUTATIONS),100000) --seed $(or $(SEED),1)
 
-soak: $(STAMP)-dev  # make soak SEED=7 MINUTES=30
-	$(BIN)/python -m tests.lab.soak --seed $(or $(SEED),1) --minutes $(or $(MINUTES),5)
+soak: $(STAMP)-dev  # make soak SEED=7 MINUTES=30; FLAGS=--containers: each run in containers of podman
+	$(BIN)/python -m tests.lab.soak --seed $(or $(SEED),1) --minutes $(or $(MINUTES),5) $(FLAGS)
+
+docker-faults: $(STAMP)-dev  # about 6 minutes, needs dockerd; DOCKER_PROGRAMS=/directory names an unpacked package
+	$(BIN)/python -m pytest -q -m campaign tests/lab/test_docker.py
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "fanout needs Python 3.10 or later: make PYTHON=python3.12 …"; exit 1; }

@@ -11,7 +11,20 @@ import sys
 from importlib import metadata
 from typing import Any
 
-from bench import check_many, exec_many, logs, restart, start_four, start_many, start_two, stream, sync, top, train
+from bench import (
+    check_many,
+    exec_many,
+    logs,
+    restart,
+    start_containers,
+    start_four,
+    start_many,
+    start_two,
+    stream,
+    sync,
+    top,
+    train,
+)
 from bench import help as help_text
 from bench.common import REPOSITORY
 from tests.lab.lab import why_not
@@ -23,6 +36,7 @@ ALL = {
     "check_many": check_many.measure,
     "start_four": start_four.measure,
     "start_two": start_two.measure,
+    "start_containers": start_containers.measure,
     "restart": restart.measure,
     "stream": stream.measure,
     "logs": logs.measure,

@@ -74,10 +74,10 @@ class Engine:
         """Run podman."""
         return self.host.run_program(["podman", *words], env=ENVIRONMENT, check=check)
 
-    def start_container(self, *options: str) -> None:
+    def start_container(self, *options: str, directory: str = os.path.dirname(HERE)) -> None:
         """Start the container, as a user does once on each host: with the host's network, and the project in it."""
         self.host.run_program(["sh", "-c", f"rm -rf {_FILES}/var/tmp/*"], check=True)
-        shared = f"--mount=type=bind,src={os.path.dirname(HERE)},dst={os.path.dirname(HERE)}"
+        shared = f"--mount=type=bind,src={directory},dst={directory}"
         fixed = ("--network=host", "--pull=never", f"--name={NAME}", shared)
         command = ("--rootfs", _FILES, "sleep", "infinity")
         self.run_podman("run", "-d", *fixed, *list_arguments(), *options, *command)
