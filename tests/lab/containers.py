@@ -125,11 +125,11 @@ def list_arguments() -> list[str]:
 
 def list_program_mounts() -> list[str]:
     """Return the arguments that mount the programs of this machine read-only."""
-    programs = ("/usr", *_find_pythons())
+    programs = ("/usr", *find_pythons())
     return [f"--mount=type=bind,src={path},dst={path},readonly" for path in programs]
 
 
-def _find_pythons() -> list[str]:
+def find_pythons() -> list[str]:
     """Return the directories of this Python, its environment and the checkout that are not below /usr."""
     wanted = {os.path.realpath(path) for path in (sys.prefix, sys.base_prefix, REPOSITORY)} | {sys.prefix}
     outer = [path for path in sorted(wanted) if not any(path.startswith(f"{other}/") for other in wanted)]

@@ -1,0 +1,121 @@
+"""Runs in instances of apptainer on two hosts, with a stand-in for the program: none of Debian's packages has the real one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.lab import ns
+from tests.lab.drive import HERE, Project
+from tests.lab.instances import IMAGE, Apptainer, list_mounts, specify_host
+from tests.lab.lab import Lab
+from tests.lab.oracle import wait_quiet
+
+HOSTFILE = f"h1 slots=1 user=root image={IMAGE}\nh2 slots=1 user=root image={IMAGE}\n"
+STEPS = 'i=0; while [ ! -e stop ]; do i=$((i+1)); echo "line $i"; sleep 0.05; done\n'
+
+
+@pytest.fixture(scope="module")
+def hosts_with_apptainer() -> Iterator[tuple[Lab, list[Apptainer]]]:
+    with Lab([specify_host("h1"), specify_host("h2")], shared="/home/lab/shared") as lab:
+        yield lab, [Apptainer(host) for host in lab.hosts]
+
+
+@pytest.fixture
+def engines(hosts_with_apptainer: tuple[Lab, list[Apptainer]]) -> Iterator[list[Apptainer]]:
+    """Yield the engines of two hosts. Afterwards no instance and no process is left on either host."""
+    lab, engines = hosts_with_apptainer
+    lab.reset_machines()
+    yield engines
+    left = [engine.list_created() for engine in engines]
+    for engine, names in zip(engines, left, strict=True):
+        for name in names:
+            engine.run_apptainer("instance", "stop", "-F", name, check=False)
+    assert not any(left), left
+    assert wait_quiet(lab, 20.0)
+
+
+@pytest.fixture
+def project(hosts_with_apptainer: tuple[Lab, list[Apptainer]], engines: list[Apptainer]) -> Iterator[Project]:
+    with contextlib.closing(Project(hosts_with_apptainer[0])) as project:
+        project.write_hostfile(HOSTFILE)
+        project.write_file("fanout.toml", f'connect-timeout = "60s"\nmount = {json.dumps(list_mounts())}\n')
+        yield project
+
+
+def await_no_instance(engines: list[Apptainer]) -> None:
+    """Wait until no instance of a run is left."""
+    for engine in engines:
+        ns.wait_until(lambda: not engine.list_created(), 60.0, f"{engine.host.name}: {engine.list_created()}")  # noqa: B023
+
+
+def test_a_run_has_its_own_instances_and_its_exit_code_and_they_are_gone_with_it(
+    project: Project, engines: list[Apptainer]
+) -> None:
+    project.write_train_script(
+        "setsid sleep 1000 & echo rank $NODE_RANK in $PWD, home $HOME, $SECRET, in $(basename $APPTAINER_CONTAINER);"
+        " [ $NODE_RANK = 0 ] || { while [ ! -e stop ]; do sleep 0.05; done; exit 7; }; sleep 1000\n"
+    )
+    run = project.start_command("run", "--skip-check", "--grace", "4", "-E", "SECRET=hidden", "hosts.txt", "task.py")
+    run.wait_for_output(f"h1 .*rank 0 in {HERE}, home /tmp, hidden, in image", "h2 .*rank 1")
+    shown = project.run_fanout("ps", "hosts.txt")
+    assert shown.all.count("running in apptainer, named fanout-") == 2, shown.all
+    assert "left behind" not in shown.all
+    cleaned = project.run_fanout("clean", "--yes", "hosts.txt")
+    assert "it ends with its run" in cleaned.out, cleaned.all
+    assert all(engine.list_created() for engine in engines)
+    project.write_file("stop", "")
+    done = run.wait_for_end()
+    assert done.code == 7, done.all
+    assert "left behind  nothing: verified on both hosts" in done.err, done.all
+    assert "could not verify" not in done.err, done.all
+    assert [engine.list_output_files() for engine in engines] == [[], []]
+
+
+def test_the_launcher_is_killed_and_the_guardian_removes_the_instances(
+    project: Project, engines: list[Apptainer]
+) -> None:
+    project.write_train_script(STEPS)
+    run = project.begin_training()
+    run.wait_for_output("h1 .*line 3", "h2 .*line 3")
+    run.send_signal(signal.SIGKILL)
+    run.wait_for_end()
+    await_no_instance(engines)
+    report = project.list_records()[-1] / "report.txt"  # the guardian writes it last
+    ns.wait_until(lambda: report.exists() and "stopped" in report.read_text(), 60.0, "the guardian wrote no report")
+
+
+def test_an_instance_that_is_stopped_during_the_run_ends_it(project: Project, engines: list[Apptainer]) -> None:
+    project.write_train_script(STEPS)
+    run = project.start_command("run", "--skip-check", "--grace", "2", "hosts.txt", "task.py")
+    run.wait_for_output("h1 .*line 3", "h2 .*line 3")
+    (name,) = engines[1].list_created()
+    engines[1].run_apptainer("instance", "stop", "-F", name)
+    done = run.wait_for_end()
+    assert done.code == 255, done.all
+    assert "the container on h2 has ended" in done.err, done.all
+
+
+def test_a_missing_image_on_one_host_starts_nothing_on_any_host(project: Project, engines: list[Apptainer]) -> None:
+    project.write_train_script("touch ran\n")
+    project.write_hostfile(HOSTFILE.replace(f"h2 slots=1 user=root image={IMAGE}", "h2 slots=1 user=root image=/i.sif"))
+    done = project.run_fanout("run", "--skip-check", "hosts.txt", "task.py")
+    assert done.code == 255, done.all
+    assert "h2: unreachable: image /i.sif: there is no such file or directory on this host" in done.err, done.all
+    assert "ssh root@h2 ls -l /" in done.err, done.all
+    assert not project.get_path("ran").exists()
+
+
+def test_an_instance_ends_by_itself_when_its_run_is_over(project: Project, engines: list[Apptainer]) -> None:
+    """The launcher cannot remove it: its link is cut for longer than the lease."""
+    project.write_train_script(STEPS)
+    run = project.start_command("run", "--skip-check", "--lease", "5", "--grace", "2", "hosts.txt", "task.py")
+    run.wait_for_output("h1 .*line 3", "h2 .*line 3")
+    engines[1].host.link_down()
+    await_no_instance(engines[1:])
+    engines[1].host.link_up()
+    assert run.wait_for_end().code == 255
