@@ -49,7 +49,9 @@ def is_in_container() -> bool:
 
 
 def find_engine() -> str:
-    """Return the engine of the container that this process is in, by the file that the engine makes there; else ""."""
+    """Return the engine of the container that this process is in, by its file or variable there; else ""."""
+    if os.environ.get("APPTAINER_CONTAINER") or os.environ.get("SINGULARITY_CONTAINER"):
+        return "apptainer"
     files = (("podman", "/run/.containerenv"), ("docker", "/.dockerenv"))
     return next((engine for engine, path in files if os.path.exists(path)), "")
 

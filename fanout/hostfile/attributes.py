@@ -10,7 +10,7 @@ from typing import Any
 from fanout.hostfile.name_grammar import HOST, TAG, USER, ZONE, check_host, check_port
 from fanout.hostfile.node_sets import expand_ranges
 from fanout.hostfile.problems import ParseError
-from fanout.model.containers import is_container_name, is_image_name
+from fanout.model.containers import IMAGE_HINT, is_container_name, is_image_name, is_image_path
 from fanout.model.engines import ENGINES
 from fanout.text.parse_ranges import parse_range
 
@@ -228,8 +228,8 @@ def _read_container(reading: HostAttributes, key: str, value: str) -> None:
 
 
 def _read_image(reading: HostAttributes, key: str, value: str) -> None:
-    if not is_image_name(value):
-        raise ParseError(f"{value!r} is not the name of an image", "write its name or id, as `docker images` shows it")
+    if not (is_image_name(value) or is_image_path(value)):
+        raise ParseError(f"{value!r} is not the name of an image", IMAGE_HINT)
     reading.set_field("image", key, value)
 
 

@@ -26,7 +26,7 @@ CONNECTION_OPTIONS = (
     ),
     Setting(
         "--image",
-        "create a container from IMAGE on each host, and remove it after the run; never pull",
+        "create a container from IMAGE, a name or the path of a .sif, on each host; never pull",
         metavar="IMAGE", group=CONNECTION, only=IMAGE_COMMANDS,
     ),
     Setting(
@@ -36,7 +36,7 @@ CONNECTION_OPTIONS = (
     ),
     Setting(
         "--container-arg",
-        "pass ARG to docker run or podman run, as --container-arg=--shm-size=32g (with --image)",
+        "pass ARG to the engine that creates the container, as --container-arg=--shm-size=32g (with --image)",
         kind=tuple, default=(), metavar="ARG", group=CONNECTION, only=IMAGE_COMMANDS,
     ),
     Setting(

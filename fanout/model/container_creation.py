@@ -87,6 +87,7 @@ class ContainerPlan:
     name: str
     run_id: str
     image: str
+    engine: str | None = None
     mounts: tuple[Mount, ...] = ()
     arguments: tuple[str, ...] = ()  # of the user, for ``docker run`` or ``podman run``
     python: str = "python3"
@@ -98,20 +99,17 @@ def build_creation(plan: ContainerPlan, holder: str) -> str:
 
     Else it ends with 125 after a line with the reason on stderr. ``holder`` is the source of the first process.
     """
-    checks = "\n".join(
-        f"[ -e {shlex.quote(mount.source)} ] || fail {shlex.quote(f'no-mount {mount.source}')}" for mount in plan.mounts
-    )
     values = {
         "FAILED": str(FAILED),
         "NAME": plan.name,
         "IMAGE": shlex.quote(plan.image),
-        "CHECKS": checks,
+        "CHECKS": build_mount_checks(plan),
         "RUN": "\n".join(_build_run_lines(plan)),
         "PYTHON": shlex.quote(plan.python),
         "HOLDER": shlex.quote(holder),
         "SECONDS": f"{plan.empty_seconds:g}",
     }
-    return _fill_in(_CREATE, values)
+    return fill_in(_CREATE, values)
 
 
 def build_block_start(plan: ContainerPlan, engine: str | None) -> list[str]:
@@ -124,7 +122,14 @@ def build_block_start(plan: ContainerPlan, engine: str | None) -> list[str]:
     ]
 
 
-def _fill_in(script: str, values: dict[str, str]) -> str:
+def build_mount_checks(plan: ContainerPlan) -> str:
+    """Return the lines of a shell that call ``fail`` for a mount that the host does not have."""
+    return "\n".join(
+        f"[ -e {shlex.quote(mount.source)} ] || fail {shlex.quote(f'no-mount {mount.source}')}" for mount in plan.mounts
+    )
+
+
+def fill_in(script: str, values: dict[str, str]) -> str:
     """Replace each word that is a key, once: a value is never searched."""
     return re.sub(r"\b(" + "|".join(values) + r")\b", lambda found: values[found[1]], script)
 

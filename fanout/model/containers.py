@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from fanout.model.engines import ENGINES
+from fanout.model.engines import APPTAINER, ENGINES, get_engine
 from fanout.model.errors import UsageError
 from fanout.model.hosts import Host
 from fanout.model.mounts import check_container_arguments, parse_mounts
@@ -19,6 +19,10 @@ from fanout.model.settings import Settings
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,200}\Z")  # of both engines; no shell reads a part of it as syntax
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/@-]{0,400}\Z")  # with its registry, tag or digest
+_IMAGE_PATH = re.compile(r"/[A-Za-z0-9_./@+=%~-]{1,400}\Z")  # of a .sif file or an image directory, for apptainer
+
+
+IMAGE_HINT = "write it as `docker images` shows it, or the absolute path of an image of apptainer"
 
 
 def is_container_name(text: str) -> bool:
@@ -29,6 +33,11 @@ def is_container_name(text: str) -> bool:
 def is_image_name(text: str) -> bool:
     """Return whether an engine accepts ``text`` as the name or id of an image."""
     return bool(_IMAGE.match(text))
+
+
+def is_image_path(text: str) -> bool:
+    """Return whether ``text`` is the absolute path of an image."""
+    return bool(_IMAGE_PATH.match(text))
 
 
 def assign_containers(hosts: Iterable[Host], settings: Settings) -> tuple[Host, ...]:
@@ -42,8 +51,8 @@ def assign_containers(hosts: Iterable[Host], settings: Settings) -> tuple[Host, 
             f"--container {name}: not the name of a container",
             hint="write its name or id, as docker ps or podman ps shows it",
         )
-    if image and not is_image_name(image):
-        raise UsageError(f"--image {image}: not the name of an image", hint="write it as `docker images` shows it")
+    if image and not (is_image_name(image) or is_image_path(image)):
+        raise UsageError(f"--image {image}: not the name of an image", hint=IMAGE_HINT)
     if name and image:
         raise UsageError(
             "--container enters a container and --image creates one: both are given", hint="leave one of them out"
@@ -61,8 +70,9 @@ def assign_containers(hosts: Iterable[Host], settings: Settings) -> tuple[Host, 
 def check_image_options(hosts: Iterable[Host], settings: Settings, *, picks: bool) -> None:
     """Check the options of a command that creates containers. ``picks``: it chooses its hosts. Raises UsageError."""
     parse_mounts(settings.mount)
-    check_container_arguments(settings.container_arg)
-    has_image = any(host.image for host in hosts)
+    engines = {get_engine(host.engine) for host in hosts if host.image}
+    check_container_arguments(settings.container_arg, engines)
+    has_image = bool(engines)
     if (settings.mount or settings.container_arg) and not has_image:
         option = "--mount" if settings.mount else "--container-arg"
         raise UsageError(f"{option}: no image is named", hint="--image IMAGE, or image= in the hostfile")
@@ -82,12 +92,37 @@ def _assign_container(host: Host, settings: Settings, engine: str | None) -> Hos
             f"{host.origin}: host {host.name} has container {container} and image {image}",
             hint="leave out the one or the other: --container and container= enter, --image and image= create",
         )
-    return replace(host, container=container or None, image=image or None, engine=host.engine or engine)
+    engine = host.engine or engine or (APPTAINER.name if _names_file(image) else None)
+    if image:
+        _check_image(host, image, engine)
+    return replace(host, container=container or None, image=image or None, engine=engine)
+
+
+def _names_file(image: str | None) -> bool:
+    """Return whether the name of an image shows that it is a file or a directory."""
+    return bool(image) and (is_image_path(image or "") or (image or "").endswith(".sif"))
+
+
+def _check_image(host: Host, image: str, engine: str | None) -> None:
+    """Raise UsageError if the engine takes no image of this form."""
+    if get_engine(engine).has_image_paths and not is_image_path(image):
+        raise UsageError(
+            f"{host.name}: image {image}: {engine} takes the absolute path of a .sif file or of an image directory",
+            hint="write --image /images/train.sif, or image=/images/train.sif in the hostfile",
+        )
+    if is_image_path(image) and not get_engine(engine).has_image_paths:
+        raise UsageError(
+            f"{host.name}: image {image}: {engine} takes the name of an image, and not a path",
+            hint=f"for a .sif file or an image directory:  --engine {APPTAINER.name}",
+        )
 
 
 def get_engines(host: Host) -> tuple[str, ...]:
-    """Return the engines that may have the host's container, in the order of the search."""
-    return (host.engine,) if host.engine else tuple(ENGINES)
+    """Return the engines that may have the host's container, in the order of the search.
+
+    An instance of apptainer is not searched for: it belongs to one user, and the user names its engine.
+    """
+    return (host.engine,) if host.engine else tuple(name for name in ENGINES if not ENGINES[name].has_image_paths)
 
 
 def note_engine(host: Host, hello: Mapping[str, Any]) -> Host:
@@ -96,6 +131,6 @@ def note_engine(host: Host, hello: Mapping[str, Any]) -> Host:
     A later login must not ask another engine: that one has no such container, although the container may run.
     """
     engine = hello.get("engine")
-    if not host.container or host.engine or engine not in ENGINES:
+    if not host.container or host.engine or engine not in get_engines(host):
         return host
     return replace(host, engine=engine)

@@ -6,6 +6,7 @@ import posixpath
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from fanout.model.engines import Engine
 from fanout.model.errors import UsageError
 
 #: Arguments that fanout gives itself, or that would make its statements about the end of the container wrong.
@@ -28,6 +29,29 @@ _OWN = {
     "--env": "`inspect` shows it; use -E NAME=VALUE",
     "-e": "`inspect` shows it; use -E NAME=VALUE",
     "--env-file": "`inspect` shows it; use --env-file FILE of fanout",
+}
+
+#: The same for apptainer, and flags of docker that it lacks.
+_OWN_OF_APPTAINER = {
+    "--env": "use -E NAME=VALUE",
+    "--env-file": "use --env-file FILE of fanout",
+    "--home": "fanout mounts no home; use --mount",
+    "-H": "fanout mounts no home; use --mount",
+    "--pwd": "fanout gives it",
+    "--cwd": "fanout gives it",
+    "--boot": "fanout starts no services",
+    "--sharens": "all processes of a container must end with it",
+    "--no-pid": "all processes of a container must end with it",
+    "--no-init": "its first process reaps ended processes",
+    "--ipc": "apptainer shares the /dev/shm of the host",
+    "--shm-size": "apptainer shares the /dev/shm of the host",
+    "--net": "the hosts must reach each other",
+    "--network": "apptainer uses the network of the host",
+    "--gpus": "fanout gives --nv if the host has NVIDIA GPUs",
+    "--ulimit": "apptainer has the limits of the login",
+    "--user": "apptainer runs as the user of the login",
+    "--volume": "use --mount SRC[:DST] of fanout",
+    "-v": "use --mount SRC[:DST] of fanout",
 }
 
 
@@ -71,14 +95,21 @@ def _find_sign(path: str) -> str:
     return next(letter for letter in path if letter in ',":\n\r\0')
 
 
-def check_container_arguments(arguments: Iterable[str]) -> None:
-    """Raise UsageError for an argument that is no option, or that fanout gives itself."""
+def check_container_arguments(arguments: Iterable[str], engines: Iterable[Engine] = ()) -> None:
+    """Raise UsageError for an argument that is no option, or that fanout gives itself to one of these engines."""
+    named = tuple(engines)
     for argument in arguments:
         flag = argument.split("=")[0]
         if not argument.startswith("-") or argument.strip("-") == "" or "\0" in argument:
             raise UsageError(
-                f"--container-arg {argument}: not an option of docker run or podman run",
+                f"--container-arg {argument}: not an option of an engine",
                 hint="write option and value in one word: --container-arg=--shm-size=32g",
             )
+        if any(engine.has_image_paths for engine in named) and flag in _OWN_OF_APPTAINER:
+            raise UsageError(
+                f"--container-arg={argument}: with apptainer: {_OWN_OF_APPTAINER[flag]}", hint="leave it out"
+            )
+        if named and all(engine.has_image_paths for engine in named):
+            continue
         if flag in _OWN or any(flag.startswith(short) for short in ("-e", "-l") if not flag.startswith("--")):
             raise UsageError(f"--container-arg={argument}: {_OWN.get(flag) or _OWN[flag[:2]]}", hint="leave it out")

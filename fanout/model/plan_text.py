@@ -12,8 +12,9 @@ from collections.abc import Mapping
 
 from fanout.model.container_creation import ContainerPlan, build_block_start
 from fanout.model.credentials import is_secret
-from fanout.model.engines import get_engine
+from fanout.model.engines import APPTAINER, get_engine
 from fanout.model.hosts import Host
+from fanout.model.instance_creation import build_instance_block
 from fanout.model.plan import Default, EnvValue, LaunchPlan, NodePlan
 
 _END_OF_BLOCK = "END_OF_FANOUT_BLOCK"
@@ -38,7 +39,8 @@ def _render_node(node: NodePlan, created: ContainerPlan | None, *, secrets: bool
         return "\n".join([title, *_render_commands(node, secrets=secrets)])
     *lines, last = _render_commands(node, secrets=secrets)
     if created is not None:
-        *before, enter = build_block_start(created, host.engine)
+        is_instance = created.engine == APPTAINER.name
+        *before, enter = build_instance_block(created) if is_instance else build_block_start(created, host.engine)
         start = [f"{title}, in a new container of image {created.image}", "(", *before]
     else:
         start, enter = [f"{title}, in container {host.container}"], f"{_build_entry(host)} bash -s"

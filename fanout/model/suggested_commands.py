@@ -7,6 +7,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from fanout.model.engines import APPTAINER
+
 _PLAIN = re.compile(r"[\w@%+=:,./^{}-]+( [\w@%+=:,./^{}-]+)*")  # a shell passes these on unchanged
 
 #: Programs that show or change the machine: its kernel, devices, network and services are not those of a container.
@@ -44,6 +46,8 @@ class CommandBuilder:
         A command about the machine runs outside of the container.
         """
         enter = self.containers.get(name)
+        if enter and command.startswith("sudo apt ") and enter.startswith(f"{APPTAINER.name} "):
+            return f"in the definition file of the image: {command.removeprefix('sudo ')}"  # an image is read-only
         if enter and command.startswith("sudo apt "):  # the container may lack sudo, and has its own packages
             enter, command = enter.replace(" exec ", " exec -u 0 ", 1), command.removeprefix("sudo ")
         if enter and not _OF_MACHINE.match(command):

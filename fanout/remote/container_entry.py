@@ -19,7 +19,10 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from fanout.model.containers import get_engines
+from fanout.model.engines import APPTAINER
 from fanout.model.hosts import Host
+from fanout.model.instance_creation import INSIDE
+from fanout.remote import instance_entry
 
 ContainerState: TypeAlias = Literal["running", "paused", "exited", "created", "missing", "unknown"]
 NO_ENGINE = 127
@@ -92,8 +95,17 @@ def build_command_entry(host: Host, command: str, creation: str = "") -> str:
 
 def _build_entry(host: Host, command: str, state: str, creation: str) -> str:
     assert host.container is not None
+    if host.engine == APPTAINER.name:
+        text = f"{INSIDE}{command}" if host.image else command
+        return _build_instance_line(instance_entry.ENTER, host.container, _encode(text), state, "", _encode(creation))
     words = [f"'{' '.join(get_engines(host))}'", _encode(command), f"'{state}'", f"'{host.image or ''}'"]
     return f"exec sh -c '{_ENTER}' fanout {host.container} {' '.join(words)} '{_encode(creation)}'"
+
+
+def _build_instance_line(script: str, name: str, *arguments: str) -> str:
+    """Return the command line for the login shell that runs a script of ``instance_entry`` with its arguments."""
+    words = " ".join(f"'{word}'" for word in (_encode(script), name, " ".join(APPTAINER.programs), *arguments))
+    return f"exec sh -c 'script=$1; shift; eval \"$(echo $script | base64 -d)\"' fanout {words}"
 
 
 def _encode(script: str) -> str:
@@ -102,6 +114,8 @@ def _encode(script: str) -> str:
 
 def build_removal(name: str, engines: Sequence[str]) -> str:
     """Return the command line for the login shell that removes a container; 0 if afterwards no engine has it."""
+    if tuple(engines) == (APPTAINER.name,):
+        return _build_instance_line(instance_entry.REMOVE, name)
     return f"exec sh -c '{_REMOVE}' fanout {name} '{' '.join(engines)}'"
 
 
@@ -131,7 +145,7 @@ def _read_state(text: str) -> ContainerState:
     if re.search("no such container|no container with", text, re.IGNORECASE):
         return "missing"
     match text:
-        case "running" | "paused" | "exited" | "created":
+        case "running" | "paused" | "exited" | "created" | "missing":
             return text
         case "dead" | "stopped":  # words of docker and of podman for a container without processes
             return "exited"

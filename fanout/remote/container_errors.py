@@ -9,11 +9,12 @@ import re
 import shlex
 
 from fanout.model.containers import get_engines
-from fanout.model.engines import get_engine
+from fanout.model.engines import APPTAINER, get_engine
 from fanout.model.errors import AgentRefused, ContainerGone
 from fanout.model.hosts import Host
 from fanout.model.suggested_commands import join_login
 from fanout.remote.container_entry import NO_ENGINE, STATE_LINE, STATE_TEXTS, EntryEnd, parse_entry_end
+from fanout.remote.instance_errors import explain_failed_instance
 
 LONGEST_ERROR = 200  # characters
 #: What the engines put before the cause: each of their parts adds its own words.
@@ -33,6 +34,11 @@ def explain_failed_entry(host: Host, output: str, status: int, login: str) -> Ag
     ``login`` is the command that makes the same login in a terminal, "" for this machine.
     """
     end = parse_entry_end(output)
+    if host.engine == APPTAINER.name:
+        program = end.engine or ("" if status == NO_ENGINE else APPTAINER.name)
+        return explain_failed_instance(
+            host, output, status, login, program=program, state=end.state, trouble=end.trouble
+        )
     engine = get_engine(end.engine)
     name, by_hand = host.container, f"{login} {end.engine or 'docker'}".lstrip()
     last = _find_error(output)

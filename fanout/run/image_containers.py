@@ -14,7 +14,9 @@ from fanout.agent.bundle import read_container_holder
 from fanout.model.container_creation import ContainerPlan, build_creation
 from fanout.model.container_events import ContainerLeft
 from fanout.model.containers import get_engines, note_engine
+from fanout.model.engines import APPTAINER
 from fanout.model.hosts import Host, fold_names
+from fanout.model.instance_creation import build_instance_creation
 from fanout.model.mounts import Mount, check_mount_path, parse_mounts
 from fanout.model.outcome import outcome_of
 from fanout.model.settings import Settings
@@ -47,11 +49,17 @@ def _plan_container(host: Host, settings: Settings, run_id: str, directory: str)
         name=f"fanout-{run_id}",
         run_id=run_id,
         image=host.image,
+        engine=host.engine,
         mounts=mounts,
         arguments=settings.container_arg,
         python=host.python or "python3",
         empty_seconds=min(max(settings.lease or MOST_EMPTY, LEAST_EMPTY), MOST_EMPTY),
     )
+
+
+def _build_creation(plan: ContainerPlan, holder: str) -> str:
+    is_instance = plan.engine == APPTAINER.name
+    return build_instance_creation(plan, holder) if is_instance else build_creation(plan, holder)
 
 
 def use_images(context: RunContext, run_id: str, directory: str = "") -> RunContext:
@@ -68,7 +76,7 @@ def use_images(context: RunContext, run_id: str, directory: str = "") -> RunCont
         context,
         hosts=tuple(map(name_container, context.hosts)),
         spares=tuple(map(name_container, context.spares)),
-        creations={name: build_creation(plan, holder) for name, plan in plans.items()},
+        creations={name: _build_creation(plan, holder) for name, plan in plans.items()},
     )
 
 

@@ -95,7 +95,9 @@ def find_run_on_hosts(context: RunContext) -> dict[Host, RunOnHost]:
     found = host_query.ask_hosts(replace(context, hosts=entered)) if entered else []
     inside = {(run.host, run.run): host for host, answer in zip(entered, found, strict=True) for run in answer.runs}
     answers += found
-    runs = [run for answer in answers for run in answer.runs if wanted in run.run]
+    # A container may share the state directory of its host: then both name the same run, and the last answer is inside.
+    listed = {(run.host, run.run): run for answer in answers for run in answer.runs if wanted in run.run}
+    runs = list(listed.values())
     going = sorted({run.run for run in runs if run.is_alive}) or sorted({run.run for run in runs})
     for answer in answers:
         if answer.error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 
+from . import apptainer_instances
 from .created_containers import ENGINES, find_engine, start_tool
 from .probe_tools import FactUnavailable
 
@@ -23,6 +24,8 @@ def examine_container(args: dict[str, Any]) -> dict[str, Any]:
     reasons = []
     for name in args.get("engines") or ENGINES:
         tool = find_engine(name)
+        if name == apptainer_instances.ENGINE:
+            raise FactUnavailable("apptainer reports no settings and no image digest of an instance")
         if not tool:
             continue
         settings = start_tool([tool, "info", "-f", "{{json .}}"]) if name == "docker" else None

@@ -1,4 +1,4 @@
-"""Containers that fanout created for runs of this user on this host: found by label, and removed if they do not run.
+"""Containers that fanout created for runs of this user on this host: found by label or name, and removed if they do not run.
 
 A container that runs ends by itself with its run (``container_holder.py``), so it is never removed here.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from .. import processes, smi
+from . import apptainer_instances
 from .probe_tools import FactUnavailable, ToolProcess
 
 TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
@@ -27,6 +28,10 @@ def list_containers() -> tuple[list[dict[str, Any]], dict[str, str]]:
     silent: dict[str, str] = {}
     labels = ["label=fanout.run", "label=fanout.user=%d" % os.getuid()]
     asked = []
+    instances, why = apptainer_instances.list_instances()
+    found += instances
+    if why:
+        silent[apptainer_instances.ENGINE] = why
     for name in ENGINES:
         tool = find_engine(name)
         if tool and (name != "podman" or may_have_container()):
@@ -71,6 +76,9 @@ def remove_containers(wanted: list[list[str]]) -> None:
     """Remove those of ``wanted``, [engine, name], that do not run. The engine itself refuses to remove a running one."""
     for entry in list_containers()[0]:
         if [entry["engine"], entry["name"]] in wanted and not entry["runs"]:
+            if entry["engine"] == apptainer_instances.ENGINE:
+                apptainer_instances.remove_instance(str(entry["name"]))
+                continue
             try:
                 start_tool([find_engine(entry["engine"]), "rm", entry["name"]]).get_output()
             except FactUnavailable:
