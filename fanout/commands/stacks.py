@@ -45,7 +45,7 @@ def run_stacks(request: Request, process: ProcessContext) -> int:
         answers = dict(zip(names, session.ask(asks), strict=True))
         unreached = [host.name for host in session.state.all_hosts if host.phase.has_failed_before_start]
         session.release_hosts()
-    stands, untold = read_stack_answers(answers)
+    stands, untold = read_stack_answers(answers, session.state)
     _print_stacks(request, process, stands, untold)
     return ExitStatus.UNREACHABLE if unreached else ExitStatus.NEGATIVE if untold else ExitStatus.SUCCESS
 
@@ -91,6 +91,6 @@ def _stack_to_dict(stand: StackSnapshot) -> dict[str, Any]:
         return [{"file": file, "line": line, "function": name} for file, line, name in those]
 
     place = stack_groups.locate_snapshot(stand)
-    return {"host": stand.host, "rank": stand.rank, "pid": stand.pid, "state": stand.state, "wchan": stand.wchan,
+    return {"host": stand.host, "rank": stand.rank, "pid": stand.pid, "container": stand.container or None, "state": stand.state, "wchan": stand.wchan,
             "at": str(place), "way": stand.way, "untold": stand.untold, "stack": frames(stand.frames),
             "native": frames(stand.native)}  # fmt: skip

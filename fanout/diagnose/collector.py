@@ -12,6 +12,7 @@ from typing import Any
 from fanout.diagnose import failure_facts, torchrun_lines
 from fanout.diagnose.evidence import Evidence, LogMatch, ProcessExit, StackSnapshot
 from fanout.diagnose.flight_dumps import DumpCollection
+from fanout.diagnose.host_answers import HostAnswers
 from fanout.diagnose.host_history import HostContacts
 from fanout.diagnose.launcher_absence import LauncherAbsence
 from fanout.diagnose.signatures import (
@@ -45,7 +46,7 @@ from fanout.logs import rank_prefix
 from fanout.logs.line_splitter import LIMIT, LineBuffer, split_file_lines
 from fanout.logs.prefilter import digest_chunk, strip_digits
 from fanout.model.actions import Inspect
-from fanout.model.events import ActionSent, Answered, Chunk, Connected, Event, StreamOpened
+from fanout.model.events import ActionSent, Answered, Chunk, Connected, Event, MachineExamined, StreamOpened
 from fanout.model.state import RunState
 
 LONGEST_LINE = LIMIT
@@ -85,9 +86,7 @@ class EvidenceCollector:
         self._asked: dict[tuple[str, int], str] = {}
         self._stands: dict[tuple[str, int], StackSnapshot] = {}
         self.dumps = DumpCollection()
-        self._proofs: list[LogMatch] = []
-        self._told: dict[str, tuple[Mapping[str, Any], float]] = {}
-        self._notes: dict[str, tuple[str, ...]] = {}
+        self._answers = HostAnswers(self._book)
 
     def __call__(self, event: Event, state: RunState) -> None:
         self.add_event(event)
@@ -107,7 +106,10 @@ class EvidenceCollector:
                 self._asked[question.host, question.ask] = question.what
             case Answered() if (event.host, event.ask) in self._asked and isinstance(event.value, Mapping):
                 self._store_answer(event.host, self._asked[event.host, event.ask], event.value, event.at)
+            case MachineExamined() if isinstance(event.value, Mapping):
+                self._answers.add_machine(event.host, event.value, event.at)
             case Connected():
+                self._answers.note_connection(event.host, event.hello)
                 names = (event.hello.get("hostname"), event.hello.get("peer"))
                 for name in names:
                     self.add_addresses({event.host: str(name)} if name else {})
@@ -117,17 +119,16 @@ class EvidenceCollector:
     def _store_answer(self, host: str, what: str, value: Mapping[str, Any], at: float) -> None:
         """Store the answer of a host; a later stack of a process replaces an earlier one."""
         entries = value.get("ranks") if what == "stacks" else value.get("stacks")
-        for stand in (*failure_facts.parse_stacks(host, entries), *failure_facts.parse_stacks(host, value.get("ends"))):
+        container = self._answers.containers.get(host, "")
+        for stand in failure_facts.parse_stacks(host, entries, value.get("ends"), container=container):
             before = self._stands.get((host, stand.pid))
             if before is not None and stand.moved is None and stand.frames == before.frames:
                 stand = replace(stand, moved=before.moved)  # one sample shows no movement
             self._stands[host, stand.pid] = stand
         if what == "aftermath":
-            self._told[host] = value, at
-            self._proofs += failure_facts.match_kernel_lines(host, value, at, self._book)
+            self._answers.add_answer(host, value, at, self._links.find_boot_id(host))
             if isinstance(value.get("flights"), list):
                 self.dumps.add_dumps(host, value["flights"])
-            self._notes[host] = failure_facts.describe_host(host, value, boot_id=self._links.find_boot_id(host))
             for address in failure_facts.list_addresses(value):
                 self.add_addresses({host: address})
 
@@ -202,7 +203,7 @@ class EvidenceCollector:
             replace(freeze_match(seen, bases, self._book), trailing=where.ended - seen.sighting.line)
             for where in self._streams.values()
             for seen in where.seen
-        ] + self._proofs
+        ] + self._answers.proofs
         sightings += self._find_unlogged(bases)
         return Evidence(
             hosts=self.hosts,
@@ -223,7 +224,8 @@ class EvidenceCollector:
             stands=tuple(self._stands.values()),
             flights=tuple(self.dumps.flights.values()),
             looked=frozenset(self.dumps.looked) if self._live else frozenset(),
-            notes=(*(note for notes in self._notes.values() for note in notes), *self.dumps.unread),
+            notes=(*self._answers.iter_notes(), *self.dumps.unread),
+            containers=dict(self._answers.containers),
             error=self._error,
             live=self._live,
         )
@@ -282,7 +284,7 @@ class EvidenceCollector:
         """Return the errors that are in error files and in no stream."""
         found = [
             each
-            for host, (value, at) in self._told.items()
+            for host, (value, at) in self._answers.answers.items()
             for each in failure_facts.parse_error_files(host, value, at, self._book, bases.get(host))
         ]
         return [each for each in found if not self._is_logged(each.host, each.rank, each.text)]

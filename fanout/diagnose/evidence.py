@@ -80,6 +80,7 @@ class StackSnapshot:
     way: str = ""
     untold: str = ""
     native: tuple[tuple[str, int, str], ...] = ()
+    container: str = ""  # to which ``pid`` belongs
 
 
 EndKind = Literal["ended", "stopped", "lost", "running"]
@@ -164,6 +165,7 @@ class Evidence:
     flights: tuple[FlightDump, ...] = ()  # dumps of flight recorders
     looked: frozenset[str] = frozenset()  # hosts that were searched for dumps
     notes: tuple[str, ...] = ()  # unusual facts about the hosts
+    containers: Mapping[str, str] = field(default_factory=dict)  # host -> the container to which its pids belong
     error: float = 0.25
     live: bool = True  # False: times come from logs, and a fact that one file lacks may be in another
 

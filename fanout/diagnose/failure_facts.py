@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from fanout.diagnose.evidence import LogMatch, StackSnapshot, describe_new_boot
 from fanout.diagnose.exception_chain import assess_chain
 from fanout.diagnose.signatures import SignatureSet, extract_fields, fill_template
+from fanout.model.process_names import name_process
 
 FULL = 0.98
 _LONGEST = 300
@@ -21,9 +23,9 @@ _RAS = re.compile(  # its ranks are those of a communicator, not of the run: onl
 _MOST_NOTES = 12
 
 
-def parse_stacks(host: str, entries: Any) -> Iterator[StackSnapshot]:
+def parse_stacks(host: str, *lists: Any, container: str = "") -> Iterator[StackSnapshot]:
     """Parse the stacks in an answer to ``stacks``, or under ``stacks`` and ``ends`` of an answer to ``aftermath``."""
-    for entry in _filter_objects(entries):
+    for entry in (entry for entries in lists for entry in _filter_objects(entries)):
         try:
             rank = entry.get("rank")
             yield StackSnapshot(
@@ -38,6 +40,7 @@ def parse_stacks(host: str, entries: Any) -> Iterator[StackSnapshot]:
                 way=str(entry.get("way", ""))[:20],
                 untold=str(entry.get("untold", ""))[:_LONGEST],
                 native=_parse_frames(entry.get("native", ())),
+                container=container,
             )
         except (KeyError, TypeError, ValueError):
             continue
@@ -71,6 +74,11 @@ def match_kernel_lines(host: str, value: Mapping[str, Any], at: float, book: Sig
         )
 
 
+def remove_pid(match: LogMatch) -> LogMatch:
+    """Return the match without the pid in its fields: it belongs to another pid namespace than those of the run."""
+    return replace(match, fields={name: text for name, text in match.fields.items() if name != "pid"})
+
+
 def parse_error_files(
     host: str, value: Mapping[str, Any], at: float, book: SignatureSet, base: int | None
 ) -> Iterator[LogMatch]:
@@ -100,7 +108,7 @@ def parse_error_files(
         yield assess_chain(match, stack, book)
 
 
-def describe_host(host: str, value: Mapping[str, Any], *, boot_id: str = "") -> tuple[str, ...]:
+def describe_host(host: str, value: Mapping[str, Any], *, boot_id: str = "", container: str = "") -> tuple[str, ...]:
     """Return unusual facts about the host as sentences; usually none."""
     out: list[str] = []
     if boot_id and value.get("boot_id") and value["boot_id"] != boot_id:
@@ -119,7 +127,8 @@ def describe_host(host: str, value: Mapping[str, Any], *, boot_id: str = "") -> 
             out.append(f"{host}: {100 * share:.0f} % of its memory is available")
     for process in _filter_objects(value.get("stuck")):
         doing = "waits in the kernel" if process.get("state") == "D" else "is stopped"
-        out.append(f"{host}: pid {process.get('pid')} {doing} {process.get('wchan') or ''}: {process.get('cmd')}")
+        who = name_process(str(process.get("pid")), container)
+        out.append(f"{host}: {who} {doing} {process.get('wchan') or ''}: {process.get('cmd')}")
     out += [
         f"{host}: InfiniBand {port.get('port')} counted {port.get('more')} more of {port.get('counter')} during the run: "
         "its cable, optics or switch port"

@@ -99,7 +99,9 @@ def _complete_cause(cause: Cause, case: RuleContext) -> Cause:
         of_ranks = ()  # the only rank of its host: all lines of the host are its lines, also those without a rank
     last = find_last_reading(case.evidence.tails, hosts, of_ranks)
     step, total = (None, None) if last is None else (last.step, last.total)
-    return replace(cause, local_rank=local, gpu=gpu, whole=whole, quote=quote, step=step, total_steps=total)
+    container = case.evidence.containers.get(cause.host or "", "")
+    seen = replace(cause, local_rank=local, gpu=gpu, container=container)
+    return replace(seen, whole=whole, quote=quote, step=step, total_steps=total)
 
 
 def _add_stack(cause: Cause, evidence: Evidence) -> Cause:

@@ -10,6 +10,7 @@ from os.path import basename
 
 from fanout.diagnose.evidence import StackSnapshot
 from fanout.model.hosts import fold_names, fold_numbers
+from fanout.model.process_names import name_process
 
 LIBRARY = re.compile(r"/(?:site|dist)-packages/|/lib(?:64)?/python\d|^<frozen |^<fanout>|/bin/torchrun$")
 _COLLECTIVE = "torch/distributed/"
@@ -128,7 +129,8 @@ def format_ranks(stands: Sequence[StackSnapshot]) -> str:
     hosts = fold_names(dict.fromkeys(each.host for each in stands))
     ranks = sorted(each.rank for each in stands if each.rank is not None)
     if not ranks:
-        return f"{len(stands)} processes on {hosts}" if len(stands) > 1 else f"pid {stands[0].pid} on {hosts}"
+        alone = f"{name_process(stands[0].pid, stands[0].container)} on {hosts}"
+        return f"{len(stands)} processes on {hosts}" if len(stands) > 1 else alone
     if len(ranks) == 1:
         return f"rank {ranks[0]} ({hosts})"
     return f"ranks {fold_numbers(ranks)} ({hosts})"

@@ -25,6 +25,7 @@ class Cause:
     local_rank: int | None = None
     gpu: str = ""
     pid: int | None = None
+    container: str = ""  # to which ``pid`` belongs
     code: int | None = None
     host_code: int | None = None
     at: float | None = None
@@ -126,6 +127,7 @@ def _cause_to_dict(cause: Cause) -> dict[str, Any]:
         "local_rank": cause.local_rank,
         "gpu": cause.gpu or None,
         "pid": cause.pid,
+        "container": cause.container or None,
         "exit": code,
         "signal": format_exit_code(cause.code) if cause.code is not None and cause.code < 0 else None,
         "t": cause.at,

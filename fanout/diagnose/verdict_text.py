@@ -9,6 +9,7 @@ from fanout.diagnose.tracebacks import fold_frames
 from fanout.diagnose.verdict import Cause, Party, Verdict
 from fanout.model.failure_summary import FailureSummary
 from fanout.model.hosts import fold_names, fold_numbers
+from fanout.model.process_names import name_process
 from fanout.text.units import name_all
 
 _LABEL = 13
@@ -150,7 +151,7 @@ def _format_details(cause: Cause) -> str:
     if cause.gpu:
         parts.append(f"GPU {cause.gpu}")
     if cause.pid is not None:
-        parts.append(f"pid {cause.pid}")
+        parts.append(name_process(cause.pid, cause.container))
     if cause.code is not None and cause.rank is not None:
         parts.append(format_exit_code(cause.code))
     return f" ({', '.join(parts)})" if parts else ""

@@ -18,7 +18,7 @@ class Connecting(HostEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connected(HostEvent):
-    """The agent answered. ``hello`` is its first message: python, hostname, host_id, boot_id, engine, pid, user, uid."""
+    """The agent answered. ``hello`` is its first message: python, hostname, host_id, boot_id, engine, pid, uid, container."""
 
     attempt: int
     took: float

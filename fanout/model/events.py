@@ -22,6 +22,7 @@ from fanout.model.connection_events import Disconnected as Disconnected
 from fanout.model.connection_events import LoginOutput as LoginOutput
 from fanout.model.connection_events import ReconnectFailed as ReconnectFailed
 from fanout.model.container_events import ContainerLeft as ContainerLeft
+from fanout.model.container_events import MachineExamined as MachineExamined
 from fanout.model.event_base import NO_RANK as NO_RANK
 from fanout.model.event_base import AgentEvent as AgentEvent
 from fanout.model.event_base import BaseEvent as BaseEvent
@@ -300,6 +301,7 @@ Event: TypeAlias = (
     | Heartbeat
     | HostLost
     | ContainerLeft
+    | MachineExamined
     | Tick
     | Interrupted
     | Restarting

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 from fanout.model.actions import Abandon, Action, Go, Inspect, Kill, Prepare, Release, Save, Stop
 from fanout.model.boots import Restart, find_restart
+from fanout.model.container_events import ContainerLeft, MachineExamined
 from fanout.model.events import (
     ActionSent,
     Answered,
@@ -22,7 +23,6 @@ from fanout.model.events import (
     Connected,
     ConnectFailed,
     Connecting,
-    ContainerLeft,
     Disconnected,
     DiskPressure,
     Event,
@@ -201,13 +201,14 @@ def _apply_chunk(state: RunState, event: Chunk, now: float) -> RunState:
 _HOST, _RUN = FastReplace(HostState), FastReplace(RunState)
 
 #: No contact with the agent: a new connection counts only once the agent sends more than its hello.
-_NO_CONTACT = (Connecting, Connected, Disconnected, ReconnectFailed, LoginOutput, ContainerLeft)
+_NO_CONTACT = (Connecting, Connected, Disconnected, ReconnectFailed, LoginOutput, ContainerLeft, MachineExamined)
 _NOTICES = (DiskPressure, BackgroundFound, OutsideCalled, SaveHandlers, RankEnded, RanksSeen)
 _KEEPS_PHASE = (
     LoginOutput,
     Disconnected,
     ReconnectFailed,
     ContainerLeft,
+    MachineExamined,
     RendezvousJoined,
     StreamOpened,
     LogTruncated,
@@ -233,7 +234,15 @@ def _changes_of_event(host: HostState, event: _ConnectionEvent | _RunEvent) -> d
 
 
 _ConnectionEvent: TypeAlias = (
-    Connecting | Connected | Disconnected | ReconnectFailed | LoginOutput | ConnectFailed | HostLost | ContainerLeft
+    Connecting
+    | Connected
+    | Disconnected
+    | ReconnectFailed
+    | LoginOutput
+    | ConnectFailed
+    | HostLost
+    | ContainerLeft
+    | MachineExamined
 )
 _CONNECTION_EVENTS = (*_NO_CONTACT, ConnectFailed, HostLost)
 _StartEvent: TypeAlias = Prepared | Refused | Started | RendezvousJoined | StreamOpened | LogTruncated | DiskPressure
@@ -262,6 +271,8 @@ def _changes_of_connection(host: HostState, event: _ConnectionEvent) -> dict[str
             return {"connected": False, "trouble": HostFailure(kind=event.kind, message=event.message, hint=event.hint)}
         case ContainerLeft():
             return {"container_left": event.container}
+        case MachineExamined():
+            return {}
         case HostLost():
             return {"connected": False, "trouble": HostFailure(kind="lost", message=event.why, loss=event.reason)}
 

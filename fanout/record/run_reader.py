@@ -14,8 +14,17 @@ from typing import Any
 
 from fanout.model import answers, schema
 from fanout.model.actions import Inspect
+from fanout.model.container_events import MachineExamined
 from fanout.model.errors import LauncherError, UsageError
-from fanout.model.events import MAIN_STREAM, ActionSent, Answered, Chunk, Connecting, Event, StreamOpened
+from fanout.model.events import (
+    MAIN_STREAM,
+    ActionSent,
+    Answered,
+    Chunk,
+    Connecting,
+    Event,
+    StreamOpened,
+)
 from fanout.model.run_info import RunInfo
 from fanout.model.schema import Integer, InvalidValue, ListOf, MapOf, Nullable, Number, Text, TupleOf
 from fanout.model.state import HostState, InvalidTransition, Phase, RunState, apply_event
@@ -213,6 +222,9 @@ class _RecordDecoder:
                 self._asked[question.host, question.ask] = question.what
             case Answered() if (event.host, event.ask) in self._asked and not event.error:
                 value, error = answers.check_answer(self._asked[event.host, event.ask], event.value)
+                return replace(event, value=value, error=error)
+            case MachineExamined(error=""):
+                value, error = answers.check_answer("aftermath", event.value)
                 return replace(event, value=value, error=error)
             case _:
                 pass

@@ -92,7 +92,7 @@ FAILURE_CLASSES = (
     ),
     _row(
         "driver",
-        "nvml-mismatch cuda-fabric-manager cuda-old-driver cuda-compat cuda-busy nccl-nvls nccl-nic-count",
+        "nvml-mismatch nvml-unknown cuda-fabric-manager cuda-old-driver cuda-compat cuda-busy nccl-nvls nccl-nic-count",
         "replace",
         "a driver fault does not go away by itself",
     ),

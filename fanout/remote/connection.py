@@ -254,7 +254,7 @@ class Connection:
             raise Unreachable("the login came too late")
         for event in login.login_output:  # before Linked: the check reads it as soon as all hosts are connected
             self._post(event)
-        hello = {**login.decoder.hello, "peer": login.channel.peer}
+        hello = {**login.decoder.hello, "peer": login.channel.peer, "container": self.host.container or ""}
         took = time.monotonic() - began
         self._post(Connected(at=connection.made_at, host=self.host.name, attempt=attempt, took=took, hello=hello))
         return login

@@ -32,7 +32,7 @@ from fanout.record import run_handle, writer_lock
 from fanout.record.index import HANDLE_FILE, get_attempt_path
 from fanout.record.run_writer import RunWriter
 from fanout.remote.pool import Clock
-from fanout.run import detach, diagnosis, image_containers, launch_check, network_retest
+from fanout.run import detach, diagnosis, image_containers, launch_check, machine_evidence, network_retest
 from fanout.run.attempt_reporters import AttemptReporters
 from fanout.run.choose_view import choose_look
 from fanout.run.connections import SignalRouter, open_connections
@@ -201,6 +201,7 @@ class Launch:
         return session.run_plan(policy, made)
 
     def _diagnose(self) -> None:
+        machine_evidence.examine_machines(self.context, self.session)
         self.outcome, self.verdict = diagnosis.diagnose_run(self.collector, self.session.state, self.outcome)
         if self.verdict is not None and network_retest.is_network_suspected(self.verdict):
             self.verdict = network_retest.retest_network(

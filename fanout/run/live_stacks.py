@@ -17,6 +17,7 @@ from fanout.diagnose.evidence import StackSnapshot
 from fanout.model.events import Event
 from fanout.model.hosts import fold_names
 from fanout.model.pending_question import PendingQuestion
+from fanout.model.process_names import get_container
 from fanout.model.rpc import ProbeAnswer, ProbeRequest
 from fanout.model.state import Phase, RunState
 from fanout.run.session import Session
@@ -31,13 +32,14 @@ def build_stack_request(run: str, host: str, node: int, *, native: bool = False,
     return ProbeRequest(host=host, what="stacks", args={"run": run, "node": node, "native": native}, timeout=seconds)
 
 
-def read_stack_answers(answers: dict[str, ProbeAnswer]) -> tuple[list[StackSnapshot], dict[str, str]]:
+def read_stack_answers(answers: dict[str, ProbeAnswer], state: RunState) -> tuple[list[StackSnapshot], dict[str, str]]:
     """Return the stacks in the answers, and the error of each host without an answer."""
+    containers = {host.name: get_container(host.hello) for host in state.all_hosts}
     found = [
         stack
         for name, answer in answers.items()
         if isinstance(answer.value, dict)
-        for stack in failure_facts.parse_stacks(name, answer.value.get("ranks"))
+        for stack in failure_facts.parse_stacks(name, answer.value.get("ranks"), container=containers[name])
     ]
     return found, {name: answer.error for name, answer in answers.items() if answer.error}
 
@@ -73,7 +75,7 @@ class SessionStacks:
             questions, self._questions = self._questions, []
             names = [question.ask.host for question in questions]
             answers = dict(zip(names, self._session.take_answers(questions), strict=True))
-            self.lines = _describe_answers(answers)
+            self.lines = _describe_answers(answers, state)
 
     def _send_questions(self, session: Session, state: RunState) -> None:
         hosts = [host.name for host in state.all_hosts if host.phase is Phase.RUNNING and host.connected]
@@ -84,8 +86,8 @@ class SessionStacks:
         self._questions = session.post_questions(asks)
 
 
-def _describe_answers(answers: dict[str, ProbeAnswer]) -> Sequence[str]:
-    stands, errors = read_stack_answers(answers)
+def _describe_answers(answers: dict[str, ProbeAnswer], state: RunState) -> Sequence[str]:
+    stands, errors = read_stack_answers(answers, state)
     lines = [*stack_groups.describe_stacks(stands), *stack_groups.describe_readers(stands)]
     lines += [f"{name}: {error}" for name, error in errors.items()]
     silent = [name for name in answers if name not in errors and not any(each.host == name for each in stands)]

@@ -144,6 +144,23 @@ def test_check_asks_the_machine_beside_the_container_and_a_machine_that_cannot_a
         assert skipped["saw"].startswith("not verified on the machine: the login to the machine failed: "), done.all
 
 
+def test_after_a_failure_the_machine_beside_the_container_reports_its_kernel_log(
+    project: Project, engines: list[Engine], machines: Lab
+) -> None:
+    xid = "NVRM: Xid (PCI:0000:1b:00): 79, pid=4711, name=python3, GPU has fallen off the bus."
+    script = f'#!/bin/sh\nread up rest < /proc/uptime\necho "[$up] {xid}"\n'
+    machines["h2"].write_file("/run/old/dmesg", script)
+    add = "chmod +x /run/old/dmesg; echo 'PATH=/run/old:$PATH' > ~root/.bashrc"
+    machines["h2"].run_program(["sh", "-c", add], check=True)
+    error = "torch.AcceleratorError: CUDA error: an illegal memory access was encountered"
+    project.write_train_script(f"[ $NODE_RANK = 0 ] || {{ echo '{error}' >&2; exit 1; }}; sleep 1000\n")
+    done = project.run_training("--grace", "1", "--last-words", "0")
+    assert done.code == 1, done.all
+    assert "Xid 79" in done.err, done.all
+    again = project.run_fanout("report", project.list_records()[-1].name)
+    assert "Xid 79" in again.all, again.all
+
+
 def test_exec_and_the_dry_run_enter_the_container(project: Project, engines: list[Engine], machines: Lab) -> None:
     done = project.run_fanout("exec", "hosts.txt", "--", "echo below $(cat /proc/1/comm); exit 4")
     assert (done.code, done.out.strip()) == (4, "h[1-2] (2)  exit 4: below sleep"), done.all

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fanout.model.actions import Go, Release, Stop
+from fanout.model.container_events import ContainerLeft, MachineExamined
 from fanout.model.events import (
     ActionSent,
     Answered,
@@ -19,7 +20,6 @@ from fanout.model.events import (
     Connected,
     ConnectFailed,
     Connecting,
-    ContainerLeft,
     Disconnected,
     DiskPressure,
     Event,
@@ -78,6 +78,7 @@ SAMPLES: dict[type[HostEvent], Event] = {
         Heartbeat(at=5.0, host="h", load={"one": 1}),
         HostLost(at=5.0, host="h", why="gave up"),
         ContainerLeft(at=5.0, host="h", container="fanout-1"),
+        MachineExamined(at=5.0, host="h", value={"kernel": []}, error=""),
     )
     if isinstance(event, HostEvent)
 }
@@ -96,6 +97,7 @@ STILL = {
     OutsideCalled,
     StopRequested,
     ContainerLeft,
+    MachineExamined,
     Chunk,
     Heartbeat,
     Answered,

@@ -54,12 +54,19 @@ _GPU = (
 
 
 def ask_aftermath(args: dict[str, Any]) -> dict[str, Any]:
-    """Return the post-mortem. ``args``: run, node, cwd, since (seconds that the run has lasted)."""
+    """Return the post-mortem. ``args``: run, node, cwd, since (seconds that the run has lasted).
+
+    ``sections`` are the names of those wanted, if not all are: the agent of a machine has no run beside a container.
+    """
     answer: dict[str, Any] = {"missing": {}, "reasons": {}}
-    programs = {name: _start_program(name, argv, answer) for name, argv in _PROGRAMS.items()}
-    asides = {name: ForkedCall(partial(part, args), GUARD_SECONDS + 1.0) for name, part in _GUARDED.items()}
+    names = args.get("sections") or [*_PROGRAMS, *_GUARDED, *_QUICK]
+    programs = {name: _start_program(name, argv, answer) for name, argv in _PROGRAMS.items() if name in names}
+    asides = {
+        name: ForkedCall(partial(part, args), GUARD_SECONDS + 1.0) for name, part in _GUARDED.items() if name in names
+    }
     for name, part in _QUICK.items():
-        add_section(answer, name, partial(part, args))
+        if name in names:
+            add_section(answer, name, partial(part, args))
     for name, aside in asides.items():
         add_section(answer, name, aside.get_result)
     for name, program in programs.items():

@@ -21,7 +21,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "gpu-fault": (
         "rccl-hip-failure", "rocm-memory-fault", "rocm-gpu-hang", "rocm-queue-aborted", "amdgpu-reset",
         "xid", "sxid", "gpu-lost", "cuda-ecc", "cuda-illegal-access", "cuda-kernel-failed", "cuda-assert", "cuda-busy", "cuda-ordinal",
-        "cuda-fabric-manager", "cuda-compat", "cuda-old-driver", "nvml-mismatch", "npu-device-error", "nccl-cuda",
+        "cuda-fabric-manager", "cuda-compat", "cuda-old-driver", "nvml-mismatch", "nvml-unknown", "npu-device-error", "nccl-cuda",
     ),
     "killed": (
         "batch-memory-limit", "systemd-unit-killed", "composer-rank-killed", "lightning-child-killed", "spawned-process-killed",
