@@ -58,7 +58,7 @@ def _print_leftovers(answers: Sequence[HostRuns], process: ProcessContext) -> No
                     f"{answer.host}: kept run {run.run}: a launcher is fetching its result now ({run.state})\n"
                 )
         for orphan in answer.orphan_processes:
-            process.stdout.write(f"{answer.host}: {describe_orphan(orphan)}\n")
+            process.stdout.write(f"{answer.host}: {describe_orphan(orphan, answer.container)}\n")
         for container in answer.containers:
             text = f"{describe_container(container)}{_describe_end(container)}"
             process.stdout.write(f"{answer.host}: {'kept ' if container.runs else ''}{text}\n")
@@ -118,7 +118,8 @@ def _print_remaining(again: Sequence[HostRuns], process: ProcessContext) -> bool
             continue
         left_containers = map(describe_container, answer.stale_containers)
         records = map(_describe_record, answer.stale_runs)
-        for what in (*map(describe_orphan, answer.orphan_processes), *records, *left_containers):
+        processes = (describe_orphan(orphan, answer.container) for orphan in answer.orphan_processes)
+        for what in (*processes, *records, *left_containers):
             process.print_message(f"{answer.host}: still there: {what}")
             left = True
     whole = [answer.host for answer in again if not answer.error and not answer.has_leftovers]

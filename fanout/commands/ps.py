@@ -13,6 +13,7 @@ from fanout.model.attempt_plan import split_attempt_id
 from fanout.model.errors import UsageError
 from fanout.model.exit_status import ExitStatus
 from fanout.model.hosts import fold_names
+from fanout.model.process_names import name_process
 from fanout.model.request import Request
 from fanout.record.run_summary import RunSummary, list_run_summaries
 from fanout.run import host_query
@@ -69,12 +70,12 @@ def _list_runs_on_hosts(request: Request, process: ProcessContext) -> int:
         process.stdout.write(json.dumps(objects, indent=2) + "\n")
         return ExitStatus.UNREACHABLE if silent else ExitStatus.SUCCESS
     header = ("HOST", "RUN", "STATE", "BY", "SINCE", "RANKS", "PID", "PORT", "GPUS", "LAUNCHER")
-    _print_table([_build_row(run) for answer in answers for run in answer.runs], header, context)
+    _print_table([_build_row(run, answer.container) for answer in answers for run in answer.runs], header, context)
     others = [_build_other_row(run) for answer in answers for run in answer.others]
     _print_table(others, ("HOST", "OTHER USER", "RUN", "SINCE", "PID", "PORT", "GPUS"), context)
     for answer in answers:
         for orphan in answer.orphan_processes:
-            process.stdout.write(f"{answer.host}: left behind: {describe_orphan(orphan)}\n")
+            process.stdout.write(f"{answer.host}: left behind: {describe_orphan(orphan, answer.container)}\n")
         for container in answer.containers:
             kind = "" if container.runs else "left behind: "
             process.stdout.write(f"{answer.host}: {kind}{describe_container(container)}\n")
@@ -116,7 +117,7 @@ def _build_other_row(run: OtherRun) -> tuple[str, ...]:
     return (run.host, run.user, run.run or "(none reported)", format_time(run.since), pid, ports, gpus)
 
 
-def _build_row(run: RunOnHost) -> tuple[str, ...]:
+def _build_row(run: RunOnHost, container: str) -> tuple[str, ...]:
     info, claims = run.run_info, run.run_info.get("claims", ())
     ports, gpus = select_claims(claims, "port"), select_claims(claims, "gpu")
     pid = run.entry.get("main") or run.entry.get("keeper") or ""
@@ -127,7 +128,7 @@ def _build_row(run: RunOnHost) -> tuple[str, ...]:
         str(info.get("by", "?")),
         format_time(info.get("since")),
         format_ranks(run),
-        str(pid),
+        f"{pid} in {container}" if container else str(pid),
         ",".join(ports),
         ",".join(gpus) or "-",
         run.launcher,
@@ -147,11 +148,11 @@ def describe_container(container: CreatedContainer) -> str:
     return f"container of run {container.run}: {container.state} in {container.engine}, named {container.name}"
 
 
-def describe_orphan(orphan: Any) -> str:
-    """Return one line about an orphan process."""
+def describe_orphan(orphan: Any, container: str) -> str:
+    """Return one line about an orphan process; its pid belongs to the container, if there is one."""
     age = f", {format_duration(orphan['age'])} old" if orphan.get("age") is not None else ""
     gpu = f", {orphan['gpu_mb']} MiB of GPU memory" if orphan.get("gpu_mb") else ""
-    return f"pid {orphan['pid']} of run {orphan['run']}{age}{gpu}: {to_single_line(str(orphan['cmd']))}"
+    return f"{name_process(orphan['pid'], container)} of run {orphan['run']}{age}{gpu}: {to_single_line(str(orphan['cmd']))}"
 
 
 def _answer_to_dicts(answer: HostRuns) -> list[dict[str, Any]]:

@@ -106,9 +106,13 @@ class CreatedContainer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostRuns:
-    """Answer of one host; ``error`` is set if there is none. ``in_container``: other containers are not visible there."""
+    """Answer of one host; ``error`` is set if there is none. ``in_container``: other containers are not visible there.
+
+    ``container`` is the one that fanout entered, to which the pids belong.
+    """
 
     host: str
+    container: str = ""
     error: str = ""
     runs: tuple[RunOnHost, ...] = ()
     processes: tuple[Mapping[str, Any], ...] = ()
@@ -164,7 +168,7 @@ def ask_hosts(
             unreached = trouble.message if trouble is not None and trouble.kind != "lost" else ""
             found.append(HostRuns(host=host.name, error=unreached or answer.error or "no answer"))
         else:
-            found.append(_parse_answer(host.name, answer.value))
+            found.append(replace(_parse_answer(host.name, answer.value), container=host.container or ""))
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fanout.model.process_names import get_container, name_process
 from fanout.model.state import HostState
 from fanout.text.units import GIB, count_noun, format_age, format_count, format_size
 from fanout.ui.host_load import HostLoad
@@ -85,7 +86,7 @@ def _describe_processes(frame: RowContext, host: HostState) -> str:
     if count is not None:
         parts.append(count_noun(count, "rank"))
     if host.pid is not None:
-        parts.append(f"train.sh has pid {host.pid}")
+        parts.append(f"train.sh has {name_process(host.pid, get_container(host.hello))}")
     if host.started_at is not None:
         age = format_age(frame.state.now - host.started_at)
         parts.append(f"started {age} ago" if age != "now" else "started now")

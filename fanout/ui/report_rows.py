@@ -15,6 +15,7 @@ from fanout.model.host_state import HostState
 from fanout.model.hosts import fold_names
 from fanout.model.outcome import RunOutcome
 from fanout.model.planned_stop import find_sent_save
+from fanout.model.process_names import get_container, name_process
 from fanout.model.run_info import RunInfo
 from fanout.model.state import RunState
 from fanout.record.paths import LogFileNames
@@ -173,9 +174,11 @@ def list_leftovers(facts: ReportFacts) -> list[ReportRow]:
     rows: list[ReportRow] = []
     for host in outcome.hosts:
         cleaned_up = state.hosts[host.host].cleaned_up
+        container = get_container(state.hosts[host.host].hello)
         for process in cleaned_up.left if cleaned_up else ():
             where = f"{process.state}, {to_single_line(process.wchan)}"
-            text = f"{host.host}: pid {process.pid} ({where}) {to_single_line(process.command)}"
+            who = name_process(process.pid, container)
+            text = f"{host.host}: {who} ({where}) {to_single_line(process.command)}"
             rows += label_rows("left behind", [text], RED)
     unknown = find_unverified(outcome)
     if unknown:

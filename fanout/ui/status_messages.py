@@ -33,6 +33,7 @@ from fanout.model.events import (
 )
 from fanout.model.hosts import fold_names
 from fanout.model.outcome import signal_name
+from fanout.model.process_names import get_container, name_process
 from fanout.model.state import HostState, Phase, RunState
 from fanout.text.sanitize import sanitize_lines, to_single_line
 from fanout.text.units import format_duration
@@ -237,8 +238,9 @@ def _build_failure(hosts: str, what: str, message: str, hint: str, level: Level 
 def _build_leftovers(event: CleanedUp, state: RunState) -> list[StatusMessage]:
     messages = []
     if "kept" not in state.hosts[event.host].background:
+        container = get_container(state.hosts[event.host].hello)
         texts = (
-            f"left behind: pid {p.pid} ({p.state}, {to_single_line(p.wchan)}) {to_single_line(p.command)}"
+            f"left behind: {name_process(p.pid, container)} ({p.state}, {to_single_line(p.wchan)}) {to_single_line(p.command)}"
             for p in event.left
         )
         messages = [StatusMessage(text=f"{event.host}: {text}", level="error") for text in texts]

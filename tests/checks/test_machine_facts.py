@@ -10,7 +10,7 @@ from fanout.checks.engine.catalogue import CATALOGUE
 from fanout.checks.engine.definition import CheckContext, CheckFinding, CheckRequest, MachineAnswer
 from fanout.checks.engine.evaluation import ON_MACHINE, judge_all_checks
 from fanout.checks.engine.machine_facts import list_machine_sections
-from tests.checks.changes import enter_containers, set_machine_fact
+from tests.checks.changes import enter_containers, set_fact, set_machine_fact
 from tests.checks.kit import build_healthy_case, build_request, drop_section
 
 OF_MACHINE = [check for check in CATALOGUE if check.place == "machine"]
@@ -77,3 +77,10 @@ def test_only_the_sections_of_selected_checks_are_asked_for() -> None:
     assert list_sections(build_request(only=frozenset({"python"}))) == set()
     assert list_sections(build_request(only=frozenset({"firewall", "image"}))) == {"services", "engine"}
     assert {"services", "engine", "gpu", "kernel", "identity", "files"} <= list_sections(build_request())
+
+
+def test_a_pid_in_a_finding_about_the_container_names_the_container() -> None:
+    row = {"pid": 71, "command": "python train.py", "run": "old", "age": 5.0}
+    case = set_fact("leftovers", [row])(enter_containers(build_healthy_case()))
+    (found,) = (each for each in find_findings(case, "leftovers") if each.level == "warn")
+    assert "pid 71 in container work  python train.py" in found.saw

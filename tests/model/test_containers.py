@@ -13,9 +13,10 @@ from fanout.checks.engine.catalogue import CATALOGUE
 from fanout.checks.engine.evaluation import judge_all_checks
 from fanout.diagnose.evidence import describe_new_boot
 from fanout.model import outcome, plan_text
+from fanout.model.container_events import ContainerLeft
 from fanout.model.containers import assign_containers, get_engines, is_container_name, note_engine
 from fanout.model.errors import UsageError
-from fanout.model.events import ContainerLeft, HostLost, LossReason
+from fanout.model.events import CleanedUp, Connected, HostLost, Leftover, LossReason
 from fanout.model.hosts import Host
 from fanout.model.plan import LaunchPlan, NodePlan
 from fanout.model.settings import Settings
@@ -157,3 +158,15 @@ def test_a_host_keeps_the_engine_in_which_its_container_was_entered() -> None:
     assert [get_engines(note_engine(auto, each)) for each in reports] == [("docker",), every, every, every, every]
     assert note_engine(replace(auto, engine="podman"), {"engine": "docker"}).engine == "podman"
     assert note_engine(replace(auto, container=None), {"engine": "docker"}).engine is None
+
+
+def test_a_process_that_is_left_is_named_with_its_container() -> None:
+    history = History("a", "b").connect_hosts()
+    history.add_events(Connected(at=history.at, host="b", attempt=2, took=0.1, hello={"container": "work"}))
+    history.start_hosts().end_hosts("a", "b").release_hosts("a")
+    stuck = Leftover(pid=71, state="D", wchan="nfs_wait", command="python")
+    history.add_events(CleanedUp(at=history.at, host="b", killed=0, left=(stuck,)))
+    state = history.play_events()
+    facts = ReportFacts(heading=build_heading(history.hosts), state=state, outcome=outcome.outcome_of(state))
+    texts = [row.text for row in list_leftovers(facts)]
+    assert "b: pid 71 in container work (D, nfs_wait) python" in texts

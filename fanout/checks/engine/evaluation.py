@@ -5,6 +5,7 @@ If a host's facts make a judge raise, the result for that host is unknown, which
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Iterable
 from dataclasses import replace
@@ -22,7 +23,9 @@ from fanout.checks.engine.definition import (
 )
 from fanout.checks.engine.machine_facts import look_from_machine
 from fanout.model.answers import INVALID_PREFIX
+from fanout.model.process_names import name_process
 
+_PID = re.compile(r"\bpid (\d+)\b")
 ON_MACHINE = "(on the machine)"  # follows a finding that is not about the container of the host
 ADVICE = "run the check again; if it fails again, report it with the output of fanout check --json"
 
@@ -64,17 +67,26 @@ def _find_missing_facts(check: Check, case: CheckContext) -> dict[str, str]:
 
 def _build_finding(check: Check, verdict: CheckResult, case: CheckContext) -> CheckFinding:
     is_inside = any(name in case.machines for name in verdict.hosts)
-    is_of_machine = is_inside and check.place == "machine" and verdict.level in ("fail", "warn", "info")
     return CheckFinding(
         check=check.name,
         group=check.group,
         level=verdict.level,
         hosts=verdict.hosts,
-        saw=f"{verdict.saw} {ON_MACHINE}" if is_of_machine else verdict.saw,
+        saw=_name_place(check, verdict, case) if is_inside else verdict.saw,
         advice=verdict.advice,
         reason=verdict.reason,
         place=check.place if is_inside else "",
     )
+
+
+def _name_place(check: Check, verdict: CheckResult, case: CheckContext) -> str:
+    """Return what a judge saw, with its place: the machine, or the container to which the pids belong."""
+    if verdict.level not in ("fail", "warn", "info"):
+        return verdict.saw
+    if check.place == "machine":
+        return f"{verdict.saw} {ON_MACHINE}"
+    container = case.get_host(verdict.hosts[0]).container or ""
+    return _PID.sub(lambda found: name_process(found[1], container), verdict.saw)
 
 
 def judge_all_checks(checks: Iterable[Check], case: CheckContext) -> tuple[CheckFinding, ...]:
