@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint pure process browser lab projects bench options docs diagnosis restart-table restarts endurance faults-check cuts crashes races guards faults floods fuzz soak docker-faults verdicts corpus metrics clean
+.PHONY: demo test lint pure process browser lab projects bench options docs diagnosis restart-table restarts endurance faults-check cuts crashes races guards faults floods fuzz soak docker-faults instance-faults verdicts corpus metrics clean
 
 demo:  # uses a torch that PYTHON, python3 or python already has; make demo FLAGS=--hello
 	@./demo.sh "$(PYTHON)" "$(VENV)" $(FLAGS)
@@ -83,6 +83,9 @@ soak: $(STAMP)-dev  # make soak SEED=7 MINUTES=30; FLAGS=--containers: each run 
 
 docker-faults: $(STAMP)-dev  # about 6 minutes, needs dockerd; DOCKER_PROGRAMS=/directory names an unpacked package
 	$(BIN)/python -m pytest -q -m campaign tests/lab/test_docker.py
+
+instance-faults: $(STAMP)-dev  # about a minute: what no launcher can end ends by itself, with a stand-in for apptainer
+	$(BIN)/python -m pytest -q -m campaign tests/lab/test_instances.py
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "fanout needs Python 3.10 or later: make PYTHON=python3.12 …"; exit 1; }

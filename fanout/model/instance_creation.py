@@ -26,17 +26,33 @@ _GPUS = """\
 [ ! -e /dev/nvidiactl ] || set -- "$@" --nv
 [ ! -e /dev/kfd ] || set -- "$@" --rocm"""
 
-#: Ends the instance when the process inside reports that it is empty: exit status 0.
-_HOLD = '"$1" -s exec --cleanenv --pwd / "instance://$2" "$3" -I -S -c "$4" $5 && "$1" instance stop -F "$2"'
+#: Deletes the two files of output that apptainer keeps for an instance of this host (internal/pkg/instance).
+DELETE_OUTPUT = """\
+delete_output() {
+for place in "${APPTAINER_CONFIGDIR:-$HOME/.apptainer}" "$HOME/.singularity"; do
+for kind in err out; do rm -f "$place/instances/logs/$(uname -n)/$(id -un)/$1.$kind"; done
+done
+}"""
 
-#: Creates the instance unless it runs. A file takes the output, because an instance may keep a pipe open.
+#: Ends the instance when the process inside reports that it is empty: exit status 0.
+_HOLD = f"""\
+{DELETE_OUTPUT}
+"$1" -s exec --cleanenv --pwd / "instance://$2" "$3" -I -S -c "$4" $5 && "$1" instance stop -F "$2"
+[ $? != 0 ] || delete_output "$2"
+"""
+
+#: Creates the instance unless it runs; another login may create it at the same time. A file takes the output, because an instance may keep a pipe open.
 _CREATE = """\
 fail() { echo "fanout-container $engine $1" >&2; exit FAILED; }
 has NAME && exit 0
 [ -e IMAGE ] || fail no-image
 CHECKS
 output=$(mktemp) || fail refused
-undo_start() { cat "$output" >&2; rm -f "$output"; $engine instance stop -F NAME >/dev/null 2>&1; fail refused; }
+undo_start() {
+! grep -q "instance NAME already exists" "$output" || { rm -f "$output"; exit 0; }
+cat "$output" >&2; rm -f "$output"; $engine instance stop -F NAME >/dev/null 2>&1
+delete_output NAME; fail refused
+}
 START
 cd / && $engine instance start "$@" IMAGE NAME </dev/null >"$output" 2>&1 || undo_start
 pids=$($engine -s exec --cleanenv --pwd / instance://NAME PYTHON -I -S -c LIST </dev/null 2>"$output") || undo_start

@@ -46,8 +46,10 @@ class CommandBuilder:
         A command about the machine runs outside of the container.
         """
         enter = self.containers.get(name)
-        if enter and command.startswith("sudo apt ") and enter.startswith(f"{APPTAINER.name} "):
-            return f"in the definition file of the image: {command.removeprefix('sudo ')}"  # an image is read-only
+        if enter and enter.startswith(f"{APPTAINER.name} "):  # an image is read-only, and its user is that of the login
+            if command.startswith("sudo apt "):
+                return f"in the definition file of the image: {command.removeprefix('sudo ')}"
+            enter = "" if "sudo " in command else enter
         if enter and command.startswith("sudo apt "):  # the container may lack sudo, and has its own packages
             enter, command = enter.replace(" exec ", " exec -u 0 ", 1), command.removeprefix("sudo ")
         if enter and not _OF_MACHINE.match(command):

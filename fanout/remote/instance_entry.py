@@ -5,18 +5,21 @@
 
 from __future__ import annotations
 
+from fanout.model.instance_creation import DELETE_OUTPUT
+
 #: Arguments: the name of the instance, and the names of the program.
-_FIND = """\
+_FIND = f"""\
+{DELETE_OUTPUT}
 engine=
 for each in $2; do if command -v $each >/dev/null 2>&1; then engine=$each; break; fi; done
-[ -n "$engine" ] || { echo "none of these programs is on the PATH: $2" >&2; exit 127; }
-has() {
+[ -n "$engine" ] || {{ echo "none of these programs is on the PATH: $2" >&2; exit 127; }}
+has() {{
 listed=$($engine instance list "$1" 2>&1) || return 2
 case "
 $listed" in *"
 $1 "*) return 0;; esac
 return 1
-}
+}}
 cd /
 """
 
@@ -37,12 +40,11 @@ exit $status"""
 #: Removes the instance and the files of its output, which apptainer leaves in the home of the user.
 REMOVE = f"""\
 {_FIND}
-files=$($engine instance list --json "$1" 2>/dev/null | sed -n 's/.*"log[A-Za-z]*Path": *"\\([^"]*\\)".*/\\1/p')
 for try in 1 2 3 4 5 6 7 8 9 10; do
 has "$1"
 case $? in
 0) $engine instance stop -F "$1" >/dev/null 2>&1 || sleep 0.5;;
-1) echo "$files" | while read -r file; do case $file in */"$1".err|*/"$1".out) rm -f "$file";; esac; done; exit 0;;
+1) delete_output "$1"; exit 0;;
 *) sleep 0.5;;
 esac
 done

@@ -147,7 +147,8 @@ def mount_root(image: str, binds: list[list[str]]) -> None:
     run_program("mount", "-t", "proc", "proc", f"{ROOT}/proc")
     for path in ("/dev", "/sys", "/tmp", "/var/tmp", "/etc/passwd"):
         run_program("mount", "--rbind", path, f"{ROOT}{path}")
-    for source, target in binds:
+    for source, *targets in binds:
+        target = targets[0] if targets else source
         where = f"mount {source}->{target} error: while mounting {source}: "
         if not os.path.exists(source):
             raise OSError(f"{where}mount source {source} doesn't exist")
@@ -163,6 +164,9 @@ def run_program(*words: str) -> None:
 
 
 def enter_instance(flags: argparse.Namespace, words: list[str]) -> int:
+    if not words[0].startswith("instance://"):
+        order = json.dumps([words[0], [bind.split(":") for bind in flags.bind], words[1:], flags.cleanenv])
+        return int(os.execvp("unshare", ["unshare", "-m", sys.executable, "-I", "-S", __file__, "enter", order]))
     name, instances = words[0].partition("instance://")[2], Instances()
     found = instances.list_live(name) if name else []
     if not found:
@@ -178,6 +182,14 @@ def enter_instance(flags: argparse.Namespace, words: list[str]) -> int:
     if subprocess.run(test, env=environment, stdin=subprocess.DEVNULL, check=False).returncode:
         return print_failure(f'"{words[1]}": executable file not found in $PATH')
     return int(os.execvpe("nsenter", [*enter, *words[1:]], environment))
+
+
+def enter_image(order: str) -> int:
+    """Run a program in the image, in a mount namespace of its own: no instance, and no pid namespace."""
+    image, binds, words, is_clean = json.loads(order)
+    mount_root(image, binds)
+    environment = {**({} if is_clean else os.environ), "HOME": str(Instances().home), "PATH": PATH}
+    return int(os.execvpe(words[0], words, environment))
 
 
 def stop_instance(flags: argparse.Namespace, words: list[str]) -> int:
@@ -214,6 +226,8 @@ def main(words: list[str]) -> int:
     words = [word for at, word in enumerate(words) if at or word not in ("-s", "-q")]
     if words[0] == "hold":
         return hold_instance(words[1])
+    if words[0] == "enter":
+        return enter_image(words[1])
     verbs = {"start": start_instance, "stop": stop_instance, "list": list_instances}
     verb, rest = (words[1], words[2:]) if words[0] == "instance" else (words[0], words[1:])
     return verbs.get(verb, enter_instance)(*parse_flags(rest, verb))

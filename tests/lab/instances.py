@@ -17,12 +17,13 @@ from tests.lab.specs import HostSpec
 
 IMAGE = "/run/apptainer/image"
 _PROGRAMS = "/run/apptainer/bin"
+ENVIRONMENT_PATH = f"{_PROGRAMS}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 _STAND_IN = Path(__file__).with_name("apptainer_stand_in.py")
 
 
 def specify_host(name: str) -> HostSpec:
     """Return a host whose logins find the program."""
-    return HostSpec(name=name, sshd=(f"SetEnv PATH={_PROGRAMS}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",))
+    return HostSpec(name=name, sshd=(f"SetEnv PATH={ENVIRONMENT_PATH}",))
 
 
 def list_mounts() -> list[str]:

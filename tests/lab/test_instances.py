@@ -11,7 +11,7 @@ import pytest
 
 from tests.lab import ns
 from tests.lab.drive import HERE, Project
-from tests.lab.instances import IMAGE, Apptainer, list_mounts, specify_host
+from tests.lab.instances import ENVIRONMENT_PATH, IMAGE, Apptainer, list_mounts, specify_host
 from tests.lab.lab import Lab
 from tests.lab.oracle import wait_quiet
 
@@ -110,6 +110,7 @@ def test_a_missing_image_on_one_host_starts_nothing_on_any_host(project: Project
     assert not project.get_path("ran").exists()
 
 
+@pytest.mark.campaign
 def test_an_instance_ends_by_itself_when_its_run_is_over(project: Project, engines: list[Apptainer]) -> None:
     """The launcher cannot remove it: its link is cut for longer than the lease."""
     project.write_train_script(STEPS)
@@ -119,3 +120,63 @@ def test_an_instance_ends_by_itself_when_its_run_is_over(project: Project, engin
     await_no_instance(engines[1:])
     engines[1].host.link_up()
     assert run.wait_for_end().code == 255
+
+
+def test_another_machine_stops_the_run_and_clean_stops_an_instance_that_nothing_holds(
+    project: Project, engines: list[Apptainer]
+) -> None:
+    engines[0].run_apptainer("instance", "start", *list_binds(), IMAGE, "fanout-old")
+    project.write_train_script(STEPS)
+    run = project.start_command("run", "--skip-check", "--grace", "2", "hosts.txt", "task.py")
+    run.wait_for_output("h1 .*line 3", "h2 .*line 3")
+    shown = project.run_fanout("ps", "hosts.txt")
+    assert "h1: left behind: container of run old: abandoned in apptainer, named fanout-old" in shown.out, shown.all
+    cleaned = project.run_fanout("clean", "--yes", "hosts.txt")
+    assert cleaned.code == 0, cleaned.all
+    assert "h1: checked again: nothing is left of ended runs" in cleaned.err, cleaned.all
+    (name,) = engines[0].list_created()
+    stop = ("stop", name.removeprefix("fanout-"), "hosts.txt")
+    elsewhere = project.run_fanout(*stop, env={"XDG_STATE_HOME": "/tmp/no-record"})
+    assert elsewhere.code == 0, elsewhere.all
+    assert "nothing is left" in elsewhere.err, elsewhere.all
+    assert run.wait_for_end().code == 143
+    await_no_instance(engines)
+
+
+def test_an_instance_of_the_user_is_entered_and_stays(project: Project, engines: list[Apptainer]) -> None:
+    project.write_hostfile("h1 slots=1 user=root\nh2 slots=1 user=root\n")
+    project.write_file("fanout.toml", 'container = "work"\nengine = "apptainer"\n')
+    done = project.run_fanout("run", "--skip-check", "hosts.txt", "task.py")
+    assert "h1: unreachable: instance work: apptainer has no such instance of this user" in done.err, done.all
+    assert "ssh root@h1 apptainer instance list" in done.err, done.all
+    for engine in engines:
+        engine.run_apptainer("instance", "start", *list_binds(), "--bind", HERE, IMAGE, "work")
+    project.write_train_script('echo "in $APPTAINER_INSTANCE: $1"; [ "$NODE_RANK" = 0 ]\n')
+    done = project.run_fanout("run", "--skip-check", "hosts.txt", "task.py")
+    assert done.code == 1, done.all
+    assert "in work: task.py" in done.out, done.all
+    assert "left behind  nothing: verified on both hosts" in done.err, done.all
+    done = project.run_fanout("exec", "hosts.txt", "--", "echo $APPTAINER_INSTANCE; exit 4")
+    assert (done.code, done.out.strip()) == (4, "h[1-2] (2)  exit 4: work"), done.all
+    done = project.run_fanout("check", "--only", "python,workdir", "hosts.txt")
+    assert done.code == 0, done.all
+    for engine in engines:
+        engine.run_apptainer("instance", "stop", "-F", "work")
+
+
+def list_binds() -> list[str]:
+    """Return the arguments that mount the programs."""
+    return [word for path in list_mounts() for word in ("--bind", f"{path}:{path}")]
+
+
+def test_a_start_without_python_leaves_nothing_and_the_block_of_a_dry_run_works(
+    project: Project, engines: list[Apptainer]
+) -> None:
+    project.write_train_script('echo "block $NODE_RANK in $PWD" "$@"\n')
+    block = project.run_fanout("run", "-n", "hosts.txt", "task.py", "it's").out.split("\n\n")[1]
+    shell = engines[1].host.run_program(["sh", "-s"], env={"PATH": ENVIRONMENT_PATH}, stdin=block, check=True)
+    assert shell.stdout == f"block 1 in {HERE} task.py it's\n"
+    project.write_hostfile(HOSTFILE.replace("\n", " python=/none/python3\n"))
+    done = project.run_fanout("run", "--skip-check", "hosts.txt", "task.py")
+    assert f"image {IMAGE}: no /none/python3 in it" in done.err, done.all
+    assert [engine.list_output_files() for engine in engines] == [[], []]

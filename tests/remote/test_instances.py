@@ -13,10 +13,12 @@ import pytest
 from fanout.agent import bundle
 from fanout.model.container_creation import ContainerPlan
 from fanout.model.containers import assign_containers, check_image_options
+from fanout.model.engines import APPTAINER
 from fanout.model.errors import ContainerGone, UsageError
 from fanout.model.instance_creation import build_instance_block, build_instance_creation
 from fanout.model.mounts import Mount
 from fanout.model.settings import Settings
+from fanout.model.suggested_commands import CommandBuilder
 from fanout.remote.container_entry import build_agent_entry, build_command_entry, build_removal
 from fanout.remote.container_errors import explain_failed_entry
 from tests.model.test_plan import build_host
@@ -44,7 +46,7 @@ esac
 
 def write_apptainer(directory: Path, *, refusal: str = "", name: str = "apptainer") -> None:
     """Write the program. ``refusal`` is the message with which it refuses to start an instance."""
-    refuse = f'echo "{refusal}" >&2; exit 255' if refusal else ""
+    refuse = f"echo '{refusal}' >&2; exit 255" if refusal else ""
     (directory / name).write_text(_PROGRAM.replace("REFUSAL", refuse))
     (directory / name).chmod(0o755)
 
@@ -228,6 +230,25 @@ def test_a_start_that_fails_leaves_nothing_and_reports_the_message(tmp_path: Pat
     done = create_instance(tmp_path, build_plan(tmp_path, source="/nothing/here"))
     assert "nothing to mount at /nothing/here" in str(
         explain_failed_entry(HOST, done.stderr, done.returncode, "ssh gpu01")
+    )
+
+
+@pytest.mark.process
+def test_an_instance_that_another_login_has_just_created_is_entered_and_not_stopped(tmp_path: Path) -> None:
+    """The list does not show it yet, and the start is refused."""
+    write_apptainer(tmp_path, refusal="FATAL:   instance fanout-r1 already exists' >&2; touch $here/runs; echo 'x")
+    done = create_instance(tmp_path, build_plan(tmp_path))
+    assert done.stdout.startswith("\n@abc READY 3."), done
+    assert "instance stop" not in (tmp_path / "calls").read_text()
+
+
+def test_a_command_that_changes_the_machine_is_not_for_the_read_only_image() -> None:
+    enter = APPTAINER.build_trial("/i.sif")
+    builder = CommandBuilder(containers={"a": enter})
+    assert builder.build_remote_command("a", "python3 -V") == f"ssh a {enter} python3 -V"
+    assert builder.build_remote_command("a", "echo 1 h | sudo tee -a /etc/hosts").startswith("ssh a 'echo")
+    assert builder.build_remote_command("a", "sudo apt install bash") == (
+        "in the definition file of the image: apt install bash"
     )
 
 
