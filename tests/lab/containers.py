@@ -16,11 +16,11 @@ from tests.lab.machines import Host
 from tests.lab.specs import HostSpec
 
 NAME, IMAGE = "work", "localhost/train:1"
-_PLACE = "/run/podman"  # the lab empties /var/tmp and /tmp between tests
-_FILES = f"{_PLACE}/root"  # of the container
+PLACE = "/run/podman"  # the lab empties /var/tmp and /tmp between tests
+_FILES = f"{PLACE}/root"  # of the container
 ENVIRONMENT = {
-    "CONTAINERS_CONF": f"{_PLACE}/containers.conf",
-    "CONTAINERS_STORAGE_CONF": f"{_PLACE}/storage.conf",
+    "CONTAINERS_CONF": f"{PLACE}/containers.conf",
+    "CONTAINERS_STORAGE_CONF": f"{PLACE}/storage.conf",
 }
 #: Limits that this machine permits, and no control groups: a machine without CAP_SYS_RESOURCE has neither.
 _CONF = """\
@@ -33,16 +33,16 @@ events_logger = "none"
 _STORAGE = f"""\
 [storage]
 driver = "vfs"
-graphroot = "{_PLACE}/store"
-runroot = "{_PLACE}/run"
+graphroot = "{PLACE}/store"
+runroot = "{PLACE}/run"
 """
 _ROOT = "usr etc tmp var/tmp proc sys dev root run home"
 _LINKS = ("bin", "sbin", "lib", "lib64")
 
 
-def specify_host(name: str) -> HostSpec:
-    """Return a host whose logins find the engine's configuration."""
-    values = " ".join(f"{variable}={path}" for variable, path in ENVIRONMENT.items())
+def specify_host(name: str, **variables: str) -> HostSpec:
+    """Return a host whose logins find the engine's configuration, and have these variables."""
+    values = " ".join(f"{variable}={value}" for variable, value in {**ENVIRONMENT, **variables}.items())
     return HostSpec(name=name, sshd=(f"SetEnv {values}",))
 
 
@@ -63,12 +63,12 @@ class Engine:
         write_root_files(host, _FILES)
 
     def write_configuration(self) -> None:
-        self.host.write_file(f"{_PLACE}/containers.conf", _CONF)
-        self.host.write_file(f"{_PLACE}/storage.conf", _STORAGE)
+        self.host.write_file(f"{PLACE}/containers.conf", _CONF)
+        self.host.write_file(f"{PLACE}/storage.conf", _STORAGE)
 
     def break_configuration(self) -> None:
         """Let each command of the engine fail. What runs in its containers continues."""
-        self.host.write_file(f"{_PLACE}/storage.conf", "[storage\n")
+        self.host.write_file(f"{PLACE}/storage.conf", "[storage\n")
 
     def run_podman(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run podman."""
@@ -76,11 +76,9 @@ class Engine:
 
     def start_container(self, *options: str, directory: str = os.path.dirname(HERE)) -> None:
         """Start the container, as a user does once on each host: with the host's network, and the project in it."""
-        self.host.run_program(["sh", "-c", f"rm -rf {_FILES}/var/tmp/*"], check=True)
         shared = f"--mount=type=bind,src={directory},dst={directory}"
         fixed = ("--network=host", "--pull=never", f"--name={NAME}", shared)
-        command = ("--rootfs", _FILES, "sleep", "infinity")
-        self.run_podman("run", "-d", *fixed, *list_arguments(), *options, *command)
+        self.run_podman("run", "-d", *fixed, *list_arguments(), *options, IMAGE, "sleep", "infinity")
 
     def start_apart(self, name: str) -> None:
         """Start another container as a user starts it by mistake: without the network of the host and without the project."""
@@ -89,11 +87,9 @@ class Engine:
         self.run_podman("exec", name, "mkdir", "-p", HERE)
 
     def import_image(self, name: str = IMAGE) -> None:
-        """Make the image from the files of the container's root. Nothing is pulled."""
-        self.host.run_program(
-            ["sh", "-c", f"rm -rf {_FILES}/var/tmp/* && tar -C {_FILES} -cf {_PLACE}/root.tar ."], check=True
-        )
-        self.run_podman("import", "-q", f"{_PLACE}/root.tar", name)
+        """Make the image from its files. Nothing is pulled."""
+        self.host.run_program(["tar", "-C", _FILES, "-cf", f"{PLACE}/root.tar", "."], check=True)
+        self.run_podman("import", "-q", f"{PLACE}/root.tar", name)
 
     def list_created(self) -> list[str]:
         """Return the names of the containers that fanout created."""

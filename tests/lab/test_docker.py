@@ -173,6 +173,23 @@ def test_a_daemon_that_is_killed_is_named(project: Project, docker_engines: list
     print(done.all)
 
 
+def test_a_daemon_that_stays_away_is_the_reason_and_nothing_is_claimed(
+    project: Project, docker_engines: list[DockerEngine]
+) -> None:
+    """The containers run on without the daemon. podman answers on the host, and has no such container."""
+    run = begin_steps(project, "--lease", "10")
+    docker_engines[0].stop_daemon(signal.SIGKILL)
+    try:
+        done = run.wait_for_end(120.0)
+    finally:
+        docker_engines[0].start_daemon()
+    print(done.all)
+    assert done.code == 255, done.all
+    assert re.search(r"h1 was lost \(no connection for .*Cannot connect to the Docker daemon", done.err), done.all
+    assert "could not verify h1" in done.err, done.all
+    ns.wait_until(lambda: not docker_engines[0].list_created(), 60.0, "the container of the image has ended")
+
+
 def test_the_launcher_is_killed_and_the_guardian_leaves_nothing(
     project: Project, docker_engines: list[DockerEngine]
 ) -> None:

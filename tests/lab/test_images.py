@@ -130,6 +130,17 @@ def test_check_exec_and_the_dry_run_use_the_image(project: Project, engines: lis
     assert done.code == 0, done.all
 
 
+def test_the_check_names_the_host_with_another_image(project: Project, engines: list[Engine]) -> None:
+    engines[1].import_image("localhost/train:2")
+    engines[1].run_podman("tag", IMAGE, "localhost/train:first")
+    engines[1].run_podman("tag", "localhost/train:2", IMAGE)
+    done = project.run_fanout("check", "--only", "image", "hosts.txt")
+    engines[1].run_podman("tag", "localhost/train:first", IMAGE)
+    print(done.all)
+    assert done.code == 0, done.all
+    assert "another image" in done.all, done.all
+
+
 def test_a_restart_runs_in_the_same_containers(project: Project, engines: list[Engine]) -> None:
     project.write_train_script(
         'echo "start $(cat /proc/1/stat | cut -d" " -f22)"\n'
