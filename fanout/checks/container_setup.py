@@ -60,11 +60,11 @@ def _judge_image(case: CheckContext) -> Iterator[CheckResult]:
             by_engine.setdefault(engine["engine"], {})[name] = engine
         else:
             yield skip(name, "the container was not made from an image")
-    for mine in by_engine.values() if len(case.request.hosts) > 1 else ():
-        yield from _compare_images(case, mine)
+    for program, mine in by_engine.items() if len(case.request.hosts) > 1 else ():
+        yield from _compare_images(program, mine)
 
 
-def _compare_images(case: CheckContext, engines: Mapping[str, Mapping[str, Any]]) -> Iterator[CheckResult]:
+def _compare_images(program: str, engines: Mapping[str, Mapping[str, Any]]) -> Iterator[CheckResult]:
     """Compare the images of one engine by id, or by digest: one image has different ids in different stores."""
     ids = {name: str(engine["image"]) for name, engine in engines.items()}
     digests = {name: tuple(engine["digests"]) for name, engine in engines.items()}
@@ -79,7 +79,8 @@ def _compare_images(case: CheckContext, engines: Mapping[str, Mapping[str, Any]]
         yield verdict(
             odd.hosts,
             f"another image{sure}: {odd.format_difference(_shorten_digest)}",
-            f"use one image on all hosts: name it by its digest, or copy it:  docker save IMAGE | ssh {odd.hosts[0]} docker load",
+            "use one image on all hosts: name it by its digest, or copy it:  "
+            f"{program} save IMAGE | ssh {odd.hosts[0]} {program} load",
         )
 
 

@@ -47,6 +47,12 @@ class Host(Node):
         """``run`` for the many cases where failing is not what is tested."""
         return self.run_program(argv, user=user, check=check)
 
+    def list_with_containers(self) -> list[Process]:
+        """Return all processes of the machine and of its containers, which have the network of the machine."""
+        if not self.is_on:
+            return []
+        return ns.list_inhabitants({ns.read_namespace(self.pid, kind) for kind in ("pid", "net")}, ("pid", "net"))
+
     # --- power ---
 
     def build_plug_commands(self) -> str:

@@ -62,19 +62,19 @@ class Fault:
 
 
 def _list_agents(host: Host) -> list[Process]:
-    return [one for one in host.list_processes() if "-I" in one.argv and "-S" in one.argv and one.inner != 1]
+    return [one for one in host.list_with_containers() if "-I" in one.argv and "-S" in one.argv and one.inner != 1]
 
 
 def list_keepers(host: Host) -> list[Process]:
     """Return the keepers: children of the first process of the machine or of a container."""
-    first = {host.pid, *(one.pid for one in host.list_processes() if one.inner == 1)}
+    first = {one.pid for one in host.list_with_containers() if one.inner == 1}
     return [one for one in _list_agents(host) if one.parent in first]
 
 
 def list_relays(host: Host) -> list[Process]:
     """Return the relays: children of a login, or of the engine's process that enters a container."""
-    keepers = list_keepers(host)
-    return [one for one in _list_agents(host) if one not in keepers]
+    keepers = {one.pid for one in list_keepers(host)}
+    return [one for one in _list_agents(host) if one.pid not in keepers]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -98,7 +98,6 @@ def test_check_and_exec_of_a_user_enter_both_kinds_of_containers(project: Projec
     assert "as lab below python3" in done.out, done.all
     assert "below sleep" in done.out, done.all
     done = project.run_fanout("check", "--only", "python,workdir,engine,image,container-workdir", "hosts.txt")
-    print(done.all)
     assert done.code == 0, done.all
 
 
