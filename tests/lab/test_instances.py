@@ -122,7 +122,7 @@ def test_an_instance_ends_by_itself_when_its_run_is_over(project: Project, engin
     assert run.wait_for_end().code == 255
 
 
-def test_another_machine_stops_the_run_and_clean_stops_an_instance_that_nothing_holds(
+def test_another_machine_follows_and_stops_the_run_and_clean_stops_an_instance_that_nothing_holds(
     project: Project, engines: list[Apptainer]
 ) -> None:
     engines[0].run_apptainer("instance", "start", *list_binds(), IMAGE, "fanout-old")
@@ -135,11 +135,14 @@ def test_another_machine_stops_the_run_and_clean_stops_an_instance_that_nothing_
     assert cleaned.code == 0, cleaned.all
     assert "h1: checked again: nothing is left of ended runs" in cleaned.err, cleaned.all
     (name,) = engines[0].list_created()
-    stop = ("stop", name.removeprefix("fanout-"), "hosts.txt")
-    elsewhere = project.run_fanout(*stop, env={"XDG_STATE_HOME": "/tmp/no-record"})
+    named, without_record = (name.removeprefix("fanout-"), "hosts.txt"), {"XDG_STATE_HOME": "/tmp/no-record"}
+    follower = project.start_command("attach", *named, env=without_record)
+    follower.wait_for_output("h1 .*line", "h2 .*line")
+    elsewhere = project.run_fanout("stop", *named, env=without_record)
     assert elsewhere.code == 0, elsewhere.all
     assert "nothing is left" in elsewhere.err, elsewhere.all
     assert run.wait_for_end().code == 143
+    assert follower.wait_for_end().code == 143
     await_no_instance(engines)
 
 
