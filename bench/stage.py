@@ -23,17 +23,18 @@ PROJECT = f"/home/{USER}/project"
 #: One machine stands for many hosts: each destination address gets its own state directory and host id.
 MANY_IN_ONE = """\
 set -- $SSH_CONNECTION
-export FANOUT_HOST_ID="bench $3" FANOUT_STATE="/var/tmp/bench-$3"
+export FANOUT_HOST_ID="bench $3" FANOUT_STATE="/var/tmp/bench-$3" BENCH_STATE="/var/tmp/bench-$3"
 mkdir -p -m 700 "$FANOUT_STATE"
 """
 
 
 @contextmanager
 def start_machines(
-    hosts: int | Sequence[HostSpec], *, binds: Sequence[Bind] = (), script: str = TRAIN_SH
+    hosts: int | Sequence[HostSpec], *, binds: Sequence[Bind] = (), script: str = TRAIN_SH, subnet: str = "10.77.0.0/24"
 ) -> Iterator[Lab]:
     """Start a lab whose machines all have a project with ``script`` as train.sh and an empty task."""
-    with Lab(hosts, binds=(*binds, Bind(source=str(create_environment()))), launcher_mb=4096) as lab:
+    visible = (*binds, Bind(source=str(create_environment())))
+    with Lab(hosts, binds=visible, launcher_mb=4096, subnet=subnet) as lab:
         for node in lab.nodes:
             node.write_file(f"{PROJECT}/train.sh", script, user=USER)
             node.write_file(f"{PROJECT}/task.py", "", user=USER)
@@ -41,11 +42,11 @@ def start_machines(
         yield lab
 
 
-def build_many_hosts(names: int) -> HostSpec:
-    """Return one machine with one sshd that has ``names`` host names."""
-    aliases = tuple(f"h{number}" for number in range(2, names + 1))
+def build_many_hosts(names: int, *, first: int = 1) -> HostSpec:
+    """Return one machine with one sshd that has ``names`` host names, from ``h{first}`` on."""
+    aliases = tuple(f"h{number}" for number in range(first + 1, first + names))
     dotfiles = {".bashrc": MANY_IN_ONE}
-    return HostSpec(name="h1", aliases=aliases, sshd=("MaxStartups 1000",), dotfiles=dotfiles, tmp_mb=4096)
+    return HostSpec(name=f"h{first}", aliases=aliases, sshd=("MaxStartups 1000",), dotfiles=dotfiles, tmp_mb=4096)
 
 
 def build_start(lab: Lab) -> Start:

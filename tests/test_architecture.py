@@ -49,6 +49,7 @@ SLEEPS = {
     "tests/lab/toy_task.py": "a task whose steps take time",
     "tests/lab/own_log_task.py": "a task that prints a line 20 times a second",
     "bench/restart_task.py": "a task whose steps take time",
+    "bench/scale.py": "measures a run that is idle for some minutes",
     "tests/lab/restart_scenes.py": "a cable that is out for a while",
     "tests/lab/restart_host_scenes.py": "a cable that is out for a while",
     "tests/lab/ns.py": "waits for a kernel that sends no event when the last process of a namespace exits",
