@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -58,7 +58,7 @@ class Signature:
 
     id: str
     role: Role
-    regex: re.Pattern[str]
+    pattern: str
     words: tuple[str, ...]
     says: str
     advice: str
@@ -66,6 +66,11 @@ class Signature:
     kind: Kind = ""
     source: str = ""
     versions: str = ""
+
+    @property
+    def regex(self) -> re.Pattern[str]:
+        """Return the compiled pattern. Most runs need few of them, and compiling all would delay every start."""
+        return _compile_pattern(self.pattern)
 
 
 #: Signatures of crashes with a detail in a later line: what() of a C++ exception, the frame of a Python crash.
@@ -93,13 +98,8 @@ class SignatureSet:
         self.signatures = tuple(signatures)
         self._by_id = {signature.id: signature for signature in self.signatures}
         words = dict.fromkeys(word for signature in self.signatures for word in signature.words)
-        self._words = tuple(word for word in words if not any(word != other and other in word for other in words))
-        self._behind = {
-            word: tuple(
-                number for number, each in enumerate(self.signatures) if any(word in mine for mine in each.words)
-            )
-            for word in self._words
-        }
+        self._words = tuple(word for word in words if not _contains_other(word, words))
+        self._behind: dict[str, tuple[int, ...]] = {}  # word -> the signatures of lines with it, for words seen so far
         self._needles = tuple(word.encode() for word in (*self._words, *load_table().words))
         self._bare = tuple({strip_digits(word) for word in self._needles})
         self._harmless: set[bytes] = set()  # lines without digits that contain none of the words
@@ -136,13 +136,20 @@ class SignatureSet:
         numbers: set[int] = set()
         for word in self._words:
             if word in text:
-                numbers.update(self._behind[word])
+                numbers.update(self._find_signatures(word))
         for number in sorted(numbers):
             signature = self.signatures[number]
             match = signature.regex.search(text)
             if match:
                 return signature, match
         return None
+
+    def _find_signatures(self, word: str) -> tuple[int, ...]:
+        """Return the numbers of the signatures that have this word, or a longer one that contains it."""
+        if word not in self._behind:
+            named = (number for number, each in enumerate(self.signatures) if any(word in mine for mine in each.words))
+            self._behind[word] = tuple(named)
+        return self._behind[word]
 
     def match_exception(self, text: str) -> tuple[Signature, dict[str, str]] | None:
         """Return the signature and fields of a line that names an exception, ``GENERIC`` if no other one matches."""
@@ -153,6 +160,17 @@ class SignatureSet:
             return None
         kind, _, message = text.partition(": ")
         return self[GENERIC], {"type": kind.rstrip(":"), "message": message}
+
+
+def _contains_other(word: str, words: Container[str]) -> bool:
+    """Return whether a part of this word is another one of ``words``, so that the other finds its lines too."""
+    parts = (word[start:end] for start in range(len(word) + 1) for end in range(start, len(word) + 1))
+    return any(part != word and part in words for part in parts)
+
+
+@cache
+def _compile_pattern(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern)
 
 
 def extract_fields(match: re.Match[str]) -> dict[str, str]:
@@ -173,8 +191,11 @@ def fill_template(text: str, fields: Mapping[str, str]) -> str:
         return text  # a user's file may contain other braces
 
 
-def parse_signatures(text: str, source: str) -> tuple[Signature, ...]:
-    """Parse a TOML file of signatures. Raise UsageError with the file and the signature."""
+def parse_signatures(text: str, source: str, *, trusted: bool = False) -> tuple[Signature, ...]:
+    """Parse a TOML file of signatures. Raise UsageError with the file and the signature.
+
+    The patterns of a ``trusted`` file are valid, so they are not compiled here.
+    """
     if sys.version_info >= (3, 11):
         import tomllib
     else:
@@ -185,7 +206,8 @@ def parse_signatures(text: str, source: str) -> tuple[Signature, ...]:
         raise UsageError(f"{source}: {error}") from None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise UsageError(f"{source}: signatures are tables that begin with [[signature]]")
-    return tuple(_parse_signature(row, f"{source}: signature {number}") for number, row in enumerate(rows, 1))
+    places = (f"{source}: signature {number}" for number in range(1, len(rows) + 1))
+    return tuple(_parse_signature(row, place, trusted=trusted) for row, place in zip(rows, places, strict=True))
 
 
 _NEEDED = ("id", "role", "regex", "says")
@@ -193,7 +215,7 @@ _OPTIONAL = ("kind", "words", "advice", "sample", "source", "versions")
 _KEYS = (*_NEEDED, *_OPTIONAL)
 
 
-def _parse_signature(row: Mapping[str, Any], where: str) -> Signature:
+def _parse_signature(row: Mapping[str, Any], where: str, *, trusted: bool) -> Signature:
     where = f"{where} ({row['id']})" if "id" in row else where
     missing, unknown = [key for key in _NEEDED if key not in row], sorted(set(row) - {*_KEYS})
     if missing or unknown:
@@ -207,13 +229,14 @@ def _parse_signature(row: Mapping[str, Any], where: str) -> Signature:
         hint = f"a {row['role']} has one of the kinds {named}" if named else f"{row['role']} has no kind"
         raise UsageError(f"{where}: kind {row.get('kind', '')!r}", hint=hint)
     try:
-        regex = re.compile(row["regex"])
+        if not trusted:
+            _compile_pattern(row["regex"])
     except (re.error, TypeError) as error:
         raise UsageError(f"{where}: regex: {error}") from None
     return Signature(
         id=str(row["id"]),
         role=row["role"],
-        regex=regex,
+        pattern=row["regex"],
         words=tuple(map(str, row.get("words", ()))) or ("",),  # no words: every line is searched
         says=str(row["says"]),
         advice=str(row.get("advice", "")),
@@ -238,7 +261,7 @@ def load_with_file(text: str, source: str) -> SignatureSet:
 def parse_set(name: str) -> tuple[Signature, ...]:
     """Return the signatures of one built-in set."""
     file = resources.files(__package__).joinpath(f"signatures/{name}.toml")
-    return parse_signatures(file.read_text(encoding="utf-8"), file.name)
+    return parse_signatures(file.read_text(encoding="utf-8"), file.name, trusted=True)
 
 
 @cache
