@@ -47,7 +47,7 @@ class OomWatch:
         self._next = time.monotonic() + self._pause
         self._pause = min(self._pause * 1.5, LAST_SECONDS)
         self._log.read()
-        for pid in [keeper, *processes.descendants(keeper)]:
+        for pid in [keeper, *processes.watch_descendants(keeper)]:
             if len(self._pids) < MOST_PIDS:
                 self._pids.add(pid)
             for file in find_counters(pid, self._mounts):  # on each scan: a process may be moved to another group

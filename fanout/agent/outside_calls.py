@@ -13,7 +13,7 @@ import time
 
 from . import background, processes
 
-PAUSE_SECONDS = 1.0
+FIRST_SECONDS, LAST_SECONDS = 1.0, 5.0  # between two looks at the run's processes
 LARGEST_SCRIPT = 256 << 10
 MOST_SCRIPTS = 8  # train.sh and the scripts that it calls
 MOST_CALLS = 16
@@ -41,6 +41,7 @@ class OutsideWatch:
     """The calls of a run that start processes outside the keeper's tree."""
 
     def __init__(self) -> None:
+        self._pause = FIRST_SECONDS
         self._next = 0.0
         self._hosts: list = []
         self._named: list = []
@@ -67,8 +68,9 @@ class OutsideWatch:
         """Look for ssh clients below the keeper, if a scan is due or with ``now``."""
         if time.monotonic() < self._next and not now:
             return
-        self._next = time.monotonic() + PAUSE_SECONDS
-        for pid in processes.descendants(keeper):
+        self._next = time.monotonic() + self._pause
+        self._pause = min(self._pause * 1.1, LAST_SECONDS)
+        for pid in processes.watch_descendants(keeper):
             host = find_ssh_host(background.read_words(pid))
             if host and host not in self._hosts:
                 self._hosts.append(host)

@@ -10,6 +10,10 @@ from __future__ import annotations
 import os
 import time
 
+TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
+if TYPE_CHECKING:
+    from typing import Callable
+
 _INITIAL_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/proc_ns.h
 
 
@@ -78,22 +82,54 @@ def list_pids() -> list:
 
 
 def descendants(root: int) -> list:
-    """Return the running processes below ``root``, parents before children. Zombies without threads are left out."""
-    children: dict = {}
-    states = {}
+    """Return the running processes below ``root``, parents before children. Zombies without threads are left out.
+
+    One search of all processes of the machine finds them, so none is missed that exists during the whole search.
+    """
+    return _walk_tree(root, _group_children())
+
+
+def watch_descendants(root: int) -> list:
+    """Return the running processes below ``root``, for a watch that repeats: much cheaper than ``descendants``.
+
+    A child may be missed while one of its siblings ends (proc(5), task/TID/children). The next look finds it.
+    """
+    return _walk_tree(root, get_children_lookup())
+
+
+def get_children_lookup() -> Callable:
+    """Return a function that returns the children of a process, as cheap as the kernel allows."""
+    has_children_files = os.path.exists("/proc/self/task/%d/children" % os.getpid())  # CONFIG_PROC_CHILDREN
+    return _list_children if has_children_files else _group_children()
+
+
+def _walk_tree(root: int, children: Callable) -> list:
+    found = []
+    queue = list(children(root))
+    while queue:
+        pid = queue.pop(0)
+        queue.extend(children(pid))
+        seen = read_stat(pid)
+        if seen and has_live_thread(pid, seen[0]):
+            found.append(pid)
+    return found
+
+
+def _list_children(pid: int) -> list:
+    found: list = []
+    for thread in list_threads(pid):
+        found += read_text("/proc/%d/task/%d/children" % (pid, thread), 1 << 16).split()
+    return [int(child) for child in found]
+
+
+def _group_children() -> Callable:
+    """Return a function that returns the children of a process, from one search of all processes."""
+    found: dict = {}
     for pid in list_pids():
         seen = read_stat(pid)
         if seen:
-            states[pid] = seen[0]
-            children.setdefault(seen[1], []).append(pid)
-    found = []
-    queue = list(children.get(root, ()))
-    while queue:
-        pid = queue.pop(0)
-        queue.extend(children.get(pid, ()))
-        if has_live_thread(pid, states[pid]):
-            found.append(pid)
-    return found
+            found.setdefault(seen[1], []).append(pid)
+    return lambda pid: found.get(pid, ())
 
 
 def read_environ(pid: int) -> bytes:

@@ -18,7 +18,7 @@ from .spawn import LIBC
 
 TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
-    from typing import Callable, Iterator
+    from typing import Iterator
 
 RANK_VARIABLES = (b"RANK", b"OMPI_COMM_WORLD_RANK", b"PMI_RANK")  # torchrun and DeepSpeed, Open MPI, MPICH
 SHELLS = ("sh", "bash", "dash", "zsh", "ksh", "fish", "busybox")
@@ -104,7 +104,7 @@ def _read_flags(pid: int, number: int) -> int:
 
 def iter_processes(root: int) -> Iterator:
     """Yield the launchers and ranks below ``root``, parents before children."""
-    children = _list_children if _has_children_files() else _group_children()
+    children = processes.get_children_lookup()
     queue = [(child, root) for child in children(root)]
     while queue:
         pid, parent = queue.pop(0)
@@ -113,28 +113,6 @@ def iter_processes(root: int) -> Iterator:
             yield process
             if not process.is_rank or process.is_shell:
                 queue += [(child, pid) for child in children(pid)]
-
-
-def _has_children_files() -> bool:
-    """Return whether the kernel has CONFIG_PROC_CHILDREN."""
-    return os.path.exists("/proc/self/task/%d/children" % os.getpid())
-
-
-def _list_children(pid: int) -> list:
-    found: list = []
-    for thread in processes.list_threads(pid):
-        found += processes.read_text("/proc/%d/task/%d/children" % (pid, thread), 1 << 16).split()
-    return [int(child) for child in found]
-
-
-def _group_children() -> Callable:
-    """Return a function that returns the children of a process, from one search of all processes."""
-    found: dict = {}
-    for pid in processes.list_pids():
-        seen = processes.read_stat(pid)
-        if seen:
-            found.setdefault(seen[1], []).append(pid)
-    return lambda pid: found.get(pid, ())
 
 
 def _read_process(pid: int, parent: int) -> RunProcess | None:

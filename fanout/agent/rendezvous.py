@@ -49,7 +49,7 @@ class RendezvousWatch:
             return ""
         self._pause = min(self._pause * 1.3, LAST_SECONDS)
         self._next = time.monotonic() + self._pause
-        how = self._find_stage(processes.descendants(keeper), directory)
+        how = self._find_stage(processes.watch_descendants(keeper), directory)
         new, self.how = (how if how != self.how else ""), how
         return new
 

@@ -63,7 +63,9 @@ class StopSequence:
             return False
         self._main = 0 if exited else main
         if self._sweep is None:
-            pids = processes.descendants(os.getpid())
+            pids = processes.watch_descendants(os.getpid())
+            if not pids and exited:  # before anything is killed, verify that the watch missed no process
+                pids = processes.descendants(os.getpid())
             if lease.read_boottime() >= self.kill_at or (exited and not pids):
                 if exited and not self.requested:
                     self.leftovers = self.leftovers or background.describe_processes(pids)

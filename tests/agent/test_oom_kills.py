@@ -51,7 +51,7 @@ class World:
         really = processes.read_text
         monkeypatch.setattr(processes, "read_text", lambda path, most=4096: self._read_file(path) or really(path, most))
         monkeypatch.setattr(oom_kills, "mounts", lambda: [(kind, "/", str(root))])
-        monkeypatch.setattr(processes, "descendants", lambda pid: [one for one in self._places if one != pid])
+        monkeypatch.setattr(processes, "watch_descendants", lambda pid: [one for one in self._places if one != pid])
         monkeypatch.setattr(oom_kills.KernelLog, "read", lambda self: None)
         self.set_kills("", 0)
         (root / "release_agent").touch()
