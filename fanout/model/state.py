@@ -66,7 +66,7 @@ class InvalidTransition(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunState:
-    """All facts about a run. ``order`` is the rank order; ``failures`` are (host, time), first failure first."""
+    """All facts about a run. ``order`` and ``hosts`` are in rank order; ``failures`` are (host, time), the first first."""
 
     order: tuple[str, ...]
     hosts: Mapping[str, HostState]
@@ -93,7 +93,7 @@ class RunState:
 
     @property
     def all_hosts(self) -> tuple[HostState, ...]:
-        return tuple(self.hosts[name] for name in self.order)
+        return tuple(self.hosts.values())  # they are in rank order, and every event keeps them there
 
     @property
     def is_over(self) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from fanout.model import hang_detection, outcome, planned_stop
 from fanout.model.actions import Abandon, Action, Release, Stop, StopReason
-from fanout.model.events import Chunk, Event, HostEvent, Interrupted, SaveRequested, StopRequested
+from fanout.model.events import Chunk, Event, Heartbeat, HostEvent, Interrupted, SaveRequested, StopRequested, Tick
 from fanout.model.outcome import RunOutcome
 from fanout.model.pending_question import PendingQuestion
 from fanout.model.plan import LaunchPlan
@@ -23,8 +23,14 @@ from fanout.model.subscriber import Subscriber
 from fanout.remote.pool import ConnectionPool
 
 TICK_SECONDS = 0.1
+DECISION_SECONDS = 0.004  # for each host: the pause between two decisions that only the time requires
+LONGEST_DECISION_SECONDS = 0.5
+EVENT_SECONDS = 0.0001  # for each host: the time in which further events share the decision of the first
 COMMAND_GRACE_SECONDS = 5.0  # for a plain command to end after an interrupt
 SIGPIPE, SIGTERM = 13, 15
+
+#: Events that require no decision at once: they only show that a host is there, or that time has passed.
+_WITHOUT_DECISION = (Chunk, Heartbeat, Tick)
 
 
 class Session:
@@ -147,19 +153,28 @@ class Session:
         self._pool.cancel_question(host, handle)
 
     def run_plan(self, policy: Policy, plan: LaunchPlan) -> RunOutcome:
-        """Follow the policy until the run is over.
-
-        A log chunk needs no decision, so chunks are processed in a row, but no longer than one tick.
-        """
+        """Follow the policy until the run is over."""
         self._leads = True
         while True:
             for action in decide_actions(policy, self.state):
                 self._carry_out(action, plan)
             if self.state.is_over or (policy.hold and _is_settled(self.state)):
                 return outcome.outcome_of(self.state)
-            decided_at = self.state.now
-            while isinstance(self.run_step(), Chunk) and self.state.now - decided_at < TICK_SECONDS:
-                pass
+            self._run_until_decision()
+
+    def _run_until_decision(self) -> None:
+        """Process events until one requires a decision, or until the pause between two decisions is over.
+
+        A decision looks at all hosts, so its cost grows with their number, and so do the pauses. At the start and at the
+        end of a run, all hosts report the same within a moment; one decision then follows from many events.
+        """
+        hosts = len(self.state.order)
+        until = self.state.now + max(TICK_SECONDS, min(LONGEST_DECISION_SECONDS, DECISION_SECONDS * hosts))
+        while isinstance(self.run_step(), _WITHOUT_DECISION) and self.state.now < until:
+            pass
+        together = self.state.now + EVENT_SECONDS * hosts
+        while (left := together - self.state.now) > 0 and not isinstance(self.run_step(left), (Tick, Interrupted)):
+            pass
 
     def wait(self, seconds: float) -> bool:
         """Keep the connections for ``seconds``; return False at once if the user interrupts."""
@@ -246,7 +261,7 @@ class Session:
             for host in self.state.all_hosts:
                 if host.phase is Phase.CLEANED_UP and host.release_at is None:
                     self._carry_out(Release(host=host.name))
-            self.run_step()
+            self._run_until_decision()
         return outcome.outcome_of(self.state)
 
     def release_hosts(self) -> None:
