@@ -28,7 +28,7 @@ from . import (
 )
 from .kill_sweep import KillSweep
 
-HEARTBEAT_SECONDS = 5.0
+HEARTBEAT_SECONDS = 6.0  # longer than the load monitor's pause: a load is a heartbeat, and no other is needed then
 #: Six heartbeats of the launcher. Without this limit a dead link would hold the relay for the 15 minutes of sshd.
 SILENCE_SECONDS = 30
 UNKILLABLE_SECONDS = 20.0  # how long a tree without a keeper may take to die

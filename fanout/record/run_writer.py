@@ -87,7 +87,7 @@ class RunWriter:
         self._events_size = 0
         self._waiting = bytearray()  # records that are not on the disk yet
         self._full = ""  # the error of the last write, "" after a success
-        self._now = 0.0
+        self._now = self._written_at = 0.0  # times of the newest event, and of the last write
         self._names = LogFileNames(heading.hosts)
         try:
             os.makedirs(os.path.join(path, "logs"), mode=0o700, exist_ok=True)
@@ -141,7 +141,7 @@ class RunWriter:
                 self._names.set_name(event.host, event.stream, event.name)
             record = encode_event(event)
             if record is not None:
-                self._write_record(record)
+                self._write_record(record, at_once=not isinstance(event, Heartbeat))
 
     def note(self, text: str) -> None:
         """Record a message of the launcher."""
@@ -193,16 +193,21 @@ class RunWriter:
         self._pending.clear()
         self._pending_since = None
 
-    def _write_record(self, record: Mapping[str, Any]) -> None:
-        """Write a record. If the disk is full, buffer up to WAITING_BYTES; drop records beyond that."""
+    def _write_record(self, record: Mapping[str, Any], *, at_once: bool = True) -> None:
+        """Write a record, unless it can wait for others. If the disk is full, buffer up to WAITING_BYTES; drop more.
+
+        Many hosts report their load, and one write for each would cost more than all the rest of the record.
+        """
         line = (to_json_line(record) + "\n").encode()
         if len(self._waiting) + len(line) > WAITING_BYTES:
             self._drop_records(1)
         else:
             self._waiting += line
-        self._write_buffer()
+        if at_once or self._now - self._written_at >= COALESCE_SECONDS:
+            self._write_buffer()
 
     def _write_buffer(self) -> None:
+        self._written_at = self._now
         try:
             done = os.write(self._events, self._waiting)
             self._full = "" if done == len(self._waiting) else os.strerror(errno.ENOSPC)

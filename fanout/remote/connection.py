@@ -33,12 +33,12 @@ from fanout.model.hosts import Host
 from fanout.model.plan import LaunchPlan
 from fanout.remote import container_entry, plain_exec, protocol, reconnection
 from fanout.remote.backpressure import ChunkLimiter
-from fanout.remote.login import HEARTBEAT_SECONDS, ConnectionOptions, EstablishedLogin, LoginRunner
+from fanout.remote.login import ConnectionOptions, EstablishedLogin, LoginRunner
 from fanout.remote.offsets import Acknowledgements, ReceivedOffsets
 from fanout.remote.sender import ActiveChannel, FrameSender
 from fanout.remote.transports.base import Channel, Transport
 
-SILENT_SECONDS = 15.0  # three heartbeats of the agent
+SILENT_SECONDS = 15.0  # more than two heartbeats of the agent
 MESSAGES_IN_QUEUE = 64
 CHUNKS_IN_QUEUE = 8  # 2 MB a host, as much again as paramiko holds
 RECONNECT_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
@@ -289,13 +289,13 @@ class Connection:
                     if self._post_agent_event(event, decoder):
                         channel.close()
                         return None
-                data = channel.read(HEARTBEAT_SECONDS)
+                data = channel.read(max(0.1, last_data_at + SILENT_SECONDS - time.monotonic()))
                 if self._over:
                     return None
                 if data == b"":
                     return self._close_broken(channel, container_entry.explain_end(self.host, channel.last_stderr))
                 if data is None:
-                    if time.monotonic() - last_data_at > SILENT_SECONDS:
+                    if time.monotonic() - last_data_at >= SILENT_SECONDS:
                         return self._close_broken(
                             channel, f"silent for {SILENT_SECONDS:g} s", silent_for=SILENT_SECONDS
                         )

@@ -17,6 +17,9 @@ from fanout.run.caller_signals import CallerSignals
 from fanout.run.run_context import RunContext
 from fanout.run.stop_signals import SIGNALS, STOP_INSTEAD, Handler, choose_stop_signal, filter_handled_signals
 
+FEW_HOSTS = 64
+RARE_HEARTBEAT_SECONDS = 10.0  # for more hosts: a third of the silence after which the relay on a host ends
+
 
 class SignalRouter:
     """Makes this process's signals events of the newest connections. A signal that comes before them waits for them.
@@ -108,6 +111,8 @@ def open_connections(
     ``retry_seconds``: how long after a failure a host is tried again; 0: never. ``before`` gets the connections before they start. Raises UsageError, LauncherError.
     """
     hosts, settings, selector = context.hosts, context.settings, context.selector
+    if len(hosts) > FEW_HOSTS:
+        heartbeat_seconds = max(heartbeat_seconds, RARE_HEARTBEAT_SECONDS)
     selector.check_config(hosts)
     raise_file_limit(len(hosts), selector.open_files)
     options = ConnectionOptions(

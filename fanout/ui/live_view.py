@@ -40,6 +40,7 @@ from fanout.ui.view_state import Mode, ViewState, describe_filters
 
 FRAME_SECONDS = 0.1
 BLOCK_SECONDS = 0.5  # while log lines arrive: drawing the block more often would cost more than the log itself
+HOST_SECONDS = 0.008  # for each host, at most 1 s: a block of many hosts takes long to build
 PENDING_LINES = 2000  # a person cannot read more lines between two frames
 MIN_LINES = 50
 SLOW_SECONDS = 0.05  # if a frame takes longer, the terminal is slow
@@ -165,7 +166,7 @@ class LiveView(TextView):
         self._drawn_at = now
         columns, rows = self._size()
         self._lines.columns = columns
-        block = self._get_block(now, columns, rows, fresh=force or pressed or not self._pending)
+        block = self._get_block(now, columns, rows, fresh=force or pressed)
         self._frame_writer.write_frame("" if self._view_state.paused else self._take_pending(), block, columns)
         self._out.send_pending(SLOW_SECONDS)
         slow = self._out.has_pending or self._clock() - now > SLOW_SECONDS
@@ -285,7 +286,8 @@ class LiveView(TextView):
     def _get_block(self, now: float, columns: int, rows: int, *, fresh: bool) -> list[Row]:
         """Return the current or a recent block; after a key or a resize, always a current one."""
         seen = (columns, rows, self._is_away)
-        if fresh or seen != self._seen or now - self._block_at >= BLOCK_SECONDS:
+        pause = max(BLOCK_SECONDS if self._pending else 0.0, min(1.0, HOST_SECONDS * len(self._heading.hosts)))
+        if fresh or seen != self._seen or now - self._block_at >= pause:
             self._block_at, self._seen, self._rows = now, seen, self._build_block(columns, rows)
         return self._rows
 

@@ -288,6 +288,20 @@ def test_notes_and_beats_with_load_are_in_the_record(tmp_path: Path) -> None:
     ]
 
 
+def test_beats_of_many_hosts_share_a_write_and_a_message_writes_them(tmp_path: Path) -> None:
+    log = RunWriter(str(tmp_path / "run"), build_heading(("h",)))
+    state = RunState.initial(["h"], at=T0)
+    for number in range(100):
+        log(Heartbeat(at=T0 + number / 1000, host="h", load={"gpu": number}), state)
+    assert len(read_records(tmp_path / "run")) == 1
+    log.note("the load of all hosts comes before this")
+    assert [entry["type"] for entry in read_records(tmp_path / "run")] == ["heartbeat"] * 100 + ["note"]
+    for at in (10.0, 10.3, 10.6):
+        log(Heartbeat(at=T0 + at, host="h", load={"gpu": 1}), state)
+    assert len(read_records(tmp_path / "run")) == 104
+    log.close()
+
+
 def test_a_recorded_run_looks_as_it_did(tmp_path: Path) -> None:
     """Lines of all streams, whatever they hold, are the same from the record."""
     run = History("h1").connect_hosts().start_hosts()

@@ -37,7 +37,7 @@ with lazy_imports(*RARELY_REACHED):
     from fanout.remote.transports.ssh_errors import LoginStep, translate_errors
 
 #: paramiko's read loop wakes this often (its own 0.1 s costs 2.8 % of a core at 64 idle links, and more in 64 logins).
-IDLE_WAKE_SECONDS = 5.0
+IDLE_WAKE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
