@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fanout.checks.engine.comparison import find_outlier_groups
+from fanout.checks.engine.comparison import OutlierGroup, find_outlier_groups
 from fanout.checks.engine.definition import (
     Check,
     CheckContext,
@@ -18,7 +18,7 @@ from fanout.checks.engine.definition import (
     skip,
     warn,
 )
-from fanout.checks.engine.machine_facts import get_machine_section, skip_without_machine
+from fanout.checks.engine.machine_facts import get_machine_section, leave_containers, skip_without_machine
 
 _GPU_OPTIONS = {
     "nvidia": "--gpus all  or  --device nvidia.com/gpu=all",
@@ -47,8 +47,7 @@ def _judge_engine(case: CheckContext) -> Iterator[CheckResult]:
 
 def _on_machine(case: CheckContext, name: str, command: str) -> str:
     """Return the command line that runs a command on the machine of a container."""
-    assert command.startswith("sudo "), command  # such a command never enters the container
-    return case.format_remote_command(name, command)
+    return leave_containers(case.commands).build_remote_command(name, command)
 
 
 def _judge_image(case: CheckContext) -> Iterator[CheckResult]:
@@ -60,11 +59,11 @@ def _judge_image(case: CheckContext) -> Iterator[CheckResult]:
             by_engine.setdefault(engine["engine"], {})[name] = engine
         else:
             yield skip(name, "the container was not made from an image")
-    for program, mine in by_engine.items() if len(case.request.hosts) > 1 else ():
-        yield from _compare_images(program, mine)
+    for mine in by_engine.values() if len(case.request.hosts) > 1 else ():
+        yield from _compare_images(case, mine)
 
 
-def _compare_images(program: str, engines: Mapping[str, Mapping[str, Any]]) -> Iterator[CheckResult]:
+def _compare_images(case: CheckContext, engines: Mapping[str, Mapping[str, Any]]) -> Iterator[CheckResult]:
     """Compare the images of one engine by id, or by digest: one image has different ids in different stores."""
     ids = {name: str(engine["image"]) for name, engine in engines.items()}
     digests = {name: tuple(engine["digests"]) for name, engine in engines.items()}
@@ -79,9 +78,15 @@ def _compare_images(program: str, engines: Mapping[str, Mapping[str, Any]]) -> I
         yield verdict(
             odd.hosts,
             f"another image{sure}: {odd.format_difference(_shorten_digest)}",
-            "use one image on all hosts: name it by its digest, or copy it:  "
-            f"{program} save IMAGE | ssh {odd.hosts[0]} {program} load",
+            f"use one image on all hosts: name it by its digest, or copy it:  {_format_copy(case, engines, odd)}",
         )
+
+
+def _format_copy(case: CheckContext, engines: Mapping[str, Mapping[str, Any]], odd: OutlierGroup[str]) -> str:
+    """Return the command that copies the usual image to a host with another one."""
+    source, host = odd.others[0], odd.hosts[0]
+    program, image = engines[source]["engine"], case.get_host(source).image or engines[source]["image"]
+    return f"{_on_machine(case, source, f'{program} save {image}')} | {_on_machine(case, host, f'{program} load')}"
 
 
 def _shorten_digest(digest: str) -> str:

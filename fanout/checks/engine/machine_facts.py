@@ -71,9 +71,10 @@ def look_from_machine(check: Check, case: CheckContext) -> CheckContext:
                 continue
             facts[name].pop(section, None)
             missing.setdefault(name, {})[section] = explain_missing(answer, section)
-    request = replace(case.request, commands=_leave_containers(case.request.commands))
+    request = replace(case.request, commands=leave_containers(case.request.commands))
     return replace(case, request=request, facts=facts, missing=missing)
 
 
-def _leave_containers(commands: CommandBuilder) -> CommandBuilder:
+def leave_containers(commands: CommandBuilder) -> CommandBuilder:
+    """Return the builder whose commands run on the machines, and never in a container."""
     return replace(commands, containers={})
