@@ -260,13 +260,13 @@ class Connection:
         return login
 
     def _adopt_channel(self, connection: ActiveChannel, turn: int) -> bool:
-        """Use this connection from now on. Return False if another thread has replaced this one."""
+        """Use this connection from now on. Return False if another thread has replaced this one, or after ``close``."""
         with self._lock:
             if turn != self._turn:
                 return False
             self._was_connected = True
             self._sender.use_channel(connection, self._build_attach_frame)
-        return True
+        return not self._over  # after ``use_channel``: a ``close`` before it found no channel to close
 
     def _build_attach_frame(self) -> bytes:
         """Return the first frame of a new connection if the host has the run already, else b""."""

@@ -47,7 +47,7 @@ def combine_changes(*changes: Change) -> Change:
 
 
 def enter_containers(case: CheckContext) -> CheckContext:
-    """Let all hosts be in a container named work; their own agents report the same healthy machine."""
+    """Let all hosts be in a container named work. Their own agents report the same healthy machine."""
     hosts = tuple(replace(host, container="work") for host in case.request.hosts)
     facts = {name: dict(row) for name, row in case.facts.items()}
     for row in facts.values():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import threading
 import time
 
 import pytest
@@ -14,6 +15,7 @@ from fanout.remote.login import ConnectionOptions
 from fanout.remote.pool import Clock, ConnectionPool
 from fanout.remote.transports.base import Channel, Deadline
 from fanout.remote.transports.subprocess_channel import PipeChannel
+from tests.processes import SECONDS
 
 pytestmark = pytest.mark.process
 MANY = 8
@@ -39,6 +41,40 @@ def test_many_stuck_children_are_ended_at_the_same_time() -> None:
     began = time.monotonic()
     pool.close()
     assert time.monotonic() - began < MANY * 2 / 2  # two seconds each, if it were one after the other
+
+
+class _Slow:
+    """Transport that opens its channel only when it may, as a login that takes long."""
+
+    name = "slow"
+    open_files = 3
+
+    def __init__(self) -> None:
+        self.has_begun, self.may_end, self.was_closed = threading.Event(), threading.Event(), threading.Event()
+
+    def open(self, host: Host, command: str, deadline: Deadline) -> Channel:
+        was_closed = self.was_closed
+
+        class NotedChannel(PipeChannel):
+            def close(self) -> None:
+                super().close()
+                was_closed.set()
+
+        self.has_begun.set()
+        assert self.may_end.wait(SECONDS)
+        return NotedChannel(["/bin/sh", "-c", command], one_pipe=True)
+
+
+def test_a_login_that_ends_after_the_close_is_closed_too() -> None:
+    slow = _Slow()
+    pool = ConnectionPool(
+        [Host(name="h", origin=Origin(file="x", line=1))], lambda host: slow, ConnectionOptions(), Clock()
+    )
+    pool.start()
+    assert slow.has_begun.wait(SECONDS)
+    pool.close()
+    slow.may_end.set()
+    assert slow.was_closed.wait(SECONDS)
 
 
 def test_the_two_thousandth_open_file_is_one_like_any_other() -> None:
