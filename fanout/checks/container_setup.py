@@ -104,7 +104,7 @@ def _judge_network(case: CheckContext) -> Iterator[CheckResult]:
         if identity["netns"] == inside[name]["netns"]:
             continue
         if engines.get(name, {}).get("network") == "host":
-            cure = "its engine is rootless: --network host is then not the network of the machine; use podman, or rootful docker"
+            cure = "its engine is rootless, so the network of the engine is not that of the machine: use podman, or docker as root"
         else:
             cure = case.choose_cure(name, "--network host", "")
         yield warn(name, "the container has a network of its own: the other hosts cannot reach its ports", cure)

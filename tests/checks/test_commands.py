@@ -49,8 +49,9 @@ def split_pipe(command: str) -> list[list[str]]:
 
 
 def find_flags(advice: str) -> Iterator[str]:
-    """Yield the flags of `fanout run` that the advice names."""
-    for unit in re.split(r" {2,}", advice):
+    """Yield the flags of `fanout run` that the advice names. Those for a new container are flags of its engine."""
+    own = re.sub(r"create (?:the )?container.* with  .*", "", advice)
+    for unit in re.split(r" {2,}", own):
         if (
             re.match(r"--?[a-z]", unit)
             and "DIR" not in unit
