@@ -131,7 +131,7 @@ def list_shortage_scenes() -> Iterator[Scene]:
     yield Scene(fault="whole session killed", phase="stopping", where="one", promise=cut)
     if FREEZER.is_dir():
         for where in ("one", "all"):
-            left = Promise(codes=(0,), words=r"left behind: pid \d+", quiet=5.0)
+            left = Promise(codes=(0,), words=r"left behind: (pid )?\d+ \(", quiet=5.0)
             yield Scene(fault="held in the kernel", phase="running", where=where, promise=left, slow=True)
             orphaned = Promise(codes=(255,), words="died without a record", logs="prefix", quiet=30.0)
             fault = "held in the kernel, its keeper killed"
