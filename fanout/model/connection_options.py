@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from fanout.model.engines import ENGINES
 from fanout.model.option import CONNECTION, MAX_SECONDS, Duration, Setting
 
+#: The engines of ``engines.py``, whose dataclass would slow down the help.
+ENGINE_NAMES = ("docker", "podman", "apptainer")
 IMAGE_COMMANDS = "run rerun check exec"  # those that create containers
 
 CONNECTION_OPTIONS = (
@@ -42,7 +43,7 @@ CONNECTION_OPTIONS = (
     Setting(
         "--engine",
         "container engine on the hosts (default: {default}, the one that has the container or the image)",
-        default="auto", choices=("auto", *ENGINES), group=CONNECTION,
+        default="auto", choices=("auto", *ENGINE_NAMES), group=CONNECTION,
     ),
     Setting("-F --ssh-config", "read FILE instead of ~/.ssh/config", metavar="FILE", group=CONNECTION, commands=("init",)),
     Setting(

@@ -61,20 +61,21 @@ class Fault:
 # --- the agent's processes
 
 
-def _list_agents(host: Host) -> list[Process]:
-    return [one for one in host.list_with_containers() if "-I" in one.argv and "-S" in one.argv and one.inner != 1]
-
-
 def list_keepers(host: Host) -> list[Process]:
     """Return the keepers: children of the first process of the machine or of a container."""
-    first = {one.pid for one in host.list_with_containers() if one.inner == 1}
-    return [one for one in _list_agents(host) if one.parent in first]
+    return _list_agents(host, are_keepers=True)
 
 
 def list_relays(host: Host) -> list[Process]:
     """Return the relays: children of a login, or of the engine's process that enters a container."""
-    keepers = {one.pid for one in list_keepers(host)}
-    return [one for one in _list_agents(host) if one.pid not in keepers]
+    return _list_agents(host, are_keepers=False)
+
+
+def _list_agents(host: Host, *, are_keepers: bool) -> list[Process]:
+    everyone = host.list_with_containers()
+    first = {one.pid for one in everyone if one.inner == 1}
+    agents = [one for one in everyone if "-I" in one.argv and "-S" in one.argv and one.inner != 1]
+    return [one for one in agents if (one.parent in first) == are_keepers]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,7 +32,7 @@ def project(machines: Lab, engines: list[Engine]) -> Iterator[Project]:
 def await_no_container(engines: list[Engine]) -> None:
     """Wait until no container of a run is left: its first process ends it."""
     for engine in engines:
-        ns.wait_until(lambda: not engine.list_created(), 60.0, f"{engine.host.name}: {engine.list_created()}")  # noqa: B023
+        ns.wait_until(lambda: not engine.list_created(), 120.0, f"{engine.host.name}: {engine.list_created()}")  # noqa: B023
 
 
 def test_a_run_has_its_own_containers_and_its_exit_code_and_they_are_gone_with_it(

@@ -13,8 +13,10 @@ from fanout.checks.engine.catalogue import CATALOGUE
 from fanout.checks.engine.evaluation import judge_all_checks
 from fanout.diagnose.evidence import describe_new_boot
 from fanout.model import outcome, plan_text
+from fanout.model.connection_options import ENGINE_NAMES
 from fanout.model.container_events import ContainerLeft
 from fanout.model.containers import assign_containers, get_engines, is_container_name, note_engine
+from fanout.model.engines import ENGINES
 from fanout.model.errors import UsageError
 from fanout.model.events import CleanedUp, Connected, HostLost, Leftover, LossReason
 from fanout.model.hosts import Host
@@ -170,3 +172,8 @@ def test_a_process_that_is_left_is_named_with_its_container() -> None:
     facts = ReportFacts(heading=build_heading(history.hosts), state=state, outcome=outcome.outcome_of(state))
     texts = [row.text for row in list_leftovers(facts)]
     assert "b: pid 71 in container work (D, nfs_wait) python" in texts
+
+
+def test_the_option_names_every_engine() -> None:
+    """It does not import them, because the help must not import dataclasses."""
+    assert tuple(ENGINES) == ENGINE_NAMES

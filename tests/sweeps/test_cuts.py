@@ -82,7 +82,6 @@ def test_a_connection_that_falls_silent_at_any_byte_costs_the_time_to_notice(
 ) -> None:
     """No end is seen, as behind a firewall that forgot the connection; here a silence of half a second is noticed."""
     monkeypatch.setattr(connection, "SILENT_SECONDS", 0.5)
-    monkeypatch.setattr(connection, "HEARTBEAT_SECONDS", 0.1)
     points = [point for point in _list_points(warm, way) if way == "in" or point > len(bundle.pack_agent())]
     cuts = [Cut(way=way, after=after, how="silence") for after in points[:: 1 if WHOLE else 5]]
     _sweep_cuts(warm, cuts)

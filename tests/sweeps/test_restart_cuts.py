@@ -88,7 +88,6 @@ def test_connection_that_falls_silent_at_any_byte_causes_no_restart(
     warm: WarmHost, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "SILENT_SECONDS", 0.5)
-    monkeypatch.setattr(connection, "HEARTBEAT_SECONDS", 0.1)
     passed = warm.run_plan("whole", max_restarts=RESTARTS).passed["in"]
     points = list_points(passed, "in", step=STEP, agent_step=AGENT_STEP)
     cuts = [Cut(way="in", after=after, how="silence") for after in (points[::5] if WHOLE else points)]
