@@ -117,6 +117,8 @@ def test_a_link_that_is_cut_for_longer_than_the_lease_ends_the_run_and_its_conta
     machines["h2"].link_up()
     done = run.wait_for_end()
     assert done.code == 255, done.all
+    sessions = [one for one in machines["h2"].list_processes() if one.is_sshd]
+    ns.signal_all(sessions, signal.SIGKILL)  # that of a connection that was lost without a word waits for hours
 
 
 def test_check_exec_and_the_dry_run_use_the_image(project: Project, engines: list[Engine], machines: Lab) -> None:
