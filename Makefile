@@ -81,7 +81,7 @@ fuzz: $(STAMP)-dev  # make fuzz SEED=7; 100,000 changed answers, frames and reco
 soak: $(STAMP)-dev  # make soak SEED=7 MINUTES=30; FLAGS=--containers: each run in containers of podman
 	$(BIN)/python -m tests.lab.soak --seed $(or $(SEED),1) --minutes $(or $(MINUTES),5) $(FLAGS)
 
-docker-faults: $(STAMP)-dev  # about 6 minutes, needs dockerd; DOCKER_PROGRAMS=/directory names an unpacked package
+docker-faults: $(STAMP)-dev  # about 6 minutes, needs dockerd; DOCKER_PROGRAMS=/unpacked/usr takes those of a package
 	$(BIN)/python -m pytest -q -m campaign tests/lab/test_docker.py
 
 instance-faults: $(STAMP)-dev  # about a minute: what no launcher can end ends by itself, with a stand-in for apptainer
