@@ -107,6 +107,12 @@ def read_some(descriptor: int) -> bytes:
         return b""
 
 
+def read_cpu_seconds(pid: int) -> float:
+    """Return the CPU seconds that a process has used until now."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 Results = dict[str, "list[Sample] | str"]
 
 

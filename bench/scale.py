@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.common import Contender, Table, read_some
+from bench.common import Contender, Table, read_cpu_seconds, read_some
 from bench.stage import build_fanout, build_many_hosts, build_start, start_machines
 from tests.lab import ns
 from tests.lab.lab import Lab
@@ -85,8 +85,7 @@ class Watched:
 
     def get_cpu(self) -> float:
         """Return the CPU seconds of the launcher until now."""
-        fields = Path(f"/proc/{self.child.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return read_cpu_seconds(self.child.pid)
 
     def _read_output(self) -> None:
         assert self.child.stdout is not None

@@ -5,7 +5,6 @@ All hosts are names of one machine. Each of them has 8 GPUs, and its nvidia-smi 
 
 from __future__ import annotations
 
-import os
 import select
 import statistics
 import subprocess
@@ -13,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from bench.common import Table, read_some
+from bench.common import Table, read_cpu_seconds, read_some
 from bench.stage import build_fanout, build_many_hosts, build_start, start_machines
 from tests.lab import ns
 from tests.lab.drive import list_processes
@@ -22,7 +21,6 @@ from tests.lab.node import Node
 
 HOSTS, GPUS = (8, 64), 8
 SETTLE_SECONDS, SAMPLE_SECONDS = 20.0, 30.0
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 SMI = f"""#!{sys.executable} -IS
 import random, sys, time
@@ -97,15 +95,10 @@ def _count_tools(host: Node) -> int:
 
 def _read_sampling_seconds(host: Node) -> float:
     """Return the CPU seconds of fanout's own processes on the machine, which stands for all hosts."""
-    return sum(_read_cpu_seconds(process.pid) for process in list_processes(host, "READY"))
+    return sum(read_cpu_seconds(process.pid) for process in list_processes(host, "READY"))
 
 
 def _read_own_seconds(pid: int) -> float:
     """Return the CPU seconds of a process and of all below it."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
-    return _read_cpu_seconds(pid) + sum(_read_own_seconds(int(child)) for child in children)
-
-
-def _read_cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
+    return read_cpu_seconds(pid) + sum(_read_own_seconds(int(child)) for child in children)

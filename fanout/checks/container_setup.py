@@ -19,6 +19,7 @@ from fanout.checks.engine.definition import (
     warn,
 )
 from fanout.checks.engine.machine_facts import get_machine_section, leave_containers, skip_without_machine
+from fanout.text.units import count_noun
 
 _GPU_OPTIONS = {
     "nvidia": "--gpus all  or  --device nvidia.com/gpu=all",
@@ -137,7 +138,7 @@ def _judge_gpus(case: CheckContext) -> Iterator[CheckResult]:
         if count and not inside and case.missing.get(name, {}).get("gpu") == "no GPU":
             yield warn(
                 name,
-                f"the machine has {count} GPU{'s' * (count != 1)}, and the container sees none",
+                f"the machine has {count_noun(count, 'GPU')}, and the container sees none",
                 case.choose_cure(name, _GPU_OPTIONS.get(gpu["vendor"], "--device DEVICE"), ""),
             )
         elif inside:

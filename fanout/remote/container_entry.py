@@ -97,7 +97,7 @@ def _build_entry(host: Host, command: str, state: str, creation: str) -> str:
     assert host.container is not None
     if host.engine == APPTAINER.name:
         text = f"{INSIDE}{command}" if host.image else command
-        return _build_instance_line(instance_entry.ENTER, host.container, _encode(text), state, "", _encode(creation))
+        return _build_instance_line(instance_entry.ENTER, host.container, _encode(text), state, _encode(creation))
     words = [f"'{' '.join(get_engines(host))}'", _encode(command), f"'{state}'", f"'{host.image or ''}'"]
     return f"exec sh -c '{_ENTER}' fanout {host.container} {' '.join(words)} '{_encode(creation)}'"
 

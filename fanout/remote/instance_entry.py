@@ -23,11 +23,11 @@ return 1
 cd /
 """
 
-#: The further arguments: the command in base64, "state" if the line on stderr is wanted, the image (unused), and the
-#: script that creates the instance in base64.
+#: The further arguments: the command in base64, "state" if the line on stderr is wanted, and the script that
+#: creates the instance in base64.
 ENTER = f"""\
 {_FIND}
-[ -z "$6" ] || ( eval "$(echo $6 | base64 -d)" ) || exit $?
+[ -z "$5" ] || ( eval "$(echo $5 | base64 -d)" ) || exit $?
 $engine -s exec --cleanenv --pwd / "instance://$1" sh -c "$(echo $3 | base64 -d)"
 status=$?
 [ $status = 0 ] || [ -z "$4" ] || {{
