@@ -170,11 +170,14 @@ class Session:
         """
         hosts = len(self.state.order)
         until = self.state.now + max(TICK_SECONDS, min(LONGEST_DECISION_SECONDS, DECISION_SECONDS * hosts))
-        while isinstance(self.run_step(), _WITHOUT_DECISION) and self.state.now < until:
-            pass
+        event = self.run_step()
+        while isinstance(event, _WITHOUT_DECISION):
+            if self.state.now >= until:
+                return
+            event = self.run_step()
         together = self.state.now + EVENT_SECONDS * hosts
-        while (left := together - self.state.now) > 0 and not isinstance(self.run_step(left), (Tick, Interrupted)):
-            pass
+        while not isinstance(event, (Tick, Interrupted)) and (left := together - self.state.now) > 0:
+            event = self.run_step(left)
 
     def wait(self, seconds: float) -> bool:
         """Keep the connections for ``seconds``; return False at once if the user interrupts."""
