@@ -61,6 +61,7 @@ class Keeper:
         self.ending = StopSequence(spec["process_mark"])
         self.saving = SaveSignal()
         self.lease = Lease(spec["settings"]["lease"])
+        self.polled_at = 0.0  # seconds since boot: every frame that arrived before was read
         self.pipe = OutputPipe(self.poll, self.spool, self.lease)
         self.oom = OomWatch()
         self.background = BackgroundWatch(spec["argv"])
@@ -79,6 +80,7 @@ class Keeper:
         self.status.update(phase="prepared", keeper=os.getpid())
         self.poll.register(self.signals.descriptor, select.POLLIN)
         while not self.done:
+            self.polled_at = lease.read_boottime()
             for descriptor, events in self.poll.poll(self._compute_wait_ms()):
                 self._handle_event(descriptor, events)
             self._reap_children()
@@ -117,17 +119,14 @@ class Keeper:
 
     def _compute_wait_ms(self) -> float:
         """Return the milliseconds until the next timed action."""
-        if self.ending.kill_at or self.ranks is not None or self.background.is_settling:
+        if self.ending.kill_at or self.ranks is not None or self.background.is_settling or self.saving.is_active:
             return SCAN_SECONDS * 1000
-        seconds = MAX_WAIT_SECONDS if self.linger is None else 1.0
+        is_short = self.linger is not None or self.spool.has_pending or self.spool.only_here
+        seconds = 1.0 if is_short else MAX_WAIT_SECONDS
         if self.linger is None and (self.lease.seconds or not self.main):
             seconds = min(seconds, max(0.05, self.lease.left))
         if self.main and not self.rendezvous.over:
             seconds = min(seconds, max(0.05, self.rendezvous.seconds_until_check))
-        if self.saving.is_active:
-            seconds = min(seconds, SCAN_SECONDS)
-        if self.spool.has_pending or self.spool.only_here:
-            seconds = min(seconds, 1.0)
         return seconds * 1000
 
     # -- relays
@@ -313,9 +312,10 @@ class Keeper:
             self.ending.step_kept()  # a signal to the keeper ends what was kept
             self._check_linger(self.linger)
             return
-        if not self.main and not self.exited and self.lease.left < 0:
+        expired = self.lease.until < self.polled_at  # frames that arrived later may not have been read
+        if not self.main and not self.exited and expired:
             self._finish_run([], 0)  # prepared, and the launcher never came back
-        elif self.main and self.lease.left < 0 and self.lease.seconds and not self.ending.kill_at:
+        elif self.main and expired and self.lease.seconds and not self.ending.kill_at:
             why = "no launcher for %g s: the lease expired" % self.lease.seconds
             own_end = {"reason": "lease-expired", "why": why, "silent_for": self.lease.seconds}
             # the suspend time counts as grace

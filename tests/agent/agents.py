@@ -125,6 +125,12 @@ class Agent:
 
     # -- what launchers do
 
+    def prepare_script(self, script: str, cwd: Path, lease: float) -> int:
+        """Prepare a run of a bash script; return the pid of its keeper."""
+        prepared = self.prepare_run(["bash", "-c", script], cwd, lease=lease)
+        assert prepared["t"] == "prepared"
+        return int(prepared["pid"])
+
     def prepare_run(self, argv: list[str], cwd: Path, **rest: Any) -> dict[str, Any]:
         """Prepare a run; return the answer, ``prepared`` or ``refused``."""
         self.send_operation("prepare", **build_spec(argv, cwd, **rest))
