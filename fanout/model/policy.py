@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 
 from fanout.model import hang_detection, planned_stop
-from fanout.model.actions import Abandon, Action, Go, Kill, Prepare, Release, Stop, StopReason
+from fanout.model.actions import Abandon, Action, Go, Inspect, Kill, Prepare, Release, Stop, StopReason
 from fanout.model.hosts import fold_names
 from fanout.model.policy_options import POLICY_SETTINGS as POLICY_SETTINGS
 from fanout.model.policy_options import Policy as Policy
@@ -32,8 +32,10 @@ def decide_actions(policy: Policy, state: RunState) -> tuple[Action, ...]:
         )
     started = any(host.go_at is not None for host in state.all_hosts)
     actions = list(_decide_after_go(policy, state) if started else _decide_before_go(policy, state))
+    asked = {action.host for action in actions if isinstance(action, Inspect)}
     for host in state.all_hosts:
-        actions += _decide_host_end(policy, state, host)
+        if host.name not in asked:  # a host that failed at once has cleaned up by now, and its answer comes first
+            actions += _decide_host_end(policy, state, host)
     return tuple(actions)
 
 

@@ -179,6 +179,14 @@ def test_no_host_is_released_before_its_answer() -> None:
     assert Release(host="gpu02") in decide_actions(POLICY, run.play_events())
 
 
+def test_a_host_that_failed_and_cleaned_up_before_the_decision_is_asked_first() -> None:
+    run = build_running().end_hosts("gpu02", code=1)
+    run.add_events(CleanedUp(at=run.at, host="gpu02", killed=0))
+    wanted = decide_and_ask(run)
+    assert {a.host for a in wanted if isinstance(a, Inspect)} == {"gpu01", "gpu02"}
+    assert not any(isinstance(action, Release) for action in wanted)
+
+
 def test_user_stop_does_not_wait_for_hang_answers() -> None:
     run = build_running().add_events(Interrupted(at=build_running().at, signal=2)).end_hosts("gpu02", code=1)
     assert not any(isinstance(action, Inspect) for action in decide_actions(POLICY, run.play_events()))

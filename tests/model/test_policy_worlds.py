@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fanout.model import outcome
-from fanout.model.actions import Abandon, Action, Go
+from fanout.model import hang_detection, outcome
+from fanout.model.actions import Abandon, Action, Go, Release
 from fanout.model.events import (
     ActionSent,
+    Answered,
     Chunk,
     CleanedUp,
     Connected,
@@ -42,14 +43,18 @@ class World:
     state: RunState
     done: list[Action] = field(default_factory=list)
 
-    def handle_event(self, event: Event) -> None:
+    def handle_event(self, event: Event, *, decides: bool = True) -> None:
+        """Apply an event. Without a decision, the next event arrives before the launcher decides about both."""
         self.state = apply_event(self.state, event)
-        for action in decide_actions(self.policy, self.state):
+        for action in decide_actions(self.policy, self.state) if decides else ():
             self._carry_out(action)
 
     def _carry_out(self, action: Action) -> None:
         if isinstance(action, Go):
             assert all(one.phase is Phase.PREPARED for one in self.state.all_hosts)
+        if isinstance(action, Release):
+            host = self.state.hosts[action.host]
+            assert not (host.connected and hang_detection.has_open_question(self.state, host))
         self.done.append(action)
         self.state = apply_event(self.state, ActionSent(at=self.state.now, action=action))
         if isinstance(action, Abandon):
@@ -76,6 +81,11 @@ class World:
         exits: list[Event] = [
             Exited(at=at, host=name, code=code, signal=None if code is not None else 9) for code in (0, 3, None)
         ]
+        answers: list[Event] = [
+            Answered(at=at, host=name, ask=question.ask, value={}, error="")
+            for question, _ in one.examined
+            if (name, question.ask) not in self.state.answers
+        ]
         gone, forgotten = CleanedUp(at=at, host=name, killed=1), Released(at=at, host=name)
         match one.phase:
             case Phase.CONNECTED:
@@ -86,11 +96,16 @@ class World:
             case Phase.PREPARED:
                 return [Prepared(at=at, host=name, pid=7), gone, *([started, *exits] if one.go_at is not None else [])]
             case Phase.RUNNING:
-                return [started, Chunk(at=at, host=name, stream=0, offset=one.received_bytes, data=b"x"), *exits]
+                return [
+                    started,
+                    Chunk(at=at, host=name, stream=0, offset=one.received_bytes, data=b"x"),
+                    *exits,
+                    *answers,
+                ]
             case Phase.EXITED:
-                return [gone]
+                return [gone, *answers]
             case _:
-                return [gone] + ([forgotten] if one.release_at is not None else [])
+                return [gone, *answers] + ([forgotten] if one.release_at is not None else [])
 
 
 POLICIES = st.builds(
@@ -107,29 +122,42 @@ POLICIES = st.builds(
 @example(  # the user interrupts after the only host has ended well and was released
     policy=Policy(grace=0.0, last_words=0.0, lease=5.0, time_limit=None, on_early_exit="wait"),
     count=1,
-    tape=[(0, 0, 0.0), (0, 1, 0.0), (0, 0, 0.0), (0, 3, 0.0), (0, 0, 0.0)],
+    tape=[(0, 0, 0.0, True), (0, 1, 0.0, True), (0, 0, 0.0, True), (0, 3, 0.0, True), (0, 0, 0.0, True)],
 )
 @example(  # the user interrupts after the only host has ended well, while it is verified
     policy=Policy(grace=0.0, last_words=0.0, lease=5.0, time_limit=None, on_early_exit="wait"),
     count=1,
-    tape=[(0, 0, 0.0), (0, 1, 0.0), (0, 0, 0.0), (0, 3, 0.0), (0, 0, 1.0)],
+    tape=[(0, 0, 0.0, True), (0, 1, 0.0, True), (0, 0, 0.0, True), (0, 3, 0.0, True), (0, 0, 1.0, True)],
+)
+@example(  # the only host fails and cleans up before the launcher decides
+    policy=Policy(grace=0.0, last_words=0.0, lease=5.0, time_limit=None, on_early_exit="wait"),
+    count=1,
+    tape=[
+        (0, 0, 0.0, True),
+        (0, 1, 0.0, True),
+        (0, 0, 0.0, True),
+        (0, 2, 0.0, True),
+        (0, 3, 0.0, False),
+        (0, 0, 0.0, True),
+    ],
 )
 @given(
     policy=POLICIES,
     count=st.integers(1, 4),
-    tape=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 7), st.floats(0, 40)), max_size=60),
+    tape=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 7), st.floats(0, 40), st.booleans()), max_size=60),
 )
 def test_run_is_safe_and_ends_in_any_order_of_events(
-    policy: Policy, count: int, tape: list[tuple[int, int, float]]
+    policy: Policy, count: int, tape: list[tuple[int, int, float, bool]]
 ) -> None:
     """Go is sent at most once and only if all are ready, each action once, and an interrupt ends the run in bounded time."""
     names = [chr(ord("a") + at) for at in range(count)]
     world = World(policy=policy, state=RunState.initial(names, at=0.0))
-    for which, what, seconds in tape:
+    for which, what, seconds, decides in tape:
         options = world.list_possible_events(names[which % count])
         if options:
-            world.handle_event(options[what % len(options)])
-        world.handle_event(Tick(at=world.state.now + seconds))
+            world.handle_event(options[what % len(options)], decides=decides)
+        if decides:
+            world.handle_event(Tick(at=world.state.now + seconds))
     if not world.state.is_over:
         world.handle_event(Interrupted(at=world.state.now, signal=2))
     limit = world.state.now + policy.lease + 4 * (policy.grace + STOP_MARGIN_SECONDS) + policy.start_timeout
