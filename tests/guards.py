@@ -76,14 +76,14 @@ GUARDS = (
     Guard(
         name="lease: without contact with a launcher the run ends",
         file="agent/keeper.py",
-        text="elif self.main and self.lease.left < 0 and self.lease.seconds and not self.ending.kill_at:",
+        text="elif self.main and expired and self.lease.seconds and not self.ending.kill_at:",
         instead="elif False:",
         test=f"{ENDS}::test_a_run_without_a_launcher_ends_with_its_lease",
     ),
     Guard(
         name="lease before Go: a host that is prepared and gets no Go rolls back",
         file="agent/keeper.py",
-        text="if not self.main and not self.exited and self.lease.left < 0:",
+        text="if not self.main and not self.exited and expired:",
         instead="if False:",
         test=f"{ENDS}::test_a_prepared_host_that_never_receives_go_rolls_back",
     ),
@@ -92,7 +92,7 @@ GUARDS = (
         file="agent/keeper.py",
         text='self.lease.renew(min(lease.read_boottime(), float(message.get("at", lease.read_boottime()))))',
         instead="self.lease.renew(lease.read_boottime())",
-        test=f"{STUCK}::test_heartbeats_from_before_a_freeze_do_not_renew_the_lease",
+        test="tests/agent/test_stopped_keeper.py::test_heartbeats_from_before_a_freeze_do_not_renew_the_lease",
     ),
     Guard(
         name="a process is alive until its last thread has exited",

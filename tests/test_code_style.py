@@ -217,3 +217,14 @@ def test_the_formatter_is_switched_off_only_for_tables() -> None:
 
 def test_every_module_has_a_docstring() -> None:
     assert not [one.path for one in read_modules(*FOLDERS) if one.tree.body and not ast.get_docstring(one.tree)]
+
+
+def test_frozen_classes_use_the_decorator_that_costs_little_at_import() -> None:
+    """The decorator of the standard library takes 1.2 ms per class, @frozen of fanout/model/frozen.py 0.1 ms."""
+    slow = {"frozen=True", "slots=True", "kw_only=True"}
+    for module in read_modules("fanout"):
+        for kind in (node for node in ast.walk(module.tree) if isinstance(node, ast.ClassDef)):
+            calls = [call for call in kind.decorator_list if isinstance(call, ast.Call)]
+            assert not any(slow <= {ast.unparse(word) for word in call.keywords} for call in calls), (
+                f"{module.path} {kind.name}: use @frozen"
+            )

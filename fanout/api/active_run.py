@@ -6,13 +6,13 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from types import TracebackType
 
 from fanout.api.caller import MessageStream
 from fanout.api.recorded_run import RunRecord
 from fanout.diagnose.verdict import Verdict
 from fanout.model.events import Chunk, Event, Tick
+from fanout.model.frozen import frozen
 from fanout.model.outcome import RunOutcome
 from fanout.model.state import RunState
 from fanout.record.index import list_attempt_paths, split_attempt_path
@@ -22,7 +22,7 @@ from fanout.run.caller_signals import CallerSignals
 MOST_EVENTS = 10_000  # that wait for the caller; older ones are dropped, and the record has them
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class FinishedRun:
     """The end of a run: what ``fanout run`` prints and returns.
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from fanout.logs.demux import LogLine
 from fanout.logs.line_filters import DisplayFilters, compile_pattern, parse_ranks
 from fanout.model.errors import UsageError
 from fanout.model.events import Event
+from fanout.model.frozen import frozen
 from fanout.record.index import split_attempt_path
 from fanout.record.recorded_attempts import find_reported_attempt
 from fanout.record.run_reader import RunReader
 from fanout.run.recorded_lines import iter_recorded_lines
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RunRecord:
     """Record of a run, or of one attempt of it. ``directories`` are those of its attempts, in order."""
 

@@ -47,13 +47,13 @@ def build_request(verb: str, hosts: str | Sequence[str], task: Sequence[str], op
         for row in options_of(verb, group):
             values.setdefault(row.name, None if row.is_setting or row.const else row.default)
     values |= {rows[name].name: parse_value(rows[name], name, value) for name, value in given.items()}
-    filters = {name: values.pop(name) or "" for name in HostFilters.__slots__ if name in values}
+    filters = HostFilters.take_from(values)
     flags = {name: values.pop(name) for name in list(values) if name in SETTINGS}
     return Request(
         verb=verb,
         hosts=hosts if isinstance(hosts, str) else ",".join(hosts),
         task=tuple(task),
-        filters=HostFilters(**filters),
+        filters=filters,
         flags=flags,
         given=values,
         head=tuple(word for name, value in given.items() for word in _format_words(rows[name], value)),

@@ -101,7 +101,7 @@ def _build_request(command: Command, values: dict[str, Any], line: SplitCommandL
         listed = hosts and not any(word in hosts for word in "/.@") and "-" not in task[0][:1]
         hint = f"fanout {command.name} {','.join((hosts, *task))}" if listed else f"fanout {command.name} --help"
         raise UsageError(f"{command.name}: unexpected {task[0]!r}", hint=hint)
-    filters = HostFilters(**{name: values.pop(name) or "" for name in HostFilters.__slots__ if name in values})
+    filters = HostFilters.take_from(values)
     values.pop("help")
     flags = {name: values.pop(name) for name in list(values) if name in SETTINGS}
     return Request(

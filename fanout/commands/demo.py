@@ -7,7 +7,6 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from fanout.commands.check import run_check
@@ -15,6 +14,7 @@ from fanout.commands.run import run_training
 from fanout.commands.stop import run_stop
 from fanout.model.errors import UsageError
 from fanout.model.exit_status import ExitStatus
+from fanout.model.frozen import frozen
 from fanout.model.request import Request
 from fanout.run.process_context import ProcessContext
 from fanout.run.stop_signals import SIGNALS, STOP_INSTEAD, filter_handled_signals
@@ -42,7 +42,7 @@ FAILURE_WORDS = {LOST_HOST: ("--timeout", "5")}
 Parse = Callable[[Sequence[str]], Request]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DemoJob:
     """What the demo runs. ``embedded``: the task of the package, in a work directory of the lab."""
 

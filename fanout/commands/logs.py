@@ -6,7 +6,6 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 from fanout.logs.demux import LogLine, StreamDemultiplexer
 from fanout.logs.folding import LineFolding, label_folded_line
@@ -21,6 +20,7 @@ from fanout.logs.line_filters import (
 from fanout.model.attempt_plan import split_attempt_id
 from fanout.model.errors import UsageError
 from fanout.model.exit_status import ExitStatus
+from fanout.model.frozen import frozen
 from fanout.model.hosts import fold_names, fold_numbers
 from fanout.model.request import Request
 from fanout.model.run_info import RunInfo
@@ -46,7 +46,7 @@ _TODAY = ("%H:%M:%S", "%H:%M")
 _NOT_STARTED = (126, 127)  # exit statuses of a shell that could not start the pager
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class _LogSelection:
     """Selection of recorded lines: hosts (empty: all), earliest time, and the filters by rank and text."""
 

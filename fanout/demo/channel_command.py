@@ -19,11 +19,12 @@ import subprocess
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 
 from paramiko import Channel, SSHException
 from paramiko.common import cMSG_CHANNEL_REQUEST
 from paramiko.message import Message
+
+from fanout.model.frozen import frozen
 
 SHELL = "/bin/sh"
 _PACKET = 32_000  # bytes of output at a time: data that fits one packet is neither split nor copied again
@@ -37,7 +38,7 @@ _DISCONNECTED = (OSError, EOFError, SSHException)  # exceptions of a send after 
 _KNOWN_SIGNALS = ("ABRT", "ALRM", "FPE", "HUP", "ILL", "INT", "KILL", "PIPE", "QUIT", "SEGV", "TERM", "USR1", "USR2")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DemoAccount:
     """Account on a simulated host: the user, the public key (in wire format), and the home and environment of commands."""
 

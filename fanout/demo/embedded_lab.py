@@ -18,7 +18,6 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import paramiko
@@ -31,13 +30,14 @@ from fanout.demo.config_texts import DemoHost
 from fanout.demo.ssh_server import DemoServer, open_listener
 from fanout.demo.workdir import FILES, IGNORE, PROJECT, PROJECT_FILES, STATE, claim_directory
 from fanout.model.errors import LauncherError, UsageError
+from fanout.model.frozen import frozen
 
 MOST_HOSTS = 200
 PATH = "/usr/local/bin:/usr/bin:/bin"
 _PROJECT = Path(__file__).parent / PROJECT
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DemoLab:
     """Files for fanout and ssh, and the simulated hosts in rank order."""
 

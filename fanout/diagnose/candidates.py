@@ -7,7 +7,6 @@ last output and the moment when the launcher gave up.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from fanout.diagnose.evidence import Evidence, HostEnd, LogMatch, ProcessExit
 from fanout.diagnose.evidence_order import LevelName, is_strong
@@ -15,11 +14,12 @@ from fanout.diagnose.exit_codes import explain_exit_code, format_exit_code, spli
 from fanout.diagnose.process_evidence import Process
 from fanout.diagnose.signatures import ABORTS, GENERIC, LAST_RESORTS, STALLS, STOPS
 from fanout.diagnose.verdict import Cause
+from fanout.model.frozen import frozen
 
 NOTICE_SECONDS = 3.0  # between the exit of a process and the report of torchrun or the agent, on a loaded host
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Candidate:
     """One candidate with its level of evidence. It failed between ``begin`` and ``end``.
 

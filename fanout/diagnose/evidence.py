@@ -7,7 +7,7 @@ if the line does not show the rank (ranks that share one stream).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Literal
 
 from fanout.diagnose.flight_dumps import FlightDump
@@ -15,9 +15,10 @@ from fanout.diagnose.last_lines import StreamTail
 from fanout.diagnose.signatures import Kind, Role
 from fanout.model.boots import find_restart
 from fanout.model.events import ExitReason, LossReason
+from fanout.model.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LogMatch:
     """A line that matches a signature. ``traceback`` is the traceback that ends with it."""
 
@@ -44,7 +45,7 @@ class LogMatch:
         return self.signature, self.fields.get("message", self.says)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ProcessExit:
     """The exit of one process as torchrun reports it. ``was_stopped``: torchrun stopped it. A negative code is a signal."""
 
@@ -60,7 +61,7 @@ class ProcessExit:
     line: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class StackSnapshot:
     """Stack of one process, on request or at its exit. Frames are (file, line, function), innermost first.
 
@@ -86,7 +87,7 @@ class StackSnapshot:
 EndKind = Literal["ended", "stopped", "lost", "running"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HostEnd:
     """The end of a host's script. ``stopped``: the launcher stopped it; ``last_contact``: time of the last contact.
 
@@ -119,7 +120,7 @@ class HostEnd:
         return self.silent_for if self.kind == "ended" and self.reason == "lease-expired" else 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Disconnection:
     """A time without contact to a host: its connection broke at ``begin`` and returned at ``end`` (None: not yet).
 
@@ -144,7 +145,7 @@ def describe_new_boot(before: str, now: str) -> str:
     return "had its container restarted during the run" if is_container else "was rebooted during the run"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Evidence:
     """All evidence. ``ranks`` is host -> (node rank, processes or None); ``addresses`` is address or name -> host."""
 

@@ -7,16 +7,16 @@ writes these tables into docs/diagnosis.md.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Literal
 
 from fanout.diagnose.verdict import Confidence
+from fanout.model.frozen import frozen
 
 LevelName = Literal["proof", "own", "named", "absence", "blame", "either", "bare"]
 _SCALE: tuple[Confidence, ...] = ("undetermined", "low", "medium", "high")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Level:
     """One level of evidence. ``confidence`` is that of a result without doubts."""
 
@@ -52,7 +52,7 @@ LEVELS = (
 _ORDER = {level.name: number for number, level in enumerate(LEVELS)}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Doubt:
     """One reason against a result. The confidence is at most ``limit``."""
 

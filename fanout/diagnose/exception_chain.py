@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from fanout.diagnose.evidence import LogMatch
 from fanout.diagnose.signatures import GENERIC, SignatureSet, fill_template
 from fanout.diagnose.tracebacks import HEAD
+from fanout.model.frozen import frozen
 
 _FRAME = re.compile(r'\s*File "(?P<path>[^"]{1,1024})", line \d{1,9}(?:, in (?P<name>.{1,200}))?')
 _LINK = re.compile(r"During handling of the above exception|The above exception was the direct cause")
@@ -48,7 +49,7 @@ _EXPECTED = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ChainedException:
     """One exception of a traceback: its text, the frames above it (outermost first), and how it follows the one before."""
 

@@ -6,13 +6,14 @@ The summaries come from hosts, or from files of unknown origin, so the parsers c
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from fanout.model.frozen import frozen
 
 Frames = tuple[tuple[str, int, str], ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Collective:
     """One collective as a rank recorded it: ``number`` is torch's within the group; frames are innermost first."""
 
@@ -25,7 +26,7 @@ class Collective:
     frames: Frames = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class GroupProgress:
     """Progress of one rank in one process group. ``waits`` is the first collective that is not complete.
 
@@ -41,7 +42,7 @@ class GroupProgress:
     last: Collective | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class FlightDump:
     """One dump. ``world`` is the number of ranks of its run, 0 if unknown; ``whole``: nothing was overwritten."""
 

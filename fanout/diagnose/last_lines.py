@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from fanout.logs import glog, rank_prefix
 from fanout.logs.line_splitter import LineAssembler
 from fanout.logs.metric_line import MetricReading, parse_step, read_metrics
+from fanout.model.frozen import frozen
 from fanout.text.sanitize import strip_escapes
 
 KEEP_BYTES = 8192
@@ -19,7 +19,7 @@ _TORCHRUN = re.compile(r"torch/distributed/elastic|^={20}|^-{20}|elastic\.multip
 _FRAMES = re.compile(rf"^frame #\d|^{glog.HEAD} [\w.]{{1,40}}:\d{{1,6}}\] ")  # c10d's warnings, and C++ stacks
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class StreamTail:
     """The end of one stream. ``split_lines`` are (rank or None, text); ``err``: it is the stderr of a rank."""
 

@@ -7,13 +7,14 @@ only if no other process can have logged it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 from fanout.diagnose.evidence import Evidence, LogMatch, ProcessExit
 from fanout.diagnose.exit_codes import split_exit_code
 from fanout.diagnose.signatures import STALLS
 from fanout.diagnose.world import World
+from fanout.model.frozen import frozen
 
 Part = Literal["root", "either", "victim", "quiet", "collateral"]
 NEAR_SECONDS = 5.0
@@ -22,7 +23,7 @@ STALL_SECONDS = 3600.0  # between a fault of a host and the timeouts of its coll
 LAST_SECONDS = 120.0  # between the last error of a process and its end: teardown may wait for others
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Process:
     """One process (``rank`` None: some process of the host). ``sightings`` are its own, in time order.
 

@@ -11,9 +11,10 @@ from fanout.diagnose.evidence_order import Doubt
 from fanout.diagnose.process_evidence import Process
 from fanout.diagnose.verdict import Cause
 from fanout.diagnose.world import World
+from fanout.model.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RuleResult:
     """Result of a rule. ``also`` holds candidates that the evidence cannot separate from the cause.
 

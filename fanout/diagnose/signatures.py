@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any, Literal
@@ -17,6 +16,7 @@ from typing import Any, Literal
 from fanout.diagnose.translations import load_table, translate_line
 from fanout.logs.prefilter import digest_chunk, strip_digits
 from fanout.model.errors import UsageError
+from fanout.model.frozen import frozen
 
 #: Part of the process that logs the message: root (it failed by itself), victim (another process failed before), either.
 Role = Literal["root", "either", "victim", "noise"]
@@ -52,7 +52,7 @@ WEAK = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Signature:
     """One known message: its pattern, its role in a failure, its meaning, and advice."""
 

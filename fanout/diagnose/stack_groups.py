@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from os.path import basename
 
 from fanout.diagnose.evidence import StackSnapshot
+from fanout.model.frozen import frozen
 from fanout.model.hosts import fold_names, fold_numbers
 from fanout.model.process_names import name_process
 
@@ -23,7 +23,7 @@ _STATES = {"T": "is stopped (SIGSTOP)", "t": "is held by a debugger", "D": "wait
 _MOST = 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CodeLocation:
     """One place in the code. ``what`` is the function (of a library or the user), ``where`` is file:line.
 

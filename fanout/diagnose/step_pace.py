@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from statistics import median
 
 from fanout.diagnose.rank_steps import LEAST_STEPS, RankSteps, find_common_time, measure_paces
@@ -21,6 +20,7 @@ from fanout.logs.line_splitter import LineBuffer, split_last_lines
 from fanout.logs.metric_line import MetricReading, read_metrics
 from fanout.logs.run_progress import RankPace, RankProgress
 from fanout.model.events import Chunk, Event, StreamOpened
+from fanout.model.frozen import frozen
 from fanout.model.state import RunState
 from fanout.text.sanitize import strip_escapes
 
@@ -35,7 +35,7 @@ _FLOOD_BYTES, _FLOOD_SECONDS = 8192, 0.25
 _Who = tuple[str, int | None]  # (host, rank): rank None if ranks share the lines
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SlowRank:
     """One rank (or a host whose ranks share a stream) that is slower than the others, with the measure."""
 
@@ -54,7 +54,7 @@ class SlowRank:
         return f"{who} {self.text}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class _LateStats:
     """Statistics of one rank over steps that others made too: how often last, how late in total."""
 

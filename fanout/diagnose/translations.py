@@ -9,15 +9,16 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+
+from fanout.model.frozen import frozen
 
 _PROCESS = re.compile(r" {0,8}(?:\[\d{1,5}\] {0,4}[-+]? {0,4})?\d{1,9} ")
 _COLON = " {0,2}[:：]"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TranslationTable:
     """Translated messages: ``words`` are all of them, ``english`` maps each one to its English message."""
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from fanout.diagnose.exit_codes import format_exit_code
+from fanout.model.frozen import frozen
 
 Confidence = Literal["high", "medium", "low", "undetermined"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Cause:
     """The first cause. ``signature`` is the id of a signature, else exit, signal, lost, silent, unheard, network.
 
@@ -56,7 +56,7 @@ class Cause:
         return f"{self.subject} {self.says}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Party:
     """Another rank, or (rank None) a host, and how it ended. ``lost_peer``: it only lost a peer or timed out."""
 
@@ -66,7 +66,7 @@ class Party:
     lost_peer: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Verdict:
     """Result of the diagnosis. ``also`` holds candidates that the evidence cannot separate from the cause."""
 

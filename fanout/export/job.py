@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from fanout.model.credentials import is_secret
 from fanout.model.errors import UsageError
+from fanout.model.frozen import frozen
 from fanout.model.plan import EnvValue, LaunchPlan, NodePlan
 from fanout.model.plan_text import render_export
 from fanout.text.sanitize import to_single_line
@@ -28,7 +29,7 @@ _TORCHRUN_FLAGS = (
 _OF_ONE_HOST = frozenset(("PET_LOCAL_ADDR", "CUDA_VISIBLE_DEVICES", "NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME"))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Job:
     """A launch plan without its hosts.
 

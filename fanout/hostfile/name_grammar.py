@@ -5,9 +5,9 @@ from __future__ import annotations
 import ipaddress
 import re
 import unicodedata
-from dataclasses import dataclass
 
 from fanout.hostfile.problems import ParseError
+from fanout.model.frozen import frozen
 
 HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9])?")
 #: Includes alice@corp.local and CORP\alice (SSSD, winbind).
@@ -42,7 +42,7 @@ _ADVICE = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Address:
     """Parsed ``[user@]host[:number]``; ``host`` may contain ranges, ``number`` is a port or a slot count."""
 

@@ -7,12 +7,12 @@ import os
 import re
 import stat
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from fanout.hostfile.other_file_types import recognize_task_file
 from fanout.hostfile.parse import MOST_BYTES, decode_text, parse_hostfile
 from fanout.hostfile.render import COMMAND_LINE
 from fanout.model.errors import HostfileError
+from fanout.model.frozen import frozen
 from fanout.model.hosts import HostFile
 from fanout.text.sanitize import escape_invisible
 from fanout.text.suggest import suggest_nearest
@@ -22,7 +22,7 @@ _FILE_ENDINGS = {"txt", "yaml", "yml", "json", "ini", "cfg", "conf", "csv", "lis
 _SHELL_PIPE = re.compile(r"/(?:dev|proc/(?:self|\d+))/fd/\d+|/dev/stdin")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HostSource:
     """The bytes of a host list and its name for the user."""
 

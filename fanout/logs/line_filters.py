@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from string import Formatter
 
 from fanout.logs.demux import LogLine, split_text
 from fanout.logs.metric_line import parse_line
 from fanout.logs.torchrun_traceback import is_stop_message
 from fanout.model.errors import UsageError
+from fanout.model.frozen import frozen
 from fanout.model.settings import Settings
 from fanout.text.parse_ranges import parse_ranges
 from fanout.text.sanitize import sanitize_line
@@ -22,7 +22,7 @@ FIELDS = ("who", "host", "rank", "mark", "time", "stamp")
 PLAIN_PREFIX = "{who} {mark} "
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DisplayFilters:
     """Display options. ``show`` is smart, all, or a set of global ranks; ``fold`` None means the view's default."""
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from fanout.logs.line_layout import LineLayout, find_layout, parse_count
 from fanout.logs.number_roles import Role
+from fanout.model.frozen import frozen
 from fanout.text.sanitize import strip_escapes
 
 LONGEST = 16_384  # characters of a line that are read
@@ -39,7 +40,7 @@ _DURATION = re.compile(
 _layouts: dict[tuple[str, ...], LineLayout] = {}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class MetricReading:
     """Metrics of one line; a missing metric is None."""
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple
 
 from fanout.logs.metric_line import MetricReading
 from fanout.logs.step_counter import StepCounter
+from fanout.model.frozen import frozen
 
 KEPT_LOSSES = 256
 KEPT_STEPS = 64  # with their times, of each host
@@ -34,7 +35,7 @@ class RankPace(NamedTuple):
     seconds: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RankProgress:
     """Progress of all ranks whose lines have steps: the steps of each host's slowest and fastest rank, and the paces."""
 

@@ -6,12 +6,12 @@ For each stream, it keeps the last 32 kB and the last 3 tracebacks from anywhere
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 
 from fanout.logs.demux import format_label
 from fanout.logs.line_splitter import LineAssembler
 from fanout.logs.prefilter import digest_chunk
 from fanout.model.events import Chunk, Event, StreamOpened
+from fanout.model.frozen import frozen
 from fanout.model.state import RunState
 from fanout.text.sanitize import sanitize_line
 
@@ -22,7 +22,7 @@ _OVERLAP = 256  # the first line of a traceback may have a prefix, and may be sp
 _HEAD = b"Traceback (most recent call last)"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LogTail:
     """Log tail of a host: sanitised lines, oldest first, and its last traceback (not torchrun's about it)."""
 

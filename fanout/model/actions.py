@@ -6,8 +6,9 @@ a run is complete.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
+
+from fanout.model.frozen import frozen
 
 #: Reasons of a Stop. ``rolled-back``: a host undid Prepare by itself; ``rendezvous``: it can never complete.
 StopReason: TypeAlias = Literal[
@@ -16,21 +17,21 @@ StopReason: TypeAlias = Literal[
 ]  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Prepare:
     """Send the host its part of the plan. The host takes its locks and checks paths, but starts nothing."""
 
     host: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Go:
     """Start train.sh."""
 
     host: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Stop:
     """Send SIGTERM, wait ``grace`` seconds for the whole process tree, then send SIGKILL. Before Go it undoes Prepare.
 
@@ -43,7 +44,7 @@ class Stop:
     why: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Save:
     """Send ``signal`` (``USR1``) to the ranks that handle it, so that they save and end by themselves. A Stop follows later.
 
@@ -57,21 +58,21 @@ class Save:
     sends: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Kill:
     """Send SIGKILL at once."""
 
     host: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Release:
     """Delete the run's directory on the host and exit: the launcher has all bytes."""
 
     host: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Abandon:
     """Stop waiting for this host; the event HostLost follows."""
 
@@ -79,7 +80,7 @@ class Abandon:
     why: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Inspect:
     """Ask the host about the run: ``what`` is ``stacks`` or ``aftermath``. Answered with the same ``ask`` follows."""
 

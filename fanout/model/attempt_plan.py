@@ -7,8 +7,9 @@ attempt 1 on a dot and the number of the attempt. So no process and no log of on
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from fanout.model.frozen import frozen
 from fanout.model.option_table import default_of
 from fanout.model.run_info import AttemptInfo
 
@@ -24,7 +25,7 @@ def split_attempt_id(attempt_id: str) -> tuple[str, int]:
     return (run_id, int(number)) if dot and number.isascii() and number.isdigit() else (attempt_id, 0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class AttemptPlan:
     """What distinguishes the attempt from the other attempts of its run.
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Literal
 
 from fanout.model import schema
+from fanout.model.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class NextAction:
     """What followed an attempt: a restart, or the end of the run.
 
@@ -32,7 +33,7 @@ class NextAction:
     advice: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class FirstCause:
     """The first cause of a failure: the id of its signature, its host, and the verdict in one sentence."""
 
@@ -42,7 +43,7 @@ class FirstCause:
     text: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class AttemptRecord:
     """One attempt. Times are seconds of the launcher's clock; None: it did not happen. ``steps`` are the first and the highest.
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from fanout.model.event_base import HostEvent, Line
+from fanout.model.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Connecting(HostEvent):
     """A connection attempt begins; ``attempt`` counts from 1."""
 
     attempt: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Connected(HostEvent):
     """The agent answered. ``hello`` is its first message: python, hostname, host_id, boot_id, engine, pid, uid, container."""
 
@@ -25,14 +25,14 @@ class Connected(HostEvent):
     hello: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LoginOutput(HostEvent):
     """Bytes that the host's login printed before the agent started (motd, rc files). They are shown, never parsed."""
 
     data: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ConnectFailed(HostEvent):
     """No connection, and no further attempt: ``kind`` is the name of the TransportError."""
 
@@ -41,7 +41,7 @@ class ConnectFailed(HostEvent):
     hint: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Disconnected(HostEvent):
     """An established connection broke; the run on the host continues under its lease.
 
@@ -54,7 +54,7 @@ class Disconnected(HostEvent):
     launcher_died: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ReconnectFailed(HostEvent):
     """The host accepts connections during a run, but no agent or no login there: ``why`` differs from the last one.
 

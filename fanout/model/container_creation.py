@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import dataclass
 
+from fanout.model.frozen import frozen
 from fanout.model.mounts import Mount
 
 RUN_LABEL, USER_LABEL = "fanout.run", "fanout.user"
@@ -80,7 +80,7 @@ done
 exit 0"""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ContainerPlan:
     """What fanout creates on one host: the container ``name`` of the run with this id, from an image of the host."""
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from fanout.model.event_base import HostEvent, Line
+from fanout.model.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ContainerLeft(HostEvent):
     """The launcher could not verify that ``container``, which it had created on the host, is removed."""
 
     container: Line
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class MachineExamined(HostEvent):
     """After a failure, the own agent of a host in a container answered: ``value`` as for ``aftermath``, or ``error``."""
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Annotated, Any, TypeAlias
 
+from fanout.model.frozen import frozen
 from fanout.model.option import MAX_SECONDS
 from fanout.model.schema import Integer, Number, Text
 
@@ -22,21 +22,21 @@ Line: TypeAlias = Annotated[str, Text(4096)]
 Message: TypeAlias = Annotated[str, Text(1 << 16)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class BaseEvent:
     """Base of all events; ``at`` is when the event reached the launcher."""
 
     at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HostEvent(BaseEvent):
     """Base of all events of one host; ``host`` is its name in the hostfile."""
 
     host: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class AgentEvent(HostEvent):
     """Base of the events that the agent sends as messages: the type of the message is the name of the event."""
 

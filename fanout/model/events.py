@@ -11,7 +11,7 @@ finds a missing one. Other readers take only the events that they need.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, Any, Literal, TypeAlias
 
 from fanout.model.actions import Action
@@ -29,6 +29,7 @@ from fanout.model.event_base import BaseEvent as BaseEvent
 from fanout.model.event_base import ExitCode, Line, Message, Offset, Pid, Rank, Seconds, Signal, Stream
 from fanout.model.event_base import HostEvent as HostEvent
 from fanout.model.event_base import get_type_name as get_type_name
+from fanout.model.frozen import frozen
 from fanout.model.schema import Integer, Number, Text
 from fanout.model.stop_events import RankEnded as RankEnded
 from fanout.model.stop_events import SaveHandlers as SaveHandlers
@@ -45,7 +46,7 @@ BROKE = "the connection broke"  # the error of a question whose connection ended
 AnswerReason = Literal["", "unavailable", "timeout", "stuck", "no-sandbox", "failed", "connection-lost", "interrupted"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Answered(HostEvent):
     """The agent's answer to a question: ``value``, or ``error`` and ``reason`` if there is no value (else "")."""
 
@@ -55,14 +56,14 @@ class Answered(HostEvent):
     reason: AnswerReason = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Prepared(AgentEvent):
     """The host has taken its locks and found directory and script: Go starts it at once. ``pid`` is the keeper's."""
 
     pid: Pid
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Refused(AgentEvent):
     """The agent will not start the run: ``kind`` is busy, no-directory, no-script, no-state, no-run, …"""
 
@@ -71,14 +72,14 @@ class Refused(AgentEvent):
     hint: Message
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Started(AgentEvent):
     """train.sh started; ``pid`` is its pid on the host."""
 
     pid: Pid
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RendezvousJoined(AgentEvent):
     """A step of the host on its way into the rendezvous.
 
@@ -89,7 +90,7 @@ class RendezvousJoined(AgentEvent):
     how: Literal["waiting", "joined", "unresolved"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RanksSeen(AgentEvent):
     """All ranks whose processes the keeper has seen on the host so far. It is sent again when there are more."""
 
@@ -100,7 +101,7 @@ class RanksSeen(AgentEvent):
         object.__setattr__(self, "ranks", tuple(self.ranks))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class StreamOpened(AgentEvent):
     """A stream of the host gets a name, for instance ``rank 5``. Stream 0 has no such event."""
 
@@ -108,7 +109,7 @@ class StreamOpened(AgentEvent):
     name: Annotated[str, Text(200)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LogTruncated(AgentEvent):
     """The host has deleted the stream's bytes before ``upto``, because another launcher has received them."""
 
@@ -116,14 +117,14 @@ class LogTruncated(AgentEvent):
     upto: Offset
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DiskPressure(AgentEvent):
     """The host has too little disk space for its log; ``message`` states what it does instead, or what is lost."""
 
     message: Message
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Chunk(HostEvent):
     """Bytes of a stream, in order and without gaps; ``data`` begins at ``offset`` in the stream."""
 
@@ -138,7 +139,7 @@ ExitReason: TypeAlias = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Exited(AgentEvent):
     """train.sh ended. Exactly one of ``code`` and ``signal`` is set; both are None if the end is unknown (``why``).
 
@@ -158,7 +159,7 @@ class Exited(AgentEvent):
 BackgroundEnd: TypeAlias = Literal["waited", "ended", "kept"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class BackgroundFound(AgentEvent):
     """Processes outlived train.sh. ``processes`` has one per line: pid and command. ``keeper`` is the keeper's pid."""
 
@@ -167,14 +168,14 @@ class BackgroundFound(AgentEvent):
     keeper: Pid
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class OutsideCalled(AgentEvent):
     """train.sh makes calls that start processes outside the keeper's tree: ``ssh to h2, tmux in line 3 of train.sh``."""
 
     calls: Message
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Leftover:
     """A process that could not be killed: pid, state letter of /proc, kernel function it waits in, command line."""
 
@@ -184,7 +185,7 @@ class Leftover:
     command: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CleanedUp(AgentEvent):
     """The host was cleaned up: ``killed`` processes were killed after train.sh ended, those in ``left`` survived.
 
@@ -198,12 +199,12 @@ class CleanedUp(AgentEvent):
     dropped: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Released(AgentEvent):
     """The agent deleted the run's directory on the host and exited."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Heartbeat(AgentEvent):
     """A heartbeat of the agent; ``load`` is the load of the host (may be empty)."""
 
@@ -217,7 +218,7 @@ LossReason: TypeAlias = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HostLost(HostEvent):
     """The launcher gave the host up. The end of its part is unknown, which is never success."""
 
@@ -231,7 +232,7 @@ class HostLost(HostEvent):
 RestartPhase: TypeAlias = Literal["fence", "backoff", "start"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Restarting(BaseEvent):
     """The launcher starts attempt ``attempt`` after ``phase``, which ends at ``until``. It is sent once for each phase.
 
@@ -246,12 +247,12 @@ class Restarting(BaseEvent):
     failure_class: Line = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Tick(BaseEvent):
     """No event arrived for a moment; only time passed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Interrupted(BaseEvent):
     """A signal reached the launcher. ``by`` is the user who sent it by ``fanout stop``, "" if that is not known."""
 
@@ -259,14 +260,14 @@ class Interrupted(BaseEvent):
     by: Line = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class FirstStep(BaseEvent):
     """The log reported its first training step."""
 
     step: Annotated[int, Integer(0, 1 << 53)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ActionSent(BaseEvent):
     """An action was carried out: it was handed to the host's connection."""
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from fanout.model.errors import UsageError
+from fanout.model.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HostCount:
     """A run starts on ``most`` hosts, and continues after failures with at least ``least``."""
 

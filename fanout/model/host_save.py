@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from fanout.model.actions import Save
 from fanout.model.events import RankEnded, SaveHandlers
+from fanout.model.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HostSave:
     """The host's part in a planned stop. ``asked_at`` is when it was last asked for the ranks that handle the signal."""
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from fanout.model.actions import Inspect, Stop
 from fanout.model.boots import Restart
 from fanout.model.events import BackgroundEnd, BackgroundFound, CleanedUp, Exited, LossReason
+from fanout.model.frozen import frozen
 from fanout.model.host_phases import Phase
 from fanout.model.host_save import HostSave
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HostFailure:
     """The reason why a host takes no part: ``kind`` is for programs, message and hint are for people."""
 
@@ -23,7 +24,7 @@ class HostFailure:
     loss: LossReason | None = None  # of a host that was lost
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HostState:
     """All facts about one host."""
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 
+from fanout.model.frozen import frozen
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@frozen
 class Origin:
     """The file and line of an entry: ``hosts.txt:3``."""
 
@@ -19,7 +21,7 @@ class Origin:
         return f"{self.file}:{self.line}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Host:
     """One machine as the user described it. ``None`` means "not given", never a default.
 
@@ -59,7 +61,7 @@ class Host:
         return self.hostname if self.hostname and self.name == f"{self.hostname}:{self.port}" else self.name
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HostFile:
     """A parsed hostfile: the hosts in rank order, and notes for the user."""
 

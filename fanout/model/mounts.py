@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from fanout.model.engines import Engine
 from fanout.model.errors import UsageError
+from fanout.model.frozen import frozen
 
 #: Arguments that fanout gives itself, or that would make its statements about the end of the container wrong.
 _OWN = {
@@ -55,7 +55,7 @@ _OWN_OF_APPTAINER = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Mount:
     """A directory or file of the host, and its path in the container."""
 

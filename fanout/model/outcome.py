@@ -7,11 +7,12 @@ code of the first failing host, or 128 + its signal. A time limit gives 124 also
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Literal, get_args
 
 from fanout.model.exit_status import ExitStatus, status_of_signal
+from fanout.model.frozen import frozen
 from fanout.model.planned_stop import find_sent_save
 from fanout.model.state import HostState, Phase, RunState
 from fanout.text.units import name_all
@@ -20,7 +21,7 @@ ExitOrigin = Literal["script", "ssh", "fanout", "user"]
 ORIGINS: tuple[ExitOrigin, ...] = get_args(ExitOrigin)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HostOutcome:
     """The end of one host: ``verdict`` is ok, failed, stopped, unreached, refused, lost or never-started."""
 
@@ -34,7 +35,7 @@ class HostOutcome:
     outside_calls: str = ""  # calls of train.sh that start processes elsewhere: not verified
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RunOutcome:
     """The end of a run. ``first`` is the host that failed first (None: none failed, or the user stopped the run)."""
 

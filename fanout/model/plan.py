@@ -7,17 +7,18 @@ run.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, TypeAlias
 
 from fanout.model.attempt_plan import split_attempt_id
+from fanout.model.frozen import frozen
 from fanout.model.hosts import Host
 
 # Constant. The user's text is passed in the environment and never becomes part of a shell's source.
 SETUP = 'if [ -f "$FANOUT_SETUP" ]; then . "$FANOUT_SETUP"; else eval "$FANOUT_SETUP"; fi || exit; unset FANOUT_SETUP; exec "$@"'
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PathList:
     """Directories before and after the host's own value. Relative ones are below the work directory."""
 
@@ -26,7 +27,7 @@ class PathList:
     only_if: str = ""  # a path that must exist on the host, or this has no effect
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Default:
     """A value that is used only if the host's login sets none."""
 
@@ -37,7 +38,7 @@ class Default:
 EnvValue: TypeAlias = str | PathList | Default
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class NodePlan:
     """The part of one host. ``nproc`` is None if the host was not asked yet (dry runs only)."""
 
@@ -67,7 +68,7 @@ class NodePlan:
         return (f"FANOUT_RUN_ID={run_id}", f"FANOUT_NODE={self.rank}", f"FANOUT_ATTEMPT={attempt}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LaunchPlan:
     """The whole run."""
 

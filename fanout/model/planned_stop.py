@@ -6,9 +6,10 @@ it. These save and end by themselves. The stop follows when all ranks have ended
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from fanout.model.actions import Action, Save, StopReason
+from fanout.model.frozen import frozen
 from fanout.model.policy_options import Policy
 from fanout.model.state import HostState, Phase, RunState
 
@@ -17,7 +18,7 @@ CHECK_SECONDS = 10.0  # after the first step: by then a task has installed its h
 STEPLESS_CHECK_SECONDS = 600.0  # after the start, if the log reports no step
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PlannedStop:
     """A stop that is planned for ``stop_at``. The ranks are asked to save at ``save_at``; None: they are not."""
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from fanout.model.attempt_plan import FIRST_ATTEMPT, AttemptPlan
 from fanout.model.errors import UsageError
+from fanout.model.frozen import frozen
 from fanout.model.host_facts import HostFacts
 from fanout.model.hosts import Host
 from fanout.model.option_table import HOST_SETTINGS
@@ -28,7 +28,7 @@ RESERVED = frozenset(
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Planner:
     """Input of a plan except the facts about the hosts, so that a check and a run make the same plan.
 

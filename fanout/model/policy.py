@@ -8,10 +8,10 @@ returned once, because carrying it out is an event that the state records.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 
 from fanout.model import hang_detection, planned_stop
 from fanout.model.actions import Abandon, Action, Go, Inspect, Kill, Prepare, Release, Stop, StopReason
+from fanout.model.frozen import frozen
 from fanout.model.hosts import fold_names
 from fanout.model.policy_options import POLICY_SETTINGS as POLICY_SETTINGS
 from fanout.model.policy_options import Policy as Policy
@@ -58,7 +58,7 @@ def _decide_before_go(policy: Policy, state: RunState) -> list[Action]:
     return actions
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class _StopCause:
     """The reason to stop the run, and the same as a text."""
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
+from fanout.model.frozen import frozen
 from fanout.model.option_table import default_of
 from fanout.model.settings import Settings
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Policy:
     """The settings of the policy; times in seconds. ``prepare`` False: only observe (attach, exec).
 

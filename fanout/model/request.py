@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field, fields
 from typing import Any
 
+from fanout.model.frozen import frozen
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@frozen
 class HostFilters:
     """Host selection flags: DeepSpeed's include and exclude, node sets, a count, a tag."""
 
@@ -18,8 +20,14 @@ class HostFilters:
     nnodes: str = ""
     tag: str = ""
 
+    @classmethod
+    def take_from(cls, values: dict[str, Any]) -> HostFilters:
+        """Return the flags in ``values``, a dict from name to value, and remove them there."""
+        names = [each.name for each in fields(cls) if each.name in values]
+        return cls(**{name: values.pop(name) or "" for name in names})
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@frozen
 class Request:
     """Parsed command line. ``flags`` are settings by name, ``given`` are the command's own options.
 

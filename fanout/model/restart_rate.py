@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from fanout.model.errors import UsageError
+from fanout.model.frozen import frozen
 from fanout.text.parse_units import parse_duration, write_duration
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RestartRate:
     """A run ends after ``starts`` starts within ``seconds``, although its budget of restarts is left."""
 

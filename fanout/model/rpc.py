@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol
 
 from fanout.model.events import AnswerReason
+from fanout.model.frozen import frozen
 
 WAVE = 24  # the number of hosts to ask at once before their speed is known
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ProbeRequest:
     """One question to one host: ``what`` names a probe of the agent; the host stops it after ``timeout`` seconds.
 
@@ -27,7 +28,7 @@ class ProbeRequest:
     within: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ProbeAnswer:
     """One host's answer: ``error`` is "" or why there is no ``value`` (connection lost, timeout, the probe died).
 

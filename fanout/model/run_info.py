@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from fanout.model.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class AttemptInfo:
     """Which attempt of a run this is.
 
@@ -41,7 +43,7 @@ def describe_attempt(number: int, max_restarts: int | None, used: int | None) ->
     return f"attempt {number} (restart {used} of {max_restarts})" if used else f"attempt {number} (not counted)"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RunInfo:
     """Facts about a run before it starts. ``ranks`` maps host -> (node rank, number of processes or None).
 

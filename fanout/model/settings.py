@@ -8,10 +8,11 @@ in ~/.ssh/config.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from fanout.model.errors import UsageError
+from fanout.model.frozen import frozen
 from fanout.model.option_table import SETTINGS, default_of
 from fanout.model.option_values import check_option_value, parse_option_text
 from fanout.model.save_signals import parse_save_signal
@@ -21,7 +22,7 @@ RESTART_LEASE_SECONDS = 60.0  # the default lease of a run with restarts: a lost
 SAVE_BEFORE_SECONDS = 600.0  # of --save-signal without --save-before
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Settings:
     """Options of a run, with the defaults of the option table. Times are in seconds."""
 
@@ -89,7 +90,7 @@ class Settings:
     signatures: str = default_of("signatures")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LoadedSettings:
     """Settings and, by name, the source of each non-default value."""
 

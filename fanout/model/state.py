@@ -8,7 +8,7 @@ do, ui/ shows the state, and outcome.py computes the result.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, TypeAlias
 
 from fanout.model.actions import Abandon, Action, Go, Inspect, Kill, Prepare, Release, Save, Stop
@@ -51,6 +51,7 @@ from fanout.model.events import (
     Tick,
 )
 from fanout.model.fast_replace import FastReplace
+from fanout.model.frozen import frozen
 from fanout.model.host_phases import FINAL_PHASES
 from fanout.model.host_phases import TRANSITIONS as TRANSITIONS
 from fanout.model.host_phases import Phase as Phase
@@ -64,7 +65,7 @@ class InvalidTransition(Exception):
     """An event that the host's phase does not allow: the agent (or the host) violates the protocol."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RunState:
     """All facts about a run. ``order`` and ``hosts`` are in rank order; ``failures`` are (host, time), the first first."""
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from fanout.model.event_base import AgentEvent, BaseEvent, Line, Rank, Seconds, SignalName
+from fanout.model.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SaveHandlers(AgentEvent):
     """The ranks of the host that handle the signal of a planned stop, and ``others``, which have no handler for it.
 
@@ -25,7 +24,7 @@ class SaveHandlers(AgentEvent):
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RankEnded(AgentEvent):
     """A rank ended by itself, ``seconds`` after it received the signal of a planned stop."""
 
@@ -33,7 +32,7 @@ class RankEnded(AgentEvent):
     seconds: Seconds
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SaveRequested(BaseEvent):
     """A user requested a planned stop (``fanout stop --save``): ``signal`` now, the stop after ``seconds`` at the latest."""
 
@@ -42,7 +41,7 @@ class SaveRequested(BaseEvent):
     by: Line
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class StopRequested(AgentEvent):
     """The host received a stop request from ``fanout stop`` on another machine. ``by`` is the user: ``ann@pc``."""
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from fanout.model.engines import APPTAINER
+from fanout.model.frozen import frozen
 
 _PLAIN = re.compile(r"[\w@%+=:,./^{}-]+( [\w@%+=:,./^{}-]+)*")  # a shell passes these on unchanged
 
@@ -22,7 +23,7 @@ def join_login(login: str, command: str) -> str:
     return f"{login} {command if _PLAIN.fullmatch(command) else shlex.quote(command)}" if login else command
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CommandBuilder:
     """Commands by which this user reaches each host. ``logins`` are ssh commands without the remote command (absent:
     ``ssh NAME``). ``here`` are hosts that are the launcher's own machine. ``source`` is HOSTS as the user gave it.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Literal
 
+from fanout.model.frozen import frozen
 from fanout.text.sanitize import to_single_line
 from fanout.text.units import format_duration
 
@@ -22,7 +23,7 @@ _TITLES: dict[MessageKind, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RunMessage:
     """One message. ``seconds`` is the age of the run. ``step`` and ``loss`` are the newest, None if unknown.
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from fanout.model.errors import UsageError
 from fanout.model.events import Event
+from fanout.model.frozen import frozen
 from fanout.model.outcome import RunOutcome
 from fanout.model.state import Phase, RunState
 
@@ -19,7 +19,7 @@ EVERY_SECONDS = 15.0
 FIRST_BYTES = b"# HELP fanout_"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Metrics:
     """Newest metrics of a run; None if the log has none. ``speed`` is in tokens per second."""
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from fanout.agent import bundle
@@ -21,6 +21,7 @@ from fanout.checks.deep.pairwise import Pair, PairMeasurement, Round
 from fanout.checks.deep.torch_result import SIZES, DeepTest, Processes, evaluate_pair
 from fanout.checks.engine.definition import CheckContext
 from fanout.checks.gpu.accelerators import count_gpus
+from fanout.model.frozen import frozen
 from fanout.model.plan import SETUP, LaunchPlan
 from fanout.model.rpc import Asker, ProbeAnswer, ProbeRequest
 from fanout.remote import protocol
@@ -32,7 +33,7 @@ _STAGES = len(SIZES) + 4  # stages of the longest step; a step's timeout is that
 SHARE_OF_MEMORY = 16  # a tensor takes at most 1/16 of the free memory, since several exist at once
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DeepTimeouts:
     """Timeouts in seconds: torch's import, forming a group of all hosts and of two, one all-reduce, the GPU test.
 

@@ -10,7 +10,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -28,6 +28,7 @@ from fanout.checks.ssh.invalid_answers import InvalidAnswerRecorder
 from fanout.model.errors import UsageError
 from fanout.model.events import AnswerReason
 from fanout.model.exit_status import ExitStatus
+from fanout.model.frozen import frozen
 from fanout.model.host_facts import HostFacts
 from fanout.model.hosts import Host
 from fanout.model.plan import LaunchPlan
@@ -43,7 +44,7 @@ _DIAL_SECONDS = 3.0
 _BULK = 1 << 18
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Preflight:
     """Result of a check: its data, the findings, the facts for a run, and the seconds that it took."""
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from fanout.model import schema
+from fanout.model.frozen import frozen
 from fanout.model.schema import Flag, Integer, Text
 
 CODE_FILE = "code.json"
@@ -20,7 +21,7 @@ _SCHEMA = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CodeRecord:
     """The code of a run. ``manifest`` is the hash of all files; ``commit`` is "" outside of a git clone."""
 

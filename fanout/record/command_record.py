@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from fanout.model import schema
 from fanout.model.credentials import is_secret
 from fanout.model.errors import UsageError
+from fanout.model.frozen import frozen
 from fanout.model.option import Setting
 from fanout.model.option_table import OPTIONS
 from fanout.model.request import Request
@@ -25,7 +26,7 @@ _SCHEMA: dict[str, Any] = {
 _ENVIRONMENTS = ("VIRTUAL_ENV", "CONDA_PREFIX")  # --venv auto takes the environment that is active
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CommandRecord:
     """Command line of a run. ``flags`` are fanout's; ``withheld`` are variables of --env whose values are not recorded.
 

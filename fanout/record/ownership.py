@@ -12,11 +12,11 @@ import re
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
 
 from fanout.model import schema
 from fanout.model.attempt_plan import make_attempt_id
+from fanout.model.frozen import frozen
 from fanout.model.schema import Integer, ListOf, Text
 from fanout.record import writer_lock
 from fanout.record.paths import LogFileNames, encode_name
@@ -36,7 +36,7 @@ _RUN = {"type": Text(among=("run",)), "run": Text(200), "hosts": ListOf(Text(409
 _STREAM = {"type": Text(among=("stream_opened",)), "host": Text(4096), "stream": Integer(0, 65535), "name": Text(200)}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class OwnRecord:
     """Record that provably is fanout's: its path, the time of its last event, and the bytes of its files on disk."""
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from fanout.model.errors import UsageError
+from fanout.model.frozen import frozen
 from fanout.model.settings import Settings
 from fanout.model.shared_options import DEFAULT_RETENTION
 from fanout.record import ownership, writer_lock
@@ -23,7 +23,7 @@ from fanout.text.units import count_noun, format_size
 _COUNT = re.compile(r"\d{1,15}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RetentionBounds:
     """Bounds on recorded runs; None means no bound."""
 
@@ -32,7 +32,7 @@ class RetentionBounds:
     bytes: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RecordedRun:
     """Directory of one run: the time of its last event, its size on disk, and whether the run is over."""
 

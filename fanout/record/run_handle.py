@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from fanout.model import policy, schema
+from fanout.model.frozen import frozen
 from fanout.model.hosts import Host, Origin
 from fanout.model.schema import ListOf, Text
 from fanout.model.settings import Settings
@@ -35,7 +36,7 @@ _ORDER: dict[str, Any] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RunHandle:
     """A handle of a run: enough to resume or stop it. ``directory`` is the run's record on this machine."""
 

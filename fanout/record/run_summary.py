@@ -7,13 +7,13 @@ import os
 import signal
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from fanout.model.attempt_plan import split_attempt_id
 from fanout.model.attempt_record import AttemptRecord, NextAction
 from fanout.model.errors import FanoutError
 from fanout.model.exit_status import ExitStatus, status_of_signal
+from fanout.model.frozen import frozen
 from fanout.record import writer_lock
 from fanout.record.index import find_last_attempt, is_launched
 from fanout.record.recorded_attempts import find_launched_attempt, read_pending_restart
@@ -31,7 +31,7 @@ _LONGEST = 1 << 20  # bytes of a file that are read
 _OWN_TEXTS = frozenset({"exit", "signal", "lost", "container-ended"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RunSummary:
     """One run. Times are Unix times; None: not known, or not yet. ``dir`` is the record of the last attempt.
 

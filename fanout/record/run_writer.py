@@ -22,6 +22,7 @@ from typing import Any
 
 from fanout.model.errors import LauncherError
 from fanout.model.events import Chunk, Event, Heartbeat, StreamOpened, Tick
+from fanout.model.frozen import frozen
 from fanout.model.outcome import RunOutcome
 from fanout.model.run_info import RunInfo
 from fanout.model.state import RunState
@@ -42,7 +43,7 @@ WAITING_BYTES = 4 << 20  # records buffered while the disk is full: hours of a q
 RECORDED_BYTES = 1 << 20  # less than one acknowledgement covers, so a host never deletes bytes missing in the record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RecordGap:
     """Gap in a file: bytes ``start`` to ``end``, or ``records`` of events.jsonl, are not on disk, and why."""
 

@@ -5,9 +5,10 @@ A signal could not carry the duration, and would kill a launcher of an older ver
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from fanout.model.events import SaveRequested
+from fanout.model.frozen import frozen
 from fanout.model.save_signals import SAVE_SIGNALS
 from fanout.model.schema import Number, Text
 from fanout.record.request_file import read_request_file, write_request_file
@@ -16,7 +17,7 @@ REQUEST_FILE = "save-request.json"
 _SCHEMA = {"signal": Text(among=SAVE_SIGNALS), "seconds": Number(1, 30 * 86400), "by": Text(200)}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SaveRequest:
     """A request of a user: ``signal`` to the ranks now, the stop after ``seconds`` at the latest."""
 

@@ -14,11 +14,12 @@ import re
 import select
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from fanout.model import schema
 from fanout.model.errors import LauncherError
+from fanout.model.frozen import frozen
 from fanout.record import writer_lock
 from fanout.record.ownership import RUN_ID
 
@@ -28,7 +29,7 @@ _LONGEST = 1 << 20
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class WaitingRun:
     """One run that waits. ``status`` is what it waits for. ``cause`` is why the wait has ended without a start.
 

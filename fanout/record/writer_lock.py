@@ -10,16 +10,17 @@ import fcntl
 import json
 import os
 import select
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from fanout.model import schema
+from fanout.model.frozen import frozen
 
 FILE = "launcher.json"
 _TRIES = 100  # a process that only reads the owner holds the lock for an instant
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LockOwner:
     """The process that writes the record.
 

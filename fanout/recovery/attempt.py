@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
+from fanout.model.frozen import frozen
 from fanout.model.option_table import default_of
 from fanout.model.restart_rate import RestartRate, parse_restart_rate
 
@@ -12,7 +13,7 @@ Confidence = Literal["high", "medium", "low", "undetermined"]
 Requested = Literal["", "interrupted", "time-limit"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class StepRange:
     """Training steps that one attempt reported: the first one and the highest one."""
 
@@ -20,7 +21,7 @@ class StepRange:
     last: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class AttemptEnd:
     """The end of one attempt.
 
@@ -61,7 +62,7 @@ class AttemptEnd:
     last_step_at: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RecoveryOptions:
     """Options of ``fanout run`` about restarts.
 
@@ -76,7 +77,7 @@ class RecoveryOptions:
     only_hangs: bool = False  # restart only hung attempts (--on-hang restart without --max-restarts)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Fleet:
     """Hosts that the next attempt may use. ``spares`` and ``returned`` are connected, in the order of the hostfile."""
 

@@ -7,8 +7,8 @@ rate limit counts every start, because a task that asks for its own restart can 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from fanout.model.frozen import frozen
 from fanout.model.restart_rate import RestartRate
 from fanout.recovery.attempt import AttemptEnd, RecoveryOptions
 from fanout.recovery.classify import classify_failure
@@ -21,7 +21,7 @@ FIRST_WAIT_SECONDS = 10.0
 LONGEST_WAIT_SECONDS = 300.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Budget:
     """Restarts since the last progress, with the one that would follow the last attempt."""
 

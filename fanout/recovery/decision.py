@@ -7,9 +7,10 @@ starts the next attempt.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
+from fanout.model.frozen import frozen
 from fanout.recovery.attempt import AttemptEnd, Fleet, RecoveryOptions
 from fanout.recovery.budget import Budget, count_recent_starts, count_restarts, is_total_exceeded
 from fanout.recovery.classify import classify_failure, failed_at_same_place
@@ -37,7 +38,7 @@ STARTED_SECONDS = 600.0  # an attempt without readable steps has passed its star
 ADVISED_RESTARTS = 3  # the value of --max-restarts that the report advises
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Restart:
     """Start the next attempt on ``roster`` after ``wait_seconds``."""
 
@@ -48,7 +49,7 @@ class Restart:
     why: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class EndRun:
     """Start no further attempt. ``why`` is a sentence for the report, "" after a success."""
 

@@ -6,14 +6,15 @@ others: ByteRobust (arXiv 2509.16293), Meta's RSC clusters (arXiv 2410.21680), t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+from fanout.model.frozen import frozen
 
 Answer = Literal["restart", "replace", "stop"]
 Wait = Literal["none", "repeated", "always"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class FailureClass:
     """What fanout does after one kind of failure.
 

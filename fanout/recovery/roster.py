@@ -7,12 +7,12 @@ the run continues with fewer hosts, if the user allows it; the node ranks close 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 
+from fanout.model.frozen import frozen
 from fanout.recovery.attempt import Fleet
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Roster:
     """Hosts of an attempt in node-rank order, and how they differ from the attempt before."""
 

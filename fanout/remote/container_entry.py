@@ -15,11 +15,11 @@ import base64
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from fanout.model.containers import get_engines
 from fanout.model.engines import APPTAINER
+from fanout.model.frozen import frozen
 from fanout.model.hosts import Host
 from fanout.model.instance_creation import INSIDE
 from fanout.remote import instance_entry
@@ -119,7 +119,7 @@ def build_removal(name: str, engines: Sequence[str]) -> str:
     return f"exec sh -c '{_REMOVE}' fanout {name} '{' '.join(engines)}'"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class EntryEnd:
     """What the engine reported when an entry ended. ``engine`` is "" if the line is missing.
 

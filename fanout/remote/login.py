@@ -10,12 +10,13 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from fanout.agent import bundle
 from fanout.model.containers import note_engine
 from fanout.model.errors import AgentRefused, TransportError, Unreachable
 from fanout.model.events import Event, LoginOutput
+from fanout.model.frozen import frozen
 from fanout.model.hosts import Host
 from fanout.model.option_table import default_of
 from fanout.remote import container_entry, protocol
@@ -26,7 +27,7 @@ HEARTBEAT_SECONDS = 5.0
 HUNG_SECONDS = 2.0  # after the deadline: time for a login to end once its connection is closed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ConnectionOptions:
     """Options of all connections. If ``command`` is empty they start the agent, else they run the command (exec)."""
 
@@ -39,7 +40,7 @@ class ConnectionOptions:
     retry_seconds: float = 0.0  # after which a host that was not reached is tried again; 0: never
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class EstablishedLogin:
     """A connection on which the agent, or the plain command, has started.
 

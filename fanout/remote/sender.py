@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from fanout.model.frozen import frozen
 from fanout.remote import protocol
 from fanout.remote.outbox import FrameQueue
 from fanout.remote.transports.base import Channel
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ActiveChannel:
     """One connection to a host; ``made_at`` distinguishes it from earlier ones."""
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from fanout.diagnose.collector import EvidenceCollector
 from fanout.logs.run_progress import RankProgress
+from fanout.model.frozen import frozen
 from fanout.model.state import RunState
 from fanout.run import diagnosis
 from fanout.run.slow_ranks import SlowRankReporter
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class AttemptReporters:
     """The reporters of one attempt. They are subscribers of its events."""
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from fanout.model.errors import UsageError
+from fanout.model.frozen import frozen
 from fanout.model.request import Request
 from fanout.model.settings import Settings
 from fanout.model.suggested_commands import CommandBuilder
@@ -14,7 +14,7 @@ from fanout.run.load_settings import load_settings
 from fanout.run.process_context import ProcessContext
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CommandContext:
     """Input of a command. Each command builds it once and passes it on."""
 

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import io
 import re
-from dataclasses import dataclass
 
 from fanout.model.errors import UsageError
+from fanout.model.frozen import frozen
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _VARIABLE = re.compile(r"\$(?:[A-Za-z_][A-Za-z0-9_]*|\{[^}\n]*\}|\([^)\n]*\))")
 _LITERAL = re.compile(r"[^=]*=\s*'")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class EnvFile:
     """Variables of a .env file in their order, and warnings about them."""
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from fanout.checks.engine import explanations
 from fanout.checks.engine.catalogue import CATALOGUE
+from fanout.model.frozen import frozen
 from fanout.model.subscriber import Subscriber
 from fanout.preflight import run_checks
 from fanout.preflight.run_checks import Preflight
@@ -21,7 +21,7 @@ from fanout.run.session import Session
 from fanout.run.task_files import TaskFiles, build_planner
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CheckSelection:
     """Names of checks or groups that the user chose. ``deep``: also test torch."""
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from fanout.model.exit_status import ExitStatus, status_of_signal
+from fanout.model.frozen import frozen
 from fanout.model.host_count import HostCount
 from fanout.model.hosts import fold_names
 from fanout.run import check_request
@@ -38,7 +39,7 @@ from fanout.ui.wait_status import WaitStatus
 TICK_SECONDS = 1.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HostChoice:
     """The context with the chosen hosts, or the exit status of the command if there is none."""
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
+from fanout.model.frozen import frozen
 from fanout.model.rpc import ProbeRequest
 from fanout.run.connections import open_connections
 from fanout.run.run_context import RunContext
@@ -17,7 +18,7 @@ SILENT_SECONDS = 15.0  # a launcher sends a heartbeat every 5 seconds
 STATE_NAMES = {"prepared": "ready", "running": "running", "exited": "ending", "cleaned_up": "ended"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RunOnHost:
     """One run on one host, as that host reported it."""
 
@@ -73,7 +74,7 @@ class RunOnHost:
         return "lost" if lease is None else f"lost (stops in {max(0.0, lease):.0f} s)"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class OtherRun:
     """Process of another user that holds claims on a host. ``user`` and ``pid`` come from the host's kernel.
 
@@ -89,7 +90,7 @@ class OtherRun:
     gpus: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CreatedContainer:
     """Container that fanout created for a run. One that runs ends by itself with its run."""
 
@@ -104,7 +105,7 @@ class CreatedContainer:
         return self.name.partition("-")[2]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HostRuns:
     """Answer of one host; ``error`` is set if there is none. ``in_container``: other containers are not visible there.
 

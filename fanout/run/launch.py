@@ -11,7 +11,7 @@ import shlex
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from fanout import __version__
@@ -22,6 +22,7 @@ from fanout.model import plan_text
 from fanout.model.attempt_plan import AttemptPlan, make_attempt_id
 from fanout.model.errors import LauncherError, UsageError
 from fanout.model.events import FirstStep, Restarting
+from fanout.model.frozen import frozen
 from fanout.model.hosts import Host, fold_names
 from fanout.model.outcome import RunOutcome, outcome_of, with_log_gaps, with_unverified_hosts
 from fanout.model.plan import LaunchPlan
@@ -49,7 +50,7 @@ from fanout.run.task_files import TaskFiles, build_planner
 from fanout.sharing.wait_policy import PASSING_CHECKS
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RunResources:
     """What all attempts of a run share. ``locks`` keeps the locks of their records until the end of the run."""
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fanout.checks.engine import check_report
 from fanout.checks.engine.definition import CheckFinding
+from fanout.model.frozen import frozen
 from fanout.model.host_facts import HostFacts
 from fanout.model.hosts import fold_names
 from fanout.model.outcome import RunOutcome
@@ -34,7 +34,7 @@ RECHECKS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CheckRefusal:
     """Checks that refused a start, hosts with a fault of their own, and hosts that were refused only because others use them."""
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TextIO
 
+from fanout.model.frozen import frozen
 from fanout.run.caller_signals import CallerSignals
 from fanout.text.wrap import wrap_message
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ProcessContext:
     """Context of this process, as main.py found it: environment, directory, streams, user, terminal."""
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shlex
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from fanout.model.errors import UsageError
 from fanout.model.exit_status import ExitStatus, status_of_signal
+from fanout.model.frozen import frozen
 from fanout.record.code_record import CODE_FILE, CodeRecord
 from fanout.run.connections import open_connections
 from fanout.run.process_context import ProcessContext
@@ -21,7 +22,7 @@ from fanout.ui.display_mode import choose_text_style
 from fanout.ui.transfer_line import TransferLine
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SyncRequest:
     """What the user asked for. ``source`` is the directory to send; "" stands for the work directory."""
 
@@ -33,7 +34,7 @@ class SyncRequest:
     dry_run: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SyncReport:
     """The result of a sync, and the exit status of its command."""
 

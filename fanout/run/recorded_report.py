@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from fanout.diagnose.verdict import Verdict
 from fanout.logs.tail import LogTails
 from fanout.model.events import Event
 from fanout.model.exit_status import ExitStatus
+from fanout.model.frozen import frozen
 from fanout.model.outcome import ORIGINS, RunOutcome, outcome_of
 from fanout.model.state import RunState
 from fanout.record.run_reader import RunReader
@@ -23,7 +24,7 @@ from fanout.ui.report_rows import ReportFacts
 EventCallback = Callable[[Event, RunState], Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ReportData:
     """Result of a recorded run: the facts of its report, the verdict, and the steps."""
 

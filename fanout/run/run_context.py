@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from fanout import hostfile
 from fanout.model.connection_options import IMAGE_COMMANDS
 from fanout.model.containers import assign_containers, check_image_options
 from fanout.model.errors import UsageError
+from fanout.model.frozen import frozen
 from fanout.model.host_count import HostCount, parse_host_count
 from fanout.model.hosts import Host
 from fanout.model.request import Request
@@ -21,7 +22,7 @@ from fanout.run.process_context import ProcessContext
 from fanout.text.units import count_noun
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RunContext(CommandContext):
     """Input of a command that uses hosts. ``hosts`` are in rank order; ``notes`` are warnings about the hostfile.
 

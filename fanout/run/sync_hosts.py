@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from fanout.model.frozen import frozen
 from fanout.remote.pool import ConnectionPool
 from fanout.run.session import Session
 from fanout.run.sync_exchange import HostExchange, SyncExchanges, build_piece
@@ -18,7 +19,7 @@ from fanout.sync.project_files import Project
 WINDOW_BYTES = 4 << 20  # sent to a host ahead of what it has processed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SyncOptions:
     """Options of one sync; ``by`` is the user and the machine, for messages on other machines."""
 
@@ -33,7 +34,7 @@ class SyncOptions:
         return self.delete and not self.yes and not self.dry_run
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SyncProgress:
     """Progress of the transfer, for the progress bar."""
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from fanout.model.attempt_plan import FIRST_ATTEMPT, AttemptPlan
 from fanout.model.errors import UsageError
+from fanout.model.frozen import frozen
 from fanout.model.planner import Planner
 from fanout.model.settings import Settings
 from fanout.model.task_words import get_arguments, get_module, is_config_name
@@ -19,7 +19,7 @@ from fanout.run.run_context import RunContext
 from fanout.text.suggest import find_nearest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TaskFiles:
     """Files of a task. Paths are the same on all hosts.
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
+from fanout.model.frozen import frozen
 from fanout.model.hosts import Host, fold_numbers
 from fanout.text.sanitize import to_single_line
 from fanout.text.units import format_duration
@@ -19,7 +20,7 @@ MOST_IDLE_MEMORY = 600  # MiB that the driver itself may hold on an idle GPU
 PORT, GPU = "port-", "gpu-"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Holder:
     """Run or process that uses a part of a host. ``task`` is a run, a script or a command; ``age`` is in seconds.
 
@@ -41,7 +42,7 @@ class Holder:
         return f"{' and '.join(parts) or 'in use'}: {', '.join(filter(None, (self.user, self.task, age)))}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HostAvailability:
     """What prevents a run on one host now.
 

@@ -6,10 +6,10 @@ A host sends one complete sample, then only what has changed. Sizes are in MiB, 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from fanout.model.frozen import frozen
 from fanout.sharing.availability import GPU, MOST_IDLE_MEMORY
 from fanout.text.sanitize import to_single_line
 
@@ -25,7 +25,7 @@ class Reach(Enum):
     REFUSED = "refused"  # it is not tried again: the login needs the user
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class GpuUsage:
     """One GPU. Unknown values are None. ``is_free``: no run claims it, no process is on it, and its memory is empty."""
 
@@ -48,7 +48,7 @@ class GpuUsage:
     is_free: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ProcessUsage:
     """Process on a GPU. ``gpu`` is "" if the tool does not report which, ``user`` is "" if the process is not visible."""
 
@@ -61,7 +61,7 @@ class ProcessUsage:
     run: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RunUsage:
     """Run of any user that holds claims; ``run`` is "" if its process reports none."""
 
@@ -76,7 +76,7 @@ class RunUsage:
         return tuple(claim[len(GPU) :] for claim in self.claims if claim.startswith(GPU))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HostUsage:
     """One host at the time ``at``, which is None before the first sample. ``trouble`` is why it does not answer."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from fanout.model.frozen import frozen
 from fanout.sharing.availability import fold_gpus
 from fanout.sharing.host_usage import HostUsage, ProcessUsage, RunUsage
 
@@ -19,7 +20,7 @@ _KEYS: dict[str, Callable[[HostUsage], float | None]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class UsageFilter:
     """What a view shows: the order, only these users, only free hosts, only what contains a text, only one host."""
 
@@ -30,7 +31,7 @@ class UsageFilter:
     host: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class UsageGroup:
     """Processes of one user with one command on one host, or a run without a process on a GPU."""
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from fanout.model.frozen import frozen
 from fanout.model.host_count import HostCount
 from fanout.sharing.availability import HostAvailability
 from fanout.text.units import format_clock
@@ -18,7 +19,7 @@ MOST_NAMED = 3  # hosts that the status names
 PASSING_CHECKS = frozenset({"gpu-busy", "gpu-memory", "master-port"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Selection:
     """Hosts of the run, and why each other host was not taken, both in file order. ``hosts`` may be too few."""
 
@@ -26,7 +27,7 @@ class Selection:
     skipped: tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Look:
     """One look at all hosts, at a monotonic time. ``settling``: hosts that have been free for too short a time."""
 

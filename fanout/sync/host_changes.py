@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from fanout.model.frozen import frozen
 from fanout.sync.ignore_rules import IgnoreRule, keep_unignored
 from fanout.sync.manifest import FileKind, Manifest
 
@@ -24,7 +25,7 @@ class SyncOutcome(enum.Enum):
     LOST = "lost"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HostChanges:
     """The differences of one host. ``rows`` are the files to send, with links; ``listed`` are (code, path) of all."""
 
@@ -50,7 +51,7 @@ class HostChanges:
         return self.gone_count > MOST_DELETED or 3 * self.gone_count > self.earlier_count
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HostResult:
     """The result of one host. ``group`` are the hosts with its directory; ``path`` is that directory on the host."""
 

@@ -11,6 +11,8 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 
+from fanout.model.frozen import frozen
+
 DIGEST_BYTES = 16
 MOST_FILES = 100_000  # the agent has the same limit
 
@@ -23,7 +25,7 @@ class FileKind(enum.IntEnum):
     LINK = 2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ProjectFile:
     """One file or link of a project. ``content`` is the hash of a file, or the text of a link."""
 

@@ -10,8 +10,8 @@ import os
 import struct
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
+from fanout.model.frozen import frozen
 from fanout.sync.manifest import FileKind, Manifest, encode_path
 from fanout.sync.project_files import READ_FLAGS
 
@@ -77,7 +77,7 @@ def _pack_record(kind: bytes, row: int, data: bytes) -> bytes:
     return _RECORD.pack(kind, row, len(data)) + data
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Piece:
     """One piece as the bytes of its frame. ``size`` is its size for the host, which inflates it."""
 

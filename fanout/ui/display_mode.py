@@ -6,17 +6,17 @@ The caller passes the environment and the facts about the terminal, so this modu
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal, TextIO
 
 from fanout.model.errors import UsageError
+from fanout.model.frozen import frozen
 from fanout.model.settings import Settings
 
 Mode = Literal["live", "plain", "json", "silent"]
 SILENT = "silent"  # the value of Settings.output for a caller of the Python API; the option has no such choice
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DisplayMode:
     """Choice of the view, of colour, and of symbols beyond ASCII."""
 

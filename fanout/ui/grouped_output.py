@@ -11,11 +11,11 @@ Otherwise each group is a block: its hosts between two rules, then its lines.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TextIO
 
 from fanout.logs.line_splitter import LineAssembler
 from fanout.model.events import Chunk, ConnectFailed, Disconnected, Event, Exited, HostLost, Refused
+from fanout.model.frozen import frozen
 from fanout.model.hosts import fold_names
 from fanout.model.run_info import RunInfo
 from fanout.model.state import RunState
@@ -32,7 +32,7 @@ MOST_LABEL = 40  # columns of the names of hosts before the only line of their o
 _RULE = "-" * 15
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HostOutput:
     """Output of one host, and how its command ended ("" for exit 0)."""
 
@@ -41,7 +41,7 @@ class HostOutput:
     end: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class OutputGroup:
     """Hosts with equal output and an equal end."""
 

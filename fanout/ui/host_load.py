@@ -6,15 +6,16 @@ The report comes from a host and is not trusted: a value that is not a number co
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
+
+from fanout.model.frozen import frozen
 
 MAX_GPUS = 64
 IDLE_PERCENT = 5.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HostLoad:
     """Load of a host in percent, bytes, degrees Celsius and watts; unknown values are empty or None."""
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from fanout.logs.metric_line import MetricReading
 from fanout.logs.run_progress import ASCII_BLOCKS, BLOCKS, RankProgress, RunProgress
+from fanout.model.frozen import frozen
 from fanout.model.run_info import RunInfo
 from fanout.model.state import HostState, RunState
 from fanout.text.table import count_columns, cut_text
@@ -53,7 +54,7 @@ def get_host_colour(host: str) -> str:
     return HOST_COLOURS[zlib.crc32(host.encode()) % len(HOST_COLOURS)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DisplayData:
     """Input of one frame besides the run's state: metrics of each host, progress of the run, and the row of keys."""
 
@@ -76,7 +77,7 @@ class DisplayData:
     filters: Sequence[str] = ()  # what the log is limited to, such as ``rank 3 only``
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RowContext:
     """Input that all rows of one frame share."""
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from fanout.model.frozen import frozen
 from fanout.model.subscriber import Viewing
 from fanout.text.table import count_columns
 from fanout.ui.run_condition import RunCondition
@@ -21,7 +21,7 @@ _BEFORE_START = (RunCondition.CONNECTING, RunCondition.STARTING)
 _ENDING = (RunCondition.STOPPING, RunCondition.FAILING, RunCondition.VERIFYING, RunCondition.ENDED)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class KeyOptions:
     """What the keys can do in this view. ``interrupts`` is how often the user has interrupted the run."""
 
@@ -33,7 +33,7 @@ class KeyOptions:
     interrupts: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class InterruptKey:
     """What Ctrl-C does now, and how often the user presses it for that."""
 

@@ -6,10 +6,10 @@ One slow host slows all others, and its own log looks like theirs: only a compar
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import IntEnum
 from statistics import median
 
+from fanout.model.frozen import frozen
 from fanout.model.state import HostState, Phase, RunState
 from fanout.text.units import format_age
 from fanout.ui.host_load import HostLoad
@@ -32,7 +32,7 @@ class OutlierKind(IntEnum):
     HOT = 6
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Outlier:
     """An outlier host and its difference in words."""
 
@@ -41,7 +41,7 @@ class Outlier:
     words: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class FleetMedians:
     """Medians over the running hosts; None if fewer than two hosts report a value."""
 

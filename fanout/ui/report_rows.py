@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from fanout.logs.line_filters import get_host_ranks
 from fanout.logs.rank_prefix import parse_stream_rank
 from fanout.logs.tail import LogTail
 from fanout.model.exit_status import ExitStatus
 from fanout.model.failure_summary import FailureSummary
+from fanout.model.frozen import frozen
 from fanout.model.host_state import HostState
 from fanout.model.hosts import fold_names
 from fanout.model.outcome import RunOutcome
@@ -31,7 +32,7 @@ LABEL_WIDTH = 13
 _LONGEST_HOW = 60
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ReportFacts:
     """All that a report shows.
 
@@ -51,7 +52,7 @@ class ReportFacts:
     attempts: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ReportRow:
     """One row ``  name         text``; ``name`` is "" below the first row of a name. ``colour`` is an SGR code."""
 

@@ -7,10 +7,11 @@ they never contradict each other.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 
 from fanout.model.events import RestartPhase
+from fanout.model.frozen import frozen
 from fanout.model.hosts import fold_names
 from fanout.model.planned_stop import find_sent_save
 from fanout.model.run_info import RunInfo
@@ -56,7 +57,7 @@ _RESTART_CONDITIONS: Mapping[RestartPhase, RunCondition] = {
 WARNINGS = frozenset({RunCondition.SLOW, RunCondition.SILENT})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RunStatus:
     """Condition of a run and its detail, such as ``TERM sent, KILL in 31 s``."""
 
@@ -69,7 +70,7 @@ class RunStatus:
         return f"{word}  {self.detail}" if "," in self.detail else f"{word} {self.detail}".rstrip()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Observations:
     """What other modules have found in the log: steps, slow ranks, and the hosts that cause a hang."""
 

@@ -6,8 +6,9 @@ A failed run gives at most LONGEST lines on a terminal of 80 columns. The full r
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from fanout.model.frozen import frozen
 from fanout.text.home_path import shorten_home
 from fanout.text.paint import BOLD, BOLD_RED, Painter
 from fanout.text.sanitize import sanitize_line, sanitize_text
@@ -35,7 +36,7 @@ _LEAST_QUOTED, _MOST_QUOTED = 3, 7
 _MOST_ROWS = 4  # of any other part
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ReportPart:
     """Lines about one subject. ``take_lines`` returns the best of them in at most so many lines, up to ``size``.
 

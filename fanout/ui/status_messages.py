@@ -6,7 +6,6 @@ A failure is reported immediately.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from fanout.model.actions import Kill, Stop
@@ -31,6 +30,7 @@ from fanout.model.events import (
     StopRequested,
     StreamOpened,
 )
+from fanout.model.frozen import frozen
 from fanout.model.hosts import fold_names
 from fanout.model.outcome import signal_name
 from fanout.model.process_names import get_container, name_process
@@ -46,7 +46,7 @@ Level = Literal["info", "good", "warning", "error"]
 GATHER_SECONDS = 0.3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class StatusMessage:
     """A status message. ``level`` selects its colour."""
 

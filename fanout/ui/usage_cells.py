@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from fanout.logs.run_progress import ASCII_BLOCKS, BLOCKS
+from fanout.model.frozen import frozen
 from fanout.sharing.host_usage import GpuUsage, HostUsage, Reach
 from fanout.text.table import count_columns, cut_text
 from fanout.text.units import format_age, format_binary_size
@@ -23,7 +23,7 @@ REASON_WORDS = {
 REACH_WORDS = {Reach.CONNECTING: "connecting", Reach.UNREACHABLE: "unreachable", Reach.REFUSED: "not reachable"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CellStyle:
     """How cells are drawn, and the time on the hosts' clocks, for ages."""
 

@@ -63,7 +63,9 @@ def test_no_invalid_number_is_accepted_on_the_command_line(verb: str, option: st
         assert least <= float(text) <= most, (text, taken)
 
 
-@pytest.mark.parametrize("name", [name for name in BOUNDED if name in Settings.__slots__ and name != "hang_timeout"])
+@pytest.mark.parametrize(
+    "name", [each.name for each in fields(Settings) if each.name in BOUNDED and each.name != "hang_timeout"]
+)
 def test_a_setting_out_of_range_names_the_range_from_any_source(name: str) -> None:
     least, most = bounds_of(name)
     kind = float if BOUNDED[name].kind is Duration else int

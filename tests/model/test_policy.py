@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -36,7 +36,7 @@ def build_state(*hosts: HostState, now: float = 1000.0, **facts: Any) -> RunStat
 
 
 def _list_fields(one: HostState) -> dict[str, Any]:
-    return {name: getattr(one, name) for name in HostState.__slots__}
+    return {name: getattr(one, name) for name in (each.name for each in fields(HostState))}
 
 
 def build_stop(name: str, reason: StopReason, why: str, grace: float = 40.0) -> Stop:

@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from fanout.model.frozen import frozen
 
 WHOLE = 8  # up to this number of hosts, every host is paired with every other
 SLOW = 0.5
@@ -30,7 +31,7 @@ Pair: TypeAlias = tuple[str, str]
 Round: TypeAlias = tuple[Pair, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PairMeasurement:
     """Bus bandwidth of a pair in bytes per second, for all-reduces of ``size`` bytes; or the error and its stage."""
 
@@ -44,7 +45,7 @@ class PairMeasurement:
         return self.bandwidth > 0 and not self.error
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PairFault:
     """Fault of one host, or of the link between two; ``pairs`` show it; ``broken`` if none works, else it is slow."""
 

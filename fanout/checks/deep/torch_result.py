@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, TypeAlias
 
 from fanout.checks.deep.pairwise import Pair, PairFault, PairMeasurement, find_faults
+from fanout.model.frozen import frozen
 from fanout.model.hosts import fold_names
 
 Processes: TypeAlias = tuple[Mapping[str, Any], ...]  # the answer of each process of a host, by local rank
@@ -17,7 +18,7 @@ LARGE = 1 << 20  # bytes, far above any MTU: if this size worked, a larger size 
 SIZES = (1 << 16, 1 << 20, 1 << 22, 1 << 24, 1 << 26, 1 << 28)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DeepTest:
     """Results of the deep check's steps, as far as it got; ``unmade`` is the reason if it was not made.
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from fanout.checks.deep import torch_table
 from fanout.checks.engine.definition import CheckContext, CheckFinding, Level
 from fanout.checks.engine.host_table import CheckRow, build_rows
+from fanout.model.frozen import frozen
 from fanout.model.hosts import fold_names
 from fanout.text.table import count_columns, cut_text, format_table
 from fanout.text.wrap import break_host_set, wrap_text
@@ -43,7 +44,7 @@ _SAME = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ReportStyle:
     """Width of the terminal in columns (None: no terminal, no wrapping), limit to ASCII, and how much is shown."""
 

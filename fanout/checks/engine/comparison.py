@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from statistics import median
 from typing import Generic, TypeVar
 
+from fanout.model.frozen import frozen
 from fanout.model.hosts import fold_names
 
 Value = TypeVar("Value")
@@ -26,7 +26,7 @@ def group_hosts_by_value(values: Mapping[str, Value]) -> list[tuple[Value, tuple
     return [(value, tuple(hosts)) for value, hosts in groups]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class OutlierGroup(Generic[Value]):
     """Hosts with a ``value`` that differs from the ``usual`` one, which the ``others`` have."""
 

@@ -7,11 +7,12 @@ A host that the judge does not mention is ok. So a missing fact never counts as 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal, TypeAlias
 
 from fanout.checks.deep.torch_result import DeepTest
 from fanout.model.events import AnswerReason
+from fanout.model.frozen import frozen
 from fanout.model.hosts import Host
 from fanout.model.option_table import default_of
 from fanout.model.suggested_commands import CommandBuilder
@@ -23,7 +24,7 @@ WORST_FIRST: tuple[Level, ...] = ("fail", "warn", "skip", "info", "ok")
 GROUPS = ("ssh", "container", "identity", "network", "files", "software", "gpu", "system", "rehearsal", "deep")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class UnreachableHost:
     """A host without a connection: the error message and the command to try."""
 
@@ -32,7 +33,7 @@ class UnreachableHost:
     kind: str = "Unreachable"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CheckRequest:
     """Input of a check: the hosts, how each was reached, the task, and the selected checks.
 
@@ -101,7 +102,7 @@ def one_host(request: CheckRequest) -> str:
     return "one host" if len(request.hosts) == 1 else ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PortTest:
     """Result of the MASTER_PORT test: a listener on host 0, and connections to it from every other host.
 
@@ -117,7 +118,7 @@ class PortTest:
     unasked: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class MeshTest:
     """Result of the mesh test on free ports: ``dials`` maps (from, to) to the outcome; ``addresses`` were dialled."""
 
@@ -127,7 +128,7 @@ class MeshTest:
     unasked: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class MachineAnswer:
     """Answer of the own agent of a host whose run is in a container: facts by section, and why others are missing.
 
@@ -139,7 +140,7 @@ class MachineAnswer:
     error: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CheckContext:
     """Input of the judges: the request, the facts by host and section, and the tests between hosts.
 
@@ -200,7 +201,7 @@ class CheckContext:
 SkipReason: TypeAlias = Literal["", "no-sandbox", "unknown-path", "unseen-call"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CheckResult:
     """Result of a judge for some hosts: what it saw, and the advice or command that fixes it."""
 
@@ -211,7 +212,7 @@ class CheckResult:
     reason: SkipReason = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CheckFinding:
     """A verdict with the name of its check, as the report and the JSON show it.
 
@@ -231,7 +232,7 @@ class CheckFinding:
 Judge: TypeAlias = Callable[[CheckContext], Iterable[CheckResult]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Check:
     """One row of the catalogue. ``unless`` returns why the check does not apply to a request ("" if it applies).
 

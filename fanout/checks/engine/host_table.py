@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from fanout.checks.engine.definition import CheckContext, CheckFinding, Level
 from fanout.checks.network.master_port import find_best_candidate
+from fanout.model.frozen import frozen
 from fanout.text.units import format_binary_size
 
 _ORDER: dict[Level, int] = {"fail": 0, "warn": 1, "info": 2, "skip": 2, "ok": 2}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CheckCell:
     """Text of a cell. If ``measure`` (larger is worse) is set, folding shows the worst cell of several hosts."""
 
@@ -20,7 +20,7 @@ class CheckCell:
     measure: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CheckRow:
     """One host, or several with equal cells; ``problems`` are the checks that fail or warn there."""
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from fanout.checks.rehearsal.launchers import LAUNCHERS, Launcher
+from fanout.model.frozen import frozen
 
 _SHORT = {"r": "redirects", "t": "tee"}
 _FLAG = re.compile(r"-(?![\d.])")  # a negative number is a value
 _TRUE = ("1", "true", "y")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LauncherCall:
     """Parsed call of a launcher: ``script`` is the program that it starts ("" if none), ``words`` are its arguments.
 

@@ -7,11 +7,13 @@ rdzv_endpoint, rdzv_backend, rdzv_id, standalone, file. Flags without such a nam
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
+from fanout.model.frozen import frozen
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@frozen
 class Launcher:
     """Row of the table. ``source`` names the file and version in which the flags were read. "Not read" marks flags from experience.
 

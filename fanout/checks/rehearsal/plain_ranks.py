@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from fanout.checks.engine.comparison import find_outlier_groups
 from fanout.checks.engine.definition import CheckContext, CheckResult, fail, info, ok, warn
+from fanout.model.frozen import frozen
 
 _ADVICE = "start one task per rank with RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT, or call torchrun"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PlainRanks:
     """The ranks that one host starts: RANK of each task, and the variables of the last one."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from fanout.checks.engine.comparison import find_outlier_groups
@@ -16,10 +15,11 @@ from fanout.checks.rehearsal.launcher_command import (
     parse_launcher_call,
     starts_all_hosts,
 )
+from fanout.model.frozen import frozen
 from fanout.model.task_words import get_arguments, get_program
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RecordedCall:
     """The last call of a launcher on one host: the recorded call, its options, and the rehearsal."""
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+
+from fanout.model.frozen import frozen
 
 _PATH = {("sys", "path"), ("sys", "meta_path"), ("sys", "modules"), ("sys", "path_hooks")}
 _CHANGERS = {"site", "importlib", "subprocess", "runpy"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ModuleImports:
     """Modules imported at the top of a file; those in ``unsure`` come after a change of the search path.
 

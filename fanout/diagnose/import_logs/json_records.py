@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from fanout.logs.rank_prefix import has_rank
+from fanout.model.frozen import frozen
 
 LONGEST = 64 * 1024
 _MESSAGE = ("MESSAGE", "message", "msg", "event", "log", "short_message", "text", "line", "body")
@@ -26,7 +26,7 @@ _PAIR = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class FieldRecord:
     """One record: its lines without ends, and the host and the time as the record writes them, or ""."""
 

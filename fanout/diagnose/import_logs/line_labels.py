@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
 from fanout.diagnose.import_logs.prefix_shapes import PrefixShape, ShapeSplitter, is_host_name, learn_shapes
 from fanout.diagnose.import_logs.section_labels import SectionSplitter, has_sections
 from fanout.model import schema
+from fanout.model.frozen import frozen
 
 _DOCKER = {"log": schema.Text(schema.LONGEST_TEXT)}
 LineSplitter = Callable[[str], tuple[str, str]]  # a line -> (its label, or "", the line without the label)
@@ -59,7 +60,7 @@ _MOST, _HALF = 0.9, 0.5
 _FEWEST = 3  # fewest lines for a decision
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LabelPlan:
     """How the lines of a file are split. ``own_lines``: a line without a label belongs to the machine of the file."""
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from fanout.logs import glog
 from fanout.logs.rank_prefix import has_rank
+from fanout.model.frozen import frozen
 
 MOST_SHAPES = 4  # tools write lines of several shapes, such as syslog with and without a process id
 FEWEST_LINES = 3
@@ -46,7 +47,7 @@ _NO_HOSTS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PrefixShape:
     """One shape: its pattern with a group per word, and the place of the host among the words, or None.
 

@@ -7,7 +7,6 @@ collective in all ranks. Only two ranks record a send or receive, so the rule ig
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from math import prod
 
 from fanout.diagnose import stack_groups
@@ -15,6 +14,7 @@ from fanout.diagnose.evidence_order import NO_DUMP, UNEQUAL, Doubt
 from fanout.diagnose.flight_dumps import Collective, FlightDump, GroupProgress
 from fanout.diagnose.rule_context import RuleContext
 from fanout.diagnose.verdict import Cause
+from fanout.model.frozen import frozen
 from fanout.model.hosts import fold_numbers
 
 #: In these collectives all ranks pass equal sizes; in the others sizes may differ.
@@ -26,7 +26,7 @@ _ONE_SIDED = frozenset({"broadcast", "_broadcast_oop", "reduce", "_reduce_oop", 
 _MOST = 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DumpFinding:
     """Cause that the dumps show. ``also`` holds candidates that the dumps cannot separate from it."""
 
@@ -36,7 +36,7 @@ class DumpFinding:
     also: tuple[Cause, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class _Group:
     """One process group over all ranks. ``number`` is the smallest collective in which a rank waits."""
 

@@ -14,9 +14,9 @@ import logging
 import socket
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from fanout.model.frozen import frozen
 from fanout.model.hosts import Host
 from fanout.remote.transports.base import Channel, Deadline, HopLimiter
 from fanout.remote.transports.command_end import END_SECONDS, OPEN_SECONDS, request_end
@@ -40,7 +40,7 @@ with lazy_imports(*RARELY_REACHED):
 IDLE_WAKE_SECONDS = 30.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class OpenLogin:
     """An open login, to a jump host or to the host itself."""
 

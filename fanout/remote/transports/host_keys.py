@@ -15,11 +15,11 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import Enum
 from typing import IO
 
 from fanout.model.errors import Unreachable
+from fanout.model.frozen import frozen
 from fanout.remote.transports.host_certificates import CERTIFICATE, InvalidCertificate, check_certificate
 from fanout.remote.transports.known_hosts import KnownHostsIndex, KnownHostsLine, hash_name, parse_known_hosts
 from fanout.remote.transports.ssh_options import SshOptions
@@ -44,7 +44,7 @@ class HostKeyStatus(Enum):
     REVOKED = "revoked"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PresentedKey:
     """The key that a host presents, and its certificate if it has one."""
 
@@ -53,7 +53,7 @@ class PresentedKey:
     certificate: bytes = b""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ExpectedKeys:
     """The known_hosts entries of one host."""
 

@@ -14,13 +14,14 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from fanout.model.frozen import frozen
 from fanout.remote.transports.host_certificates import CERTIFICATE
 from fanout.remote.transports.key_signing import PrivateKey, load_private_key, public_blob
 from fanout.remote.transports.ssh_agent import AgentKey, put_string, take_string
 from fanout.remote.transports.ssh_options import SshOptions
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Identity:
     """One key, or certificate, to offer. ``agent_blob`` is the agent's key that signs for it, b"" if none does."""
 

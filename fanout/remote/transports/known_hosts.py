@@ -8,11 +8,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from fanout.model.frozen import frozen
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@frozen
 class KnownHostsLine:
     """One line of a known_hosts file: the name patterns, the key, and its marker ("" for most)."""
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+from fanout.model.frozen import frozen
 from fanout.model.hosts import Host
 from fanout.model.settings import Settings
 from fanout.remote.transports.auto import find_program_only_option
@@ -25,7 +25,7 @@ _POLICIES = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LoginFact:
     """One value of a login and its origin: a line of a file, a flag, ``ssh -G``, or ``default``."""
 
@@ -34,7 +34,7 @@ class LoginFact:
     origin: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LoginReport:
     """The values of the login to one host."""
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import socket
 import struct
-from dataclasses import dataclass
 
+from fanout.model.frozen import frozen
 from fanout.remote.transports.base import Deadline
 
 _FAILURE, _REQUEST_IDENTITIES, _IDENTITIES_ANSWER, _SIGN_REQUEST, _SIGN_RESPONSE = 5, 11, 12, 13, 14
@@ -21,7 +21,7 @@ class AgentError(Exception):
     """The agent gave no usable answer; the text is the reason."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class AgentKey:
     """One public key, or certificate, whose private key the agent has."""
 

@@ -18,9 +18,10 @@ import socket
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from fanout.model.errors import FanoutError, Unreachable, UsageError
+from fanout.model.frozen import frozen
 from fanout.model.hosts import Host
 from fanout.remote.transports.config_without_ssh import parse_values
 from fanout.remote.transports.ssh_config_reader import ConfigReader, HostConfig, UnsupportedLine, render_ssh_g
@@ -32,7 +33,7 @@ ANSWER_SECONDS = 20.0  # `Match exec` and CanonicalizeHostname may take their ti
 MOST_JUMPS = 16
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ConfigQuery:
     """One login to resolve: the arguments that ``ssh`` would get. ``options`` are those of -o, only for the target."""
 

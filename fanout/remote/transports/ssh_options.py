@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from fanout.model.frozen import frozen
 
 #: The key files that OpenSSH tries if the configuration names none (all versions together).
 DEFAULT_KEYS = frozenset(
@@ -17,7 +19,7 @@ DEFAULT_KEYS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class UserContext:
     """Values of this machine and this user for the tokens of a configuration."""
 
@@ -28,7 +30,7 @@ class UserContext:
     variable: Callable[[str], str | None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SshOptions:
     """The options of a login to one host. File names are expanded; "none" and empty values are ``""`` or ``()``.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from paramiko import Message
@@ -22,6 +21,7 @@ from paramiko.common import (
     cMSG_USERAUTH_REQUEST,
 )
 
+from fanout.model.frozen import frozen
 from fanout.remote.transports.base import Deadline
 
 MSG_USERAUTH_PK_OK = 60
@@ -32,7 +32,7 @@ class HostDisconnected(Exception):
     """The host closed the connection; the text is its reason, "" if it gave none."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class AuthResult:
     """The host's answer to one attempt; ``methods`` are those that it accepts next."""
 

@@ -12,6 +12,7 @@ from itertools import islice
 
 from fanout.logs.demux import LogLine
 from fanout.logs.levels import classify_text
+from fanout.model.frozen import frozen
 from fanout.text.sanitize import sanitize_line
 
 HEAD, TAIL, NOTABLE, EACH = 1000, 8000, 1500, 8
@@ -31,7 +32,7 @@ class ExcerptEntry:
     speakers: list[int] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Gap:
     """Number of lines that are not in the excerpt at this place."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal
 
 from fanout.model import hang_detection
 from fanout.model.exit_status import ExitStatus
+from fanout.model.frozen import frozen
 from fanout.model.outcome import RunOutcome
 from fanout.model.planned_stop import find_sent_save
 from fanout.model.run_info import RunInfo
@@ -29,7 +29,7 @@ class RecordStage(Enum):
     ABANDONED = "abandoned"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PageVerdict:
     """The diagnosis, as the page shows it. ``host`` and ``rank`` died or hung first; None if that is not known.
 
@@ -45,7 +45,7 @@ class PageVerdict:
     at: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PageHead:
     """The head of the page: badge, its colour, and headline."""
 
