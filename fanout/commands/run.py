@@ -1,4 +1,7 @@
-"""``fanout run``: validate the request, then print the plan (``--dry-run``) or launch it, here or in the background."""
+"""``fanout run``: validate the request, then print the plan (``--dry-run``) or launch it, here or in the background.
+
+A function imports what only --pick, --wait or --sync needs, because each import delays the start of every run.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,15 @@ from fanout.model import plan_text
 from fanout.model.errors import UsageError
 from fanout.model.exit_status import ExitStatus
 from fanout.model.request import Request
-from fanout.record.code_record import CodeRecord
 from fanout.record.index import make_run_id
 from fanout.run import detach, foreground
 from fanout.run.attempts import AttemptLoop
 from fanout.run.choose_view import choose_look
-from fanout.run.host_choice import HostChooser
 from fanout.run.image_containers import plan_containers
 from fanout.run.process_context import ProcessContext
-from fanout.run.project_sync import sync_before_run, write_code
 from fanout.run.run_context import RunContext, load_run_context
 from fanout.run.run_preparation import make_dry_plan, make_room, validate_run
 from fanout.run.task_files import TaskFiles
-from fanout.run.waiting_run import WaitingPhase
 
 
 def run_training(request: Request, process: ProcessContext, *, leavable: bool = True) -> int:
@@ -50,6 +49,9 @@ def _build_work(context: RunContext, files: TaskFiles, run_id: str) -> Callable[
         if not given.get("sync"):
             return AttemptLoop(context, files, run_id).run
         return lambda parent_pipe=None: _run_attempts(context, files, run_id, parent_pipe)[0]
+    from fanout.run.host_choice import HostChooser
+    from fanout.run.waiting_run import WaitingPhase
+
     checks = not context.settings.skip_check and not context.settings.force
 
     def launch(parent_pipe: detach.ParentPipe | None = None) -> int:
@@ -79,15 +81,17 @@ def _run_attempts(
     begin_start: Callable[[str], None] | None = None,
 ) -> tuple[int, bool]:
     """Sync the code if the user asked for it, then run all attempts. Return the status, and whether another run was first."""
-    code: CodeRecord | None = None
-    if context.request.given.get("sync"):
-        status, code = sync_before_run(context)
-        if code is None:
-            return status, False
+    if not context.request.given.get("sync"):
+        attempts = AttemptLoop(context, files, run_id, begin_start=begin_start)
+        return attempts.run(parent_pipe), attempts.was_outrun
+    from fanout.run.project_sync import sync_before_run, write_code
+
+    status, code = sync_before_run(context)
+    if code is None:
+        return status, False
     attempts = AttemptLoop(context, files, run_id, begin_start=begin_start)
-    if code is not None:
-        attempts.prepare()
-        write_code(context.process, code, attempts.first.directory)
+    attempts.prepare()
+    write_code(context.process, code, attempts.first.directory)
     return attempts.run(parent_pipe), attempts.was_outrun
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Container, Iterable, Mapping
-from functools import cache
-from importlib import resources
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache, cached_property
+from itertools import chain
 from typing import Any, Literal
 
-from fanout.diagnose.translations import load_table, translate_line
+from fanout.diagnose.translations import load_table, read_data_file, translate_line
 from fanout.logs.prefilter import digest_chunk, strip_digits
 from fanout.model.errors import UsageError
 from fanout.model.frozen import frozen
@@ -95,15 +95,41 @@ class SignatureSet:
     """Signatures in order of precedence. ``match_line`` runs for every line of a run, so it must be fast."""
 
     def __init__(self, signatures: Iterable[Signature]) -> None:
-        self.signatures = tuple(signatures)
-        self._by_id = {signature.id: signature for signature in self.signatures}
-        words = dict.fromkeys(word for signature in self.signatures for word in signature.words)
-        self._words = tuple(word for word in words if not _contains_other(word, words))
+        """Note the signatures. The iterable is read at the first use, so that it may be expensive."""
+        self._source = signatures
         self._behind: dict[str, tuple[int, ...]] = {}  # word -> the signatures of lines with it, for words seen so far
-        self._needles = tuple(word.encode() for word in (*self._words, *load_table().words))
-        self._bare = tuple({strip_digits(word) for word in self._needles})
         self._harmless: set[bytes] = set()  # lines without digits that contain none of the words
         self._size = 0
+
+    def prepare(self) -> None:
+        """Read the signatures now, and not when the first line arrives."""
+        self.may_match(b"\n")
+
+    @cached_property
+    def signatures(self) -> tuple[Signature, ...]:
+        """Return all signatures."""
+        return tuple(self._source)
+
+    @cached_property
+    def _by_id(self) -> dict[str, Signature]:
+        return {signature.id: signature for signature in self.signatures}
+
+    @cached_property
+    def _words(self) -> tuple[str, ...]:
+        """Return the words to search for: a word that contains another one adds nothing."""
+        shortest: list[str] = []
+        for word in sorted({word for signature in self.signatures for word in signature.words}, key=len):
+            if not any(short in word for short in shortest):
+                shortest.append(word)
+        return tuple(shortest)
+
+    @cached_property
+    def _needles(self) -> tuple[bytes, ...]:
+        return tuple(word.encode() for word in (*self._words, *load_table().words))
+
+    @cached_property
+    def _bare(self) -> tuple[bytes, ...]:
+        return tuple({strip_digits(word) for word in self._needles})
 
     def __getitem__(self, name: str) -> Signature:
         return self._by_id[name]
@@ -160,12 +186,6 @@ class SignatureSet:
             return None
         kind, _, message = text.partition(": ")
         return self[GENERIC], {"type": kind.rstrip(":"), "message": message}
-
-
-def _contains_other(word: str, words: Container[str]) -> bool:
-    """Return whether a part of this word is another one of ``words``, so that the other finds its lines too."""
-    parts = (word[start:end] for start in range(len(word) + 1) for end in range(start, len(word) + 1))
-    return any(part != word and part in words for part in parts)
 
 
 @cache
@@ -250,20 +270,18 @@ def _parse_signature(row: Mapping[str, Any], where: str, *, trusted: bool) -> Si
 @cache
 def load_builtin() -> SignatureSet:
     """Return the built-in signatures."""
-    return SignatureSet(_parse_builtin())
+    return SignatureSet(_iter_builtin())
 
 
 def load_with_file(text: str, source: str) -> SignatureSet:
-    """Return the user's signatures followed by the built-in ones."""
-    return SignatureSet((*parse_signatures(text, source), *_parse_builtin()))
+    """Return the user's signatures followed by the built-in ones. Raises UsageError for the user's."""
+    return SignatureSet(chain(parse_signatures(text, source), _iter_builtin()))
 
 
 def parse_set(name: str) -> tuple[Signature, ...]:
     """Return the signatures of one built-in set."""
-    file = resources.files(__package__).joinpath(f"signatures/{name}.toml")
-    return parse_signatures(file.read_text(encoding="utf-8"), file.name, trusted=True)
+    return parse_signatures(read_data_file(f"signatures/{name}.toml"), f"{name}.toml", trusted=True)
 
 
-@cache
-def _parse_builtin() -> tuple[Signature, ...]:
-    return tuple(signature for name in SETS for signature in parse_set(name))
+def _iter_builtin() -> Iterator[Signature]:
+    return (signature for name in SETS for signature in parse_set(name))

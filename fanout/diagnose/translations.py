@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
-from importlib import resources
+from pkgutil import get_data
 
 from fanout.model.frozen import frozen
 
@@ -25,9 +25,24 @@ class TranslationTable:
     words: tuple[str, ...]
     plain: tuple[str, ...]  # those that are ASCII, and the ASCII words for "line"
     english: Mapping[str, str]
-    message: re.Pattern[str]
-    report: re.Pattern[str]  # with the words that have other meanings elsewhere
-    head: re.Pattern[str]
+    reports: frozenset[str]  # those that have other meanings outside the report of a shell
+    before: str  # alternatives for the word "line" before a number
+    after: str
+
+    @property
+    def message(self) -> re.Pattern[str]:
+        """Return the pattern of a message that stands anywhere."""
+        return _compile_words(tuple(word for word in self.words if word not in self.reports))
+
+    @property
+    def report(self) -> re.Pattern[str]:
+        """Return the pattern of a message in the report of a shell."""
+        return _compile_words(self.words)
+
+    @property
+    def head(self) -> re.Pattern[str]:
+        """Return the pattern of the place with which a report begins: NAME: line 12:."""
+        return _compile_head(self.before, self.after)
 
 
 @cache
@@ -37,26 +52,37 @@ def load_table() -> TranslationTable:
         import tomllib
     else:
         import tomli as tomllib
-    file = resources.files(__package__).joinpath("translations.toml")
-    data = tomllib.loads(file.read_text(encoding="utf-8"))
+    data = tomllib.loads(read_data_file("translations.toml"))
     plain = {word: message for message, words in data["messages"].items() for word in words}
     english = plain | {word: message for message, words in data["reports"].items() for word in words}
     words = sorted(english, key=len, reverse=True)  # a long message may contain a short one
-    before, after = "|".join(data["line"]["before"]), "|".join(data["line"]["after"])
     return TranslationTable(
         words=tuple(words),
         plain=tuple(word for word in (*words, *data["line"]["before"]) if word.isascii() and word != "line"),
         english=english,
-        message=_compile_words([word for word in words if word in plain]),
-        report=_compile_words(words),
-        head=re.compile(
-            rf"(?P<name>[^:：\s][^:：]{{0,400}}?){_COLON} ?"
-            rf"(?:(?:{before}) ?(?P<number>\d{{1,9}})|(?P<first>\d{{1,9}}) ?(?=[行列]))(?: ?(?:{after}))?{_COLON} ?"
-        ),
+        reports=frozenset(english.keys() - plain.keys()),
+        before="|".join(data["line"]["before"]),
+        after="|".join(data["line"]["after"]),
     )
 
 
-def _compile_words(words: Sequence[str]) -> re.Pattern[str]:
+def read_data_file(name: str) -> str:
+    """Return the text of a file of this package."""
+    data = get_data(__package__, name)
+    assert data is not None
+    return data.decode()
+
+
+@cache  # a long pattern, which few runs need
+def _compile_head(before: str, after: str) -> re.Pattern[str]:
+    return re.compile(
+        rf"(?P<name>[^:：\s][^:：]{{0,400}}?){_COLON} ?"
+        rf"(?:(?:{before}) ?(?P<number>\d{{1,9}})|(?P<first>\d{{1,9}}) ?(?=[行列]))(?: ?(?:{after}))?{_COLON} ?"
+    )
+
+
+@cache
+def _compile_words(words: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile(f"(?:(?P<colon>{_COLON}) ?)?(?P<word>{'|'.join(map(re.escape, words))})")
 
 

@@ -31,13 +31,13 @@ from fanout.remote.pool import Clock
 from fanout.run import detach
 from fanout.run.answering_hosts import find_answering_hosts
 from fanout.run.attempt_end import build_attempt_end
+from fanout.run.check_refusal import list_absent_hosts, list_faulty_hosts
 from fanout.run.claim_holder import ClaimHolder
 from fanout.run.command_file import write_command
 from fanout.run.connections import route_signals
 from fanout.run.fence_watch import FenceWatch
 from fanout.run.image_containers import use_images
 from fanout.run.launch import Launch, RunResources
-from fanout.run.launch_check import list_absent_hosts, list_faulty_hosts
 from fanout.run.launcher_host import list_host_warnings
 from fanout.run.notifications import Notifications, describe_cause
 from fanout.run.recovery_options import build_recovery_options

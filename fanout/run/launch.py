@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 
 from fanout import __version__
 from fanout.diagnose.verdict import Verdict, to_dict
@@ -23,7 +24,8 @@ from fanout.model.attempt_plan import AttemptPlan, make_attempt_id
 from fanout.model.errors import LauncherError, UsageError
 from fanout.model.events import FirstStep, Restarting
 from fanout.model.frozen import frozen
-from fanout.model.hosts import Host, fold_names
+from fanout.model.host_facts import HostFacts
+from fanout.model.hosts import Host
 from fanout.model.outcome import RunOutcome, outcome_of, with_log_gaps, with_unverified_hosts
 from fanout.model.plan import LaunchPlan
 from fanout.model.policy import policy_of
@@ -33,13 +35,15 @@ from fanout.record import run_handle, writer_lock
 from fanout.record.index import HANDLE_FILE, get_attempt_path
 from fanout.record.run_writer import RunWriter
 from fanout.remote.pool import Clock
-from fanout.run import detach, diagnosis, image_containers, launch_check, machine_evidence, network_retest
+from fanout.run import detach, diagnosis, image_containers
+from fanout.run.attempt_diagnosis import diagnose_attempt
 from fanout.run.attempt_reporters import AttemptReporters
+from fanout.run.check_refusal import CheckRefusal
 from fanout.run.choose_view import choose_look
 from fanout.run.connections import SignalRouter, open_connections
 from fanout.run.guardian import Guardian
-from fanout.run.launch_check import CheckRefusal
-from fanout.run.run_context import RunContext
+from fanout.run.login_notices import iter_login_notices
+from fanout.run.run_context import RunContext, resolve_first_host
 from fanout.run.run_screen import RunScreen
 from fanout.run.save_watch import SaveRequestWatch
 from fanout.run.session import Session
@@ -83,7 +87,8 @@ class Launch:
             lease=self.settings.lease,
             connect_timeout=self.settings.connect_timeout,
         )
-        self.collector = diagnosis.build_collector(self.heading, diagnosis.load_signatures(context))
+        self.signatures = diagnosis.load_signatures(context)
+        self.collector = diagnosis.build_collector(self.heading, self.signatures)
         self.reporters = AttemptReporters.build(self.collector)
         self.tails, self.steps = LogTails(), StepProgress(self.filters.metric)
         self.refusal = CheckRefusal()
@@ -114,7 +119,7 @@ class Launch:
     def check_plan(self) -> None:
         """Raise the errors of a plan that needs no check, before there is a record or a connection. Raises UsageError."""
         if self.settings.skip_check:
-            self.planner.make_plan(launch_check.resolve_first_host(self.context))
+            self.planner.make_plan(resolve_first_host(self.context))
 
     # -- start and watch
 
@@ -153,10 +158,20 @@ class Launch:
         self.session = Session(pool, self.heading.hosts, subscribers)
         nodes = {name: rank for rank, name in enumerate(self.heading.hosts)}
         run.screen.stacks.use_session(self.session, self.attempt_id, nodes)
+        self._load_rest()
         self.session.connect_hosts()
-        self._report_earlier_runs()
-        self.outcome = self._check_and_launch()
-        self._diagnose()
+        for text in iter_login_notices(self.context, self.session.state):
+            self._view.note(text)
+        outcome = self._check_and_launch()
+        self.outcome, self.verdict = diagnose_attempt(
+            self.collector, self.context, self.session, outcome, self.record.write_file
+        )
+
+    def _load_rest(self) -> None:
+        """Load, while the hosts log in, what the launcher needs only later."""
+        self.signatures.prepare()
+        if not self.settings.skip_check:
+            import_module("fanout.run.launch_check")
 
     def _open_outputs(self, locks: ExitStack) -> None:
         """Open the record, and show the attempt on the screen of the run."""
@@ -176,16 +191,11 @@ class Launch:
         if session.state.failures or session.state.interrupts:
             session.release_hosts()
             return outcome_of(session.state)
-        if self.settings.skip_check:
-            facts = launch_check.resolve_first_host(self.context)
-        else:
-            checked = launch_check.check_hosts(self.context, self.files, self.planner, session, self._screen)
-            if checked is None or (checked.failures and not self.settings.force):
-                failures = checked.failures if checked is not None else ()
-                self.refusal = launch_check.summarize_failures(failures)
-                session.release_hosts()
-                return outcome_of(session.state, refused=launch_check.describe_refusal(failures))
-            facts = checked.host_facts
+        facts = self._find_facts()
+        if isinstance(facts, CheckRefusal):
+            self.refusal = facts
+            session.release_hosts()
+            return outcome_of(session.state, refused=facts.why)
         try:
             made = self.planner.make_plan(facts)
         except UsageError:
@@ -201,13 +211,13 @@ class Launch:
         session.add_subscriber(WaitReporter(policy, [self.note]))
         return session.run_plan(policy, made)
 
-    def _diagnose(self) -> None:
-        machine_evidence.examine_machines(self.context, self.session)
-        self.outcome, self.verdict = diagnosis.diagnose_run(self.collector, self.session.state, self.outcome)
-        if self.verdict is not None and network_retest.is_network_suspected(self.verdict):
-            self.verdict = network_retest.retest_network(
-                self.verdict, self.context, self.session.state, keep=self.record.write_file
-            )
+    def _find_facts(self) -> HostFacts | CheckRefusal:
+        """Return what the check, or this machine without one, learned about the hosts."""
+        if self.settings.skip_check:
+            return resolve_first_host(self.context)
+        from fanout.run import launch_check
+
+        return launch_check.check_launch(self.context, self.files, self.planner, self.session, self._screen)
 
     def note(self, text: str) -> None:
         """Show and record a message, unless it is empty."""
@@ -260,18 +270,6 @@ class Launch:
     def close(self) -> None:
         """Close record and connections."""
         self._stack.close()
-
-    def _report_earlier_runs(self) -> None:
-        """Report the notices of the logins, and earlier runs whose results were never fetched from these hosts."""
-        for notice in self.context.selector.notices.take_new():
-            self._view.note(notice)
-        where: dict[str, list[str]] = {}
-        for host in self.session.state.all_hosts:
-            for run in host.hello.get("stale", ()):
-                where.setdefault(str(run), []).append(host.name)
-        for run, names in where.items():
-            text = f"{fold_names(names)}: the result of run {run} was never fetched: try:  fanout attach {run}   or "
-            self._view.note(f"{text} {self.context.build_host_command('clean')}")
 
     def _lock_record(self) -> writer_lock.RecordLock:
         """Lock the new record for this process, its only writer. Raises LauncherError."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from fanout.model.errors import FanoutError
 from fanout.model.hosts import Host, fold_names
 from fanout.run.run_context import RunContext
-from fanout.run.spare_check import check_spares
 from fanout.run.task_files import TaskFiles
 
 
@@ -13,9 +12,12 @@ def list_host_warnings(context: RunContext, files: TaskFiles) -> list[str]:
     """Return the warnings about the hosts of a run with restarts, before it starts."""
     if not context.settings.max_restarts:
         return []
-    warning = describe_launcher_host(context)
-    spares = check_spares(context, files) if context.spares and not context.settings.skip_check else ()
-    return [*([warning] if warning else []), *(f"warning: {text}" for text in spares)]
+    warnings = list(filter(None, [describe_launcher_host(context)]))
+    if context.spares and not context.settings.skip_check:
+        from fanout.run.spare_check import check_spares  # it imports all checks
+
+        warnings += [f"warning: {text}" for text in check_spares(context, files)]
+    return warnings
 
 
 def describe_launcher_host(context: RunContext) -> str:

@@ -21,7 +21,7 @@ def examine_machines(context: RunContext, session: Session) -> None:
     state = session.state
     began = {host.name: host.started_at for host in state.all_hosts if host.started_at is not None}
     hosts = [host for host in list_container_hosts(context.hosts) if host.name in began]
-    if not hosts or state.interrupts or not any(host.has_failed for host in state.all_hosts):
+    if not hosts or state.interrupts:
         return
     asks = [
         ProbeRequest(

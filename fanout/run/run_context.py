@@ -12,10 +12,11 @@ from fanout.model.containers import assign_containers, check_image_options
 from fanout.model.errors import UsageError
 from fanout.model.frozen import frozen
 from fanout.model.host_count import HostCount, parse_host_count
+from fanout.model.host_facts import HostFacts
 from fanout.model.hosts import Host
 from fanout.model.request import Request
 from fanout.record.run_handle import RunHandle
-from fanout.remote.transports.select import TransportSelector
+from fanout.remote.transports.select import TransportSelector, resolve_addresses
 from fanout.run.argument_order import resolve_hosts
 from fanout.run.command_context import CommandContext, load_command_context
 from fanout.run.process_context import ProcessContext
@@ -114,3 +115,15 @@ def open_recorded_run(command: CommandContext, handle: RunHandle) -> RunContext:
         hosts=handle.hosts,
         selector=selector,
     )
+
+
+def resolve_first_host(context: RunContext) -> HostFacts:
+    """Return the facts that this machine can find without a check: the address of the first host."""
+    first = context.hosts[0]
+    if len(context.hosts) == 1 or first.addr or context.settings.master_addr:
+        return HostFacts()
+    name = context.selector.resolve_address(first)
+    found = sorted(
+        resolve_addresses(name), key=lambda address: ":" in address
+    )  # scripts write HOST:PORT without brackets
+    return HostFacts(addresses={first.name: found[0] if found else name})

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from fanout.model.hosts import fold_names
 from fanout.run import check_request
+from fanout.run.check_refusal import RECHECKS
 from fanout.run.connections import open_connections
-from fanout.run.launch_check import RECHECKS
 from fanout.run.run_context import RunContext
 from fanout.run.session import Session
 from fanout.run.task_files import TaskFiles

@@ -7,11 +7,11 @@ import re
 import pytest
 
 from fanout.checks.engine.catalogue import CATALOGUE
-from fanout.run import launch_check, spare_check
+from fanout.run import check_refusal, spare_check
 from tests.sources import ROOT
 
 
-@pytest.mark.parametrize("names", [launch_check.RECHECKS, spare_check.CHECKS], ids=["restart", "spare"])
+@pytest.mark.parametrize("names", [check_refusal.RECHECKS, spare_check.CHECKS], ids=["restart", "spare"])
 def test_every_name_is_a_check(names: frozenset[str]) -> None:
     assert names <= {check.name for check in CATALOGUE}
 
@@ -19,4 +19,4 @@ def test_every_name_is_a_check(names: frozenset[str]) -> None:
 def test_page_lists_the_checks_before_a_restart() -> None:
     page = " ".join((ROOT / "docs" / "restarts.md").read_text(encoding="utf-8").split())
     sentence = page.partition("The short check consists of ")[2].partition(". It leaves out")[0]
-    assert set(re.findall(r"`([a-z-]+)`", sentence)) == launch_check.RECHECKS - {"reached", "answer"}
+    assert set(re.findall(r"`([a-z-]+)`", sentence)) == check_refusal.RECHECKS - {"reached", "answer"}
