@@ -25,6 +25,7 @@ from fanout.model.state import RunState
 from fanout.model.subscriber import TextView, Viewing
 from fanout.text.home_path import shorten_home
 from fanout.text.sanitize import sanitize_line, sanitize_lines
+from fanout.ui.block_pace import BlockPace
 from fanout.ui.footer import build_footer
 from fanout.ui.frame_writer import FrameWriter
 from fanout.ui.host_load import HostLoad, parse_load
@@ -39,8 +40,6 @@ from fanout.ui.view_facts import ReplayControls, StackSource
 from fanout.ui.view_state import Mode, ViewState, describe_filters
 
 FRAME_SECONDS = 0.1
-BLOCK_SECONDS = 0.5  # while log lines arrive: drawing the block more often would cost more than the log itself
-HOST_SECONDS = 0.008  # for each host, at most 1 s: a block of many hosts takes long to build
 PENDING_LINES = 2000  # a person cannot read more lines between two frames
 MIN_LINES = 50
 SLOW_SECONDS = 0.05  # if a frame takes longer, the terminal is slow
@@ -107,9 +106,8 @@ class LiveView(TextView):
         self._rate_limiter = RateLimiter()
         self._loads: dict[str, HostLoad] = {}
         self._frame_writer: FrameWriter | None = FrameWriter(self._out, colour=colour, unicode=unicode)
-        self._drawn_at = self._block_at = float("-inf")
+        self._drawn_at, self._pace = float("-inf"), BlockPace(len(heading.hosts))
         self._rows: list[Row] = []
-        self._seen: tuple[object, ...] = ()
         self._state: RunState | None = None
 
     @property
@@ -118,6 +116,7 @@ class LiveView(TextView):
 
     def __call__(self, event: Event, state: RunState) -> None:
         self._state = state
+        self._pace.note_event(event)
         if isinstance(event, Heartbeat) and (load := parse_load(event.load)) is not None:
             self._loads[event.host] = load
         before = self._rate_limiter.skipped
@@ -140,7 +139,7 @@ class LiveView(TextView):
         self._flow = self._build_flow()
         self._lines = self._build_formatter()
         self._key_bindings.use_pipeline(self._flow, heading.hosts)
-        self._loads = {}
+        self._loads, self._pace = {}, BlockPace(len(heading.hosts))
         self._state = RunState.initial(heading.hosts, at=at)
 
     def _finish_log(self, now: float) -> None:
@@ -285,10 +284,9 @@ class LiveView(TextView):
 
     def _get_block(self, now: float, columns: int, rows: int, *, fresh: bool) -> list[Row]:
         """Return the current or a recent block; after a key or a resize, always a current one."""
-        seen = (columns, rows, self._is_away)
-        pause = max(BLOCK_SECONDS if self._pending else 0.0, min(1.0, HOST_SECONDS * len(self._heading.hosts)))
-        if fresh or seen != self._seen or now - self._block_at >= pause:
-            self._block_at, self._seen, self._rows = now, seen, self._build_block(columns, rows)
+        at, look = self._state.now if self._state else 0.0, (columns, rows, self._is_away)
+        if self._pace.begin_if_due(now, at, look, has_lines=bool(self._pending), is_forced=fresh):
+            self._rows = self._build_block(columns, rows)
         return self._rows
 
     @property
