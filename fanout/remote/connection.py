@@ -40,7 +40,6 @@ from fanout.remote.transports.base import Channel, Transport
 
 SILENT_SECONDS = 15.0  # more than two heartbeats of the agent
 MESSAGES_IN_QUEUE = 64
-CHUNKS_IN_QUEUE = 8  # 2 MB a host, as much again as paramiko holds
 RECONNECT_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 
@@ -73,7 +72,7 @@ class Connection:
         self._plan: LaunchPlan | None = None
         self._attach_only = False
         self._arrived = ReceivedOffsets()
-        self.backlog = ChunkLimiter(CHUNKS_IN_QUEUE)
+        self.backlog = ChunkLimiter(options.chunks)
         self.messages = ChunkLimiter(MESSAGES_IN_QUEUE)
 
     # -- from the main thread

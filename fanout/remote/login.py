@@ -24,6 +24,8 @@ from fanout.remote.handshake import run_handshake
 from fanout.remote.transports.base import Channel, Deadline, LoginSlot, Transport
 
 HEARTBEAT_SECONDS = 5.0
+#: Chunks of 256 KB in the event queue: of one host, as much as paramiko holds of it, and of all hosts.
+CHUNKS_OF_HOST, CHUNKS_OF_ALL = 8, 128
 HUNG_SECONDS = 2.0  # after the deadline: time for a login to end once its connection is closed
 
 
@@ -38,6 +40,12 @@ class ConnectionOptions:
     command: str = ""
     creations: Mapping[str, str] = field(default_factory=dict)  # host -> the script that creates its container
     retry_seconds: float = 0.0  # after which a host that was not reached is tried again; 0: never
+    chunks: int = CHUNKS_OF_HOST  # of one host that may wait in the event queue
+
+
+def choose_chunks(hosts: int) -> int:
+    """Return how many chunks of each host may wait in the event queue, so that a flood of all hosts fits in memory."""
+    return max(1, min(CHUNKS_OF_HOST, CHUNKS_OF_ALL // hosts))
 
 
 @frozen

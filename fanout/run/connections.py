@@ -11,7 +11,7 @@ from types import FrameType
 from fanout.model.events import Interrupted
 from fanout.record.stop_request import read_requester
 from fanout.remote.fd_limit import raise_file_limit
-from fanout.remote.login import HEARTBEAT_SECONDS, ConnectionOptions
+from fanout.remote.login import HEARTBEAT_SECONDS, ConnectionOptions, choose_chunks
 from fanout.remote.pool import Clock, ConnectionPool
 from fanout.run.caller_signals import CallerSignals
 from fanout.run.run_context import RunContext
@@ -123,6 +123,7 @@ def open_connections(
         command=command,
         retry_seconds=retry_seconds,
         creations=context.creations,
+        chunks=choose_chunks(len(hosts)),
     )
     pool = ConnectionPool(hosts, selector, options, clock or Clock())
     if before is not None:

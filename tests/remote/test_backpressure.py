@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
 from fanout.remote.backpressure import ChunkLimiter
+from fanout.remote.login import choose_chunks
 
 
 def add_pieces(backlog: ChunkLimiter, pieces: int) -> tuple[threading.Thread, list[int]]:
@@ -59,3 +62,9 @@ def test_one_piece_is_enough() -> None:
     for _ in range(5):
         backlog.wait_for_place()
         backlog.mark_processed()
+
+
+@pytest.mark.parametrize(("hosts", "chunks"), [(1, 8), (16, 8), (17, 7), (64, 2), (128, 1), (512, 1)])
+def test_many_hosts_share_the_places_in_the_queue(hosts: int, chunks: int) -> None:
+    """All chunks together take at most 32 MB, unless each of more than 128 hosts has one."""
+    assert choose_chunks(hosts) == chunks
