@@ -52,12 +52,15 @@ _ENTER = (
     "exit $status"
 )
 
-#: Arguments: the container and the engines. An engine that does not answer counts only if no other one answers.
+#: Arguments: the container and the engines. An engine that does not answer counts only if no other one answers. podman
+#: from version 4 on kills at once with ``rm -t 0``, docker with ``rm -f``; an older podman would wait for 10 s.
 _REMOVE = (
-    "silent= answered= left=; for each in $2; do command -v $each >/dev/null 2>&1 || continue; "
-    "$each ps -q >/dev/null 2>&1 || { silent=$each; continue; }; answered=$each; found=yes; "
-    'for try in 1 2 3 4 5 6 7 8 9 10; do $each container inspect "$1" >/dev/null 2>&1 || { found=; break; }; '
-    '$each kill "$1" >/dev/null 2>&1; $each rm -f "$1" >/dev/null 2>&1 || sleep 0.5; done; '
+    "answered= left=; for each in $2; do command -v $each >/dev/null 2>&1 || continue; found=yes; "
+    "for try in 1 2 3 4 5 6 7 8 9 10; do "
+    '$each rm -f -t 0 "$1" >/dev/null 2>&1 || { $each kill "$1"; $each rm -f "$1"; } >/dev/null 2>&1; '
+    'if output=$($each container inspect "$1" 2>&1 >/dev/null); then answered=$each; sleep 0.5; continue; fi; '
+    "case $output in *[Nn]o?such*) ;; *) $each ps -q >/dev/null 2>&1 || continue 2;; esac; "
+    "answered=$each; found=; break; done; "
     '[ -z "$found" ] || left=$each; done; '
     '[ -n "$answered" ] || { echo "no engine answers: $2" >&2; exit 1; }; '
     '[ -z "$left" ] || { echo "$left still has it" >&2; exit 1; }'

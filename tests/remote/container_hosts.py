@@ -36,11 +36,14 @@ case "$1 $2" in
 "container inspect") [ -e "$here/runs" ] && echo running || { echo "Error: no such container $5" >&2; exit 125; };;
 "image inspect") [ "$3" = IMAGE ] || { echo "Error: $3: image not known" >&2; exit 125; };;
 "info -f") echo 'SECURITY';;
-run*) for word; do printf '%s\\n' "$word"; done > "$here/arguments"
+run*) [ ! -e "$here/runs" ] || { echo "Error: the container name is already in use by 0123456789ab" >&2; exit 125; }
+      case " $* " in *" IMAGE "*) ;; *) echo "Error: image not known" >&2; exit 125;; esac
+      for word; do printf '%s\\n' "$word"; done > "$here/arguments"
       REFUSAL
-      touch "$here/runs"; echo 0123456789ab;;
+      case " $* " in *" -d "*) touch "$here/runs";; esac; echo 0123456789ab;;
 exec*) shift 3; exec "$@";;
-kill*) rm -f "$here/runs";;
+kill*) touch "$here/killed";;
+rm*) case "$0 $3" in *docker" -t") echo "unknown shorthand flag: 't' in -t" >&2; exit 125;; esac; rm -f "$here/runs";;
 *) exit 0;;
 esac
 """

@@ -134,6 +134,29 @@ def test_each_login_shell_creates_the_container_once_and_starts_the_agent_in_it(
 
 
 @pytest.mark.process
+@pytest.mark.parametrize("engine", ["docker", "podman"])
+def test_each_engine_removes_a_container_at_once(engine: str, tmp_path: Path) -> None:
+    """docker has no ``rm -t``, and an older podman neither: the container is killed first."""
+    write_image_engine(tmp_path, engine)
+    (tmp_path / "runs").touch()
+    done = run_line(build_removal("fanout-r1", [engine]), tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not (tmp_path / "runs").exists()
+    assert (tmp_path / "killed").exists() == (engine == "docker")
+
+
+@pytest.mark.process
+def test_an_engine_that_does_not_answer_has_not_removed_anything(tmp_path: Path) -> None:
+    path = tmp_path / "docker"
+    path.write_text("#!/bin/sh\necho 'Cannot connect to the Docker daemon' >&2\nexit 1\n")
+    path.chmod(0o755)
+    done = run_line(build_removal("fanout-r1", ["docker"]), tmp_path)
+    assert (done.returncode, done.stderr) == (1, "no engine answers: docker\n")
+    write_image_engine(tmp_path, "podman")
+    assert run_line(build_removal("fanout-r1", ["docker", "podman"]), tmp_path).returncode == 0
+
+
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("image", "mount", "refusal", "text", "hint"),
     [
