@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Mapping
 from functools import cache
-from pkgutil import get_data
+from pathlib import Path
 
 from fanout.model.frozen import frozen
 
@@ -68,9 +68,7 @@ def load_table() -> TranslationTable:
 
 def read_data_file(name: str) -> str:
     """Return the text of a file of this package."""
-    data = get_data(__package__, name)
-    assert data is not None
-    return data.decode()
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
 
 
 @cache  # a long pattern, which few runs need
